@@ -1,0 +1,1 @@
+"""FHIR in, decisions out: pure functions, no Flask, no HTTP, no clock, no environment."""

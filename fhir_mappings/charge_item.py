@@ -1,0 +1,282 @@
+"""ChargeItem, both ways: what the EHR already holds, and the suggestion that we write (R4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from fhir_mappings.local_time import LocalClock, Moment, Window
+from fhir_mappings.record import PriorCharge
+from fhir_mappings.resources import ChargeItem, concepts
+from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
+from fhir_mappings.terminology import CPT
+from fhir_mappings.vocabulary import ExcludedReason, Outcome, Program, RequirementKind, Unit
+
+if TYPE_CHECKING:
+    from fhir_mappings.decision import Decision, Requirement
+
+NAMESPACE = "urn:smart-remote-monitoring"
+IDENTIFIER_SYSTEM = f"{NAMESPACE}:charge"
+MODIFIER_EXTENSION = f"{NAMESPACE}:modifier"
+MOST_EVIDENCE = 50
+"""References a charge carries; the whole evidence stays in its packet."""
+
+# R4's ChargeItem statuses. Model libraries accept any text here, so this is checked by ourselves.
+STATUSES = frozenset(
+    {
+        "planned",
+        "billable",
+        "not-billable",
+        "aborted",
+        "billed",
+        "entered-in-error",
+        "unknown",
+    }
+)
+
+# A charge that was never made, or that was taken back, doesn't stand in the way (contract: `charged`).
+_NOT_CHARGED = {
+    "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
+    "aborted": ExcludedReason.ABORTED,
+    "not-billable": ExcludedReason.NOT_BILLABLE,
+}
+
+
+def read_charge(
+    charge: ChargeItem, name: str, clock: LocalClock, codes: Mapping[str | None, Program]
+) -> PriorCharge | ExcludedReason | None:
+    """A ChargeItem of one of our codes; None for any other code.
+
+    The code is looked for under every system: vendors keep CPT numbers in systems of their own, and taking
+    a charge for ours that isn't costs a look, while missing one bills twice. An absent or unknown status
+    counts as charged for the same reason.
+    """
+    code = next((coding.code for coding in concepts(charge.code) if coding.code in codes), None)
+    if code is None:
+        return None
+    if charge.status in _NOT_CHARGED:
+        return _NOT_CHARGED[charge.status]
+    value = charge.quantity.value if charge.quantity is not None else None
+    quantity = int(value) if value is not None and value >= 1 else 1
+    return PriorCharge(name, code, quantity, _occurrence(charge, clock))
+
+
+def _occurrence(charge: ChargeItem, clock: LocalClock) -> Window | None:
+    if charge.occurrenceDateTime is not None:
+        return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
+    if charge.occurrencePeriod is not None:
+        period = charge.occurrencePeriod
+        return _window(period.start or period.end, period.end or period.start, clock)
+    if charge.occurrenceTiming is not None and charge.occurrenceTiming.event:
+        events = sorted(charge.occurrenceTiming.event)
+        return _window(events[0], events[-1], clock)
+    return None
+
+
+def _window(start: str | None, end: str | None, clock: LocalClock) -> Window | None:
+    first, last = clock.read(start), clock.read(end)
+    if not isinstance(first, Moment) or not isinstance(last, Moment) or last.day < first.day:
+        return None
+    return Window(first.day, last.day)
+
+
+class ChargeNotValid(ValueError):
+    """A ChargeItem that must not leave: its text says which element is wrong, without patient data."""
+
+
+class Performer(Struct, frozen=True):
+    """`function`: `performing` or `ordering`; `actor`: a Practitioner or PractitionerRole reference."""
+
+    function: str
+    actor: str
+
+
+class Diagnosis(Struct, frozen=True):
+    system: str
+    code: str
+    display: str = ""
+
+
+class ChargeDetails(Struct, frozen=True, kw_only=True):
+    """What a claim line needs and only the clinician can say. `issuer`: the FHIR base that the patient is
+    known under; `entered_at`: aware."""
+
+    issuer: str
+    patient: str
+    enterer: str
+    entered_at: datetime
+    rules_version: str
+    performers: tuple[Performer, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    context: str | None = None
+    account: str | None = None
+    attested: tuple[str, ...] = ()
+
+
+def deterministic_identifier(issuer: str, patient: str, decision: Decision) -> str:
+    """The same charge is always the same key: issuer, patient, code, window and line decide it."""
+    start = decision.period.start.isoformat()
+    parts = (issuer.rstrip("/"), patient, decision.code, start, decision.line or "")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+def conflicting(decision: Decision, charges: Iterable[PriorCharge]) -> tuple[PriorCharge, ...]:
+    """Charges that stand in the way of this one, whoever wrote them and under whatever identifier.
+
+    Those of the same family (start-up, device supply, management; RTM and RPM apart) whose occurrence
+    overlaps. A base code and its add-on belong together. A charge without a day may overlap anything.
+    """
+    rule = _rule(decision.code)
+    return tuple(
+        charge
+        for charge in charges
+        if _same_family(rule, _rule(charge.code))
+        and (charge.occurrence is None or charge.occurrence.overlaps(decision.period))
+    )
+
+
+def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
+    """The ChargeItem (R4, status `planned`) that suggests this decision. Raises `ChargeNotValid`.
+
+    Only a decision of outcome `suggest` becomes a charge. No code's official wording is sent: the code, and
+    a label of our own in the note.
+    """
+    if decision.outcome is not Outcome.SUGGEST:
+        raise ChargeNotValid(f"{decision.code} is {decision.outcome}, not suggest")
+    evidence = _evidence(decision)
+    resource: dict[str, Any] = {
+        "resourceType": "ChargeItem",
+        "identifier": [
+            {
+                "system": IDENTIFIER_SYSTEM,
+                "value": deterministic_identifier(details.issuer, details.patient, decision),
+            }
+        ],
+        "definitionUri": [f"{NAMESPACE}:rule:{decision.code}:{details.rules_version}"],
+        "status": "planned",
+        "code": {"coding": [{"system": CPT, "code": decision.code}]},
+        "subject": {"reference": details.patient},
+        **_occurrence_element(decision),
+        "performer": [
+            {"function": {"text": performer.function}, "actor": {"reference": performer.actor}}
+            for performer in details.performers
+        ],
+        "quantity": {"value": decision.quantity},
+        "enterer": {"reference": details.enterer},
+        "enteredDate": details.entered_at.isoformat(timespec="seconds"),
+        "reason": [
+            {
+                "coding": [
+                    {
+                        "system": diagnosis.system,
+                        "code": diagnosis.code,
+                        **({"display": diagnosis.display} if diagnosis.display else {}),
+                    }
+                ]
+            }
+            for diagnosis in details.diagnoses
+        ],
+        "service": _references(name for name in evidence if name.startswith("Observation/")),
+        "supportingInformation": _references(
+            name for name in evidence if not name.startswith("Observation/")
+        ),
+        "note": [{"text": _note(decision, details)}],
+    }
+    if details.context:
+        resource["context"] = {"reference": details.context}
+    if details.account:
+        resource["account"] = [{"reference": details.account}]
+    if decision.modifiers:
+        resource["extension"] = [
+            {"url": MODIFIER_EXTENSION, "valueCode": modifier} for modifier in decision.modifiers
+        ]
+    resource = {key: value for key, value in resource.items() if value not in ([], None)}
+    validate(resource)
+    return resource
+
+
+def validate(resource: Mapping[str, Any]) -> None:
+    """Raise `ChargeNotValid` unless this is a ChargeItem that R4 allows."""
+    from fhir.resources.R4B.chargeitem import ChargeItem as Model  # slow to import, and only writes need it
+
+    if resource.get("status") not in STATUSES:
+        raise ChargeNotValid("status is none that R4 knows")
+    try:
+        Model.model_validate(resource)
+    except Exception as fault:  # the model library raises more than its own errors
+        places: list[Any] = getattr(fault, "errors", list)()
+        told = ", ".join(sorted({".".join(map(str, place.get("loc", ()))) for place in places}))
+        raise ChargeNotValid(f"not a valid ChargeItem: {told or type(fault).__name__}") from None
+
+
+def _rule(code: str) -> CodeRule:
+    return load_tables().codes[code]
+
+
+def _same_family(one: CodeRule, other: CodeRule) -> bool:
+    if one.program is not other.program or one.code == other.base or other.code == one.base:
+        return False
+    return _family(one) is _family(other)
+
+
+def _family(rule: CodeRule) -> Kind:
+    return Kind.MANAGEMENT if rule.kind is Kind.MANAGEMENT_ADD_ON else rule.kind
+
+
+def _occurrence_element(decision: Decision) -> dict[str, Any]:
+    if _rule(decision.code).kind is Kind.START_UP and decision.service_date is not None:
+        return {"occurrenceDateTime": decision.service_date.isoformat()}
+    period = decision.period
+    return {"occurrencePeriod": {"start": period.start.isoformat(), "end": period.end.isoformat()}}
+
+
+def _evidence(decision: Decision) -> list[str]:
+    names: dict[str, None] = {}
+    for requirement in decision.requirements:
+        for name in requirement.evidence:
+            if not name.startswith(("urn:", "ChargeItem/")) and "~" not in name:
+                names[name] = None
+    return list(names)[:MOST_EVIDENCE]
+
+
+def _references(names: Iterable[str]) -> list[dict[str, str]]:
+    return [{"reference": name} for name in names]
+
+
+def _note(decision: Decision, details: ChargeDetails) -> str:
+    """What is suggested and why, in plain words, for whoever opens the charge in the EHR."""
+    rule = _rule(decision.code)
+    period = decision.period
+    words = [
+        f"Suggested charge: {decision.code}, {rule.label}, quantity {decision.quantity}.",
+        f"Period {period.start.isoformat()} to {period.end.isoformat()}.",
+        *(_found(requirement) for requirement in decision.requirements),
+    ]
+    if decision.modifiers:
+        words.append(f"Modifiers proposed: {', '.join(decision.modifiers)}.")
+    if details.attested:
+        words.append(f"Confirmed by the clinician: {', '.join(details.attested)}.")
+    words.append(f"Rules {details.rules_version}. A suggestion for billing review, not a claim.")
+    return " ".join(words)
+
+
+_FOUND = {
+    RequirementKind.MONITORING_DAYS: "Monitoring days",
+    RequirementKind.MANAGEMENT_TIME: "Management time",
+    RequirementKind.LIVE_CONTACT: "Live conversations",
+    RequirementKind.SET_UP: "Set-up and teaching",
+    RequirementKind.BASE_CODE: "Base code",
+}
+
+
+def _found(requirement: Requirement) -> str:
+    found, needed = requirement.found, requirement.needed
+    if requirement.unit is Unit.SECONDS:
+        told = f"{found // 60}:{found % 60:02d} min (needed {needed // 60}:{needed % 60:02d})"
+    else:
+        told = f"{found} (needed {needed})"
+    return f"{_FOUND[requirement.requirement]}: {told}."

@@ -1,0 +1,314 @@
+"""Encounter -> management time, live contact, set-up, visit, or a stay in a facility.
+
+Which it is follows from configured codings (`terminology`), never from free text. Spans follow
+BILLING_RULES D13, visits D11, the choice of calls D12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+from msgspec import Struct
+
+from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, LocalClock, Moment, TimeProblem
+from fhir_mappings.observation import status_reason, time_reason
+from fhir_mappings.record import LiveContact, ManagementTime, SetUp, UsedTime, Visit
+from fhir_mappings.resources import Encounter, Participant, Period, Quantity, Reference, concepts
+from fhir_mappings.terminology import EncounterMeaning, Terminology
+from fhir_mappings.vocabulary import (
+    CALLS,
+    MONITORING_PROGRAMS,
+    OUTSIDE_MANAGEMENT,
+    PROFESSIONALS,
+    Activity,
+    ExcludedReason,
+    Program,
+    Role,
+)
+
+LONGEST_PLAUSIBLE_SPAN = 4 * 60 * 60 * MICROSECONDS
+_NEVER = frozenset({"planned", "cancelled", "entered-in-error"})
+_STATUSES = {
+    "planned": ExcludedReason.PLANNED,
+    "arrived": ExcludedReason.ARRIVED,
+    "triaged": ExcludedReason.TRIAGED,
+    "in-progress": ExcludedReason.IN_PROGRESS,
+    "onleave": ExcludedReason.ON_LEAVE,
+    "cancelled": ExcludedReason.CANCELLED,
+    "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
+    "unknown": ExcludedReason.UNKNOWN,
+}
+_SECONDS_IN = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "seconds": 1,
+    "min": 60,
+    "mins": 60,
+    "minute": 60,
+    "minutes": 60,
+    "h": 3600,
+    "hr": 3600,
+    "hour": 3600,
+    "hours": 3600,
+}
+
+
+class StaffMember(Struct, frozen=True, gc=False):
+    """`person` is the Practitioner where one is known, so that two roles of one person are one person."""
+
+    person: str | None
+    role: Role
+    discipline: str | None = None
+
+
+UNKNOWN_STAFF = StaffMember(None, Role.UNKNOWN)
+
+
+class Stay(Struct, frozen=True, gc=False):
+    """A half-open span in a facility; an open end means still there."""
+
+    start: int
+    end: int | None
+
+
+class EncounterFacts(Struct, gc=False):
+    """All that one Encounter says. `excluded` is why it gives no management time, set-up or visit."""
+
+    facility: bool = False
+    stay: Stay | None = None
+    coded_program: Program | None = None
+    management: tuple[ManagementTime, ...] = ()
+    contact: LiveContact | None = None
+    set_up: SetUp | None = None
+    used: UsedTime | None = None
+    visit: Visit | None = None
+    excluded: ExcludedReason | None = None
+
+
+class _Span(Struct, frozen=True, gc=False):
+    start: int
+    end: int
+    seconds: int | None = None
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start if self.seconds is None else self.seconds * MICROSECONDS
+
+
+def read_encounter(
+    encounter: Encounter,
+    name: str,
+    terminology: Terminology,
+    clock: LocalClock,
+    staff_of: Callable[[Reference], StaffMember | None],
+    billed_as: ExcludedReason | None = None,
+    billed_as_visit: bool = False,
+) -> EncounterFacts:
+    """One Encounter's facts. `billed_as`: another charge has this Encounter as its context (D12)."""
+    facts = EncounterFacts(facility=terminology.is_facility(encounter.class_))
+    if encounter.status not in _NEVER and facts.facility:
+        facts.stay = _stay(encounter, clock)
+    meaning = terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)
+    if billed_as_visit:
+        meaning = EncounterMeaning(Activity.VISIT, Program.ANY, False, billed_elsewhere=True)
+    if meaning is not None and encounter.status not in _NEVER and _uses_time_up(meaning, billed_as):
+        span = _span(encounter.period, encounter.length, clock)
+        if isinstance(span, _Span) and span.seconds is None:
+            facts.used = UsedTime(name, span.start, span.end)
+    if encounter.status != "finished":
+        facts.excluded = status_reason(encounter.status, _STATUSES)
+        return facts
+    if meaning is None:
+        facts.excluded = billed_as or ExcludedReason.ACTIVITY_NOT_CONFIGURED
+        return facts
+    if meaning.by_site and meaning.program in MONITORING_PROGRAMS:
+        facts.coded_program = meaning.program
+    staff = _staff(encounter.participant, staff_of)
+    if meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
+        facts.visit = _visit(encounter, name, clock, staff)
+    if billed_as is not None or meaning.billed_elsewhere:
+        facts.excluded = ExcludedReason.BILLED_ELSEWHERE
+        return facts
+    start = clock.read(encounter.period.start if encounter.period is not None else None)
+    if meaning.program is Program.OTHER:
+        facts.excluded = ExcludedReason.NOT_MANAGEMENT
+    elif isinstance(start, TimeProblem):
+        facts.excluded = time_reason(start)
+    elif meaning.activity is Activity.SETUP_EDUCATION:
+        facts.set_up = SetUp(
+            name,
+            meaning.program,
+            _local_day(start, clock),
+            start.instant,
+            frozenset(member.role for member, _ in staff),
+        )
+    elif meaning.activity in OUTSIDE_MANAGEMENT or (
+        meaning.activity is Activity.MESSAGE and meaning.program is Program.ANY
+    ):
+        facts.excluded = ExcludedReason.NOT_MANAGEMENT
+        if meaning.activity is Activity.IN_PERSON:
+            facts.contact = _contact(name, meaning, _local_day(start, clock), staff)
+    else:
+        _add_management(facts, encounter, name, meaning, clock, staff)
+        if facts.management and meaning.activity in CALLS:
+            facts.contact = _contact(name, meaning, _local_day(start, clock), staff)
+    return facts
+
+
+def _uses_time_up(meaning: EncounterMeaning, billed_as: ExcludedReason | None) -> bool:
+    return (
+        billed_as is not None
+        or meaning.billed_elsewhere
+        or meaning.program is Program.OTHER
+        or meaning.activity in OUTSIDE_MANAGEMENT
+    )
+
+
+def _local_day(moment: Moment, clock: LocalClock) -> date:
+    """Months and visit days of Encounters are the site's; 'as written' is for readings and dates."""
+    return moment.day if moment.date_only else clock.day_of(moment.instant)
+
+
+def _staff(
+    participants: list[Participant] | None, staff_of: Callable[[Reference], StaffMember | None]
+) -> list[tuple[StaffMember, Period | None]]:
+    found: list[tuple[StaffMember, Period | None]] = []
+    for participant in participants or ():
+        if participant.individual is None:
+            found.append((UNKNOWN_STAFF, participant.period))
+        elif (member := staff_of(participant.individual)) is not None:
+            found.append((member, participant.period))
+    return found or [(UNKNOWN_STAFF, None)]
+
+
+def _contact(
+    name: str, meaning: EncounterMeaning, day: date, staff: list[tuple[StaffMember, Period | None]]
+) -> LiveContact | None:
+    roles = frozenset(member.role for member, _ in staff if member.role is not Role.NON_CLINICAL)
+    if not roles:
+        return None
+    return LiveContact(name, meaning.program, day, meaning.activity is Activity.IN_PERSON, roles)
+
+
+def _visit(
+    encounter: Encounter, name: str, clock: LocalClock, staff: list[tuple[StaffMember, Period | None]]
+) -> Visit | None:
+    # Whether an unknown person's visit was an E/M can't be told; believing it was takes minutes away, and
+    # never adds any.
+    people = [member for member, _ in staff if member.role in PROFESSIONALS or member.role is Role.UNKNOWN]
+    period = encounter.period
+    start = clock.read(period.start if period is not None else None)
+    if not people or isinstance(start, TimeProblem):
+        return None
+    first = _local_day(start, clock)
+    days = [first]
+    end = clock.read(period.end) if period is not None else TimeProblem.MISSING
+    if isinstance(end, Moment):
+        last = _local_day(end, clock)
+        # A visit that seems to last for weeks is a period typed wrong: only the day it began is a visit's.
+        while days[-1] < last and len(days) < 3:
+            days.append(days[-1] + ONE_DAY)
+        if days[-1] < last:
+            days = [first]
+    return Visit(name, tuple(days), frozenset(member.person for member in people if member.person))
+
+
+def _stay(encounter: Encounter, clock: LocalClock) -> Stay | None:
+    period = encounter.period
+    start = clock.read(period.start if period is not None else None)
+    if period is None or isinstance(start, TimeProblem):
+        return None
+    end = clock.read(period.end)
+    if isinstance(end, Moment):
+        closes = clock.midnight(end.day + ONE_DAY) if end.date_only else end.instant
+        return Stay(start.instant, closes) if closes > start.instant else None
+    seconds = _duration_seconds(encounter.length)
+    return Stay(start.instant, start.instant + seconds * MICROSECONDS if seconds else None)
+
+
+def _duration_seconds(length: Quantity | None) -> int | None:
+    """A FHIR Duration in whole seconds; None where its unit isn't one of time, or it has no value."""
+    if length is None or length.value is None:
+        return None
+    unit = _SECONDS_IN.get((length.code or length.unit or "").strip().lower())
+    return int(length.value * unit) if unit is not None else None
+
+
+def _span(period: Period | None, length: Quantity | None, clock: LocalClock) -> _Span | ExcludedReason:
+    """The span that a period and a length give together: the shorter where both stand (D13)."""
+    if period is None:
+        return ExcludedReason.NO_DATE
+    start = clock.read(period.start)
+    if isinstance(start, TimeProblem):
+        return time_reason(start)
+    seconds = _duration_seconds(length)
+    if start.date_only:
+        if seconds is None:
+            return ExcludedReason.NO_DURATION
+        return _Span(start.instant, start.instant, seconds) if seconds > 0 else ExcludedReason.ZERO_DURATION
+    end = clock.read(period.end)
+    if isinstance(end, Moment) and not end.date_only:
+        closes = end.instant
+        if closes < start.instant:
+            return ExcludedReason.BACKWARD_PERIOD
+        if seconds is not None:
+            closes = min(closes, start.instant + max(seconds, 0) * MICROSECONDS)
+    elif isinstance(end, TimeProblem) and end is not TimeProblem.MISSING:
+        return time_reason(end)
+    elif seconds is None:
+        return ExcludedReason.NO_DURATION
+    else:
+        closes = start.instant + max(seconds, 0) * MICROSECONDS
+    return _Span(start.instant, closes) if closes > start.instant else ExcludedReason.ZERO_DURATION
+
+
+def _own_period(own: Period | None, whole: Period | None) -> Period | None:
+    """A participant's period, with the Encounter's ends where its own are missing."""
+    if own is None or not (own.start or own.end):
+        return whole
+    return Period(
+        own.start or (whole.start if whole is not None else None),
+        own.end or (whole.end if whole is not None else None),
+    )
+
+
+def _add_management(
+    facts: EncounterFacts,
+    encounter: Encounter,
+    name: str,
+    meaning: EncounterMeaning,
+    clock: LocalClock,
+    staff: list[tuple[StaffMember, Period | None]],
+) -> None:
+    clear = meaning.by_site and meaning.program in MONITORING_PROGRAMS
+    found: list[ManagementTime] = []
+    problem: ExcludedReason | None = None
+    for member, own in staff:
+        if member.role is Role.NON_CLINICAL:
+            problem = problem or ExcludedReason.ROLE_NOT_COUNTED
+            continue
+        span = _span(_own_period(own, encounter.period), encounter.length, clock)
+        if isinstance(span, ExcludedReason):
+            problem = problem or span
+            continue
+        doubt = ExcludedReason.IMPLAUSIBLE_SPAN if span.length > LONGEST_PLAUSIBLE_SPAN else None
+        found.append(
+            ManagementTime(
+                name,
+                meaning.program,
+                meaning.activity,
+                clear,
+                member.person,
+                member.role,
+                span.start,
+                span.end,
+                span.seconds,
+                member.discipline,
+                doubt,
+            )
+        )
+    facts.management = tuple(found)
+    if all(time.doubt is not None for time in found):
+        facts.excluded = ExcludedReason.IMPLAUSIBLE_SPAN if found else problem

@@ -1,0 +1,110 @@
+"""What must be read to decide: resource types, categories, codings and days.
+
+Pure: the EHR reader turns it into the searches that a server allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from msgspec import Struct
+
+from fhir_mappings.local_time import ONE_DAY
+from fhir_mappings.record import Enrolment, PriorCharge
+from fhir_mappings.rules.policy import Policy
+from fhir_mappings.rules.tables import Kind
+from fhir_mappings.terminology import Terminology
+
+MONTHS_BACK = 13
+# Where home readings are filed, in the field (SMART_AND_FHIR 2.2): servers that refuse a search by patient
+# and date alone are asked once for each of these.
+CATEGORIES = ("vital-signs", "activity", "survey", "exam", "therapy", "procedure", "laboratory")
+
+
+class TypeNeed(Struct, frozen=True):
+    """`dated`: bounded by `Needs.start`; other types are read whole. `required`: nothing can be decided
+    without it; of the others the absence is told."""
+
+    type: str
+    dated: bool = False
+    required: bool = False
+
+
+class Needs(Struct, frozen=True):
+    """`start` to `end`: local days, inclusive. Searches are padded by a day on both sides, since a server may
+    cut days in another zone; what lies outside is left out again when the record is made."""
+
+    start: date
+    end: date
+    types: tuple[TypeNeed, ...]
+    categories: tuple[str, ...]
+    codings: tuple[tuple[str, str], ...]
+
+    @property
+    def search_start(self) -> date:
+        return self.start - ONE_DAY
+
+    @property
+    def search_end(self) -> date:
+        return self.end + ONE_DAY
+
+
+def needs(
+    terminology: Terminology,
+    policy: Policy,
+    as_of: date,
+    enrolments: Iterable[Enrolment] = (),
+    charges: Iterable[PriorCharge] = (),
+    months_back: int = MONTHS_BACK,
+) -> Needs:
+    """From the start of the last charged or enrolled period on, else `months_back` months.
+
+    Never less than the whole of last month: a month that just ended is still to be charged.
+    """
+    return Needs(
+        start=_start(policy, as_of, list(enrolments), list(charges), months_back),
+        end=as_of,
+        types=(
+            TypeNeed("ChargeItem"),
+            TypeNeed("Patient", required=True),
+            TypeNeed("Observation", dated=True, required=True),
+            TypeNeed("Encounter", dated=True),
+            TypeNeed("Device"),
+            TypeNeed("EpisodeOfCare"),
+            TypeNeed("Consent"),
+            TypeNeed("ServiceRequest"),
+            TypeNeed("CarePlan"),
+            TypeNeed("Condition"),
+            TypeNeed("Coverage"),
+            TypeNeed("Account"),
+        ),
+        categories=CATEGORIES,
+        codings=tuple(
+            sorted(
+                (system, code)
+                for (system, code), meaning in terminology.observations.items()
+                if meaning.measurement and system and code
+            )
+        ),
+    )
+
+
+def _start(
+    policy: Policy, as_of: date, enrolments: list[Enrolment], charges: list[PriorCharge], months_back: int
+) -> date:
+    month = as_of.year * 12 + as_of.month - 1 - months_back
+    oldest = date(month // 12, month % 12 + 1, 1)
+    last_month = (as_of.replace(day=1) - ONE_DAY).replace(day=1)
+    charged = [
+        charge.occurrence.start
+        for charge in charges
+        if charge.occurrence is not None and policy.code(charge.code).kind is Kind.DEVICE_SUPPLY
+    ]
+    enrolled = [
+        enrolment.anchor + timedelta(days=30 * ((as_of - enrolment.anchor).days // 30 - 1))
+        for enrolment in enrolments
+        if enrolment.anchor <= as_of
+    ]
+    known = max(charged) if charged else min(enrolled) if enrolled else oldest
+    return max(oldest, min(known, last_month))

@@ -1,0 +1,165 @@
+"""What was found in a patient's chart, in the words of remote monitoring and free of FHIR's shapes.
+
+A `PatientRecord` is all that the rules see: frozen, sorted, and without anything dated after `as_of`.
+References are `Type/id`; instants are microseconds UTC (`local_time`).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from fhir_mappings.local_time import Window
+from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role
+
+
+class Excluded(Struct, frozen=True, gc=False, order=True):
+    """A record that was left out, and why."""
+
+    resource: str
+    reason: ExcludedReason
+
+
+class Reading(Struct, frozen=True, gc=False):
+    """One measurement that counts as a monitoring day, unless the rules of the episode leave it out.
+
+    `series` is what days are counted by: the line and one device type (BILLING_RULES D8). A reading with a
+    `doubt` is left out, but a code whose tier it would change must be reviewed.
+    """
+
+    resource: str
+    line: Line
+    series: str
+    day: date
+    instant: int
+    doubt: ExcludedReason | None = None
+    fda_evidence: bool = False
+    enrolled: bool = True
+    facility_checked: bool = True
+
+
+class ManagementTime(Struct, frozen=True, gc=False):
+    """One person's span of work on the patient's data, or (`seconds` set) a duration on a day without a time.
+
+    `clear` is false where the coding doesn't say that this was remote monitoring work of the program (D12).
+    """
+
+    resource: str
+    program: Program
+    activity: Activity
+    clear: bool
+    person: str | None
+    role: Role
+    start: int
+    end: int
+    seconds: int | None = None
+    discipline: str | None = None
+    doubt: ExcludedReason | None = None
+
+
+class LiveContact(Struct, frozen=True, gc=False):
+    """A conversation with the patient or a caregiver. It counts where its Encounter has a counted second."""
+
+    resource: str
+    program: Program
+    day: date
+    in_person: bool
+    roles: frozenset[Role]
+
+
+class SetUp(Struct, frozen=True, gc=False):
+    resource: str
+    program: Program
+    day: date
+    instant: int
+    roles: frozenset[Role] = frozenset()
+
+
+class UsedTime(Struct, frozen=True, gc=False):
+    """A half-open span that belongs to something else: no management second lies in it."""
+
+    resource: str
+    start: int
+    end: int
+
+
+class Visit(Struct, frozen=True, gc=False):
+    """A finished E/M visit (D11). `people` are those whose minutes of that day are out."""
+
+    resource: str
+    days: tuple[date, ...]
+    people: frozenset[str]
+
+
+class PriorCharge(Struct, frozen=True, gc=False):
+    """A ChargeItem the EHR already holds. `occurrence` is None where it says no day."""
+
+    resource: str
+    code: str
+    quantity: int
+    occurrence: Window | None
+
+
+class EpisodeOfCare(Struct, frozen=True, gc=False):
+    resource: str
+    start: date | None
+    end: date | None
+
+
+class Order(Struct, frozen=True, gc=False):
+    resource: str
+    program: Program
+
+
+class Enrolment(Struct, frozen=True, gc=False):
+    """The confirmed anchor of a program's 30-day grid; frozen with its first accepted charge."""
+
+    program: Program
+    anchor: date
+
+
+class Attestation(Struct, frozen=True, gc=False):
+    """What somebody stated about this patient; `codes` and `window` narrow it where they are given."""
+
+    statement: str
+    codes: frozenset[str] = frozenset()
+    window: Window | None = None
+
+    def covers(self, code: str, window: Window) -> bool:
+        return (not self.codes or code in self.codes) and (
+            self.window is None or (self.window.start <= window.start and window.end <= self.window.end)
+        )
+
+
+class PatientRecord(Struct, frozen=True, gc=False):
+    """One patient's chart as of a day. Every tuple is sorted, so equal charts make equal records."""
+
+    patient: str
+    as_of: date
+    zone: ZoneInfo
+    readings: tuple[Reading, ...] = ()
+    doubtful_readings: tuple[Reading, ...] = ()
+    management: tuple[ManagementTime, ...] = ()
+    contacts: tuple[LiveContact, ...] = ()
+    set_ups: tuple[SetUp, ...] = ()
+    used_time: tuple[UsedTime, ...] = ()
+    visits: tuple[Visit, ...] = ()
+    charges: tuple[PriorCharge, ...] = ()
+    episodes: tuple[EpisodeOfCare, ...] = ()
+    consents: tuple[str, ...] = ()
+    orders: tuple[Order, ...] = ()
+    care_plans: tuple[str, ...] = ()
+    coded_programs: frozenset[Program] = frozenset()
+    """Programs that a coded Encounter names."""
+    enrolments: tuple[Enrolment, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
+    double_booked: frozenset[str] = frozenset()
+    """Encounters whose professional was with another patient of this run at the same time."""
+    history_from: date | None = None
+    """The first day that was read, where older records may exist."""
+    unread: frozenset[str] = frozenset()
+    """Resource types that the server would not let us read."""
+    death_date_unknown: bool = False
+    excluded: tuple[Excluded, ...] = ()

@@ -1,0 +1,271 @@
+"""The FHIR R4 elements this project reads, as lenient typed structures.
+
+One resource is decoded at a time, straight into these: nothing else of it is kept. Unknown elements are
+passed over, `null` and absence are the same, values stay undecoded. A resource that doesn't fit (an object
+where an array belongs) fails alone; who called lists it as unreadable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+
+class Coding(Struct, gc=False):
+    system: str | None = None
+    code: str | None = None
+
+
+class CodeableConcept(Struct, gc=False):
+    coding: list[Coding] | None = None
+
+
+class Identifier(Struct, gc=False):
+    system: str | None = None
+    value: str | None = None
+
+
+class Reference(Struct, gc=False):
+    reference: str | None = None
+    type: str | None = None
+    identifier: Identifier | None = None
+
+
+class Period(Struct, gc=False):
+    start: str | None = None
+    end: str | None = None
+
+
+class Timing(Struct, gc=False):
+    event: list[str] | None = None
+
+
+class Quantity(Struct, gc=False):
+    value: float | None = None
+    unit: str | None = None
+    code: str | None = None
+
+
+class Meta(Struct, gc=False):
+    versionId: str | None = None
+    lastUpdated: str | None = None
+    security: list[Coding] | None = None
+
+
+class Resource(Struct, gc=False, tag_field="resourceType"):
+    """What every resource has. The type is the tag: one decoder reads any of them."""
+
+    id: str | None = None
+    meta: Meta | None = None
+    identifier: list[Identifier] | None = None
+
+
+class ValueHolder(Struct, gc=False):
+    """value[x] as it stands in the text; only whether it is there, and whether two are alike, is asked."""
+
+    valueQuantity: Raw = Raw()
+    valueCodeableConcept: Raw = Raw()
+    valueString: Raw = Raw()
+    valueBoolean: Raw = Raw()
+    valueInteger: Raw = Raw()
+    valueRange: Raw = Raw()
+    valueRatio: Raw = Raw()
+    valueSampledData: Raw = Raw()
+    valueTime: Raw = Raw()
+    valueDateTime: Raw = Raw()
+    valuePeriod: Raw = Raw()
+
+
+class Component(ValueHolder, gc=False):
+    pass
+
+
+class Observation(ValueHolder, gc=False, tag_field="resourceType"):
+    id: str | None = None
+    meta: Meta | None = None
+    identifier: list[Identifier] | None = None
+    status: str | None = None
+    code: CodeableConcept | None = None
+    subject: Reference | None = None
+    encounter: Reference | None = None
+    effectiveDateTime: str | None = None
+    effectivePeriod: Period | None = None
+    effectiveInstant: str | None = None
+    effectiveTiming: Timing | None = None
+    performer: list[Reference] | None = None
+    method: CodeableConcept | None = None
+    device: Reference | None = None
+    hasMember: list[Reference] | None = None
+    component: list[Component] | None = None
+    contained: list[Raw] | None = None
+
+
+class Specialization(Struct, gc=False):
+    systemType: CodeableConcept | None = None
+
+
+class Device(Resource, gc=False):
+    status: str | None = None
+    type: CodeableConcept | None = None
+    specialization: list[Specialization] | None = None
+    udiCarrier: list[Raw] | None = None
+    patient: Reference | None = None
+
+
+class DeviceMetric(Resource, gc=False):
+    source: Reference | None = None
+
+
+class Participant(Struct, gc=False):
+    type: list[CodeableConcept] | None = None
+    period: Period | None = None
+    individual: Reference | None = None
+
+
+class Encounter(Resource, gc=False):
+    status: str | None = None
+    class_: Coding | None = msgspec.field(default=None, name="class")
+    type: list[CodeableConcept] | None = None
+    serviceType: CodeableConcept | None = None
+    subject: Reference | None = None
+    participant: list[Participant] | None = None
+    period: Period | None = None
+    length: Quantity | None = None
+
+
+class Qualification(Struct, gc=False):
+    code: CodeableConcept | None = None
+
+
+class Practitioner(Resource, gc=False):
+    qualification: list[Qualification] | None = None
+
+
+class PractitionerRole(Resource, gc=False):
+    practitioner: Reference | None = None
+    code: list[CodeableConcept] | None = None
+    specialty: list[CodeableConcept] | None = None
+
+
+class ChargeItem(Resource, gc=False):
+    status: str | None = None
+    code: CodeableConcept | None = None
+    subject: Reference | None = None
+    context: Reference | None = None
+    occurrenceDateTime: str | None = None
+    occurrencePeriod: Period | None = None
+    occurrenceTiming: Timing | None = None
+    quantity: Quantity | None = None
+
+
+class EpisodeOfCare(Resource, gc=False):
+    status: str | None = None
+    patient: Reference | None = None
+    period: Period | None = None
+
+
+class Provision(Struct, gc=False):
+    type: str | None = None
+
+
+class Consent(Resource, gc=False):
+    status: str | None = None
+    patient: Reference | None = None
+    dateTime: str | None = None
+    provision: Provision | None = None
+
+
+class ServiceRequest(Resource, gc=False):
+    status: str | None = None
+    intent: str | None = None
+    doNotPerform: bool | None = None
+    code: CodeableConcept | None = None
+    orderDetail: list[CodeableConcept] | None = None
+    subject: Reference | None = None
+    authoredOn: str | None = None
+
+
+class CarePlan(Resource, gc=False):
+    status: str | None = None
+    subject: Reference | None = None
+    period: Period | None = None
+    created: str | None = None
+
+
+class Patient(Resource, gc=False):
+    deceasedBoolean: bool | None = None
+    deceasedDateTime: str | None = None
+
+
+class Head(Struct, gc=False):
+    """Just enough of any resource to name it."""
+
+    resourceType: str | None = None
+    id: str | None = None
+    subject: Reference | None = None
+    patient: Reference | None = None
+
+
+class Entry(Struct, gc=False):
+    fullUrl: str | None = None
+    resource: Raw = Raw()
+
+
+class Bundle(Struct, gc=False):
+    entry: list[Raw] | None = None
+
+
+AnyResource = (
+    Observation
+    | Device
+    | DeviceMetric
+    | Encounter
+    | Practitioner
+    | PractitionerRole
+    | ChargeItem
+    | EpisodeOfCare
+    | Consent
+    | ServiceRequest
+    | CarePlan
+    | Patient
+)
+
+READ_TYPES: frozenset[str] = frozenset(
+    kind.__name__
+    for kind in (
+        Observation,
+        Device,
+        DeviceMetric,
+        Encounter,
+        Practitioner,
+        PractitionerRole,
+        ChargeItem,
+        EpisodeOfCare,
+        Consent,
+        ServiceRequest,
+        CarePlan,
+        Patient,
+    )
+)
+
+decode_resource = msgspec.json.Decoder(AnyResource).decode
+decode_head = msgspec.json.Decoder(Head).decode
+decode_bundle = msgspec.json.Decoder(Bundle).decode
+decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def decode_untyped(text: bytes | Raw) -> Any:
+    """Any JSON value; `msgspec.DecodeError` where the text is none."""
+    return msgspec.json.decode(text)
+
+
+def concepts(*groups: CodeableConcept | list[CodeableConcept] | None) -> list[Coding]:
+    """Every coding of these concepts, in the order they stand."""
+    found: list[Coding] = []
+    for group in groups:
+        for concept in group if isinstance(group, list) else [group]:
+            if concept is not None and concept.coding:
+                found.extend(concept.coding)
+    return found

@@ -1,0 +1,1 @@
+"""Which codes are earned: dated tables and the questions asked of them."""

@@ -1,0 +1,287 @@
+"""Device supply: counted days in 30-day periods (BILLING_RULES 1.3, D2 to D4, D8, D9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from itertools import pairwise
+
+from msgspec import Struct
+
+from fhir_mappings.decision import Forecast, Requirement
+from fhir_mappings.local_time import Window, period_number
+from fhir_mappings.record import Excluded, PriorCharge, Reading
+from fhir_mappings.rules.candidate import Candidate, block_lower_tiers
+from fhir_mappings.rules.episodes import Episode
+from fhir_mappings.rules.program import ProgramChart, earliest_first, unverified_of
+from fhir_mappings.rules.tables import CodeRule, Dated, Kind
+from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, ReviewReason, Unit, Unverified
+
+DaysOfSeries = dict[date, list[Reading]]
+
+
+class DayCount(Struct, frozen=True, gc=False):
+    """Counted days of the best device type in one window (D8). `reach`: the most that is still possible by
+    the window's end (D9). `evidence`: one reading a counted day, the earliest."""
+
+    found: int
+    reach: int
+    evidence: tuple[Reading, ...]
+    names: tuple[str, ...]
+    all_names: tuple[str, ...]
+    unverified: frozenset[Unverified]
+
+    def with_days(self, others: Iterable[Reading]) -> int:
+        """How many days there would be with these readings too."""
+        return len({reading.day for reading in (*self.evidence, *others)})
+
+
+def device_candidates(chart: ProgramChart) -> list[Candidate]:
+    """Both tiers of every line with a counted day or a device charge, in each 30-day period."""
+    found: list[Candidate] = []
+    placed, unclear, unclear_everywhere = _place_charges(chart)
+    after_gap = _first_day_after_gap(chart)
+    for position, episode in enumerate(chart.episodes):
+        if episode.anchor is None:
+            continue
+        numbers = {*episode.days, *(number for at, number in placed if at == position)}
+        for number in sorted(numbers):
+            window = episode.window(number)
+            in_window = _window_candidates(chart, episode, number, window, placed.get((position, number), []))
+            doubts: set[ReviewReason | str] = set()
+            if unclear_everywhere or any(window.overlaps(occurrence) for occurrence in unclear):
+                doubts.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
+            if after_gap is not None and not episode.documented and _has_day_from(episode, number, after_gap):
+                doubts.add(ReviewReason.EPISODE_UNCLEAR)
+            for candidate in in_window:
+                candidate.episode = position
+                candidate.reasons |= doubts
+                add_episode_doubts(candidate, episode)
+            found += in_window
+    return found
+
+
+def charges_without_window(chart: ProgramChart) -> set[Excluded]:
+    """Device charges that no decision could be held against, since the program shows no period at all."""
+    if any(episode.anchor is not None for episode in chart.episodes):
+        return set()
+    return {
+        Excluded(charge.resource, ExcludedReason.CHARGED_PERIOD_UNCLEAR)
+        for charge in chart.charges_of(Kind.DEVICE_SUPPLY)
+    }
+
+
+def add_episode_doubts(candidate: Candidate, episode: Episode) -> None:
+    if episode.unclear:
+        candidate.reasons.add(ReviewReason.EPISODE_UNCLEAR)
+    if episode.anchor_moved:
+        candidate.reasons.add(ReviewReason.ANCHOR_MOVED)
+    if not episode.anchor_fixed:
+        candidate.reasons.add(ReviewReason.HISTORY_INCOMPLETE)
+
+
+def best_count(chart: ProgramChart, series: Iterable[DaysOfSeries], last: date) -> DayCount:
+    """The best single device type, or the union where the payer counts so; until the window's last day."""
+    as_of = chart.as_of
+    free = (last - as_of).days + 1 if as_of <= last else 0
+    every = list(series)
+    if chart.policy.multi_device_union:
+        every = [_union(every)]
+    best: DaysOfSeries = {}
+    reach = free
+    for days in every:
+        if len(days) > len(best):
+            best = days
+        # Today counts as still to come only where nothing counted on it yet.
+        reach = max(reach, len(days) + free - (1 if free and as_of in days else 0))
+    ordered = [best[day] for day in sorted(best)]
+    evidence = tuple([readings[0] for readings in ordered])
+    return DayCount(
+        len(evidence),
+        reach,
+        evidence,
+        tuple([reading.resource for reading in evidence]),
+        tuple([one.resource for readings in ordered for one in readings]) if chart.all_evidence else (),
+        unverified_of(evidence),
+    )
+
+
+def days_requirement(chart: ProgramChart, needed: int, threshold: Dated, count: DayCount) -> Requirement:
+    return Requirement(
+        RequirementKind.MONITORING_DAYS,
+        Unit.DAYS,
+        needed,
+        count.found,
+        count.found >= needed,
+        count.names,
+        chart.policy.tables.reference(threshold.sources),
+        count.all_names,
+    )
+
+
+def _place_charges(
+    chart: ProgramChart,
+) -> tuple[dict[tuple[int, int], list[PriorCharge]], list[Window], bool]:
+    """Each device charge in its period; the occurrences that fit none, and whether one fits nowhere."""
+    placed: dict[tuple[int, int], list[PriorCharge]] = {}
+    unclear: list[Window] = []
+    nowhere = False
+    for charge in chart.charges_of(Kind.DEVICE_SUPPLY):
+        place = _place(chart, charge)
+        occurrence = charge.occurrence
+        if place is not None:
+            placed.setdefault(place, []).append(charge)
+        elif occurrence is not None and any(
+            occurrence.overlaps(episode.window(number))
+            for episode in chart.episodes
+            if episode.anchor is not None
+            for number in episode.days
+        ):
+            unclear.append(occurrence)
+        else:
+            nowhere = True
+    return placed, unclear, nowhere
+
+
+def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
+    """The episode and period that a device charge belongs to: the one that holds all of its days."""
+    occurrence = charge.occurrence
+    for position, episode in enumerate(chart.episodes):
+        if occurrence is None or episode.anchor is None or episode.first_number is None:
+            continue
+        number = period_number(episode.anchor, occurrence.start)
+        if (
+            number >= episode.first_number
+            and occurrence.end <= episode.window(number).end
+            and (episode.end is None or occurrence.start <= episode.end)
+        ):
+            return position, number
+    return None
+
+
+def _first_day_after_gap(chart: ProgramChart) -> date | None:
+    allowed = chart.policy.empty_days_until_episode_unclear
+    days = chart.data_days
+    if len(days) < 2 or (days[-1] - days[0]).days <= allowed:
+        return None
+    return next((after for before, after in pairwise(days) if (after - before).days - 1 > allowed), None)
+
+
+def _has_day_from(episode: Episode, number: int, first: date) -> bool:
+    return any(day >= first for by_day in episode.days.get(number, {}).values() for day in by_day)
+
+
+def _window_candidates(
+    chart: ProgramChart, episode: Episode, number: int, window: Window, charges: list[PriorCharge]
+) -> list[Candidate]:
+    service_date = episode.service_date(window)
+    by_line: dict[Line, list[DaysOfSeries]] = {}
+    for by_day in episode.days.get(number, {}).values():
+        by_line.setdefault(next(iter(by_day.values()))[0].line, []).append(by_day)
+    for charge in charges:
+        charged_line = chart.policy.code(charge.code).line
+        if charged_line is not None:
+            by_line.setdefault(charged_line, [])
+    found: list[Candidate] = []
+    for line, series in by_line.items():
+        count = best_count(chart, series, service_date)
+        tiers = [
+            _candidate(chart, rule, window, service_date, count, charges)
+            for rule in chart.rules(Kind.DEVICE_SUPPLY)
+            if rule.line is line and rule.in_force_from <= service_date
+        ]
+        if not tiers:
+            continue
+        block_lower_tiers(tiers)
+        if episode.doubtful:
+            _add_evidence_doubts(tiers, count, _doubtful(episode, line, window, service_date))
+        for candidate in tiers:
+            candidate.forecast = _forecast(candidate, tiers, count)
+        found += tiers
+    return found
+
+
+def _candidate(
+    chart: ProgramChart,
+    rule: CodeRule,
+    window: Window,
+    service_date: date,
+    count: DayCount,
+    charges: list[PriorCharge],
+) -> Candidate:
+    threshold = rule.least(service_date)
+    met = count.found >= threshold.least
+    candidate = Candidate(
+        rule,
+        window,
+        service_date,
+        chart.as_of <= service_date,
+        met,
+        count.reach >= threshold.least,
+        1 if met else 0,
+        (days_requirement(chart, threshold.least, threshold, count),),
+        [charge for charge in charges if charge.code == rule.code],
+        line=rule.line,
+        modifiers=chart.therapy_modifiers(rule, window),
+    )
+    if window.start < rule.in_force_from <= service_date:
+        candidate.reasons.add(ReviewReason.STRADDLES_RULE_CHANGE)
+    chart.add_charged_otherwise(candidate, charges)
+    chart.add_common_doubts(candidate)
+    candidate.unverified |= chart.base_unverified | count.unverified
+    candidate.unverified.add(Unverified.DEVICE_SUPPLIED_BY_PRACTICE)
+    chart.add_plan_of_care(candidate)
+    return candidate
+
+
+def _doubtful(episode: Episode, line: Line, window: Window, last: date) -> list[Reading]:
+    return [
+        reading
+        for reading in episode.doubtful
+        if reading.line is line and reading.day in window and reading.day <= last
+    ]
+
+
+def _add_evidence_doubts(tiers: list[Candidate], count: DayCount, doubtful: list[Reading]) -> None:
+    """Evidence that was left out in doubt: would it make another code of this one?"""
+    if not doubtful:
+        return
+    found, with_doubts = count.found, count.with_days(doubtful)
+    reasons = {ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None}
+    needs = [candidate.requirements[0].needed for candidate in tiers]
+    now = max((needed for needed in needs if needed <= found), default=0)
+    then = max((needed for needed in needs if needed <= with_doubts), default=0)
+    for candidate, needed in zip(tiers, needs, strict=True):
+        if candidate.met and then != now:
+            candidate.reasons |= reasons
+        elif not candidate.met and needed <= with_doubts:
+            candidate.unmet_reasons |= reasons
+
+
+def _forecast(candidate: Candidate, tiers: list[Candidate], count: DayCount) -> Forecast | None:
+    """What the window still lacks for this code, or for the higher one it may become."""
+    if not candidate.open or candidate.blocked_by is not None or candidate.charges:
+        return None
+    target: Candidate | None = candidate
+    if candidate.met:
+        target = next(
+            (
+                other
+                for other in tiers
+                if other.rule.tier > candidate.rule.tier and not other.met and other.reachable
+            ),
+            None,
+        )
+    if target is None or not target.reachable:
+        return None
+    missing = target.requirements[0].needed - count.found
+    until = candidate.service_date - timedelta(days=missing - 1)
+    return Forecast(missing, Unit.DAYS, until, target.rule.code)
+
+
+def _union(every: list[DaysOfSeries]) -> DaysOfSeries:
+    union: DaysOfSeries = {}
+    for days in every:
+        for day, readings in days.items():
+            union.setdefault(day, []).extend(readings)
+    return {day: earliest_first(readings) for day, readings in union.items()}

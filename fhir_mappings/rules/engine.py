@@ -1,0 +1,116 @@
+"""Which codes are earned. `assess(record, policy, as_of)` is deterministic: equal input, equal bytes.
+
+It works in two steps. First each code is looked at alone in each of its windows and becomes a `Candidate`:
+what was found, what is needed, and every doubt (`start_up`, `device_supply`, `management`). Then the
+candidates are held against each other (`compare`), and each becomes the first outcome that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+
+from fhir_mappings.decision import Assessment, Decision, reason_order, sorted_excluded
+from fhir_mappings.record import Excluded, PatientRecord
+from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.rules.compare import check_exclusions, compare
+from fhir_mappings.rules.device_supply import charges_without_window, device_candidates
+from fhir_mappings.rules.management import held_back_candidates, management_candidates
+from fhir_mappings.rules.policy import Policy
+from fhir_mappings.rules.program import ProgramChart, unused_time
+from fhir_mappings.rules.start_up import start_up_candidates
+from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, ReviewReason, Unverified
+
+_UNVERIFIED = tuple(Unverified)
+
+
+def decide(record: PatientRecord, policy: Policy, as_of: date) -> tuple[Decision, ...]:
+    """The decisions of `assess` alone."""
+    return assess(record, policy, as_of).decisions
+
+
+def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: bool = False) -> Assessment:
+    """Every decision for one patient on a day, with what the rules left out.
+
+    `record` holds nothing dated after `as_of` (a local day). `all_evidence` adds every counted reading and
+    span, for whoever shows them. Raises `ExclusionViolated` rather than answer with two excluded codes.
+    """
+    excluded: set[Excluded] = set(record.excluded)
+    charts = [
+        ProgramChart(record, program, policy, as_of, excluded, all_evidence=all_evidence)
+        for program in MONITORING_PROGRAMS
+    ]
+    candidates = [candidate for chart in charts for candidate in _candidates(chart)]
+    for chart in charts:
+        excluded |= charges_without_window(chart)
+    excluded |= unused_time(record, charts, excluded)
+    compare(candidates, record, policy)
+    decisions = tuple(sorted((_decision(candidate, record) for candidate in candidates), key=_order))
+    check_exclusions(decisions, policy)
+    shown = charts if all_evidence else ()
+    return Assessment(
+        decisions,
+        sorted_excluded(excluded),
+        tuple(day for chart in shown for day in chart.counted_days()),
+        tuple(span for chart in shown for span in chart.counted_spans()),
+    )
+
+
+def _candidates(chart: ProgramChart) -> list[Candidate]:
+    begun = chart.begun()
+    if begun is None:
+        return []
+    return [
+        *start_up_candidates(chart),
+        *device_candidates(chart),
+        *management_candidates(chart, begun),
+        *held_back_candidates(chart),
+    ]
+
+
+def _order(decision: Decision) -> tuple[date, date, str]:
+    return decision.period.start, decision.period.end, decision.code
+
+
+def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
+    """The first outcome that fits."""
+    rule = candidate.rule
+    reasons: Iterable[ReviewReason | str] = ()
+    service_date: date | None = candidate.service_date
+    quantity = candidate.units
+    if candidate.charges:
+        outcome = Outcome.CHARGED
+        quantity = sum(charge.quantity for charge in candidate.charges)
+    elif not candidate.met:
+        outcome = Outcome.SHORT if candidate.open and candidate.reachable else Outcome.OUT_OF_REACH
+        reasons, service_date, quantity = candidate.unmet_reasons, None, 0
+    elif candidate.blocked_by is not None:
+        outcome, reasons = Outcome.BLOCKED, (candidate.blocked_by,)
+    elif candidate.reasons:
+        outcome, reasons = Outcome.REVIEW, candidate.reasons
+    elif candidate.open:
+        outcome = Outcome.PROVISIONAL
+    else:
+        outcome = Outcome.SUGGEST
+    unverified = candidate.unverified
+    if record.attestations:
+        unverified = unverified - {
+            attestation.statement
+            for attestation in record.attestations
+            if attestation.covers(rule.code, candidate.window)
+        }
+    return Decision(
+        rule.code,
+        rule.program,
+        candidate.line,
+        quantity,
+        outcome,
+        candidate.window,
+        service_date,
+        candidate.requirements,
+        reason_order(reasons) if reasons else (),
+        tuple([entry for entry in _UNVERIFIED if entry in unverified]),
+        candidate.modifiers,
+        candidate.forecast if outcome is not Outcome.OUT_OF_REACH else None,
+        tuple([charge.resource for charge in candidate.charges]),
+    )

@@ -1,0 +1,263 @@
+"""Management time by calendar month: whose seconds count, and which conversation (D10 to D14)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from fhir_mappings.local_time import MICROSECONDS, LocalClock, next_month
+from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord
+from fhir_mappings.rules.policy import Policy
+from fhir_mappings.vocabulary import PROFESSIONALS, THERAPISTS, ExcludedReason, Program, Role
+
+_RPM_ROLES = PROFESSIONALS | {Role.CLINICAL_STAFF, Role.UNKNOWN}
+_THERAPY_ROLES = THERAPISTS | {Role.THERAPIST_ASSISTANT}
+
+
+@cache
+def clock_of(zone: ZoneInfo) -> LocalClock:
+    """One clock a zone: what it worked out for a day serves every patient."""
+    return LocalClock(zone)
+
+
+class Piece(Struct, frozen=True, gc=False):
+    """Part of one person's span that lies in one month and belongs to nothing else."""
+
+    time: ManagementTime
+    start: int
+    end: int
+    crosses_months: bool = False
+
+
+class Tally(Struct, frozen=True, gc=False):
+    """What some of a month's pieces come to: whole seconds, and the conversations among them."""
+
+    seconds: int
+    contacts: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(slots=True)
+class Month:
+    """One calendar month of one program. `doubtful`: spans left out that may have counted."""
+
+    first_day: date
+    pieces: list[Piece] = field(default_factory=list)
+    doubtful: list[Piece] = field(default_factory=list)
+    in_person: list[LiveContact] = field(default_factory=list)
+    calls: dict[str, LiveContact] = field(default_factory=dict)
+
+    def tally(self, pieces: Iterable[Piece]) -> Tally:
+        chosen = tuple(pieces)
+        resources = {piece.time.resource for piece in chosen}
+        contacts = tuple(sorted(resources & self.calls.keys())) if self.calls else ()
+        return Tally(whole_seconds(chosen), contacts, chosen)
+
+
+def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) -> dict[date, Month]:
+    """A program's months that hold management time or a conversation, by their first day."""
+    clock = clock_of(record.zone)
+    used = _merged((used.start, used.end) for used in record.used_time)
+    used_starts = [start for start, _ in used]
+    visit_days = _visit_days(record, clock)
+    months: dict[date, Month] = {}
+
+    def month(first_day: date) -> Month:
+        found = months.get(first_day)
+        if found is None:
+            found = months[first_day] = Month(first_day)
+        return found
+
+    wanted = (program, Program.ANY)
+    # Sorted by start, so the month of one span is mostly that of the next.
+    current: Month | None = None
+    opens = closes = 0
+    left: set[str] = set()
+    gone: dict[str, ExcludedReason] = {}
+    for time in record.management:
+        if time.program not in wanted:
+            continue
+        if time.seconds is not None:
+            day = clock.day_of(time.start)
+            if _is_visit_day(time, day, visit_days):
+                gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
+            else:
+                target = month(day.replace(day=1))
+                piece = Piece(time, time.start, time.end)
+                (target.doubtful if time.doubt is not None else target.pieces).append(piece)
+                left.add(time.resource)
+            continue
+        spans = _without(time.start, time.end, used, used_starts) if used else [(time.start, time.end)]
+        if not spans:
+            gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
+            continue
+        if visit_days:
+            spans = [part for span in spans for part in _outside_visits(time, *span, visit_days, clock)]
+            if not spans:
+                gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
+                continue
+        left.add(time.resource)
+        if current is None or not opens <= time.start < closes:
+            first_day = clock.day_of(time.start).replace(day=1)
+            current = month(first_day)
+            opens, closes = clock.midnight(first_day), clock.midnight(next_month(first_day))
+        crosses = time.end > closes
+        for start, end in spans:
+            if not crosses:
+                piece = Piece(time, start, end)
+                (current.doubtful if time.doubt is not None else current.pieces).append(piece)
+                continue
+            for first_day, part_start, part_end in clock.months_of(start, end):
+                target = month(first_day)
+                piece = Piece(time, part_start, part_end, True)
+                (target.doubtful if time.doubt is not None else target.pieces).append(piece)
+    excluded.update(Excluded(name, reason) for name, reason in gone.items() if name not in left)
+    calls = {contact.resource: contact for contact in record.contacts if not contact.in_person}
+    for contact in record.contacts:
+        if contact.in_person and contact.program is not Program.OTHER:
+            month(contact.day.replace(day=1)).in_person.append(contact)
+    for found in months.values():
+        found.calls = {
+            name: calls[name]
+            for piece in (*found.pieces, *found.doubtful)
+            if (name := piece.time.resource) in calls
+        }
+    return months
+
+
+class Staffing(Struct, frozen=True, gc=False):
+    """Whose pieces of a month count. `answers`: the ways of counting that must agree (D14)."""
+
+    counted: tuple[Piece, ...]
+    answers: tuple[tuple[Piece, ...], ...] = ()
+    professional_unknown: bool = False
+    has_professional: bool = False
+    has_therapist: bool = False
+
+
+def staffing(program: Program, policy: Policy, pieces: Iterable[Piece]) -> Staffing:
+    """Which of these pieces count for the program, by the roles of the month's staff."""
+    present = tuple(pieces)
+    roles = {piece.time.role for piece in present}
+    professional = bool(roles & PROFESSIONALS)
+    if program is Program.RPM:
+        # Therapists can't bill RPM, and their minutes don't count to it.
+        return Staffing(_of_roles(present, _RPM_ROLES), has_professional=professional)
+    auxiliary = frozenset({Role.CLINICAL_STAFF}) if policy.rtm_aux_time_counts else frozenset()
+    by_physician = PROFESSIONALS | auxiliary | {Role.UNKNOWN}
+    by_therapist = _THERAPY_ROLES | {Role.UNKNOWN}
+    therapist = bool(roles & THERAPISTS)
+    if professional and roles & _THERAPY_ROLES:
+        together = _of_roles(present, by_physician | by_therapist)
+        return Staffing(
+            together,
+            (together, _of_roles(present, by_physician), _of_roles(present, by_therapist)),
+            has_professional=True,
+            has_therapist=therapist,
+        )
+    if professional:
+        return Staffing(_of_roles(present, by_physician), has_professional=True)
+    if therapist:
+        return Staffing(_of_roles(present, by_therapist), has_therapist=True)
+    known = roles - {Role.UNKNOWN}
+    return Staffing(present, professional_unknown=bool(known) and Role.UNKNOWN not in roles)
+
+
+def in_person_contacts(month: Month, program: Program) -> tuple[str, ...]:
+    """Conversations face to face, by somebody whose minutes the program counts."""
+    return tuple(
+        sorted(
+            contact.resource
+            for contact in month.in_person
+            if contact.program in (program, Program.ANY)
+            and (program is Program.RTM or contact.roles & _RPM_ROLES)
+        )
+    )
+
+
+def _of_roles(pieces: tuple[Piece, ...], roles: frozenset[Role]) -> tuple[Piece, ...]:
+    return tuple(piece for piece in pieces if piece.time.role in roles)
+
+
+def whole_seconds(pieces: Iterable[Piece]) -> int:
+    """Whole seconds of the union of spans: two people on one call are one call. Durations without a time
+    can't be told to overlap and are added, once an Encounter. Never rounded up."""
+    spans: list[tuple[int, int]] = []
+    bare: dict[str, int] = {}
+    for piece in pieces:
+        if piece.time.seconds is None:
+            spans.append((piece.start, piece.end))
+        else:
+            bare[piece.time.resource] = max(bare.get(piece.time.resource, 0), piece.time.seconds)
+    return sum((end - start) // MICROSECONDS for start, end in _merged(spans)) + sum(bare.values())
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Half-open spans as disjoint ones, in order."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            if end > merged[-1][1]:
+                merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _without(
+    start: int, end: int, used: list[tuple[int, int]], used_starts: list[int]
+) -> list[tuple[int, int]]:
+    """What is left of a span outside the used ones (disjoint and sorted)."""
+    left: list[tuple[int, int]] = []
+    position = max(bisect_right(used_starts, start) - 1, 0)
+    for used_start, used_end in used[position:]:
+        if used_start >= end:
+            break
+        if used_end <= start:
+            continue
+        if start < used_start:
+            left.append((start, used_start))
+        start = max(start, used_end)
+        if start >= end:
+            return left
+    left.append((start, end))
+    return left
+
+
+def _visit_days(record: PatientRecord, clock: LocalClock) -> dict[date, tuple[int, int, set[str]]]:
+    """E/M visit days: the day's span, and whose visits they were."""
+    found: dict[date, tuple[int, int, set[str]]] = {}
+    for visit in record.visits:
+        for day in visit.days:
+            if day not in found:
+                found[day] = (*clock.day_span(day), set())
+            found[day][2].update(visit.people)
+    return found
+
+
+def _is_touched(time: ManagementTime, people: set[str]) -> bool:
+    return time.role is Role.CLINICAL_STAFF or (time.person is not None and time.person in people)
+
+
+def _is_visit_day(time: ManagementTime, day: date, visit_days: dict[date, tuple[int, int, set[str]]]) -> bool:
+    return day in visit_days and _is_touched(time, visit_days[day][2])
+
+
+def _outside_visits(
+    time: ManagementTime,
+    start: int,
+    end: int,
+    visit_days: dict[date, tuple[int, int, set[str]]],
+    clock: LocalClock,
+) -> list[tuple[int, int]]:
+    days = {clock.day_of(start), clock.day_of(end - 1)}
+    taken = _merged(
+        (visit_days[day][0], visit_days[day][1]) for day in days if _is_visit_day(time, day, visit_days)
+    )
+    return _without(start, end, taken, [first for first, _ in taken]) if taken else [(start, end)]

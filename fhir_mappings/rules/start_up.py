@@ -1,0 +1,204 @@
+"""Start-up (98975, 99453): once an episode, earned in its first 30-day period (BILLING_RULES 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from fhir_mappings.decision import Forecast, Requirement
+from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number
+from fhir_mappings.record import PriorCharge, SetUp
+from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.rules.device_supply import (
+    DayCount,
+    DaysOfSeries,
+    add_episode_doubts,
+    best_count,
+    days_requirement,
+)
+from fhir_mappings.rules.episodes import Episode
+from fhir_mappings.rules.program import ProgramChart, earliest_first, only_of
+from fhir_mappings.rules.tables import CodeRule, Kind
+from fhir_mappings.vocabulary import Line, RequirementKind, ReviewReason, Role, Unit
+
+
+def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
+    """One start-up code an episode that holds a counted day, a set-up or a start-up charge."""
+    episodes = [
+        (position, episode)
+        for position, episode in enumerate(chart.episodes)
+        if episode.first_day is not None or episode.set_up is not None
+    ]
+    charges = chart.charges_of(Kind.START_UP)
+    if not episodes:
+        return _charged_alone(chart, charges)
+    placed, unclear = _place_charges(charges, episodes)
+    found: list[Candidate] = []
+    for position, episode in episodes:
+        for rule in chart.rules(Kind.START_UP):
+            candidate = _candidate(chart, rule, episode, placed.get(position, []))
+            if candidate is None:
+                continue
+            candidate.episode = position
+            add_episode_doubts(candidate, episode)
+            if not episode.start_seen:
+                candidate.reasons.add(ReviewReason.HISTORY_INCOMPLETE)
+            if unclear:
+                candidate.reasons.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
+            found.append(candidate)
+    return found
+
+
+def _place_charges(
+    charges: list[PriorCharge], episodes: list[tuple[int, Episode]]
+) -> tuple[dict[int, list[PriorCharge]], bool]:
+    """Each charge in the episode that holds its date, and whether one fits none."""
+    placed: dict[int, list[PriorCharge]] = {}
+    unclear = False
+    for charge in charges:
+        day = charge.occurrence.start if charge.occurrence is not None else None
+        home = next(
+            (
+                position
+                for position, episode in episodes
+                if day is not None
+                # What was charged before the first day that could be read began the same episode.
+                and (episode.holds(day) or (position == 0 and not episode.start_seen))
+            ),
+            None,
+        )
+        if home is None:
+            unclear = True
+        else:
+            placed.setdefault(home, []).append(charge)
+    return placed, unclear
+
+
+def _charged_alone(chart: ProgramChart, charges: list[PriorCharge]) -> list[Candidate]:
+    """A start-up charge is all that is known of an episode."""
+    by_code: dict[str, list[PriorCharge]] = {}
+    for charge in charges:
+        if charge.occurrence is not None:
+            by_code.setdefault(charge.code, []).append(charge)
+    found: list[Candidate] = []
+    for code, of_code in by_code.items():
+        day = min(charge.occurrence.start for charge in of_code if charge.occurrence is not None)
+        window = Window(day, day + timedelta(days=PERIOD_DAYS - 1))
+        found.append(
+            Candidate(
+                chart.policy.code(code),
+                window,
+                day,
+                open=False,
+                met=False,
+                reachable=False,
+                units=0,
+                charges=of_code,
+                unverified=set(chart.base_unverified),
+            )
+        )
+    return found
+
+
+def _candidate(
+    chart: ProgramChart, rule: CodeRule, episode: Episode, charges: list[PriorCharge]
+) -> Candidate | None:
+    window = episode.first_period
+    if window is None:
+        return None
+    as_of, last = chart.as_of, episode.service_date(window)
+    devices = _by_device(episode)
+    count = best_count(chart, devices.values(), last)
+    until = min(last, as_of)
+    series: list[Iterable[date]] = list(devices.values())
+    if chart.policy.multi_device_union:
+        series = [[reading.day for reading in count.evidence]]
+    reached = [day for days in series if (day := threshold_day(rule, days, window, until)) is not None]
+    earned_on = min(reached, default=None)
+    threshold = rule.least(earned_on or until)
+    # Before any reading the first period hasn't begun: it can still come.
+    waiting = episode.first_day is None and (episode.end is None or as_of <= episode.end)
+    least_ahead = min(threshold.least, rule.least(last).least)
+    set_up = episode.set_up
+    candidate = Candidate(
+        rule,
+        window,
+        earned_on or last,
+        open=waiting or as_of <= (earned_on or last),
+        met=earned_on is not None,
+        reachable=waiting or (as_of <= last and count.reach >= least_ahead),
+        units=1 if earned_on is not None else 0,
+        requirements=(
+            days_requirement(chart, threshold.least, threshold, count),
+            Requirement(
+                RequirementKind.SET_UP,
+                Unit.COUNT,
+                1,
+                0 if set_up is None else 1,
+                set_up is not None,
+                () if set_up is None else (set_up.resource,),
+                chart.policy.tables.reference(rule.sources),
+            ),
+        ),
+        charges=[charge for charge in charges if charge.code == rule.code],
+        modifiers=_modifiers(chart, rule, window, set_up),
+    )
+    if set_up is None:
+        candidate.reasons.add(ReviewReason.SETUP_NOT_DOCUMENTED)
+    if count.evidence and count.evidence[0].line is Line.OTHER:
+        candidate.reasons.add(ReviewReason.NO_DEVICE_CODE)
+    changes = any(window.start < row.start <= last for row in rule.monitoring_days)
+    if changes and count.found < rule.least(window.start).least:
+        candidate.reasons.add(ReviewReason.STRADDLES_RULE_CHANGE)
+    if not candidate.met:
+        _add_evidence_doubts(candidate, episode, count, threshold.least)
+        if candidate.open and candidate.reachable and not candidate.charges:
+            missing = max(least_ahead - count.found, 1)
+            until = last - timedelta(days=missing - 1)
+            candidate.forecast = Forecast(missing, Unit.DAYS, until, rule.code)
+    chart.add_common_doubts(candidate)
+    candidate.unverified |= chart.base_unverified | count.unverified
+    chart.add_plan_of_care(candidate)
+    return candidate
+
+
+def threshold_day(rule: CodeRule, days: Iterable[date], window: Window, until: date) -> date | None:
+    """The first day on which the count so far reaches the threshold in force that day (D9).
+
+    It need not be a day with a reading: nine days of December earn nothing until the rules change.
+    """
+    counted = sorted(day for day in days if day in window and day <= until)
+    changes = [row.start for row in rule.monitoring_days if window.start < row.start <= until]
+    for day in sorted({*counted, *changes}):
+        if sum(1 for other in counted if other <= day) >= rule.least(day).least:
+            return day
+    return None
+
+
+def _by_device(episode: Episode) -> dict[str, DaysOfSeries]:
+    """Days of the first period by device type: one type that serves two lines is one device."""
+    if episode.first_day is None or episode.anchor is None:
+        return {}
+    devices: dict[str, DaysOfSeries] = {}
+    first = episode.days.get(period_number(episode.anchor, episode.first_day), {})
+    for series, by_day in first.items():
+        days = devices.setdefault(series.partition("|")[2], {})
+        for day, readings in by_day.items():
+            days[day] = earliest_first((*days[day], *readings)) if day in days else readings
+    return devices
+
+
+def _add_evidence_doubts(candidate: Candidate, episode: Episode, count: DayCount, needed: int) -> None:
+    doubtful = [reading for reading in episode.doubtful if reading.day in candidate.window]
+    if count.with_days(doubtful) >= needed:
+        candidate.unmet_reasons |= {
+            ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None
+        }
+
+
+def _modifiers(chart: ProgramChart, rule: CodeRule, window: Window, set_up: SetUp | None) -> tuple[str, ...]:
+    """The therapist's modifier, and the assistant's where an assistant alone did the set-up."""
+    modifiers = chart.therapy_modifiers(rule, window)
+    if modifiers and set_up is not None and set_up.roles == {Role.THERAPIST_ASSISTANT}:
+        modifiers += only_of(rule.assistant_modifiers, chart.disciplines(window))
+    return modifiers

@@ -1,0 +1,174 @@
+"""The rules as data: one YAML file a code or payer, values keyed by the day they take effect.
+
+A change of the rules is a new dated line in a table, never an overwrite, and each value names its sources and
+the day somebody last checked it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from functools import cache, lru_cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from fhir_mappings.terminology import Discipline, read_table
+from fhir_mappings.vocabulary import Line, Program
+
+_Table = TypeVar("_Table")
+
+
+class Kind(StrEnum):
+    START_UP = "start-up"
+    DEVICE_SUPPLY = "device-supply"
+    MANAGEMENT = "management"
+    MANAGEMENT_ADD_ON = "management-add-on"
+    HELD_BACK = "held-back"
+    """Never suggested; a charged one holds others back."""
+
+
+class Dated(Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+    """The least that is needed from a day on: monitoring days, or seconds of management."""
+
+    start: date
+    least: int
+    sources: tuple[str, ...]
+    last_checked: date
+
+
+class CodeRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One code's file. `excludes`: codes that can't be charged beside it in the same window."""
+
+    code: str
+    label: str
+    program: Program
+    kind: Kind
+    unit: str
+    in_force_from: date
+    sources: tuple[str, ...]
+    last_checked: date
+    covers_to: date
+    line: Line | None = None
+    group: str | None = None
+    tier: int = 0
+    base: str | None = None
+    units_cap: int | None = None
+    excludes: tuple[str, ...] = ()
+    monitoring_days: tuple[Dated, ...] = ()
+    management_seconds: tuple[Dated, ...] = ()
+    therapy_modifiers: Mapping[Discipline, str] = {}
+    assistant_modifiers: Mapping[Discipline, str] = {}
+    note: str = ""
+
+    def least(self, day: date) -> Dated:
+        """The threshold in force on a day; before the first one, the first."""
+        rows = self.monitoring_days or self.management_seconds
+        if len(rows) == 1:
+            return rows[0]
+        return max((row for row in rows if row.start <= day), key=lambda row: row.start, default=rows[0])
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    title: str
+    site: str
+    grade: Literal["government", "secondary"]
+
+
+class SettingRow(Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+    value: bool | int | str
+    start: date
+    reason: str
+    last_checked: date
+
+
+class Coverage(Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+    start: date
+    codes: Literal["all"] | tuple[str, ...]
+    covered: Literal["yes", "no", "unknown", "prior-auth"]
+
+
+class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a payer changes. A code without a row is unknown, never covered."""
+
+    payer: str
+    label: str
+    coverage: tuple[Coverage, ...] = ()
+    settings: Mapping[str, bool | int | str] = {}
+    sources: tuple[str, ...] = ()
+    last_checked: date
+
+    def covers(self, code: str, day: date) -> bool:
+        rows = [
+            row for row in self.coverage if row.start <= day and (row.codes == "all" or code in row.codes)
+        ]
+        return bool(rows) and max(rows, key=lambda row: row.start).covered == "yes"
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    codes: Mapping[str, CodeRule]
+    payers: Mapping[str, PayerRule]
+    settings: Mapping[str, SettingRow]
+    sources: Mapping[str, Source]
+    version: str
+
+    @lru_cache(maxsize=256)  # noqa: B019 - there is one set of tables in a process
+    def reference(self, sources: tuple[str, ...]) -> str:
+        """Sources in words, for a person to follow."""
+        return "; ".join(f"{self.sources[key].title} [{self.sources[key].site}]" for key in sources)
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
+        """A program's codes of these kinds; add-ons last, lower tiers first."""
+        found = [rule for rule in self.codes.values() if rule.program is program and rule.kind in kinds]
+        return sorted(found, key=lambda rule: (rule.base is not None, rule.tier, rule.code))
+
+
+@cache
+def load_tables() -> Tables:
+    """The shipped tables, read once. `version`: the day they were last checked and a digest of them."""
+    digest = hashlib.sha256()
+
+    def read(name: str, kind: type[_Table]) -> _Table:
+        text = files(__package__).joinpath(name).read_text("utf-8")
+        digest.update(name.encode() + b"\0" + text.encode())
+        return msgspec.convert(read_table(text), kind)
+
+    def folder(name: str) -> list[str]:
+        names = [entry.name for entry in files(__package__).joinpath(name).iterdir()]
+        return sorted(f"{name}/{entry}" for entry in names if entry.endswith(".yaml"))
+
+    codes = [read(name, CodeRule) for name in folder("codes")]
+    payers = [read(name, PayerRule) for name in folder("payers")]
+    settings = read("settings.yaml", dict[str, SettingRow])
+    sources = read("sources.yaml", dict[str, Source])
+    checked = max(code.last_checked for code in codes)
+    return Tables(
+        MappingProxyType({code.code: code for code in codes}),
+        MappingProxyType({payer.payer: payer for payer in payers}),
+        MappingProxyType(settings),
+        MappingProxyType(sources),
+        f"{checked.isoformat()}+{digest.hexdigest()[:12]}",
+    )
+
+
+@cache
+def monitoring_codes() -> Mapping[str | None, Program]:
+    """Every code of remote monitoring that is known here, with its program."""
+    return MappingProxyType({code.code: code.program for code in load_tables().codes.values()})
+
+
+def setting_value(value: Any, shipped: SettingRow, name: str) -> bool | int | str:
+    """A setting of the same type as the shipped one; `ValueError` in one line otherwise."""
+    if type(value) is not type(shipped.value):
+        wanted = type(shipped.value).__name__
+        raise ValueError(f"setting {name}: expected {wanted}, got {value!r}")
+    checked: bool | int | str = value
+    return checked

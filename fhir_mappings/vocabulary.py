@@ -1,0 +1,212 @@
+"""The closed sets of this package: every value that a program decides on, and none that is free text."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Program(StrEnum):
+    """Remote therapeutic (RTM) or remote physiologic monitoring (RPM); what a coding may say of either."""
+
+    RTM = "rtm"
+    RPM = "rpm"
+    ANY = "any"
+    OTHER = "other"
+
+
+MONITORING_PROGRAMS = (Program.RPM, Program.RTM)
+
+
+class Line(StrEnum):
+    """What is monitored. It decides the device code (BILLING_RULES 1.1)."""
+
+    RESPIRATORY = "respiratory"
+    MUSCULOSKELETAL = "musculoskeletal"
+    COGNITIVE_BEHAVIORAL = "cognitive-behavioral"
+    PHYSIOLOGIC = "physiologic"
+    OTHER = "other"
+
+    @property
+    def program(self) -> Program:
+        return Program.RPM if self is Line.PHYSIOLOGIC else Program.RTM
+
+
+class Source(StrEnum):
+    """Who a coding is written by, where the reading itself is silent."""
+
+    DEVICE = "device"
+    PATIENT_REPORTED = "patient-reported"
+
+
+class Activity(StrEnum):
+    PHONE_CALL = "phone-call"
+    VIDEO_CALL = "video-call"
+    VIRTUAL = "virtual"
+    """Encounter class VR alone: a call or an e-mail, nobody can tell which."""
+    DATA_REVIEW = "data-review"
+    SETUP_EDUCATION = "setup-education"
+    IN_PERSON = "in-person"
+    VISIT = "visit"
+    MESSAGE = "message"
+    ADMINISTRATIVE = "administrative"
+
+
+CALLS = frozenset({Activity.PHONE_CALL, Activity.VIDEO_CALL, Activity.VIRTUAL})
+# Their time belongs to another code or to none: wherever they overlap with management time, it is out (D11).
+OUTSIDE_MANAGEMENT = frozenset(
+    {Activity.SETUP_EDUCATION, Activity.ADMINISTRATIVE, Activity.VISIT, Activity.IN_PERSON}
+)
+
+
+class Role(StrEnum):
+    PHYSICIAN = "physician"
+    QUALIFIED_PROFESSIONAL = "qualified-professional"
+    PHYSICAL_THERAPIST = "physical-therapist"
+    OCCUPATIONAL_THERAPIST = "occupational-therapist"
+    SPEECH_LANGUAGE_PATHOLOGIST = "speech-language-pathologist"
+    THERAPIST_ASSISTANT = "therapist-assistant"
+    CLINICAL_STAFF = "clinical-staff"
+    NON_CLINICAL = "non-clinical"
+    UNKNOWN = "unknown"
+
+
+PROFESSIONALS = frozenset({Role.PHYSICIAN, Role.QUALIFIED_PROFESSIONAL})
+THERAPISTS = frozenset(
+    {Role.PHYSICAL_THERAPIST, Role.OCCUPATIONAL_THERAPIST, Role.SPEECH_LANGUAGE_PATHOLOGIST}
+)
+
+
+class ExcludedReason(StrEnum):
+    """Why a record was left out. Statuses keep FHIR's own word."""
+
+    # it could not be read, or is not this patient's
+    UNREADABLE = "unreadable"
+    OTHER_PATIENT = "other-patient"
+    AFTER_AS_OF = "after-as-of"
+    AFTER_DEATH = "after-death"
+    DUPLICATE = "duplicate"
+    TEST_DATA = "test-data"
+    # its status doesn't count
+    NO_STATUS = "no-status"
+    STATUS_NOT_KNOWN = "status-not-known"
+    REGISTERED = "registered"
+    PRELIMINARY = "preliminary"
+    CANCELLED = "cancelled"
+    ENTERED_IN_ERROR = "entered-in-error"
+    UNKNOWN = "unknown"
+    PLANNED = "planned"
+    ARRIVED = "arrived"
+    TRIAGED = "triaged"
+    IN_PROGRESS = "in-progress"
+    ON_LEAVE = "onleave"
+    NOT_ACTIVE = "not-active"
+    ABORTED = "aborted"
+    NOT_BILLABLE = "not-billable"
+    # its time names no day or no span
+    NO_DATE = "no-date"
+    PARTIAL_DATE = "partial-date"
+    UNREADABLE_DATE = "unreadable-date"
+    NO_DURATION = "no-duration"
+    ZERO_DURATION = "zero-duration"
+    BACKWARD_PERIOD = "backward-period"
+    IMPLAUSIBLE_SPAN = "implausible-span"
+    # a reading that makes no monitoring day
+    CODE_NOT_CONFIGURED = "code-not-configured"
+    NOT_A_MEASUREMENT = "not-a-measurement"
+    NO_VALUE = "no-value"
+    PATIENT_REPORTED = "patient-reported"
+    NO_DEVICE = "no-device"
+    DEVICE_UNKNOWN = "device-unknown"
+    DEVICE_OF_ANOTHER = "device-of-another"
+    SOURCE_CONFLICT = "source-conflict"
+    LINE_CONFLICT = "line-conflict"
+    IN_FACILITY = "in-facility"
+    BEFORE_SET_UP = "before-set-up"
+    OUTSIDE_EPISODE = "outside-episode"
+    # an encounter that gives no management time
+    ACTIVITY_NOT_CONFIGURED = "activity-not-configured"
+    NOT_MANAGEMENT = "not-management"
+    BILLED_ELSEWHERE = "billed-elsewhere"
+    SAME_DAY_VISIT = "same-day-visit"
+    COVERED_BY_OTHER_TIME = "covered-by-other-time"
+    ROLE_NOT_COUNTED = "role-not-counted"
+    PROGRAM_NOT_SHOWN = "program-not-shown"
+    # a charge that belongs to no window
+    CHARGED_PERIOD_UNCLEAR = "charged-period-unclear"
+
+
+class Outcome(StrEnum):
+    CHARGED = "charged"
+    SHORT = "short"
+    OUT_OF_REACH = "out-of-reach"
+    BLOCKED = "blocked"
+    REVIEW = "review"
+    PROVISIONAL = "provisional"
+    SUGGEST = "suggest"
+
+
+class RequirementKind(StrEnum):
+    MONITORING_DAYS = "monitoring-days"
+    MANAGEMENT_TIME = "management-time"
+    LIVE_CONTACT = "live-contact"
+    SET_UP = "set-up"
+    BASE_CODE = "base-code"
+
+
+class Unit(StrEnum):
+    DAYS = "days"
+    SECONDS = "seconds"
+    COUNT = "count"
+
+
+class ReviewReason(StrEnum):
+    """What a human must check before a met code may be charged."""
+
+    PAYER_UNKNOWN = "payer-unknown"
+    RULES_NOT_COVERED = "rules-not-covered"
+    STRADDLES_RULE_CHANGE = "straddles-rule-change"
+    CHARGED_OTHERWISE = "charged-otherwise"
+    CHARGED_PERIOD_UNCLEAR = "charged-period-unclear"
+    RTM_AND_RPM = "rtm-and-rpm"
+    TWO_LINES = "two-lines"
+    NO_DEVICE_CODE = "no-device-code"
+    NO_DATA_IN_MONTH = "no-data-in-month"
+    SETUP_NOT_DOCUMENTED = "setup-not-documented"
+    EPISODE_UNCLEAR = "episode-unclear"
+    PERIODS_OVERLAP = "periods-overlap"
+    HISTORY_INCOMPLETE = "history-incomplete"
+    ANCHOR_MOVED = "anchor-moved"
+    DEVICE_UNKNOWN = "device-unknown"
+    SOURCE_CONFLICT = "source-conflict"
+    LINE_CONFLICT = "line-conflict"
+    IMPLAUSIBLE_SPAN = "implausible-span"
+    CONVERSATION_IN_PERSON = "conversation-in-person"
+    CONVERSATION_UNCLEAR = "conversation-unclear"
+    CALL_ACROSS_MONTHS = "call-across-months"
+    VISIT_ON_SERVICE_DATE = "visit-on-service-date"
+    BILLING_PROFESSIONAL_UNKNOWN = "billing-professional-unknown"
+    TWO_PROFESSIONALS = "two-professionals"
+    STAFF_ROLE = "staff-role"
+    CLINICIAN_DOUBLE_BOOKED = "clinician-double-booked"
+    UNITS_OVER_CAP = "units-over-cap"
+    DEATH_DATE_UNKNOWN = "death-date-unknown"
+
+
+class Unverified(StrEnum):
+    """What the record doesn't show and a clinician must attest before anything is written."""
+
+    CONSENT = "consent"
+    ORDER = "order"
+    PLAN_OF_CARE = "plan-of-care"
+    ENROLMENT = "enrolment"
+    FDA_DEVICE = "fda-device"
+    DEVICE_SUPPLIED_BY_PRACTICE = "device-supplied-by-practice"
+    TIME = "time"
+    CONVERSATION = "conversation"
+    STAFF_ROLE = "staff-role"
+    BILLING_PROFESSIONAL = "billing-professional"
+    PRIOR_CHARGES = "prior-charges"
+    OTHER_PROGRAM = "other-program"
+    IN_FACILITY = "in-facility"
+    SAME_DAY_SERVICES = "same-day-services"
+    GLOBAL_PERIOD = "global-period"

@@ -1,0 +1,49 @@
+"""The `smartapp` command. Each subcommand is loaded only when it is asked for: `evaluate` needs no Flask."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from smartapp.evaluate import run
+
+    return run(arguments)
+
+
+def _demo(arguments: list[str]) -> int:
+    from smartapp.demo import run
+
+    return run(arguments)
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
+    "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand. Exit status 2 with one line for a call that can't be understood."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] in ([], ["-h"], ["--help"]):
+        print("usage: smartapp COMMAND [options]\n")
+        for name, (_, purpose) in COMMANDS.items():
+            print(f"  {name:10} {purpose}")
+        print("\nsmartapp COMMAND --help tells the options of one.")
+        return 0 if given else 2
+    if given[0] not in COMMANDS:
+        print(f"smartapp: no command {given[0]!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[given[0]][0](given[1:])
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("smartapp: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""`smartapp evaluate`: the main job without a browser. Its JSON is a contract (docs/contract.md)."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import msgspec
+from msgspec import Struct
+
+from fhir_mappings import resources as fhir
+from fhir_mappings.chart import Chart
+from fhir_mappings.decision import Assessment, strangers_json, to_contract
+from fhir_mappings.local_time import Window, zone_named
+from fhir_mappings.record import Attestation, PatientRecord
+from fhir_mappings.rules.engine import assess
+from fhir_mappings.rules.policy import UNKNOWN_PAYER, Policy, load_policy
+from fhir_mappings.terminology import load_terminology, read_table
+from fhir_mappings.vocabulary import Unverified
+from smartapp.site_file import SiteFile, SiteFileError, read_site_file
+
+_LINES = (".ndjson", ".jsonl")
+_FILES = (".json", *_LINES)
+_PROGRESS_EVERY_SECONDS = 2.0
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Fault(Exception):
+    """Something the person who called can mend; its text is the one line they see."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Fault(message)
+
+
+class _AttestedPeriod(Struct, frozen=True, forbid_unknown_fields=True):
+    start: date
+    end: date
+
+
+class _AttestationEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One line of an attestations file: who stated what, and when."""
+
+    patient: str
+    statement: Unverified
+    codes: tuple[str, ...] = ()
+    period: _AttestedPeriod | None = None
+    by: str
+    at: date | datetime
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="FHIR JSON (Bundle or resource), NDJSON, or a folder of them"
+    )
+    parser.add_argument("--as-of", metavar="DATE", help="decide as of this local day (default: today)")
+    parser.add_argument("--site", metavar="FILE", help="site.yaml: time zone, payer, codings of the site")
+    parser.add_argument("--payer", metavar="NAME", help="whose rules apply, e.g. medicare")
+    parser.add_argument("--timezone", metavar="ZONE", help="the site's IANA time zone")
+    parser.add_argument("--history-from", metavar="DATE", help="the first day that was read")
+    parser.add_argument("--attestations", metavar="FILE", help="statements that count as evidence")
+    parser.add_argument("--evidence", choices=["all"], help="list every counted reading")
+    parser.add_argument("--json", action="store_true", help="print the contract's JSON")
+
+
+def run(arguments: list[str]) -> int:
+    """Evaluate and print. Exit status 0, or 2 with one line on standard error."""
+    parser = _Parser(prog="smartapp evaluate", description=__doc__, allow_abbrev=False)
+    add_arguments(parser)
+    # A short-lived process that keeps what it reads: looking for garbage in between finds none.
+    gc.disable()
+    try:
+        options = parser.parse_args(arguments)
+        answer = evaluate(
+            [Path(path) for path in options.paths],
+            as_of=_day(options.as_of, "--as-of"),
+            site=read_site_file(Path(options.site)) if options.site else SiteFile(),
+            payer=options.payer,
+            timezone=options.timezone,
+            history_from=_day(options.history_from, "--history-from"),
+            attestations=_attestations(Path(options.attestations)) if options.attestations else {},
+            all_evidence=options.evidence == "all",
+            progress=sys.stderr,
+        )
+    except (Fault, SiteFileError) as fault:
+        print(f"smartapp evaluate: {' '.join(str(fault).split())}", file=sys.stderr)
+        return 2
+    finally:
+        gc.enable()
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    else:
+        from smartapp.evaluate_table import print_table
+
+        print_table(answer, sys.stdout)
+    return 0
+
+
+def evaluate(
+    paths: Iterable[Path],
+    *,
+    as_of: date | None = None,
+    site: SiteFile | None = None,
+    payer: str | None = None,
+    timezone: str | None = None,
+    history_from: date | None = None,
+    attestations: Mapping[str, tuple[Attestation, ...]] | None = None,
+    all_evidence: bool = False,
+    progress: TextIO | None = None,
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """The contract's JSON for the patients in these files. Raises `Fault` with one line for a person."""
+    site = site or SiteFile()
+    zone_name = timezone or site.timezone
+    if not zone_name:
+        raise Fault("no time zone: give --timezone, or `timezone` in the site file")
+    try:
+        zone = zone_named(zone_name)
+        policy = load_policy(payer or site.payer or UNKNOWN_PAYER, site.settings)
+        terminology = load_terminology(site.terminology)
+    except ValueError as fault:
+        raise Fault(str(fault)) from None
+    as_of = as_of or datetime.now(UTC).astimezone(zone).date()
+    chart = Chart(terminology, zone, as_of, history_from=history_from)
+    read_paths(chart, paths, progress)
+    patients = chart.patients()
+    if not patients:
+        raise Fault("no patient found in the input")
+    answers = [
+        _answer(
+            chart.record(patient, attestations=(attestations or {}).get(patient, ())), policy, all_evidence
+        )
+        for patient in patients
+    ]
+    if progress is not None and chart.ignored:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(chart.ignored.items()))
+        print(f"smartapp evaluate: not needed for these codes: {kinds}", file=progress)
+    if len(answers) == 1:
+        return answers[0]
+    strangers = chart.strangers()
+    if strangers:
+        answers.append(strangers_json(answers[-1], strangers))
+    return answers
+
+
+def _answer(record: PatientRecord, policy: Policy, all_evidence: bool) -> dict[str, Any]:
+    assessment: Assessment = assess(record, policy, record.as_of, all_evidence=all_evidence)
+    return to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
+
+
+def read_paths(chart: Chart, paths: Iterable[Path], progress: TextIO | None = None) -> None:
+    """Add every resource of these files and folders to the chart."""
+    told = _Progress(progress)
+    for path in paths:
+        for file in _files(path):
+            try:
+                if file.suffix.lower() in _LINES:
+                    _read_lines(chart, file, told)
+                else:
+                    _read_document(chart, file)
+            except OSError as fault:
+                raise Fault(f"{file}: {fault.strerror or 'cannot be read'}") from None
+            told.now(chart.resources)
+    told.done()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _FILES and file.is_file())
+        if not found:
+            raise Fault(f"{path}: no FHIR files ({', '.join(_FILES)}) in this folder")
+        yield from found
+    elif path.is_file():
+        yield path
+    else:
+        raise Fault(f"{path}: no such file or folder")
+
+
+def _read_lines(chart: Chart, file: Path, told: _Progress) -> None:
+    add = chart.add
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if number == 1:
+                line = line.removeprefix(_BYTE_ORDER_MARK)
+            if not line.isspace():
+                add(line, None, f"{file.name} line {number}")
+            if not number % 5000:
+                told.now(chart.resources)
+
+
+def _read_document(chart: Chart, file: Path) -> None:
+    text = file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
+    try:
+        head = fhir.decode_head(text)
+    except msgspec.ValidationError:
+        head = None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        if _looks_like_lines(text):
+            for number, line in enumerate(text.splitlines(), 1):
+                if line.strip():
+                    chart.add(line, None, f"{file.name} line {number}")
+            return
+        raise Fault(f"{file}: not JSON ({fault})") from None
+    if head is not None and head.resourceType is None:
+        raise Fault(f"{file}: not FHIR (no resourceType)")
+    if head is None and text.lstrip()[:1] == b"[":
+        for number, part in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
+            chart.add(part, None, f"{file.name} item {number}")
+        return
+    chart.add(text, None, file.name)
+
+
+def _looks_like_lines(text: bytes) -> bool:
+    """Is this NDJSON under a .json name? Its first line is then a JSON object of its own."""
+    first = text.split(b"\n", 1)[0]
+    try:
+        return isinstance(fhir.decode_untyped(first), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+class _Progress:
+    """Tells a person at a terminal how far a long read has come."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream if stream is not None and stream.isatty() else None
+        self._last = time.monotonic()
+        self._told = False
+
+    def now(self, resources: int) -> None:
+        if self._stream is None or time.monotonic() - self._last < _PROGRESS_EVERY_SECONDS:
+            return
+        self._last = time.monotonic()
+        self._told = True
+        print(f"\r{resources:,} resources read", end="", file=self._stream, flush=True)
+
+    def done(self) -> None:
+        if self._told and self._stream is not None:
+            print(file=self._stream)
+
+
+def _day(text: str | None, option: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or len(text) != 10:
+        raise Fault(f"{option}: expected a date such as 2026-04-01, got {text!r}")
+    return day
+
+
+def _attestations(path: Path) -> dict[str, tuple[Attestation, ...]]:
+    """Attestations by patient. The file is a YAML or JSON list; see docs/contract.md."""
+    try:
+        entries = msgspec.convert(read_table(path.read_text("utf-8")) or [], list[_AttestationEntry])
+    except OSError as fault:
+        raise Fault(f"{path}: {fault.strerror or 'cannot be read'}") from None
+    except msgspec.ValidationError as fault:
+        raise Fault(f"{path}: {fault}") from None
+    except Exception:  # whatever the YAML reader raises, the file is at fault
+        raise Fault(f"{path}: not YAML") from None
+    found: dict[str, tuple[Attestation, ...]] = {}
+    for entry in entries:
+        window = Window(entry.period.start, entry.period.end) if entry.period is not None else None
+        attestation = Attestation(str(entry.statement), frozenset(entry.codes), window)
+        found[entry.patient] = (*found.get(entry.patient, ()), attestation)
+    return found

@@ -1,0 +1,67 @@
+"""The answer of `smartapp evaluate` for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+_SHORT = {
+    "monitoring-days": "days",
+    "management-time": "min",
+    "live-contact": "talk",
+    "set-up": "set-up",
+    "base-code": "base",
+}
+
+
+def print_table(answer: Any, out: TextIO) -> None:
+    """Print one patient's answer, or several, as aligned columns."""
+    answers = answer if isinstance(answer, list) else [answer]
+    for position, one in enumerate(answers):
+        if position:
+            print(file=out)
+        _print_one(one, out)
+
+
+def _print_one(one: Mapping[str, Any], out: TextIO) -> None:
+    who = one["patient"] or "No patient"
+    print(f"{who}  as of {one['as_of']} ({one['timezone']})  payer {one['payer']}", file=out)
+    rows = [("CODE", "QTY", "OUTCOME", "PERIOD", "SERVICE DATE", "FOUND / NEEDED", "TO CHECK")]
+    rows += [_row(decision) for decision in one["decisions"]]
+    if len(rows) == 1:
+        print("  nothing to decide", file=out)
+    else:
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+            print("  " + "  ".join((*cells, row[-1])).rstrip(), file=out)
+    if one["excluded"]:
+        counts = Counter(entry["reason"] for entry in one["excluded"])
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+        print(f"  left out: {told} (--json lists each)", file=out)
+    print(f"  rules {one['rules_version']}", file=out)
+
+
+def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:
+    period = decision["period"]
+    return (
+        decision["code"],
+        str(decision["quantity"]),
+        decision["outcome"],
+        f"{period['start']}..{period['end']}",
+        decision["service_date"] or "-",
+        ", ".join(_found(need) for need in decision["requirements"]),
+        ", ".join([*decision["reasons"], *(f"?{entry}" for entry in decision["unverified"])]),
+    )
+
+
+def _found(need: Mapping[str, Any]) -> str:
+    name = _SHORT[need["requirement"]]
+    if need["unit"] == "seconds":
+        return f"{_clock(need['found'])}/{_clock(need['needed'])} {name}"
+    return f"{need['found']}/{need['needed']} {name}"
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 60}:{seconds % 60:02d}"
