@@ -47,6 +47,7 @@ _Kind = TypeVar("_Kind", bound=fhir.Resource)
 _Version = tuple[str, int]
 _ReadObservation = Measurement | LeftOut
 _SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
+_NO_PEOPLE = ("Device/", "Group/", "Location/")
 _DOUBTS = frozenset(
     {ExcludedReason.DEVICE_UNKNOWN, ExcludedReason.SOURCE_CONFLICT, ExcludedReason.LINE_CONFLICT}
 )
@@ -244,7 +245,8 @@ class Chart:
         named = sorted(
             name for name, folders in self._owned.items() if any("Patient" in f.resources for f in folders)
         )
-        return tuple(named or sorted(self._owned))
+        # A calibration reading's subject is its Device: no patient (SMART_AND_FHIR 3.4).
+        return tuple(named or sorted(name for name in self._owned if not name.startswith(_NO_PEOPLE)))
 
     def strangers(self) -> tuple[Excluded, ...]:
         """What belongs to nobody among `patients()`: another person's, or without a readable subject."""

@@ -195,25 +195,34 @@ def _read_lines(chart: Chart, file: Path, told: _Progress) -> None:
 
 
 def _read_document(chart: Chart, file: Path) -> None:
+    """One JSON file: a Bundle, a resource, or an array of them. NDJSON under a .json name is read too."""
     text = file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     try:
-        head = fhir.decode_head(text)
-    except msgspec.ValidationError:
-        head = None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        if _looks_like_lines(text):
-            for number, line in enumerate(text.splitlines(), 1):
-                if line.strip():
-                    chart.add(line, None, f"{file.name} line {number}")
+        if text.lstrip()[:1] == b"[":
+            for number, part in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
+                chart.add(part, None, f"{file.name} item {number}")
             return
-        raise Fault(f"{file}: not JSON ({fault})") from None
-    if head is not None and head.resourceType is None:
-        raise Fault(f"{file}: not FHIR (no resourceType)")
-    if head is None and text.lstrip()[:1] == b"[":
-        for number, part in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
-            chart.add(part, None, f"{file.name} item {number}")
+        head = _head(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        if not _looks_like_lines(text):
+            raise Fault(f"{file}: not JSON ({fault})") from None
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                chart.add(line, None, f"{file.name} line {number}")
         return
+    if head is None:
+        raise Fault(f"{file}: not FHIR (no resourceType)")
     chart.add(text, None, file.name)
+
+
+def _head(text: bytes) -> str | None:
+    """The resource type of a JSON document, read to its end: a truncated one fails."""
+    try:
+        return fhir.decode_head(text).resourceType
+    except msgspec.ValidationError:
+        value = fhir.decode_untyped(text)
+        kind = value.get("resourceType") if isinstance(value, dict) else None
+        return kind if isinstance(kind, str) else None
 
 
 def _looks_like_lines(text: bytes) -> bool:

@@ -1,0 +1,1 @@
+"""SMART App Launch: from the EHR's click to a usable token."""

@@ -1,0 +1,408 @@
+"""The FHIR R4 REST API: read, search, create, update; every error an OperationOutcome; scopes enforced."""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from flask import Blueprint, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+from launch.sandbox.capability import capability_statement, smart_configuration
+from launch.sandbox.credentials import Credential, CredentialKind
+from launch.sandbox.indexing import patient_of, reference_target
+from launch.sandbox.scopes import Interaction, Reach, reach
+from launch.sandbox.search import Query, ResultSet, SearchError, parse_query
+from launch.sandbox.search_parameters import PARAMETERS, PATIENT_PATH, SHARED_TYPES
+from launch.sandbox.store import Conflict, Stored, instant
+from launch.sandbox.validation import MANDATORY, Invalid, parse_json, validate
+
+if TYPE_CHECKING:
+    from launch.sandbox.app import Sandbox
+
+fhir = Blueprint("fhir", __name__)
+
+FHIR_JSON = "application/fhir+json; charset=utf-8"
+_JSON_TYPES = {"application/fhir+json", "application/json"}
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_DEFAULT_COUNT = 50
+#: Readable without a token: what a client must know before it can have one.
+_PUBLIC = {"fhir.metadata", "fhir.smart_well_known"}
+
+
+class Refused(Exception):
+    """A request that is not served: HTTP status, OperationOutcome issue type, one plain line."""
+
+    def __init__(
+        self, status: int, code: str, text: str, headers: dict[str, str] | None = None, expression: str = ""
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+        self.headers = headers or {}
+        self.expression = expression
+
+
+def _sandbox() -> Sandbox:
+    return current_app.extensions["sandbox"]  # type: ignore[no-any-return]
+
+
+def outcome(
+    status: int, code: str, text: str, headers: dict[str, str] | None = None, at: str = ""
+) -> Response:
+    """An OperationOutcome answer with one issue."""
+    issue: dict[str, Any] = {"severity": "error", "code": code, "diagnostics": text}
+    if at:
+        issue["expression"] = [at]
+    return _json({"resourceType": "OperationOutcome", "issue": [issue]}, status, headers)
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(content, ensure_ascii=False), status, headers, content_type=FHIR_JSON)
+
+
+# --- before each request ---------------------------------------------------------------------------------
+
+
+@fhir.before_request
+def _prepare() -> None:
+    quirks = _sandbox().quirks
+    quirks.delay()
+    wait = quirks.seconds_to_wait()
+    if wait:
+        raise Refused(429, "throttled", "too many requests", {"Retry-After": str(wait)})
+    if not _accepts_json():
+        raise Refused(406, "not-supported", "this server answers application/fhir+json only")
+    if request.endpoint not in _PUBLIC:
+        g.token = _token()
+
+
+def _accepts_json() -> bool:
+    format_ = request.args.get("_format")
+    if format_ is not None:
+        return format_ == "json" or format_.partition(";")[0].strip() in _JSON_TYPES
+    accept = request.accept_mimetypes
+    return not accept or any(accept[name] > 0 for name in _JSON_TYPES)
+
+
+def _token() -> Credential:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise Refused(
+            401, "login", "an access token is needed", {"WWW-Authenticate": 'Bearer realm="sandbox"'}
+        )
+    token = _sandbox().credentials.live(CredentialKind.ACCESS, secret.strip())
+    if token is None:
+        challenge = 'Bearer realm="sandbox", error="invalid_token"'
+        raise Refused(401, "login", "the access token is unknown or over", {"WWW-Authenticate": challenge})
+    return token
+
+
+def _confined_to(type_: str, interaction: Interaction) -> str | None:
+    """The patient the token is confined to for this, or None for everybody. Raises Refused(403)."""
+    token: Credential = g.token
+    found = reach(token.get_scope(), type_, interaction)
+    if found is Reach.NOTHING:
+        challenge = 'Bearer realm="sandbox", error="insufficient_scope"'
+        text = f"the granted scopes don't allow this on {type_}"
+        raise Refused(403, "forbidden", text, {"WWW-Authenticate": challenge})
+    reading = interaction in (Interaction.READ, Interaction.SEARCH)
+    if found is Reach.EVERYTHING or (type_ in SHARED_TYPES and reading):
+        return None
+    return str(token.data["context"]["patient"])
+
+
+def _known(type_: str) -> None:
+    if type_ not in PARAMETERS:
+        raise Refused(404, "not-supported", "this server doesn't hold that resource type")
+
+
+# --- discovery -------------------------------------------------------------------------------------------
+
+
+@fhir.get("/metadata")
+def metadata() -> Response:
+    """The CapabilityStatement."""
+    return _json(capability_statement(_sandbox().config))
+
+
+@fhir.get("/.well-known/smart-configuration")
+def smart_well_known() -> Response:
+    """SMART discovery."""
+    return Response(json.dumps(smart_configuration(_sandbox().config)), content_type="application/json")
+
+
+# --- read ------------------------------------------------------------------------------------------------
+
+
+@fhir.get("/<type_>/<id_>")
+def read(type_: str, id_: str) -> Response:
+    """The current version of one resource."""
+    _known(type_)
+    patient = _confined_to(type_, Interaction.READ)
+    stored = _sandbox().store.read(type_, id_)
+    if stored is None:
+        raise Refused(404, "not-found", "there is no such resource")
+    if patient is not None and stored.patient != patient:
+        raise Refused(403, "forbidden", "the resource is not one of the launch patient's")
+    return Response(stored.body, 200, _version_headers(stored), content_type=FHIR_JSON)
+
+
+def _version_headers(stored: Stored) -> dict[str, str]:
+    from werkzeug.http import http_date
+
+    return {"ETag": stored.etag, "Last-Modified": http_date(stored.updated / 1000)}
+
+
+# --- search ----------------------------------------------------------------------------------------------
+
+
+@fhir.get("/<type_>")
+def search(type_: str) -> Response:
+    """Search by GET, and the further pages of one."""
+    _known(type_)
+    page = request.args.get("_page")
+    if page is not None:
+        return _further_page(type_, page)
+    return _search(type_, list(request.args.items(multi=True)))
+
+
+@fhir.post("/<type_>/_search")
+def search_by_post(type_: str) -> Response:
+    """Search by POST; parameters may stand in the URL too."""
+    _known(type_)
+    if request.mimetype != "application/x-www-form-urlencoded":
+        raise Refused(415, "not-supported", "_search takes application/x-www-form-urlencoded")
+    return _search(type_, [*request.args.items(multi=True), *request.form.items(multi=True)])
+
+
+def _search(type_: str, pairs: list[tuple[str, str]]) -> Response:
+    sandbox = _sandbox()
+    patient = _confined_to(type_, Interaction.SEARCH)
+    _apply_search_quirks(type_, pairs)
+    query = _query(type_, pairs, patient)
+    if query.unknown and _strict():
+        raise Refused(400, "not-supported", f"unknown search parameter: {query.unknown[0][:80]}")
+    count = _count(pairs)
+    wanted = tuple(name for key, value in pairs if key == "_elements" for name in value.split(",") if name)
+    with sandbox.database.read() as connection:
+        rids = query.rids(connection)
+    address = f"{sandbox.config.fhir_base}/{type_}"
+    self_link = f"{address}?{urlencode(query.used, quote_via=quote, safe='|,:/')}" if query.used else address
+    results = ResultSet(type_, array("q", rids), g.token.family, count, wanted, self_link)
+    return _page(results, 0, None)
+
+
+def _strict() -> bool:
+    return "handling=strict" in request.headers.get("Prefer", "").replace(" ", "")
+
+
+def _query(type_: str, pairs: Sequence[tuple[str, str]], patient: str | None) -> Query:
+    base = _sandbox().config.fhir_base
+    try:
+        query = parse_query(type_, pairs, base)
+    except SearchError as error:
+        raise Refused(400, error.code, str(error)) from None
+    if patient is not None:
+        _refuse_other_patients(type_, pairs, patient)
+        query.confine(patient)
+    return query
+
+
+def _refuse_other_patients(type_: str, pairs: Sequence[tuple[str, str]], patient: str) -> None:
+    # Confining alone would answer such a search with nothing: true of no patient, and read as "no data".
+    for name, value in pairs:
+        plain, _, modifier = name.partition(":")
+        parameter = PARAMETERS[type_].get(plain)
+        if parameter is None or modifier == "missing" or parameter.paths != (PATIENT_PATH.get(type_),):
+            continue
+        targets = [reference_target(part, _sandbox().config.fhir_base) for part in value.split(",")]
+        if any(target is None or target.id != patient for target in targets):
+            raise Refused(403, "forbidden", "the token is confined to another patient")
+
+
+def _apply_search_quirks(type_: str, pairs: Sequence[tuple[str, str]]) -> None:
+    quirks = _sandbox().quirks
+    names = {name.partition(":")[0] for name, _ in pairs}
+    if type_ == "ChargeItem" and quirks.no_charge_item_search:
+        raise Refused(404, "not-supported", "ChargeItem can't be searched here")
+    if (
+        type_ == "Observation"
+        and quirks.require_category_for_observation_search
+        and not names & {"category", "code", "_id"}
+    ):
+        raise Refused(400, "required", "must have either code or category", expression="category")
+
+
+def _count(pairs: Sequence[tuple[str, str]]) -> int:
+    values = [value for name, value in pairs if name == "_count"]
+    if not values:
+        return _DEFAULT_COUNT
+    if not re.fullmatch(r"\d{1,9}", values[-1]):
+        raise Refused(400, "value", "_count is a whole number")
+    return min(int(values[-1]), _sandbox().config.max_count)
+
+
+def _further_page(type_: str, page: str) -> Response:
+    _confined_to(type_, Interaction.SEARCH)
+    name, _, offset = page.rpartition(".")
+    results = _sandbox().results.find(name, g.token.family)
+    if results is None or results.type != type_ or not re.fullmatch(r"\d{1,9}", offset):
+        raise Refused(410, "expired", "the page is over; make the search again")
+    return _page(results, int(offset), name)
+
+
+def _page(results: ResultSet, offset: int, name: str | None) -> Response:
+    """One page as a Bundle, put together from the stored texts without reading them again."""
+    sandbox = _sandbox()
+    address = f"{sandbox.config.fhir_base}/{results.type}"
+    links = [{"relation": "self", "url": results.self_link}]
+    end = offset + results.count
+    if results.count and end < len(results.rids):
+        name = name or sandbox.results.keep(results)
+        links.append({"relation": "next", "url": f"{address}?_page={name}.{end}"})
+    head = {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "timestamp": instant(int(sandbox.config.clock() * 1000)),
+        "total": len(results.rids),
+        "link": links,
+    }
+    entries = [
+        f'{{"fullUrl":"{address}/{id_}","resource":{_subset(results, body)},"search":{{"mode":"match"}}}}'
+        for id_, body in sandbox.store.bodies(list(results.rids[offset:end]))
+    ]
+    text = json.dumps(head)
+    if entries:
+        text = f'{text[:-1]},"entry":[{",".join(entries)}]}}'
+    return Response(text, content_type=FHIR_JSON)
+
+
+_SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
+
+
+def _subset(results: ResultSet, body: str) -> str:
+    if not results.elements:
+        return body
+    resource = json.loads(body)
+    names = {"resourceType", "id", "meta", *MANDATORY.get(results.type, ()), *results.elements}
+    kept = {name: value for name, value in resource.items() if name.lstrip("_") in names}
+    kept["meta"] = {**kept["meta"], "tag": [*kept["meta"].get("tag", ()), _SUBSETTED]}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+
+
+# --- create and update -----------------------------------------------------------------------------------
+
+
+@fhir.post("/<type_>")
+def create(type_: str) -> Response:
+    """Create, conditionally where If-None-Exist says so."""
+    _known(type_)
+    sandbox = _sandbox()
+    if type_ == "ChargeItem" and sandbox.quirks.no_charge_item_create:
+        raise Refused(405, "not-supported", "ChargeItem can't be created here", {"Allow": "GET"})
+    patient = _confined_to(type_, Interaction.CREATE)
+    resource = _resource(type_, patient)
+    finder = None
+    criteria = request.headers.get("If-None-Exist")
+    if criteria is not None and not sandbox.quirks.no_conditional_create:
+        finder = _existing(type_, criteria, patient).rids
+    try:
+        stored, created = sandbox.store.create(resource, finder)
+    except Conflict:
+        raise Refused(412, "duplicate", "several resources match If-None-Exist") from None
+    if created and sandbox.quirks.answer_is_lost():
+        return Response(
+            "<html><body><h1>504 Gateway Time-out</h1></body></html>", 504, content_type="text/html"
+        )
+    return _written(stored, 201 if created else 200)
+
+
+@fhir.put("/<type_>/<id_>")
+def update(type_: str, id_: str) -> Response:
+    """Update; If-Match guards against a version somebody else made."""
+    _known(type_)
+    sandbox = _sandbox()
+    patient = _confined_to(type_, Interaction.UPDATE)
+    current = sandbox.store.read(type_, id_)
+    if current and patient is not None and current.patient != patient:
+        raise Refused(403, "forbidden", "the resource is not one of the launch patient's")
+    resource = _resource(type_, patient)
+    if resource.get("id") != id_ or not _ID.fullmatch(id_):
+        raise Refused(400, "invalid", "the id in the body is not the id in the address", expression="id")
+    try:
+        stored, created = sandbox.store.update(resource, _if_match(), sandbox.quirks.update_create)
+    except Conflict as conflict:
+        if conflict.reason == Conflict.VERSION:
+            raise Refused(412, "conflict", "the resource has another version") from None
+        allow = {"Allow": "GET, POST"}
+        raise Refused(405, "not-supported", "a client can't choose ids here", allow) from None
+    return _written(stored, 201 if created else 200)
+
+
+def _resource(type_: str, patient: str | None) -> dict[str, Any]:
+    """The validated body; it must belong to ``patient``, where the token is confined to one."""
+    sandbox = _sandbox()
+    if request.mimetype not in _JSON_TYPES:
+        raise Refused(415, "not-supported", "the body must be application/fhir+json")
+    try:
+        resource = validate(parse_json(request.get_data()), type_, sandbox.store.base, sandbox.store.exists)
+    except Invalid as error:
+        status = 400 if error.code == "structure" else 422
+        raise Refused(status, error.code, str(error), expression=error.expression) from None
+
+    def owner(target: Any) -> str | None:
+        found = sandbox.store.read(target.type, target.id)
+        return found.patient if found else None
+
+    if patient is not None and patient_of(resource, sandbox.store.base, owner) != patient:
+        raise Refused(403, "forbidden", "the resource is not one of the launch patient's")
+    return resource
+
+
+def _existing(type_: str, criteria: str, patient: str | None) -> Query:
+    pairs = parse_qsl(criteria.partition("?")[2] or criteria, keep_blank_values=True)
+    query = _query(type_, pairs, patient)
+    if query.unknown or not query.conditions:
+        raise Refused(412, "processing", "If-None-Exist must be a search this server understands")
+    return query
+
+
+def _if_match() -> int | None:
+    value = request.headers.get("If-Match")
+    if value is None:
+        return None
+    match = re.fullmatch(r'W/"(\d{1,9})"', value.strip())
+    if not match:
+        raise Refused(400, "value", 'If-Match is an ETag of this server: W/"1"')
+    return int(match[1])
+
+
+def _written(stored: Stored, status: int) -> Response:
+    location = f"{_sandbox().config.fhir_base}/{stored.type}/{stored.id}/_history/{stored.version}"
+    headers = {**_version_headers(stored), "Location": location}
+    prefer = request.headers.get("Prefer", "").replace(" ", "")
+    if "return=minimal" in prefer:
+        return Response("", status, headers, content_type=FHIR_JSON)
+    if "return=OperationOutcome" in prefer:
+        issue = {"severity": "information", "code": "informational", "diagnostics": "stored"}
+        return _json({"resourceType": "OperationOutcome", "issue": [issue]}, status, headers)
+    return Response(stored.body, status, headers, content_type=FHIR_JSON)
+
+
+# --- errors ----------------------------------------------------------------------------------------------
+
+
+@fhir.errorhandler(Refused)
+def _refused(error: Refused) -> Response:
+    return outcome(error.status, error.code, str(error), error.headers, error.expression)
+
+
+@fhir.errorhandler(HTTPException)
+def _http_error(error: HTTPException) -> Response:
+    codes = {404: "not-found", 405: "not-supported", 413: "too-long"}
+    return outcome(error.code or 500, codes.get(error.code or 500, "invalid"), error.name)
