@@ -47,6 +47,8 @@ _Kind = TypeVar("_Kind", bound=fhir.Resource)
 _Version = tuple[str, int]
 _ReadObservation = Measurement | LeftOut
 _SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
+# Deep nesting ends in a RecursionError, text that isn't UTF-8 in its own: to a reader both are no JSON.
+NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
 _DOUBTS = frozenset(
     {ExcludedReason.DEVICE_UNKNOWN, ExcludedReason.SOURCE_CONFLICT, ExcludedReason.LINE_CONFLICT}
@@ -122,9 +124,8 @@ class Chart:
         except msgspec.ValidationError:
             self._add_other(text, full_url, origin)
             return
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            self.resources += 1
-            self._unowned.append(Excluded(origin, ExcludedReason.UNREADABLE))
+        except NOT_JSON:
+            self._add_unreadable(origin)
             return
         self.resources += 1
         if type(resource) is fhir.Observation:
@@ -143,9 +144,10 @@ class Chart:
     def _add_other(self, text: bytes | Raw, full_url: str | None, origin: str) -> None:
         """A Bundle, a type we have no use for, or a resource whose elements don't fit."""
         try:
-            head = fhir.decode_head(text)
-        except msgspec.DecodeError:
-            head = _salvaged_head(text)
+            head = _head(text)
+        except NOT_JSON:
+            self._add_unreadable(origin)
+            return
         kind = head.resourceType
         if kind == "Bundle":
             self._add_bundle(text, origin)
@@ -165,20 +167,22 @@ class Chart:
     def _add_bundle(self, text: bytes | Raw, origin: str) -> None:
         try:
             entries = fhir.decode_bundle(text).entry or []
-        except msgspec.DecodeError:
-            self.resources += 1
-            self._unowned.append(Excluded(origin, ExcludedReason.UNREADABLE))
+        except NOT_JSON:
+            self._add_unreadable(origin)
             return
         for position, entry_text in enumerate(entries):
             place = f"{origin} entry {position + 1}"
             try:
                 entry = fhir.decode_entry(entry_text)
-            except msgspec.DecodeError:
-                self.resources += 1
-                self._unowned.append(Excluded(place, ExcludedReason.UNREADABLE))
+            except NOT_JSON:
+                self._add_unreadable(place)
                 continue
             if bytes(entry.resource) not in (b"", b"null"):
                 self.add(entry.resource, entry.fullUrl, place)
+
+    def _add_unreadable(self, origin: str) -> None:
+        self.resources += 1
+        self._unowned.append(Excluded(origin, ExcludedReason.UNREADABLE))
 
     def _add_observation(self, observation: fhir.Observation, name: str) -> None:
         subject = observation.subject
@@ -723,7 +727,7 @@ def _contained(parts: list[Raw] | None) -> dict[str, fhir.Resource]:
     for part in parts or ():
         try:
             inner = fhir.decode_resource(part)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             continue
         if isinstance(inner, fhir.Resource) and inner.id:
             found[inner.id] = inner
@@ -785,9 +789,12 @@ def _made_up_name(kind: str, text: bytes | Raw, full_url: str | None) -> str:
     return full_url or f"{kind}/~{hashlib.blake2s(bytes(text), digest_size=6).hexdigest()}"
 
 
-def _salvaged_head(text: bytes | Raw) -> fhir.Head:
-    """Name and subject of a resource whose very head doesn't fit."""
-    value = fhir.decode_untyped(text)
+def _head(text: bytes | Raw) -> fhir.Head:
+    """Name and subject of a resource that doesn't fit, even where its very head doesn't."""
+    try:
+        return fhir.decode_head(text)
+    except msgspec.ValidationError:
+        value = fhir.decode_untyped(text)
     if not isinstance(value, dict):
         return fhir.Head()
 
