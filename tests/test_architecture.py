@@ -1,0 +1,90 @@
+"""Imports run one way, and each part stays what it is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"fhir_mappings", "launch", "smartapp"}
+# What each part may never import. The sandbox is an island inside launch.
+FORBIDDEN = {
+    "fhir_mappings": {"launch", "smartapp", "flask", "requests", "authlib", "sqlalchemy", "os"},
+    "launch": {"fhir_mappings", "smartapp", "flask"},
+    "launch/sandbox": {"fhir_mappings", "smartapp"},
+}
+
+
+def modules(part: str) -> list[Path]:
+    folder = ROOT / part
+    inner = [ROOT / other for other in FORBIDDEN if other.startswith(f"{part}/")]
+    return sorted(
+        path for path in folder.rglob("*.py") if not any(path.is_relative_to(island) for island in inner)
+    )
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_imports_run_one_way(part: str) -> None:
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(part)
+        for name in imported(path)
+        if name.split(".")[0] in FORBIDDEN[part]
+    }
+    assert modules(part)
+    assert found == set()
+
+
+def test_the_sandbox_is_an_island() -> None:
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules("launch/sandbox")
+        for name in imported(path)
+        if name.split(".")[0] in OURS and not name.startswith("launch.sandbox")
+    }
+    assert found == set()
+
+
+def test_only_the_demo_knows_the_sandbox() -> None:
+    found = {
+        path.name
+        for part in ("smartapp", "launch", "fhir_mappings")
+        for path in modules(part)
+        for name in imported(path)
+        if name.startswith("launch.sandbox")
+    }
+    assert found <= {"demo.py", "demo_check.py"}
+
+
+def test_evaluate_needs_neither_the_web_nor_the_slow_models() -> None:
+    """It starts in a fraction of a second only as long as this holds."""
+    heavy = "flask", "requests", "authlib", "sqlalchemy", "fhir.resources", "pydantic"
+    script = "import sys, smartapp.evaluate; print([name for name in sys.argv[1:] if name in sys.modules])"
+    out = subprocess.run(
+        [sys.executable, "-c", script, *heavy], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert out.stdout.strip() == "[]"
+
+
+def test_deciding_reads_no_clock() -> None:
+    """The same record, policy and date give the same answer: nothing in the heart asks what time it is."""
+    asked = {
+        f"{path.relative_to(ROOT)}: {node.attr}"
+        for path in modules("fhir_mappings")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in {"now", "today", "utcnow", "environ", "getenv"}
+    }
+    assert asked == set()
