@@ -1,0 +1,63 @@
+"""What must be read, and from which day on."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from fhir_mappings.local_time import Window
+from fhir_mappings.needs import Needs, needs
+from fhir_mappings.record import Enrolment, PriorCharge
+from fhir_mappings.rules.policy import load_policy
+from fhir_mappings.terminology import Terminology
+from fhir_mappings.vocabulary import Program
+
+AS_OF = date(2026, 4, 15)
+
+
+def asked(terminology: Terminology, **known: object) -> Needs:
+    return needs(terminology, load_policy("medicare"), AS_OF, **known)  # type: ignore[arg-type]
+
+
+def device_charge(start: date) -> PriorCharge:
+    return PriorCharge("ChargeItem/c", "98977", 1, Window(start, start))
+
+
+def test_without_a_charge_or_an_enrolment_thirteen_months_are_read(terminology: Terminology) -> None:
+    found = asked(terminology)
+    assert (found.start, found.end) == (date(2025, 3, 1), AS_OF)
+    assert (found.search_start, found.search_end) == (date(2025, 2, 28), date(2026, 4, 16))
+
+
+@pytest.mark.parametrize(
+    ("charged", "start"),
+    [
+        (date(2026, 2, 4), date(2026, 2, 4)),
+        # never less than the whole of last month: it is still to be charged
+        (date(2026, 4, 5), date(2026, 3, 1)),
+        # never more than thirteen months
+        (date(2020, 1, 1), date(2025, 3, 1)),
+    ],
+)
+def test_reading_begins_with_the_last_charged_period(
+    charged: date, start: date, terminology: Terminology
+) -> None:
+    earlier = device_charge(date(2019, 6, 1))
+    assert asked(terminology, charges=[earlier, device_charge(charged)]).start == start
+
+
+def test_a_management_charge_says_nothing_of_the_periods(terminology: Terminology) -> None:
+    charge = PriorCharge("ChargeItem/c", "98980", 1, Window(date(2026, 3, 1), date(2026, 3, 31)))
+    assert asked(terminology, charges=[charge]).start == date(2025, 3, 1)
+
+
+def test_an_enrolment_moves_the_start_to_the_period_before_this_one(terminology: Terminology) -> None:
+    enrolment = Enrolment(Program.RTM, date(2025, 12, 1))
+    assert asked(terminology, enrolments=[enrolment]).start == date(2026, 3, 1)
+
+
+def test_the_sites_own_codings_are_asked_for(terminology: Terminology) -> None:
+    found = asked(terminology)
+    assert ("urn:clinic:flowsheet", "HEP") in found.codings
+    assert ("http://loinc.org", "85354-9") in found.codings
