@@ -24,7 +24,7 @@ from msgspec import Raw, Struct
 from fhir_mappings import resources as fhir
 from fhir_mappings.charge_item import read_charge
 from fhir_mappings.device import DeviceKind, KnownDevice, read_device
-from fhir_mappings.encounter import EncounterFacts, Stay, read_encounter
+from fhir_mappings.encounter import EncounterFacts, Stay, read_encounter, start_of
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Performer, read_observation
 from fhir_mappings.record import (
@@ -442,11 +442,7 @@ class Chart:
 
     def _encounter_is_late(self, name: str, patient: str, excluded: set[Excluded]) -> bool:
         encounter = self._of_one(patient, fhir.Encounter, name)
-        return (
-            encounter is not None
-            and encounter.period is not None
-            and self._is_late(name, encounter.period.start, excluded)
-        )
+        return encounter is not None and self._is_late(name, start_of(encounter), excluded)
 
     def _of_one(self, patient: str, kind: type[_Kind], name: str) -> _Kind | None:
         for folder in self._owned.get(patient, ()):

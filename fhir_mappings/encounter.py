@@ -131,7 +131,7 @@ def read_encounter(
     if billed_as is not None or meaning.billed_elsewhere:
         facts.excluded = ExcludedReason.BILLED_ELSEWHERE
         return facts
-    start = clock.read(encounter.period.start if encounter.period is not None else None)
+    start = clock.read(start_of(encounter))
     if meaning.program is Program.OTHER:
         facts.excluded = ExcludedReason.NOT_MANAGEMENT
     elif isinstance(start, TimeProblem):
@@ -155,6 +155,12 @@ def read_encounter(
         if facts.management and meaning.activity in CALLS:
             facts.contact = _contact(name, meaning, _local_day(start, clock), staff)
     return facts
+
+
+def start_of(encounter: Encounter) -> str | None:
+    """When an Encounter began: its period says so, else the first participant whose own period does."""
+    periods = [encounter.period, *(participant.period for participant in encounter.participant or ())]
+    return next((period.start for period in periods if period is not None and period.start), None)
 
 
 def _uses_time_up(meaning: EncounterMeaning, billed_as: ExcludedReason | None) -> bool:
