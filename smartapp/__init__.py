@@ -18,6 +18,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises `smartapp.config.ConfigurationError` with every reason not to start.
     """
     # Imported here, so that the command line does not wait for Flask to print its help.
-    from smartapp.application import build  # noqa: PLC0415
+    from smartapp.application import build
 
     return build(settings)

@@ -18,9 +18,21 @@ def _demo(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _migrate(arguments: list[str]) -> int:
+    from smartapp.config import ConfigurationError
+    from smartapp.migrate import run
+
+    try:
+        return run(arguments)
+    except ConfigurationError as fault:
+        print(f"smartapp migrate: {fault}", file=sys.stderr)
+        return 2
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
+    "migrate": (_migrate, "make or update the tables of the app's database"),
 }
 
 

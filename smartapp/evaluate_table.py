@@ -27,7 +27,9 @@ def print_table(answer: Any, out: TextIO) -> None:
 def _print_one(one: Mapping[str, Any], out: TextIO) -> None:
     who = one["patient"] or "No patient"
     print(f"{who}  as of {one['as_of']} ({one['timezone']})  payer {one['payer']}", file=out)
-    rows = [("CODE", "QTY", "OUTCOME", "PERIOD", "SERVICE DATE", "FOUND / NEEDED", "TO CHECK")]
+    rows: list[tuple[str, ...]] = [
+        ("CODE", "QTY", "OUTCOME", "PERIOD", "SERVICE DATE", "FOUND / NEEDED", "TO CHECK")
+    ]
     rows += [_row(decision) for decision in one["decisions"]]
     if len(rows) == 1:
         print("  nothing to decide", file=out)

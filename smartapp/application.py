@@ -1,0 +1,156 @@
+"""Puts the app together: settings, site, store, the way to the EHRs, and the pages."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flask import Flask, current_app
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from launch.authorization import Launcher
+from launch.discovery import Discovery
+from launch.errors import ConfigurationError as LaunchConfigurationError
+from launch.http import EhrClients
+from launch.identity import IdentityVerifier
+from launch.issuers import Issuers, load_issuers
+from launch.ports import Clock, LaunchSession, SessionEnd
+from launch.scopes import CORE_FEATURES, Feature
+from launch.tokens import SessionClient, TokenKeeper
+from smartapp.clock import AuditedEvents, SystemClock
+from smartapp.config import ConfigurationError, Mode, Settings
+from smartapp.ehr.jobs import ReadingJobs
+from smartapp.ehr.writer import ChargeWriter
+from smartapp.site import Site, load_site
+from smartapp.store import Store
+from smartapp.store.database import SchemaOutdated
+
+FEATURES = (
+    *CORE_FEATURES,
+    Feature.ENROLMENT,
+    Feature.CONSENT,
+    Feature.ORDERS,
+    Feature.DIAGNOSES,
+    Feature.COVERAGE,
+    Feature.ACCOUNTS,
+    Feature.STAFF_ROLES,
+)
+"""What is asked for at launch: exactly what the reader reads and the writer writes."""
+
+KEEP_ENDED = timedelta(hours=1)
+"""So long an ended session's page still says that it is over."""
+MAX_FORM_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the pages work with."""
+
+    settings: Settings
+    site: Site
+    store: Store
+    clock: Clock
+    issuers: Issuers
+    launcher: Launcher
+    keeper: TokenKeeper
+    clients: EhrClients
+    jobs: ReadingJobs
+    writer: ChargeWriter
+
+    def client_of(self, session: LaunchSession) -> SessionClient:
+        """FHIR calls of one session. Raises LaunchError if its EHR is not registered any more."""
+        issuer = self.issuers.bound(session.issuer_id, session.iss)
+        return SessionClient(self.clients.of(issuer), self.keeper, session.id)
+
+    def tidy(self) -> None:
+        """End sessions nobody uses, and delete what is past its time. Each launch calls it."""
+        now = self.clock.now()
+        for session_id in self.store.launches.idle_sessions(now - self.settings.session_idle):
+            self.store.launches.end_session(session_id, now, SessionEnd.IDLE)
+        self.store.launches.purge(now, KEEP_ENDED)
+
+    def close(self) -> None:
+        """Give everything back: threads, connections, the database."""
+        self.jobs.close()
+        self.clients.close()
+        self.store.close()
+
+
+def services() -> Services:
+    """The services of the app that handles this request."""
+    found: Services = current_app.extensions["smartapp"]
+    return found
+
+
+def load_issuers_file(settings: Settings, secrets: Mapping[str, str]) -> Issuers:
+    """The EHRs of the issuers file. Raises ConfigurationError."""
+    try:
+        table = tomllib.loads(settings.issuers_file.read_text(encoding="utf-8")).get("issuers", {})
+        issuers = load_issuers(table, secrets, loopback=settings.mode is not Mode.PRODUCTION)
+    except (OSError, tomllib.TOMLDecodeError, LaunchConfigurationError) as error:
+        raise ConfigurationError(f"{settings.issuers_file}: {error}") from None
+    if len(issuers) == 0:
+        raise ConfigurationError(f"{settings.issuers_file} lists no EHR under [issuers.<name>].")
+    return issuers
+
+
+def build(settings: Settings | None = None) -> Flask:
+    """See `smartapp.create_app`."""
+    settings = settings or Settings.from_environment()
+    site = load_site(settings)
+    issuers = load_issuers_file(settings, os.environ)
+    store = Store(settings.database_url, settings.keys)
+    try:
+        store.database.check_schema()
+    except SchemaOutdated as error:
+        raise ConfigurationError(f"{error} Run `smartapp migrate` first.") from None
+
+    app = Flask("smartapp", static_folder="static", template_folder="templates")
+    app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, SECRET_KEY=None, TRUSTED_HOSTS=None)
+    app.extensions["smartapp"] = _services(settings, site, issuers, store)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops)  # type: ignore[method-assign]
+    from smartapp.web import register
+
+    register(app, issuers)
+    return app
+
+
+def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) -> Services:
+    clock, events = SystemClock(), AuditedEvents(store.audit)
+    clients = EhrClients()
+    discovery = Discovery(clock, events)
+    keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)
+    launcher = Launcher(
+        issuers,
+        clients,
+        discovery,
+        IdentityVerifier(clock),
+        store.launches,
+        clock,
+        events,
+        app_url=settings.base_url,
+        features=FEATURES,
+        session_life=settings.session_lifetime,
+    )
+
+    def client_of(session: LaunchSession) -> SessionClient:
+        issuer = issuers.bound(session.issuer_id, session.iss)
+        return SessionClient(clients.of(issuer), keeper, session.id)
+
+    return Services(
+        settings=settings,
+        site=site,
+        store=store,
+        clock=clock,
+        issuers=issuers,
+        launcher=launcher,
+        keeper=keeper,
+        clients=clients,
+        jobs=ReadingJobs(settings, site, store, clock, client_of),
+        writer=ChargeWriter(settings, site, store, clock),
+    )

@@ -1,0 +1,159 @@
+"""From what was read to what a page shows: decisions, their evidence in words, and what could not be read.
+
+`Findings` is the one document of a snapshot. The page, its fragments, the `.json` twin and the accept form
+are all made from it, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fhir_mappings.chart import Chart
+from fhir_mappings.decision import Assessment, Decision, to_contract
+from fhir_mappings.needs import Needs, needs
+from fhir_mappings.record import Enrolment as Anchor
+from fhir_mappings.rules.engine import assess
+from fhir_mappings.vocabulary import Program
+from smartapp.ehr.people_and_places import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
+from smartapp.ehr.reader import Notice
+from smartapp.site import Site
+from smartapp.store.charges import Enrolment
+from smartapp.store.reading import StoredResource
+
+
+class Findings(Struct, frozen=True):
+    """Everything a page shows of one snapshot."""
+
+    contract: dict[str, Any]
+    """`fhir_mappings.decision.to_contract`: what `smartapp evaluate --json` gives on the same resources."""
+    assessment: Assessment
+    patient: Banner
+    choices: Choices
+    evidence: dict[str, str]
+    """Reference -> one line on the record."""
+    versions: dict[str, str]
+    """Reference -> version, of all evidence and of every ChargeItem: what accepting compares."""
+    notices: tuple[Notice, ...]
+    history_from: date
+    resources: int
+
+    def decision(self, key: str) -> Decision | None:
+        """The decision a page's address names (`Decision.key`)."""
+        return next((item for item in self.assessment.decisions if item.key == key), None)
+
+
+def evidence_of(decision: Decision) -> tuple[str, ...]:
+    """The source records one decision rests on, each once."""
+    return tuple(dict.fromkeys(record for part in decision.requirements for record in part.evidence))
+
+
+class FindingsMaker:
+    """Collects one patient's resources as they arrive, then gives the findings."""
+
+    def __init__(
+        self,
+        site: Site,
+        patient: str,
+        base: str,
+        today: date,
+        history_months: int,
+        enrolments: Mapping[str, Enrolment],
+    ) -> None:
+        self._site = site
+        self._patient = f"Patient/{patient}"
+        self._base = base
+        self._today = today
+        self._history_months = history_months
+        self._anchors = [Anchor(Program(item.program), item.anchor_day) for item in enrolments.values()]
+        self._first: list[StoredResource] = []
+        self._chart: Chart | None = None
+        self._choosable: list[dict[str, Any]] = []
+        self._charges: dict[str, str] = {}
+
+    def add_first(self, resource: StoredResource) -> None:
+        """The patient and prior charges: what says how far back the rest is needed."""
+        self._first.append(resource)
+
+    def needs(self) -> Needs:
+        """What else must be read. To be called once, after the first resources."""
+        policy, terminology = self._site.policy, self._site.terminology
+        first = Chart(terminology, self._site.zone, self._today, self._base)
+        for resource in self._first:
+            first.add(resource.raw, resource.full_url, resource.origin)
+        charges = first.record(self._patient).charges
+        found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
+        self._chart = Chart(terminology, self._site.zone, self._today, self._base, history_from=found.start)
+        for resource in self._first:
+            self.add(resource)
+        self._first.clear()
+        return found
+
+    def add(self, resource: StoredResource) -> None:
+        """One resource. Never raises; not safe to call from two threads at once."""
+        assert self._chart is not None, "needs() comes first"
+        self._chart.add(resource.raw, resource.full_url, resource.origin)
+        type_ = resource.reference.split("/", 1)[0]
+        if type_ in CHOOSABLE:
+            self._choosable.append(decode(resource.raw))
+        elif type_ == "ChargeItem":
+            self._charges[resource.reference] = resource.version
+
+    def findings(
+        self,
+        notices: tuple[Notice, ...],
+        unread: frozenset[str],
+        reopen: Callable[[], Iterable[StoredResource]],
+    ) -> Findings:
+        """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence."""
+        assert self._chart is not None, "needs() comes first"
+        self._chart.unread = unread
+        record = self._chart.record(self._patient, self._anchors)
+        policy = self._site.policy
+        assessment = assess(record, policy, record.as_of, all_evidence=True)
+        wanted = {reference for decision in assessment.decisions for reference in evidence_of(decision)}
+        wanted |= {reference for decision in assessment.decisions for reference in decision.charges}
+        texts, versions = _describe(reopen(), wanted)
+        patient = next((item for item in self._choosable if item.get("resourceType") == "Patient"), {})
+        return Findings(
+            contract=to_contract(record, assessment, policy.payer, policy.version),
+            assessment=_slim(assessment, wanted),
+            patient=banner(patient),
+            choices=choices(self._choosable),
+            evidence=texts,
+            versions=versions | self._charges,
+            notices=notices,
+            history_from=self._chart.history_from or self._today,
+            resources=self._chart.resources,
+        )
+
+
+def _slim(assessment: Assessment, shown: set[str]) -> Assessment:
+    """Without the references no page shows: a chart of continuous readings has thousands a day."""
+    return replace(
+        assessment,
+        decisions=tuple(
+            replace(
+                decision, requirements=tuple(replace(part, all_evidence=()) for part in decision.requirements)
+            )
+            for decision in assessment.decisions
+        ),
+        days=tuple(
+            replace(day, evidence=tuple(reference for reference in day.evidence if reference in shown))
+            for day in assessment.days
+        ),
+    )
+
+
+def _describe(resources: Iterable[StoredResource], wanted: set[str]) -> tuple[dict[str, str], dict[str, str]]:
+    texts: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    for resource in resources:
+        if resource.reference in wanted:
+            texts[resource.reference] = evidence_text(decode(resource.raw))
+            versions[resource.reference] = resource.version
+    return texts, versions

@@ -1,0 +1,176 @@
+"""Reading jobs: begun by whoever opens the page, done by one thread of one process, watched by anybody.
+
+The state is a row in the store. A process that stops renewing its lease has lost the job: the next page that
+asks for it takes it over and reads again from the beginning.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from launch.errors import HttpError, LaunchError
+from launch.ports import Clock, LaunchSession
+from launch.scopes import Scopes
+from launch.tokens import SessionClient
+from smartapp.config import Settings
+from smartapp.ehr.findings import Findings, FindingsMaker
+from smartapp.ehr.reader import ChartReading, ReadingFailed, ReadingStopped
+from smartapp.site import Site
+from smartapp.store import Store
+from smartapp.store.reading import Progress, ReadingJob, Snapshot, snapshot_digest
+
+log = logging.getLogger(__name__)
+
+MEGABYTE = 1024 * 1024
+
+
+class ReadingJobs:
+    """Starts jobs and gives their state and their findings."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        site: Site,
+        store: Store,
+        clock: Clock,
+        client_of: Callable[[LaunchSession], SessionClient],
+    ) -> None:
+        self._settings = settings
+        self._site = site
+        self._store = store
+        self._clock = clock
+        self._client_of = client_of
+        self._holder = secrets.token_hex(8)
+        """This process, as the holder of jobs."""
+        self._closing = threading.Event()
+        self._threads: set[threading.Thread] = set()
+
+    def close(self) -> None:
+        """Stop reading. Another process, or the next start, takes unfinished jobs over."""
+        self._closing.set()
+        for thread in tuple(self._threads):
+            thread.join(5)
+
+    def state(self, session: LaunchSession) -> ReadingJob:
+        """The session's latest job; the first is begun here. A failed one stays until somebody asks again.
+
+        If nobody works on it, this process does from now on.
+        """
+        job = self._store.reading.latest(session.id)
+        if job is None:
+            job = self._store.reading.begin(session.id, self._clock.now())
+        return self._done_by_somebody(job, session)
+
+    def read_again(self, session: LaunchSession) -> ReadingJob:
+        """A new reading, unless one is under way."""
+        return self._done_by_somebody(self._store.reading.begin(session.id, self._clock.now()), session)
+
+    def findings(self, session_id: str) -> tuple[Snapshot, Findings] | None:
+        """The session's present snapshot, understood."""
+        snapshot = self._store.reading.snapshot_of(session_id)
+        return None if snapshot is None else (snapshot, msgspec.json.decode(snapshot.result, type=Findings))
+
+    def _done_by_somebody(self, job: ReadingJob, session: LaunchSession) -> ReadingJob:
+        holder = f"{self._holder}-{secrets.token_hex(4)}"
+        lease = self._settings.job_lease
+        if not job.over and self._store.reading.claim(job.id, holder, self._clock.now(), lease):
+            thread = threading.Thread(
+                target=self._work, args=(job, session, holder), name=f"reading-{job.id[:8]}", daemon=True
+            )
+            self._threads.add(thread)
+            thread.start()
+        return job if job.over else self._store.reading.latest(session.id) or job
+
+    def _work(self, job: ReadingJob, session: LaunchSession, holder: str) -> None:
+        """The job itself. Whatever goes wrong ends in the job's row, never in a page that waits for ever."""
+        reading = self._store.reading
+        try:
+            snapshot, chunks_of = self._read(job, session, holder)
+            if reading.finish(snapshot, holder, chunks_of.chunks):
+                self._store.audit.add(
+                    self._clock.now(),
+                    "chart-read",
+                    session=session.id,
+                    issuer=session.issuer_id,
+                    patient=session.patient,
+                    user=session.fhir_user,
+                    snapshot=snapshot.id,
+                    snapshot_sha256=snapshot.sha256,
+                    resources=chunks_of.resources,
+                )
+        except ReadingStopped:
+            log.info("reading job %s was taken over or its session ended", job.id)
+        except ReadingFailed as error:
+            reading.fail(job.id, holder, error.reason)
+        except (HttpError, LaunchError) as error:
+            log.warning("reading job %s failed: %s", job.id, error)
+            reading.fail(job.id, holder, str(error.reason.value))
+        except Exception as error:
+            # The type alone: a message might quote what was read.
+            log.error("reading job %s failed: %s at %s", job.id, type(error).__name__, _place(error))
+            reading.fail(job.id, holder, "internal-error")
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    def _read(self, job: ReadingJob, session: LaunchSession, holder: str) -> tuple[Snapshot, ChartReading]:
+        if session.patient is None:
+            raise ReadingFailed("no-patient")
+        settings, lease = self._settings, self._settings.job_lease
+
+        def tick(progress: Progress) -> bool:
+            if self._closing.is_set():
+                return False
+            return self._store.reading.report(job.id, holder, progress, self._clock.now(), lease)
+
+        reading = ChartReading(
+            self._client_of(session),
+            Scopes.parse(session.granted_scope),
+            session.patient,
+            session.fhir_user,
+            page_limit=settings.page_limit,
+            byte_limit=settings.read_limit_mb * MEGABYTE,
+            seal=self._store.reading.seal_chunk,
+            tick=tick,
+            tick_seconds=lease.total_seconds() / 4,
+        )
+        today = self._site.today(self._clock.now())
+        maker = FindingsMaker(
+            self._site,
+            session.patient,
+            reading.base,
+            today,
+            settings.history_months,
+            self._store.charges.enrolments(session.issuer_id, session.patient),
+        )
+        reading.read_first(maker.add_first)
+        reading.read_rest(maker.needs(), maker.add)
+        findings = maker.findings(
+            reading.finish_notices(),
+            reading.unread,
+            lambda: (
+                resource for chunk in reading.chunks for resource in self._store.reading.open_chunk(chunk)
+            ),
+        )
+        snapshot = Snapshot(
+            id=job.id,
+            session_id=session.id,
+            created_at=self._clock.now(),
+            sha256=snapshot_digest(reading.chunks),
+            result=msgspec.json.encode(findings),
+        )
+        return snapshot, reading
+
+
+def _place(error: BaseException) -> str:
+    """Where it happened, as module and line, for the log."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown"
+    return f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"

@@ -1,0 +1,384 @@
+"""Reads one patient's chart: what `needs` asks for, in the searches this EHR allows.
+
+Prior charges come first, because they say from which day on the rest is needed. Then everything else in
+parallel, Observations in slices of time. Nothing is dropped in silence: what the EHR refused, what was cut
+off and what belongs to somebody else is in the reading's notices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from functools import partial
+
+import msgspec
+
+from fhir_mappings.needs import Needs
+from launch.errors import HttpError, HttpProblem
+from launch.http import MEGABYTE, Limits, Response
+from launch.profiles import DateBounds
+from launch.scopes import Interaction, Scopes
+from launch.tokens import SessionClient
+from smartapp.ehr.fhir import (
+    Entry,
+    NotAPage,
+    look,
+    names_another_patient,
+    outcome_text,
+    read_target,
+    references,
+    search_page,
+    search_target,
+    version_of,
+)
+from smartapp.store.reading import Progress, SealedChunk, StoredResource
+
+SLICES = 8
+SLICES_BY_CATEGORY = 2
+MOST_READS_BY_ID = 200
+READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=64 * MEGABYTE)
+NOT_ALLOWED = frozenset({401, 403, 404, 405, 410, 501})
+NOT_UNDERSTOOD = frozenset({400, 422})
+
+READ_FIRST = frozenset({"Patient", "ChargeItem"})
+
+LINKED = ("Device", "DeviceMetric", "Practitioner", "PractitionerRole")
+"""Read by id where a reading or an encounter points to one that no search brought."""
+
+
+class NoticeKind(StrEnum):
+    NOT_GRANTED = "not-granted"
+    REFUSED = "refused"
+    MISSING = "missing"
+    """A single record that something points to could not be read; the type itself could."""
+    CUT_OFF = "cut-off"
+    FOREIGN = "foreign"
+    SERVER_SAYS = "server-says"
+
+
+class Notice(msgspec.Struct, frozen=True, order=True):
+    """Something about the reading a clinician or an administrator must know."""
+
+    kind: NoticeKind
+    what: str
+    """A resource type."""
+    detail: str = ""
+    count: int = 0
+
+
+class ReadingStopped(Exception):
+    """Somebody else does this job now, or the session ended."""
+
+
+class ReadingFailed(Exception):
+    """The chart could not be read to an end; `reason` is a short constant."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search, with other ways to ask the same should the server not understand the first."""
+
+    type: str
+    name: str
+    """Unique within a reading: the origin of what it finds."""
+    ways: tuple[tuple[tuple[str, str], ...], ...]
+
+
+def date_slices(start: date, end: date, count: int) -> tuple[tuple[date, date | None], ...]:
+    """At most `count` half-open slices that cover [start, end], the last one without an end.
+
+    A server reads the boundary day the same way in both slices it bounds, so none falls between them.
+    """
+    days = max(1, (end - start).days + 1)
+    count = min(count, days)
+    edges = [start + timedelta(days=days * position // count) for position in range(count)]
+    return tuple(zip(edges, [*edges[1:], None], strict=True))
+
+
+class ChartReading:
+    """One reading under way. `sink` gets every resource once; it is called by one thread at a time."""
+
+    def __init__(
+        self,
+        client: SessionClient,
+        scopes: Scopes,
+        patient: str,
+        user: str | None = None,
+        *,
+        page_limit: int,
+        byte_limit: int,
+        seal: Callable[[str, list[StoredResource]], SealedChunk],
+        tick: Callable[[Progress], bool],
+        tick_seconds: float,
+    ) -> None:
+        self.client = client
+        self.scopes = scopes
+        self.patient = patient
+        self.chunks: list[SealedChunk] = []
+        self.notices: set[Notice] = set()
+        self.resources = 0
+        self._profile = client.issuer.profile
+        self._page_limit = page_limit
+        self._bytes_left = byte_limit
+        self._seal = seal
+        self._tick = tick
+        self._tick_seconds = tick_seconds
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._seen: set[str] = set()
+        self._linked: set[str] = {user} if user and user.split("/", 1)[0] in LINKED else set()
+        """Type/id of what may have to be read by itself; the signed-in user first, for the name."""
+        self._foreign: dict[str, int] = {}
+        self._steps = self._steps_done = 0
+        self._sink: Callable[[StoredResource], None] = lambda _: None
+
+    # What to read
+
+    def read_first(self, sink: Callable[[StoredResource], None]) -> None:
+        """The patient, and every ChargeItem of theirs."""
+        self._sink = sink
+        # About what follows is counted in advance, so that the progress shown never runs backwards.
+        self._steps = 2 + SLICES + 10
+        self._run([partial(self._read, f"Patient/{self.patient}"), *self._whole("ChargeItem")])
+
+    def read_rest(self, needs: Needs, sink: Callable[[StoredResource], None]) -> None:
+        """Everything else that is needed, and what it points to."""
+        self._sink = sink
+        work: list[Callable[[], None]] = []
+        for need in needs.types:
+            if need.type == "Observation":
+                work += map(self._task, self._observation_searches(needs))
+            elif need.dated:
+                work += map(self._task, self._dated_searches(need.type, needs.search_start))
+            elif need.type not in READ_FIRST:
+                work += self._whole(need.type)
+        self._steps = self._steps_done + len(work)
+        self._run(work)
+        for _ in range(2):  # a DeviceMetric leads to its Device
+            missing = sorted(reference for reference in self._linked if reference not in self._seen)
+            self._linked.clear()
+            self._read_linked(missing)
+
+    def finish_notices(self) -> tuple[Notice, ...]:
+        found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
+        return tuple(sorted(self.notices | found))
+
+    @property
+    def base(self) -> str:
+        """The FHIR base URL."""
+        return self.client.issuer.fhir_base
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """Types of which something may be missing."""
+        missing = {NoticeKind.NOT_GRANTED, NoticeKind.REFUSED, NoticeKind.CUT_OFF}
+        return frozenset(notice.what for notice in self.notices if notice.kind in missing)
+
+    def _may(self, type_: str, interaction: Interaction) -> bool:
+        if self.scopes.can(type_, interaction):
+            return True
+        self.notices.add(Notice(NoticeKind.NOT_GRANTED, type_))
+        return False
+
+    def _whole(self, type_: str) -> list[Callable[[], None]]:
+        """All of the patient's resources of a type."""
+        if not self._may(type_, Interaction.SEARCH):
+            return []
+        return [self._task(Search(type_, type_, self._by_patient()))]
+
+    def _by_patient(self, *more: tuple[str, str]) -> tuple[tuple[tuple[str, str], ...], ...]:
+        count = ("_count", str(self._profile.page_size))
+        return (
+            (("patient", self.patient), *more, count),
+            (("subject", f"Patient/{self.patient}"), *more, count),
+        )
+
+    def _observation_searches(self, needs: Needs) -> list[Search]:
+        if not self._may("Observation", Interaction.SEARCH):
+            return []
+        categories: tuple[str | None, ...] = (None,)
+        if self._profile.observation_needs_category:
+            categories = self._profile.observation_categories
+        start = needs.search_start
+        slices = date_slices(start, needs.search_end, SLICES if categories == (None,) else SLICES_BY_CATEGORY)
+        if self._profile.date_bounds is DateBounds.SINGLE:
+            slices = ((start, None),)
+        searches = []
+        for category in categories:
+            for position, (begin, end) in enumerate(slices):
+                more = [] if category is None else [("category", category)]
+                more.append(("date", f"ge{begin.isoformat()}"))
+                if end is not None:
+                    more.append(("date", f"lt{end.isoformat()}"))
+                name = f"Observation {category or 'all'} {position:02}"
+                searches.append(Search("Observation", name, self._by_patient(*more)))
+        return searches
+
+    def _dated_searches(self, type_: str, start: date) -> list[Search]:
+        if not self._may(type_, Interaction.SEARCH):
+            return []
+        dated = self._by_patient(("date", f"ge{start.isoformat()}"))
+        return [Search(type_, type_, (*dated, *self._by_patient()))]
+
+    def _read_linked(self, wanted: list[str]) -> None:
+        work: list[Callable[[], None]] = []
+        for reference in wanted[:MOST_READS_BY_ID]:
+            type_ = reference.split("/", 1)[0]
+            if type_ in LINKED and self._may(type_, Interaction.READ):
+                work.append(partial(self._read, reference))
+        if len(wanted) > MOST_READS_BY_ID:
+            self.notices.add(Notice(NoticeKind.CUT_OFF, "Device", "too many different devices and people"))
+        self._steps += len(work)
+        self._run(work)
+
+    # Doing it
+
+    def _run(self, work: list[Callable[[], None]]) -> None:
+        """All of `work` in parallel; ticks while it runs. The first failure stops the rest and is raised."""
+        if not work:
+            return
+        parallel = self.client.issuer.max_parallel
+        with ThreadPoolExecutor(min(parallel, len(work)), thread_name_prefix="reading") as pool:
+            pending: set[Future[None]] = {pool.submit(task) for task in work}
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=self._tick_seconds, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                        self._steps_done += 1
+                    self._report()
+            except BaseException:
+                self._stop.set()
+                for future in pending:
+                    future.cancel()
+                raise
+
+    def _report(self) -> None:
+        if not self._tick(Progress(self._steps, min(self._steps_done, self._steps), self.resources)):
+            raise ReadingStopped
+
+    def _task(self, search: Search) -> Callable[[], None]:
+        return partial(self._search, search)
+
+    def _read(self, reference: str) -> None:
+        """One resource by its id. Its absence is a notice; the patient's own ends the reading."""
+        type_ = reference.split("/", 1)[0]
+        response = self._get(read_target(reference), strict=False)
+        if response.ok:
+            self._keep(type_, reference, [(None, response.body)])
+        elif type_ == "Patient":
+            raise ReadingFailed("patient-refused")
+        else:
+            self.notices.add(Notice(NoticeKind.MISSING, type_, reference))
+
+    def _search(self, search: Search) -> None:
+        """Every page of one search; on 400 without strict handling, then the other ways to ask."""
+        attempts = [(way, strict) for way in search.ways for strict in (True, False)]
+        if not self._profile.strict_handling:
+            attempts = [(way, False) for way in search.ways]
+        response = None
+        for way, strict in attempts:
+            response = self._get(search_target(search.type, way), strict=strict)
+            if response.status not in NOT_UNDERSTOOD:
+                break
+        if response is None:
+            return
+        if not response.ok:
+            said = outcome_text(response.body)
+            self.notices.add(Notice(NoticeKind.REFUSED, search.type, f"{response.status} {said}".strip()))
+            return
+        self._pages(search, response)
+
+    def _pages(self, search: Search, response: Response) -> None:
+        visited: set[str] = set()
+        for number in range(1, self._page_limit + 1):
+            try:
+                page = search_page(response.body)
+            except NotAPage:
+                self.notices.add(Notice(NoticeKind.REFUSED, search.type, outcome_text(response.body)))
+                return
+            self._keep(
+                search.type, f"{search.name} page {number:04}", self._matches(search.type, page.entries)
+            )
+            following = page.next_url
+            if following is None:
+                return
+            if following in visited:
+                self.notices.add(Notice(NoticeKind.CUT_OFF, search.type, "the EHR's pages lead in a circle"))
+                return
+            visited.add(following)
+            if self._bytes_left <= 0:
+                self.notices.add(
+                    Notice(NoticeKind.CUT_OFF, search.type, "more data than this app reads at once")
+                )
+                return
+            try:
+                response = self._get(following, strict=False)
+            except HttpError as error:
+                if error.problem is not HttpProblem.FOREIGN_URL:
+                    raise
+                self.notices.add(
+                    Notice(NoticeKind.CUT_OFF, search.type, "the next page lies on another server")
+                )
+                return
+            if not response.ok:
+                # A page that got lost may hold anything: better no answer than half of one.
+                raise ReadingFailed("page-refused")
+        self.notices.add(Notice(NoticeKind.CUT_OFF, search.type, "more pages than this app reads at once"))
+
+    def _get(self, target: str, *, strict: bool) -> Response:
+        if self._stop.is_set():
+            raise ReadingStopped
+        headers = {"Prefer": "handling=strict"} if strict else {}
+        response = self.client.fhir("GET", target, headers=headers, limits=READ_LIMITS)
+        if (response.status >= 500 and response.status not in NOT_ALLOWED) or response.status == 429:
+            raise ReadingFailed("ehr-unavailable")
+        with self._lock:
+            self._bytes_left -= len(response.body)
+        return response
+
+    def _matches(self, type_: str, entries: Iterable[Entry]) -> list[tuple[str | None, bytes]]:
+        """The resources a search found. What the server says beside them becomes a notice."""
+        found: list[tuple[str | None, bytes]] = []
+        for entry in entries:
+            if bytes(entry.resource) in (b"", b"null"):
+                continue
+            if entry.search is not None and entry.search.mode == "outcome":
+                if said := outcome_text(bytes(entry.resource)):
+                    self.notices.add(Notice(NoticeKind.SERVER_SAYS, type_, said))
+                continue
+            found.append((entry.fullUrl, bytes(entry.resource)))
+        return found
+
+    def _keep(self, type_: str, origin: str, found: list[tuple[str | None, bytes]]) -> None:
+        """Hand each resource on once. Another patient's is dropped and counted, whatever the server meant."""
+        fresh: list[StoredResource] = []
+        base = self.base
+        with self._lock:
+            for position, (full_url, raw) in enumerate(found):
+                seen = look(raw)
+                if names_another_patient(seen, self.patient, base):
+                    self._foreign[seen.resourceType] = self._foreign.get(seen.resourceType, 0) + 1
+                    continue
+                reference = seen.reference or f"{type_} {origin} entry {position + 1}"
+                if reference in self._seen:
+                    continue
+                self._seen.add(reference)
+                self._linked.update(references(seen, base))
+                resource = StoredResource(origin, full_url, reference, version_of(seen, raw), raw)
+                fresh.append(resource)
+                self._sink(resource)
+            self.resources += len(fresh)
+        if fresh:
+            # Compressing and encrypting needs no lock: the other threads decode meanwhile.
+            chunk = self._seal(origin, fresh)
+            with self._lock:
+                self.chunks.append(chunk)

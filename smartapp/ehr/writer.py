@@ -1,0 +1,657 @@
+"""Writes one accepted charge to the EHR, once.
+
+The order is what makes it once: the outbox row is committed before anything leaves; the EHR's own charges
+are read again and stand in the way if they overlap; the create is conditional on our identifier; the answer
+is read back. Without an answer the EHR is asked for the identifier; where it cannot be asked, the charge is
+unknown and a person must look. A write is never repeated blindly.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from enum import Enum
+from threading import Lock
+from typing import Any
+
+import msgspec
+
+from fhir_mappings.charge_item import conflicting
+from fhir_mappings.chart import Chart
+from fhir_mappings.decision import Decision
+from fhir_mappings.record import PriorCharge
+from fhir_mappings.rules.tables import Kind
+from launch.errors import HttpError, LaunchError
+from launch.http import MEGABYTE, Limits, Response
+from launch.ports import Clock, LaunchSession
+from launch.scopes import Interaction, Scopes
+from launch.tokens import SessionClient
+from smartapp.config import Settings
+from smartapp.ehr.fhir import (
+    NotAPage,
+    look,
+    outcome_text,
+    read_target,
+    search_page,
+    search_target,
+    version_of,
+)
+from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.people_and_places import decode
+from smartapp.ehr.reader import NOT_ALLOWED
+from smartapp.site import Site
+from smartapp.store import Store
+from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
+from smartapp.store.reading import Snapshot
+
+log = logging.getLogger(__name__)
+
+CAPABILITY_LIFE = 3600.0
+CAPABILITY_LIMITS = Limits(connect=5.0, read=20.0, total=30.0, max_bytes=16 * MEGABYTE)
+MOST_PAGES = 50
+SETTLED_AFTER = timedelta(minutes=10)
+"""A write that the EHR does not hold this long after it was sent did not arrive."""
+POLL_SECONDS = 0.2
+_IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+_GONE = frozenset({404, 410})
+_ID_IN_LOCATION = re.compile(r"(?:^|/)ChargeItem/([A-Za-z0-9\-._]{1,255})(?:/_history/[^/]+)?/?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What /metadata says of ChargeItem. A hint: the first real answer wins."""
+
+    create: bool = False
+    conditional_create: bool = False
+    update_create: bool = False
+    search_by_identifier: bool = False
+
+
+class Step(Enum):
+    """How an attempt to write ended."""
+
+    WRITTEN = "written"
+    MOVED = "moved"
+    """The chart is not what the page showed; nothing was written."""
+    OVERLAPS = "overlaps"
+    """The EHR holds a charge that this one would repeat; nothing was written."""
+    BUSY = "busy"
+    """Somebody else is writing it at this moment."""
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of it; `differences` are sentences for MOVED and OVERLAPS."""
+
+    step: Step
+    charge: Charge | None = None
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A clinician's decision to charge: the decision as shown, what was confirmed, what is to be written."""
+
+    session: LaunchSession
+    snapshot: Snapshot
+    findings: Findings
+    decision: Decision
+    attested: tuple[str, ...]
+    resource: dict[str, Any]
+
+
+class ChargeWriter:
+    """The ladder's rung for EHRs with a ChargeItem API."""
+
+    def __init__(self, settings: Settings, site: Site, store: Store, clock: Clock) -> None:
+        self._settings = settings
+        self._site = site
+        self._store = store
+        self._clock = clock
+        self._lease = settings.job_lease * 3
+        seconds = settings.job_lease.total_seconds() * 2
+        # Shorter than the lease: whoever takes over knows that nothing of ours is still on its way.
+        self._limits = Limits(connect=min(5.0, seconds), read=seconds, total=seconds, tries=1)
+        self._lock = Lock()
+        self._capabilities: dict[str, tuple[float, Capability]] = {}
+
+    def capability(self, client: SessionClient) -> Capability:
+        """What this EHR declares; nothing declared where it could not be asked. Kept for an hour."""
+        base = client.issuer.fhir_base
+        with self._lock:
+            kept = self._capabilities.get(base)
+        if kept is not None and time.monotonic() - kept[0] < CAPABILITY_LIFE:
+            return kept[1]
+        response = client.fhir("GET", "metadata", limits=CAPABILITY_LIMITS)
+        found = parse_capability(response.body) if response.ok else Capability()
+        with self._lock:
+            self._capabilities[base] = (time.monotonic(), found)
+        return found
+
+    def accept(self, client: SessionClient, acceptance: Acceptance) -> Result:
+        """Write the charge, or say why not. Raises HttpError and LaunchError only where nothing was sent."""
+        charge = self._prepared(acceptance)
+        holder = secrets.token_hex(12)
+        if not self._store.charges.claim(charge, holder, self._clock.now(), self._lease):
+            return self._wait_for_the_other(client, acceptance.session, charge.identifier)
+        kept = self._store.charges.get(charge.identifier) or charge
+        if kept.state is not ChargeState.PREPARED:
+            return self._resume(client, acceptance.session, kept, holder)
+        try:
+            stopped = self._what_stands_in_the_way(client, acceptance, charge)
+        except BaseException:
+            self._store.charges.withdraw_preparation(charge.identifier, holder)
+            raise
+        if stopped is not None:
+            self._store.charges.withdraw_preparation(charge.identifier, holder)
+            return stopped
+        return self._send(client, acceptance.session, charge, holder)
+
+    def look_up(self, client: SessionClient, session: LaunchSession, charge: Charge) -> Result:
+        """What became of a charge that was sent: asked of the EHR, never sent again."""
+        if charge.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
+            found = self._find(client, session, charge)
+            if isinstance(found, str):
+                return self._confirm(client, charge, found)
+        return Result(_STEPS[charge.state], charge)
+
+    def _prepared(self, acceptance: Acceptance) -> Charge:
+        """The outbox row: all that is written and kept, gathered before anything leaves."""
+        session, decision = acceptance.session, acceptance.decision
+        service_date = decision.service_date or decision.period.end
+        content = ChargeContent(
+            resource=acceptance.resource,
+            decision=decision.key,
+            attested=acceptance.attested,
+            confirmed_by=session.fhir_user or "",
+            session_id=session.id,
+            snapshot_id=acceptance.snapshot.id,
+            snapshot_sha256=acceptance.snapshot.sha256,
+            keep_until=_years_later(service_date, self._settings.retention_years),
+            anchor=self._anchor(acceptance),
+            evidence=self._evidence(acceptance),
+        )
+        return Charge(
+            identifier=identifier_token(acceptance.resource),
+            issuer_id=session.issuer_id,
+            patient=session.patient or "",
+            code=decision.code,
+            state=ChargeState.PREPARED,
+            charge_item=None,
+            problem=None,
+            changed_at=self._clock.now(),
+            content=content,
+        )
+
+    # Before the write
+
+    def _what_stands_in_the_way(
+        self, client: SessionClient, acceptance: Acceptance, charge: Charge
+    ) -> Result | None:
+        """Read prior charges and the evidence again: anything that overlaps, or moved, stops the write."""
+        others = self._other_charges(client, acceptance.session, charge)
+        if overlaps := self._overlaps(acceptance.decision, others or {}, charge):
+            return Result(Step.OVERLAPS, None, overlaps)
+        differences = (
+            *_charge_differences(acceptance.findings, others),
+            *self._evidence_differences(client, acceptance),
+        )
+        return Result(Step.MOVED, None, differences) if differences else None
+
+    def _overlaps(
+        self, decision: Decision, others: Mapping[str, HeldCharge], charge: Charge
+    ) -> tuple[str, ...]:
+        """Sentences on every charge of the same family in the same time, the EHR's and our own under way."""
+        prior = (*self._charges_among(others.values(), charge.patient), *self._under_way(charge))
+        return tuple(map(_overlap_sentence, conflicting(decision, prior)))
+
+    def _other_charges(
+        self, client: SessionClient, session: LaunchSession, charge: Charge
+    ) -> dict[str, HeldCharge] | None:
+        """What the EHR holds now, this very charge left out; None if it does not say."""
+        present = self._present_charges(client, session)
+        if present is None:
+            return None
+        return {name: held for name, held in present.items() if not carries(held.body, charge.identifier)}
+
+    def _present_charges(self, client: SessionClient, session: LaunchSession) -> dict[str, HeldCharge] | None:
+        """Every ChargeItem of the patient, now; None where this EHR does not list them.
+
+        Raises HttpError if they cannot be read to the end.
+        """
+        if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.SEARCH):
+            return None
+        target = search_target("ChargeItem", [("patient", session.patient or ""), ("_count", "200")])
+        found: dict[str, HeldCharge] = {}
+        for _ in range(MOST_PAGES):
+            response = client.fhir("GET", target)
+            if response.status in NOT_ALLOWED:
+                return None
+            page = search_page(response.require_ok().body)
+            for entry in page.entries:
+                if entry.search is not None and entry.search.mode != "match":
+                    continue
+                raw = bytes(entry.resource)
+                seen = look(raw)
+                if seen.id:
+                    found[seen.reference] = HeldCharge(raw, decode(raw), version_of(seen, raw))
+            if page.next_url is None:
+                return found
+            target = page.next_url
+        raise NotAPage
+
+    def _charges_among(self, held: Iterable[HeldCharge], patient: str) -> tuple[PriorCharge, ...]:
+        """Those that are charges of remote monitoring, with the days they stand for."""
+        chart = Chart(self._site.terminology, self._site.zone, self._site.today(self._clock.now()))
+        chart.add(msgspec.json.encode({"resourceType": "Patient", "id": patient}))
+        for charge in held:
+            chart.add(msgspec.json.encode({**charge.body, "subject": {"reference": f"Patient/{patient}"}}))
+        return chart.record(f"Patient/{patient}").charges
+
+    def _under_way(self, charge: Charge) -> tuple[PriorCharge, ...]:
+        """Our own other charges that are neither written nor refused yet."""
+        rows = self._store.charges.of_patient(charge.issuer_id, charge.patient)
+        sent = [
+            HeldCharge(b"", {**row.content.resource, "id": f"being-written-{number}"}, "")
+            for number, row in enumerate(rows)
+            if row.identifier != charge.identifier
+            and row.state in {ChargeState.PREPARED, ChargeState.SENT, ChargeState.UNKNOWN}
+        ]
+        return self._charges_among(sent, charge.patient)
+
+    def _evidence_differences(self, client: SessionClient, acceptance: Acceptance) -> list[str]:
+        """Evidence records whose version is not the one the decision was made from."""
+        wanted = [name for name in evidence_of(acceptance.decision) if name in acceptance.findings.versions]
+
+        def difference(reference: str) -> str | None:
+            response = client.fhir("GET", read_target(reference))
+            if response.status in _GONE:
+                return f"{reference} is gone."
+            body = response.require_ok().body
+            if version_of(look(body), body) != acceptance.findings.versions[reference]:
+                return f"{reference} was changed since the chart was read."
+            return None
+
+        if not wanted:
+            return []
+        with ThreadPoolExecutor(min(client.issuer.max_parallel, len(wanted))) as pool:
+            return [found for found in pool.map(difference, wanted) if found is not None]
+
+    # The write
+
+    def _send(self, client: SessionClient, session: LaunchSession, charge: Charge, holder: str) -> Result:
+        """Commit that it leaves, send it, and understand the answer."""
+        capability = self.capability(client)
+        if not self._store.charges.mark_sent(charge.identifier, holder, self._clock.now()):
+            return Result(Step.BUSY, self._store.charges.get(charge.identifier))
+        sent = replace(charge, state=ChargeState.SENT)
+        try:
+            response = self._write(client, session, charge, capability)
+        except HttpError as error:
+            if error.maybe_acted:
+                return self._in_doubt(client, session, sent, holder, error.sentence)
+            return self._refused(charge, holder, error.sentence)
+        except LaunchError as error:
+            return self._refused(charge, holder, error.sentence)
+        if response.ok or response.status == 304:
+            logical_id = _id_of(response)
+            if logical_id is not None:
+                return self._confirm(client, sent, logical_id)
+            return self._in_doubt(client, session, sent, holder, "The EHR did not say which charge it made.")
+        if response.status in _IN_DOUBT:
+            return self._in_doubt(client, session, sent, holder, f"The EHR answered {response.status}.")
+        said = outcome_text(response.body) or "without saying why"
+        return self._refused(charge, holder, f"{response.status}: {said}")
+
+    def _write(
+        self, client: SessionClient, session: LaunchSession, charge: Charge, capability: Capability
+    ) -> Response:
+        """One request. A conditional create where the EHR has it, else our own id, else a plain create."""
+        resource = charge.content.resource
+        headers = {"Prefer": "return=representation"}
+        may_update = Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.UPDATE)
+        if capability.update_create and may_update and not capability.conditional_create:
+            # Only without conditional create: a PUT would overwrite what the EHR did with the charge.
+            own_id = _own_id(charge.identifier)
+            body = msgspec.json.encode({**resource, "id": own_id})
+            return client.fhir("PUT", f"ChargeItem/{own_id}", body=body, headers=headers, limits=self._limits)
+        headers["If-None-Exist"] = f"identifier={charge.identifier}"
+        return client.fhir(
+            "POST", "ChargeItem", body=msgspec.json.encode(resource), headers=headers, limits=self._limits
+        )
+
+    def _refused(self, charge: Charge, holder: str, problem: str) -> Result:
+        self._store.charges.mark_refused(charge.identifier, holder, self._clock.now(), problem)
+        self._store.audit.add(
+            self._clock.now(),
+            "charge-refused",
+            issuer=charge.issuer_id,
+            patient=charge.patient,
+            code=charge.code,
+        )
+        return Result(Step.REFUSED, self._store.charges.get(charge.identifier))
+
+    # Without an answer
+
+    def _in_doubt(
+        self, client: SessionClient, session: LaunchSession, charge: Charge, holder: str, problem: str
+    ) -> Result:
+        """Ask the EHR for our identifier. Whatever it cannot say stays unknown."""
+        try:
+            found = self._find(client, session, charge)
+        except (HttpError, LaunchError):
+            found = None
+        if isinstance(found, str):
+            return self._confirm(client, charge, found)
+        self._store.charges.mark_unknown(charge.identifier, holder, self._clock.now(), problem)
+        self._store.audit.add(
+            self._clock.now(),
+            "charge-unknown",
+            issuer=charge.issuer_id,
+            patient=charge.patient,
+            code=charge.code,
+        )
+        return Result(Step.UNKNOWN, self._store.charges.get(charge.identifier))
+
+    def ask_again(self, client: SessionClient, session: LaunchSession, charge: Charge) -> Result:
+        """Somebody pressed on a charge whose fate is open: find it, or send it where that is safe."""
+        holder = secrets.token_hex(12)
+        if charge.state not in {ChargeState.SENT, ChargeState.UNKNOWN} or not self._store.charges.claim(
+            charge, holder, self._clock.now(), self._lease
+        ):
+            return self._wait_for_the_other(client, session, charge.identifier)
+        return self._resume(client, session, charge, holder)
+
+    def _resume(self, client: SessionClient, session: LaunchSession, charge: Charge, holder: str) -> Result:
+        """Somebody sent this before and did not live to see the answer, or got none."""
+        found = self._find(client, session, charge)
+        if isinstance(found, str):
+            return self._confirm(client, charge, found)
+        absent = found is False
+        settled = charge.changed_at + SETTLED_AFTER <= self._clock.now()
+        problem = charge.problem or "The EHR gave no answer."
+        if absent and (self.capability(client).conditional_create or settled):
+            others = self._other_charges(client, session, charge)
+            overlaps = self._overlaps(_decision_of(charge), others or {}, charge)
+            if not overlaps:
+                # As it was sent before: what somebody confirmed then is what is written.
+                return self._send(client, session, charge, holder)
+            problem = "It was not sent again. " + " ".join(overlaps)
+        self._store.charges.mark_unknown(charge.identifier, holder, charge.changed_at, problem)
+        return Result(Step.UNKNOWN, self._store.charges.get(charge.identifier))
+
+    def _wait_for_the_other(self, client: SessionClient, session: LaunchSession, identifier: str) -> Result:
+        """Another tab, thread or process has it. Wait a little, and look in the EHR meanwhile."""
+        until = time.monotonic() + min(10.0, self._lease.total_seconds())
+        while True:
+            charge = self._store.charges.get(identifier)
+            if charge is None:
+                return Result(Step.BUSY)
+            result = self.look_up(client, session, charge)
+            if result.step is not Step.BUSY or time.monotonic() >= until:
+                return result
+            time.sleep(POLL_SECONDS)
+
+    def _find(self, client: SessionClient, session: LaunchSession, charge: Charge) -> str | bool | None:
+        """The id of our charge in the EHR; False if it certainly holds none; None if it cannot be asked."""
+        if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.SEARCH):
+            return None
+        parameters = [("identifier", charge.identifier), ("patient", charge.patient)]
+        response = client.fhir("GET", search_target("ChargeItem", parameters))
+        if not response.ok:
+            return None
+        try:
+            page = search_page(response.body)
+        except NotAPage:
+            return None
+        for entry in page.entries:
+            # The server may have ignored the parameter: only what carries our identifier is ours.
+            body = decode(bytes(entry.resource))
+            if carries(body, charge.identifier) and isinstance(body.get("id"), str):
+                return str(body["id"])
+        return False if page.next_url is None else None
+
+    # After the write
+
+    def _confirm(self, client: SessionClient, charge: Charge, logical_id: str) -> Result:
+        """Read the charge back, and close the row: packet, enrolment and audit entry with it."""
+        read_back = self._read_back(client, charge, logical_id)
+        content = charge.content
+        packet = msgspec.json.encode(
+            {
+                "written": content.resource,
+                "read_back": None if read_back.body is None else msgspec.Raw(read_back.body),
+                "attested": content.attested,
+                "confirmed_by": content.confirmed_by,
+                "snapshot": {"id": content.snapshot_id, "sha256": content.snapshot_sha256},
+                "evidence": msgspec.Raw(content.evidence),
+            }
+        )
+        self._store.charges.confirm(
+            charge,
+            logical_id,
+            self._clock.now(),
+            packet,
+            problem=read_back.problem,
+            issuer=charge.issuer_id,
+            patient=charge.patient,
+            user=content.confirmed_by,
+            session=content.session_id,
+            code=charge.code,
+            decision=content.decision,
+            identifier=charge.identifier,
+            snapshot=content.snapshot_id,
+            snapshot_sha256=content.snapshot_sha256,
+            attested=", ".join(content.attested),
+            read_back="differs" if read_back.differences else "same" if read_back.body else "not possible",
+        )
+        return Result(Step.WRITTEN, self._store.charges.get(charge.identifier), read_back.differences)
+
+    def _read_back(self, client: SessionClient, charge: Charge, logical_id: str) -> ReadBack:
+        try:
+            response = client.fhir("GET", read_target(f"ChargeItem/{logical_id}"))
+        except (HttpError, LaunchError):
+            return ReadBack(None, ())
+        if not response.ok:
+            return ReadBack(None, ())
+        held = decode(response.body)
+        return ReadBack(response.body, tuple(_field_differences(charge.content.resource, held)))
+
+    def _evidence(self, acceptance: Acceptance) -> bytes:
+        """Everything an auditor needs to see why this was charged, as one JSON document."""
+        wanted = set(evidence_of(acceptance.decision))
+        contract = acceptance.findings.contract
+        return msgspec.json.encode(
+            {
+                **{name: contract[name] for name in ("as_of", "timezone", "payer", "rules_version")},
+                "decision": acceptance.decision,
+                "records": [
+                    {"reference": item.reference, "version": item.version, "resource": msgspec.Raw(item.raw)}
+                    for item in self._store.reading.resources(acceptance.snapshot.id)
+                    if item.reference in wanted
+                ],
+            }
+        )
+
+    def _anchor(self, acceptance: Acceptance) -> Enrolment | None:
+        """The first day of the 30-day grid this charge rests on; None for a monthly code."""
+        decision = acceptance.decision
+        policy = self._site.policy
+        if policy.code(decision.code).kind not in {Kind.DEVICE_SUPPLY, Kind.START_UP}:
+            return None
+        starts = [
+            other.period.start
+            for other in acceptance.findings.assessment.decisions
+            if other.program is decision.program
+            and policy.code(other.code).kind is Kind.DEVICE_SUPPLY
+            and other.period.start <= decision.period.start
+        ]
+        return Enrolment(
+            issuer_id=acceptance.session.issuer_id,
+            patient=acceptance.session.patient or "",
+            program=decision.program,
+            anchor_day=min([*starts, decision.period.start]),
+            source="accepted-charge",
+            confirmed_by=acceptance.session.fhir_user or "",
+            confirmed_at=self._clock.now(),
+            frozen=True,
+        )
+
+
+class _Evidence(msgspec.Struct):
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCharge:
+    """A ChargeItem the EHR holds now."""
+
+    raw: bytes
+    body: dict[str, Any]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What the EHR holds, and where it is not what was sent."""
+
+    body: bytes | None
+    differences: tuple[str, ...]
+
+    @property
+    def problem(self) -> str | None:
+        """What the clinician should know, although the charge was written."""
+        if self.body is None:
+            return "The EHR confirmed the charge but did not let it be read back."
+        return " ".join(self.differences) or None
+
+
+_STEPS = {
+    ChargeState.PREPARED: Step.BUSY,
+    ChargeState.SENT: Step.BUSY,
+    ChargeState.CONFIRMED: Step.WRITTEN,
+    ChargeState.UNKNOWN: Step.UNKNOWN,
+    ChargeState.REFUSED: Step.REFUSED,
+}
+
+
+def parse_capability(body: bytes) -> Capability:
+    """ChargeItem in a CapabilityStatement, read leniently."""
+    try:
+        statement = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Capability()
+    for rest in _list(statement, "rest"):
+        for resource in _list(rest, "resource"):
+            if isinstance(resource, dict) and resource.get("type") == "ChargeItem":
+                codes = {
+                    item.get("code") for item in _list(resource, "interaction") if isinstance(item, dict)
+                }
+                names = {
+                    item.get("name") for item in _list(resource, "searchParam") if isinstance(item, dict)
+                }
+                return Capability(
+                    create="create" in codes,
+                    conditional_create=resource.get("conditionalCreate") is True,
+                    update_create=resource.get("updateCreate") is True,
+                    search_by_identifier="search-type" in codes and "identifier" in names,
+                )
+    return Capability()
+
+
+def _list(parent: Any, key: str) -> list[Any]:
+    value = parent.get(key) if isinstance(parent, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _id_of(response: Response) -> str | None:
+    """The logical id of what was created, from `Location` or the body."""
+    found = _ID_IN_LOCATION.search(response.headers.get("location", "").split("?", 1)[0])
+    if found:
+        return found[1]
+    seen = look(response.body)
+    return seen.id if seen.resourceType == "ChargeItem" else None
+
+
+def _own_id(identifier: str) -> str:
+    """An id of ours for a PUT: from the identifier, so that the same charge always has the same id."""
+    return base64.b32encode(hashlib.sha256(identifier.encode()).digest()).decode().rstrip("=").lower()[:40]
+
+
+def _charge_differences(findings: Findings, present: Mapping[str, HeldCharge] | None) -> Iterable[str]:
+    """ChargeItems that came, went or changed since the chart was read."""
+    if present is None:
+        # Where they were not listed before either, the clinician has confirmed that there are none.
+        if not any(notice.what == "ChargeItem" for notice in findings.notices):
+            yield "The EHR does not list prior charges any more."
+        return
+    before = {name: version for name, version in findings.versions.items() if name.startswith("ChargeItem/")}
+    for name, held in present.items():
+        if name not in before:
+            yield f"{name} is new since the chart was read."
+        elif before[name] != held.version:
+            yield f"{name} was changed since the chart was read."
+    for name in before.keys() - present.keys():
+        yield f"{name} is gone."
+
+
+def _field_differences(sent: Mapping[str, Any], held: Mapping[str, Any]) -> list[str]:
+    """Fields a claim rests on that the EHR holds otherwise than they were sent."""
+    fields = ("status", "code", "quantity", "occurrencePeriod", "occurrenceDateTime")
+    return [
+        f"{name}: the EHR holds something else than was sent."
+        for name in fields
+        if name in sent and not _same(sent[name], held.get(name))
+    ]
+
+
+def _same(sent: Any, held: Any) -> bool:
+    """Whether everything that was sent is held; a server may add to it (a display, a system)."""
+    if isinstance(sent, dict):
+        return isinstance(held, dict) and all(_same(value, held.get(key)) for key, value in sent.items())
+    if isinstance(sent, list):
+        return isinstance(held, list) and all(any(_same(item, other) for other in held) for item in sent)
+    return bool(sent == held)
+
+
+def _overlap_sentence(charge: PriorCharge) -> str:
+    if charge.resource.startswith("ChargeItem/being-written"):
+        return f"A charge of {charge.code} in the same time is being written, or its fate is unknown."
+    return f"{charge.resource} already stands for {charge.code} in this time."
+
+
+def _decision_of(charge: Charge) -> Decision:
+    """The decision a row was made from."""
+    return msgspec.json.decode(charge.content.evidence, type=_Evidence).decision
+
+
+def identifier_token(resource: Mapping[str, Any]) -> str:
+    """`system|value` of the ChargeItem's identifier: its outbox row's key, and what the EHR is asked."""
+    identifier = resource["identifier"][0]
+    return f"{identifier['system']}|{identifier['value']}"
+
+
+def carries(body: Mapping[str, Any], token: str) -> bool:
+    """Whether a ChargeItem has that identifier."""
+    identifiers = body.get("identifier")
+    return isinstance(identifiers, list) and any(
+        isinstance(item, dict) and f"{item.get('system')}|{item.get('value')}" == token
+        for item in identifiers
+    )
+
+
+def _years_later(day: date, years: int) -> date:
+    try:
+        return day.replace(year=day.year + years)
+    except ValueError:  # 29 February
+        return day.replace(year=day.year + years, day=28)

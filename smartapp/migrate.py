@@ -1,0 +1,30 @@
+"""`smartapp migrate`: make or update the tables of the configured database."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from smartapp.config import SETTINGS, ConfigurationError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Migrate the database of SMARTAPP_DATABASE_URL. Exit status 2 for a call that cannot be understood."""
+    if arguments:
+        print("usage: smartapp migrate   (the database is SMARTAPP_DATABASE_URL)", file=sys.stderr)
+        return 0 if list(arguments) in (["-h"], ["--help"]) else 2
+    from smartapp.store.database import Database
+
+    setting = next(setting for setting in SETTINGS if setting.name == "database_url")
+    url = os.environ.get(setting.variable) or setting.default
+    if url is None:
+        raise ConfigurationError(f"{setting.variable} is missing")
+    database = Database(url)
+    try:
+        database.migrate()
+        database.check_schema()
+    finally:
+        database.close()
+    print("The database is up to date.")
+    return 0

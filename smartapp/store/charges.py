@@ -1,0 +1,328 @@
+"""Charges on their way to the EHR, what was written with its evidence, and enrolments.
+
+A charge has one outbox row, named by its deterministic identifier. The row exists before anything is sent, so
+that a process which dies between the EHR's answer and our commit leaves a trace that the next one follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from smartapp.store.audit import AuditTrail
+from smartapp.store.database import Database
+from smartapp.store.models import ChargePacketRow, EnrolmentRow, OutboxRow
+from smartapp.store.vault import Vault
+
+
+class ChargeState(Enum):
+    """Where a charge is. Only PREPARED and REFUSED mean for certain that the EHR does not hold it."""
+
+    PREPARED = "prepared"
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    UNKNOWN = "unknown"
+    """Sent, no answer, and the EHR cannot be asked: somebody must look in the EHR."""
+    REFUSED = "refused"
+    """The EHR answered that it did not take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """The anchor day of one patient's 30-day periods in one program."""
+
+    issuer_id: str
+    patient: str
+    program: str
+    anchor_day: date
+    source: str
+    confirmed_by: str
+    confirmed_at: datetime
+    frozen: bool
+
+
+class ChargeContent(msgspec.Struct, frozen=True):
+    """What is written, who answers for it, what is kept of it: a charge can be closed from its row alone."""
+
+    resource: dict[str, Any]
+    """The R4 ChargeItem as it is sent."""
+    decision: str
+    """`Decision.key`: the card this charge belongs to."""
+    attested: tuple[str, ...]
+    confirmed_by: str
+    session_id: str
+    snapshot_id: str
+    snapshot_sha256: str
+    keep_until: date
+    anchor: Enrolment | None
+    """The grid it rests on, frozen when it is written; None for a monthly code."""
+    evidence: bytes
+    """JSON: the decision and every record it rests on, as they were when the clinician accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One outbox row."""
+
+    identifier: str
+    issuer_id: str
+    patient: str
+    code: str
+    state: ChargeState
+    charge_item: str | None
+    """Logical id in the EHR, once confirmed."""
+    problem: str | None
+    changed_at: datetime
+    content: ChargeContent
+
+
+class ChargeStore:
+    """The outbox, the packets and the enrolments."""
+
+    def __init__(self, database: Database, vault: Vault, audit: AuditTrail) -> None:
+        self._database = database
+        self._vault = vault
+        self._audit = audit
+
+    # Outbox
+
+    def claim(self, charge: Charge, holder: str, now: datetime, lease: timedelta) -> bool:
+        """True for the one caller that may write this charge now.
+
+        A new row is created PREPARED with the caller's content. An existing row is taken over when nobody
+        holds it any more; its content is replaced only where it certainly never reached the EHR.
+        """
+        values = {
+            "state": ChargeState.PREPARED.value,
+            "holder": holder,
+            "lease_until": now + lease,
+            "changed_at": now,
+        }
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(OutboxRow).values(
+                        identifier=charge.identifier,
+                        issuer_id=charge.issuer_id,
+                        patient=charge.patient,
+                        code=charge.code,
+                        attempt=1,
+                        sealed=self._vault.seal_record(charge.content),
+                        created_at=now,
+                        **values,
+                    )
+                )
+            return True
+        except IntegrityError:  # the row is there: pressed again, another tab, another process, or a restart
+            pass
+        free = or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now)
+        never_arrived = OutboxRow.state.in_([ChargeState.PREPARED.value, ChargeState.REFUSED.value])
+        in_doubt = OutboxRow.state.in_([ChargeState.SENT.value, ChargeState.UNKNOWN.value])
+        with self._database.write() as connection:
+            replaced = connection.execute(
+                update(OutboxRow)
+                .where(OutboxRow.identifier == charge.identifier, free, never_arrived)
+                .values(
+                    attempt=OutboxRow.attempt + 1,
+                    sealed=self._vault.seal_record(charge.content),
+                    problem=None,
+                    **values,
+                )
+            ).rowcount
+            if replaced:
+                return True
+            resumed = connection.execute(
+                update(OutboxRow)
+                .where(OutboxRow.identifier == charge.identifier, free, in_doubt)
+                .values(attempt=OutboxRow.attempt + 1, holder=holder, lease_until=now + lease)
+            ).rowcount
+        return resumed == 1
+
+    def withdraw_preparation(self, identifier: str, holder: str) -> None:
+        """Nothing was sent and nothing will be: the row goes, as if nobody had pressed."""
+        with self._database.write() as connection:
+            connection.execute(
+                delete(OutboxRow).where(
+                    OutboxRow.identifier == identifier,
+                    OutboxRow.holder == holder,
+                    OutboxRow.state == ChargeState.PREPARED.value,
+                )
+            )
+
+    def get(self, identifier: str) -> Charge | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(OutboxRow).where(OutboxRow.identifier == identifier)
+            ).one_or_none()
+        return None if row is None else self._charge(row)
+
+    def of_patient(self, issuer_id: str, patient: str) -> tuple[Charge, ...]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(OutboxRow)
+                .where(OutboxRow.issuer_id == issuer_id, OutboxRow.patient == patient)
+                .order_by(OutboxRow.created_at)
+            ).all()
+        return tuple(self._charge(row) for row in rows)
+
+    def mark_sent(self, identifier: str, holder: str, now: datetime) -> bool:
+        """The write is about to leave. Committed before the first byte goes out."""
+        return self._move(identifier, holder, now, ChargeState.SENT, None, keep_lease=True)
+
+    def mark_unknown(self, identifier: str, holder: str, now: datetime, problem: str) -> bool:
+        return self._move(identifier, holder, now, ChargeState.UNKNOWN, problem)
+
+    def mark_refused(self, identifier: str, holder: str, now: datetime, problem: str) -> bool:
+        return self._move(identifier, holder, now, ChargeState.REFUSED, problem)
+
+    def confirm(
+        self,
+        charge: Charge,
+        charge_item: str,
+        now: datetime,
+        packet: bytes,
+        problem: str | None = None,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        """The EHR holds the charge: row, packet, frozen enrolment and audit entry, all or none.
+
+        `problem`: what somebody should know although it was written. True for the call that confirmed; a
+        second one changes nothing.
+        """
+        with self._database.write() as connection:
+            confirmed = connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == charge.identifier, OutboxRow.state != ChargeState.CONFIRMED.value
+                )
+                .values(
+                    state=ChargeState.CONFIRMED.value,
+                    charge_item=charge_item,
+                    problem=problem,
+                    holder=None,
+                    lease_until=None,
+                    changed_at=now,
+                )
+            ).rowcount
+            if confirmed != 1:
+                return False
+            digest = hashlib.sha256(packet).hexdigest()
+            connection.execute(
+                insert(ChargePacketRow).values(
+                    identifier=charge.identifier,
+                    issuer_id=charge.issuer_id,
+                    patient=charge.patient,
+                    charge_item=charge_item,
+                    sha256=digest,
+                    sealed=self._vault.seal(packet),
+                    created_at=now,
+                    keep_until=charge.content.keep_until,
+                )
+            )
+            if charge.content.anchor is not None:
+                _freeze(connection, charge.content.anchor)
+            self._audit.add_with(
+                connection, now, "charge-written", charge_item=charge_item, packet_sha256=digest, **facts
+            )
+        return True
+
+    def packet(self, identifier: str) -> bytes | None:
+        """The evidence of a written charge."""
+        with self._database.read() as connection:
+            sealed = connection.execute(
+                select(ChargePacketRow.sealed).where(ChargePacketRow.identifier == identifier)
+            ).scalar_one_or_none()
+        return None if sealed is None else self._vault.unseal(sealed)
+
+    def _move(
+        self,
+        identifier: str,
+        holder: str,
+        now: datetime,
+        state: ChargeState,
+        problem: str | None,
+        *,
+        keep_lease: bool = False,
+    ) -> bool:
+        values: dict[str, Any] = {"state": state.value, "problem": problem, "changed_at": now}
+        if not keep_lease:
+            values |= {"holder": None, "lease_until": None}
+        with self._database.write() as connection:
+            moved = connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == identifier,
+                    OutboxRow.holder == holder,
+                    OutboxRow.state != ChargeState.CONFIRMED.value,
+                )
+                .values(**values)
+            ).rowcount
+        return moved == 1
+
+    def _charge(self, row: Row[Any]) -> Charge:
+        return Charge(
+            identifier=row.identifier,
+            issuer_id=row.issuer_id,
+            patient=row.patient,
+            code=row.code,
+            state=ChargeState(row.state),
+            charge_item=row.charge_item,
+            problem=row.problem,
+            changed_at=row.changed_at,
+            content=self._vault.unseal_record(row.sealed, ChargeContent),
+        )
+
+    # Enrolments
+
+    def enrolments(self, issuer_id: str, patient: str) -> dict[str, Enrolment]:
+        """The patient's enrolments by program."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(EnrolmentRow).where(
+                    EnrolmentRow.issuer_id == issuer_id, EnrolmentRow.patient == patient
+                )
+            ).all()
+        return {
+            row.program: Enrolment(
+                row.issuer_id,
+                row.patient,
+                row.program,
+                row.anchor_day,
+                row.source,
+                row.confirmed_by,
+                row.confirmed_at,
+                row.frozen,
+            )
+            for row in rows
+        }
+
+
+def _freeze(connection: Connection, enrolment: Enrolment) -> None:
+    """Keep the anchor the first accepted charge rests on; an earlier frozen one stays as it is."""
+    same = and_(
+        EnrolmentRow.issuer_id == enrolment.issuer_id,
+        EnrolmentRow.patient == enrolment.patient,
+        EnrolmentRow.program == enrolment.program,
+    )
+    values = {
+        "anchor_day": enrolment.anchor_day,
+        "source": enrolment.source,
+        "confirmed_by": enrolment.confirmed_by,
+        "confirmed_at": enrolment.confirmed_at,
+        "frozen": True,
+    }
+    if connection.execute(select(EnrolmentRow.frozen).where(same).with_for_update()).one_or_none() is None:
+        connection.execute(
+            insert(EnrolmentRow).values(
+                issuer_id=enrolment.issuer_id, patient=enrolment.patient, program=enrolment.program, **values
+            )
+        )
+    else:
+        connection.execute(update(EnrolmentRow).where(same, EnrolmentRow.frozen.is_(False)).values(**values))

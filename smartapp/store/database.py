@@ -1,0 +1,107 @@
+"""The engine: SQLite with write-ahead log by default, PostgreSQL by address.
+
+A write transaction on SQLite begins IMMEDIATE: it takes the write lock before it reads, so that what it read
+is still true when it writes, and two processes wait for each other instead of failing half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from typing import Any
+
+from sqlalchemy import Connection, DateTime, create_engine, event, inspect, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_REVISION = "0001"
+"""The Alembic revision this code works with."""
+
+BUSY_TIMEOUT_MS = 15_000
+
+
+class SchemaOutdated(Exception):
+    """The database has no tables yet, or those of another version."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes in and out; SQLite itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Database:
+    """Short transactions: `with database.write() as connection` commits, or rolls back on an exception."""
+
+    def __init__(self, url: str) -> None:
+        sqlite = url.startswith("sqlite")
+        self._engine = create_engine(url, pool_pre_ping=not sqlite, hide_parameters=True)
+        if sqlite:
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        self._writer = self._engine.execution_options(for_write=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with self._writer.begin() as connection:
+            yield connection
+
+    def check_schema(self) -> None:
+        """Raise SchemaOutdated unless the tables are those of `SCHEMA_REVISION`."""
+        with self.read() as connection:
+            found = None
+            if inspect(connection).has_table("alembic_version"):
+                found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if found != SCHEMA_REVISION:
+            raise SchemaOutdated(f"The database is at revision {found}, this app needs {SCHEMA_REVISION}.")
+
+    def migrate(self) -> None:
+        """Bring the tables to `SCHEMA_REVISION`. Safe to call again."""
+        # Imported here: a server that only checks the revision has no use for Alembic.
+        from alembic import command
+        from alembic.config import Config
+
+        with as_file(files("smartapp.store") / "migrations") as folder, self.write() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(folder))
+            config.attributes["connection"] = connection
+            command.upgrade(config, SCHEMA_REVISION)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own BEGIN comes only before the first write; `_begin_sqlite` says when and how instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    for_write = connection.get_execution_options().get("for_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if for_write else "BEGIN")

@@ -1,0 +1,178 @@
+"""Pending launches, sessions, tokens and refresh leases: `launch.ports.LaunchStore` on the database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from launch.ports import LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
+from smartapp.store.database import Database
+from smartapp.store.models import (
+    LaunchSessionRow,
+    PendingLaunchRow,
+    ReadingJobRow,
+    RefreshLeaseRow,
+    SnapshotRow,
+    TokenRow,
+)
+from smartapp.store.vault import Vault
+
+
+class SqlLaunchStore:
+    """Implements `launch.ports.LaunchStore`; see there for what each method promises."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    def save_pending(self, pending: PendingLaunch) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                insert(PendingLaunchRow).values(
+                    state_digest=pending.state_digest,
+                    sealed=self._vault.seal_record(pending),
+                    expires_at=pending.expires_at,
+                )
+            )
+
+    def take_pending(self, state_digest: str) -> PendingLaunch | PendingAbsence:
+        row_of_state = PendingLaunchRow.state_digest == state_digest
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(PendingLaunchRow.sealed).where(row_of_state).with_for_update()
+            ).one_or_none()
+            if row is None:
+                return PendingAbsence.UNKNOWN
+            if row.sealed is None:
+                return PendingAbsence.REPLAYED
+            connection.execute(update(PendingLaunchRow).where(row_of_state).values(sealed=None))
+        return self._vault.unseal_record(row.sealed, PendingLaunch)
+
+    def create_session(self, session: LaunchSession, tokens: TokenSet) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                insert(LaunchSessionRow).values(
+                    id=session.id,
+                    sealed=self._vault.seal_record(session),
+                    last_seen=session.last_seen,
+                    expires_at=session.expires_at,
+                )
+            )
+            connection.execute(
+                insert(TokenRow).values(
+                    session_id=session.id, version=tokens.version, sealed=self._vault.seal_record(tokens)
+                )
+            )
+
+    def get_session(self, session_id: str) -> LaunchSession | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(
+                    LaunchSessionRow.sealed,
+                    LaunchSessionRow.last_seen,
+                    LaunchSessionRow.ended_at,
+                    LaunchSessionRow.ended_because,
+                ).where(LaunchSessionRow.id == session_id)
+            ).one_or_none()
+        if row is None:
+            return None
+        return replace(
+            self._vault.unseal_record(row.sealed, LaunchSession),
+            last_seen=row.last_seen,
+            ended_at=row.ended_at,
+            ended_because=None if row.ended_because is None else SessionEnd(row.ended_because),
+        )
+
+    def touch_session(self, session_id: str, at: datetime) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                update(LaunchSessionRow)
+                .where(
+                    LaunchSessionRow.id == session_id,
+                    LaunchSessionRow.ended_at.is_(None),
+                    LaunchSessionRow.last_seen < at,
+                )
+                .values(last_seen=at)
+            )
+
+    def end_session(self, session_id: str, at: datetime, because: SessionEnd) -> bool:
+        with self._database.write() as connection:
+            ended = connection.execute(
+                update(LaunchSessionRow)
+                .where(LaunchSessionRow.id == session_id, LaunchSessionRow.ended_at.is_(None))
+                .values(ended_at=at, ended_because=because.value)
+            ).rowcount
+            # What was read goes with the tokens; a reading under way stops at its next report.
+            for table in (TokenRow, SnapshotRow, ReadingJobRow):
+                connection.execute(delete(table).where(table.session_id == session_id))
+        return ended == 1
+
+    def idle_sessions(self, since: datetime) -> tuple[str, ...]:
+        """Ids of the open sessions nobody has used since then."""
+        with self._database.read() as connection:
+            return tuple(
+                connection.execute(
+                    select(LaunchSessionRow.id).where(
+                        LaunchSessionRow.ended_at.is_(None), LaunchSessionRow.last_seen <= since
+                    )
+                ).scalars()
+            )
+
+    def get_tokens(self, session_id: str) -> TokenSet | None:
+        with self._database.read() as connection:
+            sealed = connection.execute(
+                select(TokenRow.sealed).where(TokenRow.session_id == session_id)
+            ).scalar_one_or_none()
+        return None if sealed is None else self._vault.unseal_record(sealed, TokenSet)
+
+    def replace_tokens(self, session_id: str, tokens: TokenSet, expected_version: int) -> bool:
+        with self._database.write() as connection:
+            replaced = connection.execute(
+                update(TokenRow)
+                .where(TokenRow.session_id == session_id, TokenRow.version == expected_version)
+                .values(version=tokens.version, sealed=self._vault.seal_record(tokens))
+            ).rowcount
+        return replaced == 1
+
+    def acquire_refresh_lease(self, session_id: str, holder: str, now: datetime, ttl: timedelta) -> bool:
+        try:
+            with self._database.write() as connection:
+                renewed = connection.execute(
+                    update(RefreshLeaseRow)
+                    .where(
+                        RefreshLeaseRow.session_id == session_id,
+                        or_(RefreshLeaseRow.holder == holder, RefreshLeaseRow.until <= now),
+                    )
+                    .values(holder=holder, until=now + ttl)
+                ).rowcount
+                if renewed == 0:
+                    connection.execute(
+                        insert(RefreshLeaseRow).values(session_id=session_id, holder=holder, until=now + ttl)
+                    )
+        except IntegrityError:  # somebody else holds it, or there is no such session
+            return False
+        return True
+
+    def release_refresh_lease(self, session_id: str, holder: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                delete(RefreshLeaseRow).where(
+                    RefreshLeaseRow.session_id == session_id, RefreshLeaseRow.holder == holder
+                )
+            )
+
+    def purge(self, now: datetime, keep_ended: timedelta) -> int:
+        over = or_(
+            LaunchSessionRow.ended_at < now - keep_ended,
+            LaunchSessionRow.expires_at < now - keep_ended,
+        )
+        with self._database.write() as connection:
+            launches = connection.execute(
+                delete(PendingLaunchRow).where(PendingLaunchRow.expires_at < now)
+            ).rowcount
+            # Tokens, leases, jobs and snapshots of a session go with it (ON DELETE CASCADE).
+            sessions = connection.execute(delete(LaunchSessionRow).where(over)).rowcount
+        return launches + sessions

@@ -1,0 +1,259 @@
+"""Reading jobs and the snapshots they end in."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
+
+from smartapp.store.database import Database
+from smartapp.store.models import LaunchSessionRow, ReadingJobRow, SnapshotChunkRow, SnapshotRow
+from smartapp.store.vault import Vault
+
+ATTEMPTS = 3
+"""A job that lost its process this often has failed."""
+
+
+class JobState(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a reading is. Counts only, never clinical content."""
+
+    steps: int = 0
+    steps_done: int = 0
+    resources: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingJob:
+    """One reading of one chart. `id` becomes the snapshot's id."""
+
+    id: str
+    session_id: str
+    state: JobState
+    progress: Progress
+    failure: str | None
+    created_at: datetime
+
+    @property
+    def over(self) -> bool:
+        return self.state in {JobState.DONE, JobState.FAILED}
+
+
+class StoredResource(msgspec.Struct, frozen=True, array_like=True):
+    """One resource as it arrived: where from, its "Type/id", its version and its bytes."""
+
+    origin: str
+    full_url: str | None
+    reference: str
+    version: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one reading found. `result` is the JSON every page of it is made from."""
+
+    id: str
+    session_id: str
+    created_at: datetime
+    sha256: str
+    result: bytes
+
+
+class SealedChunk(msgspec.Struct, frozen=True):
+    """One page of resources, sealed as soon as it arrived; `sha256` is of the open content."""
+
+    origin: str
+    sha256: str
+    sealed: bytes
+
+
+def snapshot_digest(chunks: Sequence[SealedChunk]) -> str:
+    """SHA-256 over the pages in the order of their origin, so that parallel arrival changes nothing."""
+    digest = hashlib.sha256()
+    for chunk in sorted(chunks, key=lambda chunk: chunk.origin):
+        digest.update(f"{chunk.origin}\n{chunk.sha256}\n".encode())
+    return digest.hexdigest()
+
+
+class ReadingStore:
+    """Jobs with leases, snapshots with their pages."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    # Jobs
+
+    def begin(self, session_id: str, now: datetime) -> ReadingJob:
+        """The session's unfinished job, or a new one: two simultaneous callers get the same."""
+        with self._database.write() as connection:
+            # The session's row is the lock under which "none yet" stays true.
+            connection.execute(
+                select(LaunchSessionRow.id).where(LaunchSessionRow.id == session_id).with_for_update()
+            ).one()
+            row = connection.execute(
+                select(ReadingJobRow)
+                .where(
+                    ReadingJobRow.session_id == session_id,
+                    ReadingJobRow.state.in_([JobState.WAITING.value, JobState.RUNNING.value]),
+                )
+                .limit(1)
+            ).one_or_none()
+            if row is not None:
+                return _job(row)
+            job = ReadingJob(secrets.token_hex(16), session_id, JobState.WAITING, Progress(), None, now)
+            connection.execute(
+                insert(ReadingJobRow).values(
+                    id=job.id,
+                    session_id=session_id,
+                    state=job.state.value,
+                    attempts=0,
+                    progress=msgspec.json.encode(job.progress).decode(),
+                    created_at=now,
+                )
+            )
+        return job
+
+    def latest(self, session_id: str) -> ReadingJob | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(ReadingJobRow)
+                .where(ReadingJobRow.session_id == session_id)
+                .order_by(ReadingJobRow.created_at.desc())
+                .limit(1)
+            ).one_or_none()
+        return None if row is None else _job(row)
+
+    def claim(self, job_id: str, holder: str, now: datetime, lease: timedelta) -> bool:
+        """True for the one caller that must do the job now: a new one, or one whose process went silent."""
+        lapsed = and_(ReadingJobRow.state == JobState.RUNNING.value, ReadingJobRow.lease_until <= now)
+        with self._database.write() as connection:
+            given_up = connection.execute(
+                update(ReadingJobRow)
+                .where(ReadingJobRow.id == job_id, lapsed, ReadingJobRow.attempts >= ATTEMPTS)
+                .values(state=JobState.FAILED.value, failure="process-lost")
+            ).rowcount
+            if given_up:
+                return False
+            claimed = connection.execute(
+                update(ReadingJobRow)
+                .where(ReadingJobRow.id == job_id, or_(ReadingJobRow.state == JobState.WAITING.value, lapsed))
+                .values(
+                    state=JobState.RUNNING.value,
+                    holder=holder,
+                    lease_until=now + lease,
+                    attempts=ReadingJobRow.attempts + 1,
+                )
+            ).rowcount
+        return claimed == 1
+
+    def report(self, job_id: str, holder: str, progress: Progress, now: datetime, lease: timedelta) -> bool:
+        """Write progress and renew the lease. False if the job is no longer the holder's: stop reading."""
+        with self._database.write() as connection:
+            mine = connection.execute(
+                update(ReadingJobRow)
+                .where(_held(job_id, holder))
+                .values(progress=msgspec.json.encode(progress).decode(), lease_until=now + lease)
+            ).rowcount
+        return mine == 1
+
+    def fail(self, job_id: str, holder: str, reason: str) -> bool:
+        with self._database.write() as connection:
+            mine = connection.execute(
+                update(ReadingJobRow)
+                .where(_held(job_id, holder))
+                .values(state=JobState.FAILED.value, failure=reason)
+            ).rowcount
+        return mine == 1
+
+    def finish(self, snapshot: Snapshot, holder: str, chunks: Sequence[SealedChunk]) -> bool:
+        """Keep the snapshot and close its job, both or neither; older snapshots of the session go."""
+        with self._database.write() as connection:
+            mine = connection.execute(
+                update(ReadingJobRow).where(_held(snapshot.id, holder)).values(state=JobState.DONE.value)
+            ).rowcount
+            if mine != 1:
+                return False
+            connection.execute(delete(SnapshotRow).where(SnapshotRow.session_id == snapshot.session_id))
+            connection.execute(
+                insert(SnapshotRow).values(
+                    id=snapshot.id,
+                    session_id=snapshot.session_id,
+                    created_at=snapshot.created_at,
+                    sha256=snapshot.sha256,
+                    sealed=self._vault.seal(snapshot.result),
+                )
+            )
+            for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin)):
+                connection.execute(
+                    insert(SnapshotChunkRow).values(
+                        snapshot_id=snapshot.id, position=position, sealed=chunk.sealed
+                    )
+                )
+        return True
+
+    # Snapshots
+
+    def seal_chunk(self, origin: str, resources: Sequence[StoredResource]) -> SealedChunk:
+        content = msgspec.msgpack.encode(list(resources))
+        return SealedChunk(origin, hashlib.sha256(content).hexdigest(), self._vault.seal(content))
+
+    def open_chunk(self, chunk: SealedChunk) -> list[StoredResource]:
+        return msgspec.msgpack.decode(self._vault.unseal(chunk.sealed), type=list[StoredResource])
+
+    def snapshot_of(self, session_id: str) -> Snapshot | None:
+        """The session's present snapshot."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(SnapshotRow)
+                .where(SnapshotRow.session_id == session_id)
+                .order_by(SnapshotRow.created_at.desc())
+                .limit(1)
+            ).one_or_none()
+        if row is None:
+            return None
+        return Snapshot(row.id, row.session_id, row.created_at, row.sha256, self._vault.unseal(row.sealed))
+
+    def resources(self, snapshot_id: str) -> Iterator[StoredResource]:
+        """Every resource of a snapshot, page by page."""
+        with self._database.read() as connection:
+            pages = connection.execute(
+                select(SnapshotChunkRow.sealed)
+                .where(SnapshotChunkRow.snapshot_id == snapshot_id)
+                .order_by(SnapshotChunkRow.position)
+            ).scalars()
+            for sealed in pages:
+                yield from msgspec.msgpack.decode(self._vault.unseal(sealed), type=list[StoredResource])
+
+
+def _held(job_id: str, holder: str) -> ColumnElement[bool]:
+    return and_(
+        ReadingJobRow.id == job_id,
+        ReadingJobRow.holder == holder,
+        ReadingJobRow.state == JobState.RUNNING.value,
+    )
+
+
+def _job(row: Row[Any]) -> ReadingJob:
+    return ReadingJob(
+        row.id,
+        row.session_id,
+        JobState(row.state),
+        msgspec.json.decode(row.progress, type=Progress),
+        row.failure,
+        row.created_at,
+    )

@@ -1,0 +1,26 @@
+"""The pages. One blueprint a concern; what they share is in `security` and `errors`."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from launch.issuers import Issuers
+from smartapp.web import charges, errors, health, launch, patient, security, words
+
+
+def register(app: Flask, issuers: Issuers) -> None:
+    """Add every page to the app. Callbacks are routes of their own: one path an issuer."""
+    security.register(app)
+    errors.register(app)
+    app.register_blueprint(health.pages)
+    app.register_blueprint(launch.blueprint(issuers))
+    app.register_blueprint(patient.pages)
+    app.register_blueprint(charges.pages)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals["words"] = words
+    app.jinja_env.filters.update(
+        day=words.day,
+        plain=words.plain,
+        reason=words.reason,
+        amount=words.amount,
+    )

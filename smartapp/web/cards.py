@@ -1,0 +1,319 @@
+"""From findings to what a template shows: one card a decision, in the order a clinician works through them.
+
+Nothing is decided here. Numbers, reasons and evidence come from the decision; this module only says them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import Enum
+from zoneinfo import ZoneInfo
+
+from fhir_mappings.decision import Assessment, CountedSpan, Decision, Forecast, Requirement
+from fhir_mappings.rules.tables import Kind
+from fhir_mappings.vocabulary import Outcome, RequirementKind
+from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.people_and_places import Banner
+from smartapp.ehr.reader import Notice
+from smartapp.site import Site
+from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.reading import Snapshot
+from smartapp.web import words
+
+MOST_EXCLUDED_SHOWN = 50
+MICROSECONDS = 1_000_000
+
+
+class Cell(Enum):
+    """One day of a 30-day strip."""
+
+    COUNTED = "counted"
+    EMPTY = "empty"
+    COMING = "coming"
+
+
+@dataclass(frozen=True)
+class StripDay:
+    day: date
+    cell: Cell
+    x: int
+
+
+@dataclass(frozen=True)
+class EvidenceView:
+    reference: str
+    text: str
+    linked: bool
+    """Whether the record itself is in the snapshot."""
+
+
+@dataclass(frozen=True)
+class RequirementView:
+    name: str
+    found: str
+    needed: str
+    met: bool
+    evidence: tuple[EvidenceView, ...]
+    reference: str
+
+
+@dataclass(frozen=True)
+class SpanView:
+    day: date
+    start: str
+    end: str
+    length: str
+    activity: str
+    live: bool
+    reference: str
+    x: int
+    """Position and width in the month's bar, in thousandths."""
+    width: int
+
+
+@dataclass(frozen=True)
+class MinutesView:
+    total: str
+    spans: tuple[SpanView, ...]
+    marks: tuple[tuple[int, int], ...]
+    """Minutes and their position in thousandths."""
+
+
+@dataclass(frozen=True)
+class CardView:
+    decision: Decision
+    label: str
+    period: str
+    requirements: tuple[RequirementView, ...]
+    strip: tuple[StripDay, ...]
+    strip_label: str
+    minutes: MinutesView | None
+    forecast: str | None
+    before_reading: bool
+    """The window began before what was read: its numbers would be wrong, so none are shown."""
+    charge: Charge | None
+    """Our own charge for this decision, whatever became of it."""
+    can_accept: bool
+
+    @property
+    def outcome(self) -> str:
+        return words.OUTCOMES[self.decision.outcome][0]
+
+    @property
+    def explanation(self) -> str:
+        return words.OUTCOMES[self.decision.outcome][1]
+
+
+@dataclass(frozen=True)
+class ExcludedGroup:
+    reason: str
+    count: int
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PatientView:
+    """Everything the page shows."""
+
+    banner: Banner
+    snapshot: Snapshot
+    read_at: datetime
+    as_of: date
+    history_from: date
+    payer: str
+    rules_version: str
+    zone: str
+    resources: int
+    now: tuple[CardView, ...]
+    """What a clinician may act on or is waiting for."""
+    settled: tuple[CardView, ...]
+    """Earlier periods, and codes another code covers."""
+    counts: tuple[tuple[str, int], ...]
+    excluded: tuple[ExcludedGroup, ...]
+    excluded_total: int
+    notices: tuple[Notice, ...]
+    refusal: str | None
+
+
+_FIRST = (Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL, Outcome.SHORT)
+_ORDER = {outcome: position for position, outcome in enumerate((*_FIRST, Outcome.CHARGED))}
+
+
+def patient_view(
+    snapshot: Snapshot, findings: Findings, site: Site, charges: Sequence[Charge], refusal: str | None
+) -> PatientView:
+    """The page of one snapshot. `charges`: the patient's outbox rows. `refusal`: why none may be written."""
+    own = {charge.content.decision: charge for charge in charges}
+    cards = [
+        _card(decision, findings, site, own.get(decision.key), refusal)
+        for decision in findings.assessment.decisions
+    ]
+    now = [card for card in cards if _is_current(card, findings.contract["as_of"])]
+    settled = [card for card in cards if card not in now]
+    now.sort(key=lambda card: (_ORDER.get(card.decision.outcome, 9), -card.decision.period.end.toordinal()))
+    settled.sort(key=lambda card: (-card.decision.period.end.toordinal(), card.decision.code))
+    groups = _excluded_groups(findings.assessment)
+    return PatientView(
+        banner=findings.patient,
+        snapshot=snapshot,
+        read_at=snapshot.created_at.astimezone(site.zone),
+        as_of=date.fromisoformat(findings.contract["as_of"]),
+        history_from=findings.history_from,
+        payer=findings.contract["payer"],
+        rules_version=findings.contract["rules_version"],
+        zone=findings.contract["timezone"],
+        resources=findings.resources,
+        now=tuple(now),
+        settled=tuple(settled),
+        counts=_counts(now),
+        excluded=groups,
+        excluded_total=len(findings.assessment.excluded),
+        notices=findings.notices,
+        refusal=refusal,
+    )
+
+
+def card_view(decision: Decision, findings: Findings, site: Site) -> CardView:
+    """One card by itself, as the preview shows it."""
+    return _card(decision, findings, site, None, None)
+
+
+def _is_current(card: CardView, as_of: str) -> bool:
+    """Still to be acted on, or of a window that is not over."""
+    if card.decision.outcome in {Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL}:
+        return True
+    if card.charge is not None and card.charge.state is not ChargeState.REFUSED:
+        return True
+    return card.decision.outcome is Outcome.SHORT and card.decision.period.end >= date.fromisoformat(as_of)
+
+
+def _counts(cards: Iterable[CardView]) -> tuple[tuple[str, int], ...]:
+    found: dict[Outcome, int] = defaultdict(int)
+    for card in cards:
+        found[card.decision.outcome] += 1
+    return tuple((words.OUTCOMES[outcome][0], found[outcome]) for outcome in _FIRST if found[outcome])
+
+
+def _card(
+    decision: Decision, findings: Findings, site: Site, charge: Charge | None, refusal: str | None
+) -> CardView:
+    rule = site.policy.code(decision.code)
+    monthly = rule.kind in {Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON}
+    today = date.fromisoformat(findings.contract["as_of"])
+    before_reading = decision.period.start < findings.history_from
+    strip = () if monthly or before_reading else _strip(decision, findings.assessment, today)
+    counted = sum(cell.cell is Cell.COUNTED for cell in strip)
+    return CardView(
+        decision=decision,
+        label=rule.label,
+        period=f"{words.day(decision.period.start)} – {words.day(decision.period.end)}",
+        requirements=()
+        if before_reading
+        else tuple(_requirement(part, findings) for part in decision.requirements),
+        strip=strip,
+        strip_label=f"{counted} of {len(strip)} days with counted data, {words.day(decision.period.start)} "
+        f"to {words.day(decision.period.end)}",
+        minutes=_minutes(decision, findings.assessment.spans, site.zone)
+        if monthly and not before_reading
+        else None,
+        forecast=_forecast(decision.forecast),
+        before_reading=before_reading,
+        charge=charge,
+        can_accept=refusal is None
+        and decision.outcome is Outcome.SUGGEST
+        and (charge is None or charge.state in {ChargeState.REFUSED, ChargeState.PREPARED}),
+    )
+
+
+def _requirement(part: Requirement, findings: Findings) -> RequirementView:
+    return RequirementView(
+        name=words.REQUIREMENTS[part.requirement],
+        found=words.amount(part.found, part.unit),
+        needed=words.amount(part.needed, part.unit),
+        met=part.met,
+        evidence=tuple(
+            EvidenceView(reference, findings.evidence.get(reference, ""), reference in findings.versions)
+            for reference in part.evidence
+        ),
+        reference=part.reference,
+    )
+
+
+def _strip(decision: Decision, assessment: Assessment, today: date) -> tuple[StripDay, ...]:
+    """The window's days. Those that counted are the ones whose readings this decision rests on."""
+    evidence = set(evidence_of(decision))
+    counted = {
+        day.day
+        for day in assessment.days
+        if day.program == decision.program and not evidence.isdisjoint(day.evidence)
+    }
+    days = (decision.period.end - decision.period.start).days + 1
+    return tuple(
+        StripDay(
+            day,
+            Cell.COUNTED if day in counted else Cell.COMING if day > today else Cell.EMPTY,
+            position * 10,
+        )
+        for position in range(days)
+        for day in (decision.period.start + timedelta(days=position),)
+    )
+
+
+def _minutes(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -> MinutesView:
+    """The month's counted spans, laid end to end on one bar with the codes' thresholds."""
+    own = []
+    for span in spans:
+        start = datetime.fromtimestamp(span.start / MICROSECONDS, zone)
+        if span.program == decision.program and decision.period.start <= start.date() <= decision.period.end:
+            own.append((start, span))
+    own.sort(key=lambda item: item[0])
+    total = sum(span.seconds for _, span in own)
+    scale = max(total, 60 * 60)
+    views, before = [], 0
+    for start, span in own:
+        end = datetime.fromtimestamp(span.end / MICROSECONDS, zone)
+        views.append(
+            SpanView(
+                day=start.date(),
+                start=f"{start:%H:%M:%S}",
+                end=f"{end:%H:%M:%S}",
+                length=words.amount(span.seconds, "seconds"),
+                activity=words.activity(span.activity),
+                live=span.live,
+                reference=span.resource,
+                x=1000 * before // scale,
+                width=max(2, 1000 * span.seconds // scale),
+            )
+        )
+        before += span.seconds
+    marks = tuple((minutes, 1000 * minutes * 60 // scale) for minutes in range(10, scale // 60 + 1, 10))
+    return MinutesView(
+        words.amount(total, "seconds"),
+        tuple(views),
+        tuple(m for m in marks if m[0] in {10, 20, 40, 60, 80, 100}),
+    )
+
+
+def _forecast(forecast: Forecast | None) -> str | None:
+    if forecast is None:
+        return None
+    missing = words.amount(forecast.missing, forecast.unit)
+    return (
+        f"{missing} more until {forecast.next_code}; reachable until {words.day(forecast.reachable_until)}."
+    )
+
+
+def _excluded_groups(assessment: Assessment) -> tuple[ExcludedGroup, ...]:
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for entry in assessment.excluded:
+        by_reason[entry.reason].append(entry.resource)
+    return tuple(
+        ExcludedGroup(words.excluded(reason), len(found), tuple(found[:MOST_EXCLUDED_SHOWN]))
+        for reason, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+    )
+
+
+__all__ = ["CardView", "PatientView", "RequirementKind", "card_view", "patient_view"]

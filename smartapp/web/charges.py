@@ -1,0 +1,314 @@
+"""Accepting a charge: choose and confirm, see exactly what will be written, write it once, see the result.
+
+Nothing is chosen beforehand and nothing is written by a single click: the choices come first, then the very
+resource that will be sent, then the write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
+from fhir_mappings.decision import Decision
+from fhir_mappings.vocabulary import Outcome
+from smartapp.application import services
+from smartapp.ehr.findings import Findings
+from smartapp.ehr.people_and_places import Choice
+from smartapp.ehr.writer import Acceptance, Result, Step
+from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.reading import Snapshot
+from smartapp.web.cards import card_view
+from smartapp.web.errors import error_page
+from smartapp.web.permission import charging_refusal
+from smartapp.web.security import Moved, require_same
+
+pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<key>")
+
+NONE = "none"
+"""Chosen on purpose: the charge goes without it, and billing has to add it."""
+PREVIEW_LIFE = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing a claim line needs: what it is called, what may be chosen, what its absence means."""
+
+    name: str
+    title: str
+    choices: tuple[Choice, ...]
+    missing: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the clinician said so far."""
+
+    attested: frozenset[str]
+    chosen: dict[str, str]
+
+    @classmethod
+    def sent(cls) -> Form:
+        return cls(
+            frozenset(request.form.getlist("attest")),
+            {name: request.form.get(name, "") for name in ("diagnosis", "performing", "ordering", "place")},
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """The decision a page is about, with the snapshot it comes from."""
+
+    snapshot: Snapshot
+    findings: Findings
+    decision: Decision
+
+
+@pages.before_request
+def _only_those_who_may() -> Response | None:
+    """Patients, relatives and sessions without the permission never get further."""
+    refusal = charging_refusal(g.session, g.issuer)
+    if refusal is None:
+        return None
+    return error_page(
+        403, "Charges cannot be written here", refusal, "The patient page shows what is earned and why."
+    )
+
+
+@pages.get("")
+def preview(key: str) -> AnyResponse:
+    """The choices and statements a charge needs."""
+    charge = _charge(key)
+    if charge is not None and charge.state not in {ChargeState.PREPARED, ChargeState.REFUSED}:
+        return redirect(url_for("charges.result", sid=g.session.id, key=key))
+    return _choices_page(_case(key), Form(frozenset(), {}), (), 200)
+
+
+@pages.post("/check")
+def check(key: str) -> Response:
+    """The very resource that will be written; or the choices again, with what is still open."""
+    case, form = _posted_case(key), Form.sent()
+    problems = _problems(case, form)
+    if problems:
+        return _choices_page(case, form, problems, 422)
+    entered_at = services().clock.now().replace(microsecond=0)
+    try:
+        resource = _resource(case, form, entered_at)
+    except ChargeNotValid as error:
+        return _choices_page(case, form, (f"This charge cannot be written: {error}.",), 422)
+    return make_response(
+        render_template(
+            "check.html",
+            case=case,
+            card=card_view(case.decision, case.findings, services().site),
+            form=form,
+            said=_said(case, form),
+            entered_at=entered_at.isoformat(),
+            preview=_digest(resource),
+            json=msgspec.json.format(msgspec.json.encode(resource), indent=2).decode(),
+        )
+    )
+
+
+@pages.post("")
+def accept(key: str) -> AnyResponse:
+    """Write it. Pressing again leads to what was written the first time."""
+    if request.form.get("patient") != g.session.patient:
+        raise Moved
+    charge = _charge(key)
+    if charge is not None and charge.state is ChargeState.CONFIRMED:
+        return _to_result(key)
+    case, form = _posted_case(key), Form.sent()
+    if problems := _problems(case, form):
+        return _choices_page(case, form, problems, 422)
+    resource = _resource(case, form, _entered_at())
+    if _digest(resource) != request.form.get("preview"):
+        raise Moved
+    here = services()
+    attested = tuple(entry for entry in case.decision.unverified if entry in form.attested)
+    acceptance = Acceptance(g.session, case.snapshot, case.findings, case.decision, attested, resource)
+    result = here.writer.accept(here.client_of(g.session), acceptance)
+    return _told(key, result)
+
+
+@pages.post("/again")
+def ask_again(key: str) -> AnyResponse:
+    """Find out what became of a charge without an answer."""
+    charge = _charge(key)
+    if charge is None or request.form.get("patient") != g.session.patient:
+        raise Moved
+    here = services()
+    return _told(key, here.writer.ask_again(here.client_of(g.session), g.session, charge))
+
+
+@pages.get("/result")
+def result(key: str) -> AnyResponse:
+    """What became of the charge. One that is on its way is looked up in the EHR first."""
+    charge = _charge(key)
+    if charge is None:
+        return redirect(url_for("patient.page", sid=g.session.id))
+    if charge.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
+        here = services()
+        charge = here.writer.look_up(here.client_of(g.session), g.session, charge).charge or charge
+    found = services().jobs.findings(g.session.id)
+    g.findings = None if found is None else found[1]
+    return make_response(
+        render_template("result.html", charge=charge, key=key, person=g.findings and g.findings.patient)
+    )
+
+
+# What a request is about
+
+
+def _case(key: str) -> Case:
+    found = services().jobs.findings(g.session.id)
+    if found is None:
+        raise Moved
+    g.findings = found[1]
+    decision = found[1].decision(key)
+    if decision is None:
+        abort(404)
+    if decision.outcome is not Outcome.SUGGEST:
+        raise Moved
+    return Case(*found, decision)
+
+
+def _posted_case(key: str) -> Case:
+    found = services().jobs.findings(g.session.id)
+    if found is None:
+        raise Moved
+    require_same(g.session.patient, found[0].id)
+    return _case(key)
+
+
+def _charge(key: str) -> Charge | None:
+    rows = services().store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
+    return next((row for row in rows if row.content.decision == key), None)
+
+
+def _entered_at() -> datetime:
+    """When the preview was made; too old a preview is no preview any more."""
+    now = services().clock.now()
+    try:
+        entered_at = datetime.fromisoformat(request.form.get("entered_at", ""))
+        recent = timedelta() <= now - entered_at <= PREVIEW_LIFE
+    except (ValueError, TypeError):
+        raise Moved from None
+    if not recent:
+        raise Moved
+    return entered_at
+
+
+# The choices
+
+
+def _fields(case: Case) -> tuple[Field, ...]:
+    choices = case.findings.choices
+    people = choices.practitioners
+    if g.session.fhir_user and all(person.reference != g.session.fhir_user for person in people):
+        people = (Choice(g.session.fhir_user, g.session.user_name or g.session.fhir_user), *people)
+    places = (*choices.encounters, *choices.accounts)
+    return (
+        Field("diagnosis", "Diagnosis this monitoring treats", choices.conditions, "without a diagnosis"),
+        Field("performing", "Performing practitioner", people, "without a performing practitioner"),
+        Field("ordering", "Ordering practitioner", people, "without an ordering practitioner"),
+        Field("place", "Encounter or account", places, "without an encounter or account"),
+    )
+
+
+def _problems(case: Case, form: Form) -> tuple[str, ...]:
+    """What is still open, in words. Nothing is written while anything is."""
+    open_statements = [entry for entry in case.decision.unverified if entry not in form.attested]
+    problems = []
+    if open_statements:
+        number = len(open_statements)
+        problems.append(f"{number} statement{'s are' if number > 1 else ' is'} not confirmed.")
+    for field in _fields(case):
+        allowed = {NONE, *(choice.reference for choice in field.choices)}
+        if form.chosen.get(field.name) not in allowed:
+            problems.append(f"{field.title}: choose one, or say that the charge goes {field.missing}.")
+    return tuple(problems)
+
+
+def _said(case: Case, form: Form) -> list[tuple[str, str, bool]]:
+    """Each field in words: its title, what was chosen, and whether something is missing."""
+    said = []
+    for field in _fields(case):
+        text = next((c.text for c in field.choices if c.reference == form.chosen[field.name]), None)
+        said.append((field.title, text or f"Missing: the charge goes {field.missing}.", text is None))
+    return said
+
+
+def _choices_page(case: Case, form: Form, problems: tuple[str, ...], status: int) -> Response:
+    return make_response(
+        render_template(
+            "choices.html",
+            case=case,
+            card=card_view(case.decision, case.findings, services().site),
+            fields=_fields(case),
+            form=form,
+            problems=problems,
+            without=NONE,
+        ),
+        status,
+    )
+
+
+def _resource(case: Case, form: Form, entered_at: datetime) -> dict[str, object]:
+    """The ChargeItem of these choices; validated. Raises ChargeNotValid."""
+    chosen = {name: value for name, value in form.chosen.items() if value != NONE}
+    condition = next(
+        (c for c in case.findings.choices.conditions if c.reference == chosen.get("diagnosis")), None
+    )
+    place = chosen.get("place", "")
+    return charge_item(
+        case.decision,
+        ChargeDetails(
+            issuer=g.issuer.fhir_base,
+            patient=f"Patient/{g.session.patient}",
+            enterer=g.session.fhir_user or "",
+            entered_at=entered_at,
+            rules_version=case.findings.contract["rules_version"],
+            performers=tuple(
+                Performer(function, chosen[function])
+                for function in ("performing", "ordering")
+                if function in chosen
+            ),
+            diagnoses=()
+            if condition is None
+            else tuple(
+                Diagnosis(coding["system"], coding["code"], coding.get("display", ""))
+                for coding in condition.codings
+            ),
+            context=place if place.startswith("Encounter/") else None,
+            account=place if place.startswith("Account/") else None,
+            attested=tuple(entry for entry in case.decision.unverified if entry in form.attested),
+        ),
+    )
+
+
+def _digest(resource: dict[str, object]) -> str:
+    return hashlib.sha256(msgspec.json.encode(resource, order="deterministic")).hexdigest()
+
+
+# What became of it
+
+
+def _told(key: str, result: Result) -> AnyResponse:
+    """Where a finished attempt leads. A written charge makes the snapshot old, so the chart is read again."""
+    if result.step in {Step.MOVED, Step.OVERLAPS}:
+        return make_response(
+            render_template("moved.html", result=result, overlaps=result.step is Step.OVERLAPS), 409
+        )
+    if result.step is Step.WRITTEN:
+        services().jobs.read_again(g.session)
+    return _to_result(key)
+
+
+def _to_result(key: str) -> AnyResponse:
+    return redirect(url_for("charges.result", sid=g.session.id, key=key), 303)

@@ -1,0 +1,96 @@
+"""What a person sees when something is wrong: a sentence, a way back, a number to quote. Never a trace."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from flask import Flask, Response, g, make_response, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from launch.errors import HttpError, LaunchError, LaunchReason, SmartError
+from smartapp.web.security import Moved, NoSession
+
+log = logging.getLogger(__name__)
+
+_AGAIN = "Open the app again from the patient's chart."
+_HTTP_SENTENCES = {
+    400: "This form was not sent from one of this session's own pages, or it is too old.",
+    404: "There is no such page.",
+    405: "This page cannot be used like that.",
+    413: "What was sent is too large.",
+}
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(SmartError, _smart_error)
+    app.register_error_handler(NoSession, _no_session)
+    app.register_error_handler(Moved, _moved)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def error_page(status: int, title: str, sentence: str, way_back: str, code: str | None = None) -> Response:
+    """The page, or for a script's request the same as a fragment."""
+    number = secrets.token_hex(4)
+    log.info("error page %s: %s %s", number, status, title)
+    return make_response(
+        render_template(
+            "error.html", title=title, sentence=sentence, way_back=way_back, number=number, code=code
+        ),
+        status,
+    )
+
+
+def _smart_error(error: SmartError) -> Response:
+    status = 502 if isinstance(error, HttpError) else 400
+    if error.reason in {LaunchReason.SESSION_ENDED, LaunchReason.PATIENT_CHANGED}:
+        status = 401
+    if error.reason is LaunchReason.UNKNOWN_ISSUER:
+        status = 403
+    log.warning("refused: %s", error)
+    code = error.ehr_code if isinstance(error, LaunchError) else None
+    if g.get("session") is None:
+        return error_page(status, "The app could not be opened", error.sentence, _AGAIN, code)
+    back = "Nothing was written by this page. Try again from the patient page."
+    return error_page(status, "The EHR did not answer as it should", error.sentence, back, code)
+
+
+def _no_session(error: NoSession) -> Response:
+    return error_page(401, "No open session", error.sentence, _AGAIN)
+
+
+def _moved(_error: Moved) -> Response:
+    return error_page(
+        409,
+        "The chart has moved on",
+        "This page was made from an earlier reading, or for another patient. Nothing was written.",
+        "Go back to the patient page and start from what it shows now.",
+    )
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    sentence = _HTTP_SENTENCES.get(status, "This request could not be handled.")
+    return error_page(status, "That did not work", sentence, _AGAIN)
+
+
+def _unexpected(error: Exception) -> Response:
+    number = secrets.token_hex(4)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else "?"
+    # Type and place, never the message: it may quote what was read from the chart.
+    log.error("unexpected error %s on %s: %s at %s", number, request.endpoint, type(error).__name__, place)
+    return make_response(
+        render_template(
+            "error.html",
+            title="Something went wrong",
+            sentence="This app made a mistake. The patient page shows what became of a charge under way.",
+            way_back=_AGAIN,
+            number=number,
+            code=None,
+        ),
+        500,
+    )

@@ -1,0 +1,99 @@
+"""From the EHR's click to an open session: the launch address and one callback address an issuer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from urllib.parse import urlencode, urlsplit
+
+from flask import Blueprint, Response, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from launch.authorization import AuthorizationRequest, Callback, LaunchRequest, binding_cookie_name
+from launch.issuers import Issuers
+from smartapp.application import services
+from smartapp.web.security import PROBE_COOKIE, session_cookie_name, set_cookie
+
+PROBE_LIFE = timedelta(minutes=10)
+
+
+def blueprint(issuers: Issuers) -> Blueprint:
+    """The pages of the launch, a callback route for each issuer's own path."""
+    pages = Blueprint("launch", __name__)
+    pages.add_url_rule("/", "front", front)
+    pages.add_url_rule("/launch", "begin", begin)
+    for issuer in issuers:
+        pages.add_url_rule(issuer.redirect_path, f"callback-{issuer.id}", _callback(issuer.id))
+    return pages
+
+
+def front() -> str:
+    """Whoever comes without a launch learns how to come with one."""
+    return render_template("front.html")
+
+
+def begin() -> AnyResponse:
+    """`/launch?iss=&launch=`: first whether cookies survive here, then off to the EHR.
+
+    The probe comes before anything is asked of the EHR: a launch that would fail for want of a cookie can
+    then still be opened in a new window, with `launch` unspent.
+    """
+    pairs = tuple(request.args.items(multi=True))
+    asked = LaunchRequest.parse(pairs)
+    g.issuer = services().issuers.match(asked.iss)
+    if PROBE_COOKIE not in request.cookies:
+        again = [pair for pair in pairs if pair[0] in {"iss", "launch"}]
+        if "probed" in request.args:
+            return make_response(
+                render_template("cookies.html", again=f"{request.path}?{urlencode(again)}"), 200
+            )
+        response = redirect(f"{request.path}?{urlencode([*again, ('probed', '1')])}")
+        set_cookie(_flask(response), PROBE_COOKIE, "1", PROBE_LIFE)
+        return response
+    services().tidy()
+    authorization = services().launcher.begin(asked)
+    return _to_ehr(authorization)
+
+
+def _to_ehr(authorization: AuthorizationRequest) -> AnyResponse:
+    if authorization.must_post:
+        endpoint = urlsplit(authorization.endpoint)
+        g.form_target = f"{endpoint.scheme}://{endpoint.netloc}"
+        response: AnyResponse = make_response(render_template("to_ehr.html", authorization=authorization))
+    else:
+        response = redirect(authorization.url)
+    set_cookie(
+        _flask(response), authorization.cookie_name, authorization.cookie_value, authorization.cookie_life
+    )
+    return response
+
+
+def _callback(issuer_id: str) -> Callable[[], AnyResponse]:
+    def callback() -> AnyResponse:
+        """The EHR sends the browser back here. Code and state leave the address bar with the redirect."""
+        here = services()
+        g.issuer = here.issuers.get(issuer_id)
+        answer = Callback.parse(tuple(request.args.items(multi=True)))
+        binding = binding_cookie_name(answer.state or "")
+        path = urlsplit(here.settings.base_url).path + request.path
+        opened = here.launcher.finish(answer, cookie_value=request.cookies.get(binding), path=path)
+        session = opened.session
+        here.store.audit.add(
+            here.clock.now(),
+            "chart-opened",
+            session=session.id,
+            issuer=session.issuer_id,
+            patient=session.patient,
+            user=session.fhir_user,
+        )
+        response = redirect(url_for("patient.page", sid=session.id))
+        set_cookie(_flask(response), session_cookie_name(session.id), opened.cookie_value)
+        set_cookie(_flask(response), binding, "", timedelta())
+        return response
+
+    return callback
+
+
+def _flask(response: AnyResponse) -> Response:
+    assert isinstance(response, Response)
+    return response

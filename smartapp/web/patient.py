@@ -1,0 +1,85 @@
+"""The patient page: a shell at once, progress while the chart is read, then one card a code."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, url_for
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from smartapp.application import services
+from smartapp.store.reading import JobState
+from smartapp.web import words
+from smartapp.web.cards import patient_view
+from smartapp.web.permission import charging_refusal
+
+pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
+
+
+@pages.get("/")
+def page() -> str:
+    """The whole page: the cards if the chart has been read, else the shell that waits for them."""
+    return render_template("patient.html", **_content())
+
+
+@pages.get("/content")
+def content() -> Response:
+    """What the page waits for, as a fragment: progress, failure or the cards."""
+    return make_response(render_template("_content.html", **_content()))
+
+
+@pages.post("/read")
+def read_again() -> AnyResponse:
+    """Read the chart once more."""
+    services().jobs.read_again(g.session)
+    return redirect(url_for("patient.page", sid=g.session.id), 303)
+
+
+@pages.post("/end")
+def end() -> Response:
+    """End the session here and, where the EHR offers it, there."""
+    services().keeper.log_out(g.session.id)
+    return make_response(render_template("ended.html"))
+
+
+@pages.get("/decisions.json")
+def decisions() -> tuple[Response, int]:
+    """The page's twin: exactly what `smartapp evaluate --json` says of the same resources."""
+    here = services()
+    found = here.jobs.findings(g.session.id)
+    if found is None:
+        job = here.jobs.state(g.session)
+        if job.state is JobState.FAILED:
+            return jsonify(error=words.failure(job.failure)), 502
+        return jsonify(status="reading"), 202
+    snapshot, findings = found
+    response = jsonify(findings.contract)
+    response.headers["X-Snapshot-Id"] = snapshot.id
+    response.headers["X-Snapshot-Sha256"] = snapshot.sha256
+    return response, 200
+
+
+@pages.get("/evidence/<type_>/<logical_id>")
+def evidence(type_: str, logical_id: str) -> Response:
+    """One source record of the snapshot, as the EHR sent it."""
+    here = services()
+    found = here.jobs.findings(g.session.id)
+    wanted = f"{type_}/{logical_id}"
+    if found is None or wanted not in found[1].versions:
+        raise NotFound
+    for resource in here.store.reading.resources(found[0].id):
+        if resource.reference == wanted:
+            return Response(resource.raw, mimetype="application/fhir+json")
+    raise NotFound
+
+
+def _content() -> dict[str, object]:
+    here = services()
+    job = here.jobs.state(g.session)
+    found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
+    view = None
+    if found is not None:
+        refusal = charging_refusal(g.session, g.issuer)
+        charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
+        view = patient_view(*found, here.site, charges, refusal)
+        g.findings = found[1]
+    return {"view": view, "job": job}

@@ -1,0 +1,184 @@
+"""What every page has in common: whose session it is, which headers go out, which forms are believed.
+
+The session id stands in the address and is no credential: a request must also carry the session's own cookie.
+Each launch has its own pair, so two charts in two tabs can never be mixed up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, g, request
+
+from launch.authorization import digest
+from launch.issuers import Issuer
+from launch.ports import LaunchSession, SessionEnd
+from smartapp.application import services
+
+PROBE_COOKIE = "__Host-probe"
+TOUCH_EVERY = timedelta(seconds=30)
+_PLAIN_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+class NoSession(Exception):
+    """The address names a session that this browser does not hold, or that is over. `sentence` says which."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        super().__init__(sentence)
+
+
+class Moved(Exception):
+    """A form was made for another patient or snapshot than the session's present one: 409."""
+
+
+def session_cookie_name(session_id: str) -> str:
+    """One cookie a session, so that a second launch in the same browser leaves the first alone."""
+    return f"__Host-s-{digest(session_id)[:16]}"
+
+
+def set_cookie(response: Response, name: str, value: str, life: timedelta | None = None) -> None:
+    """A cookie only this host gets, unreadable for scripts, and kept in the EHR's frame (CHIPS)."""
+    response.set_cookie(
+        name,
+        value,
+        max_age=None if life is None else int(life.total_seconds()),
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="None",
+        partitioned=True,
+    )
+
+
+def register(app: Flask) -> None:
+    """Sessions are opened before each page under `/s/<sid>`, headers set after every answer."""
+    app.url_value_preprocessor(_open_session)
+    app.after_request(_headers)
+    app.context_processor(_for_templates)
+
+
+def _open_session(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    if not values or "sid" not in values:
+        return
+    session = _session_of_cookie(values.pop("sid"))
+    g.session = session
+    g.issuer = services().issuers.bound(session.issuer_id, session.iss)
+    if request.method == "POST":
+        _check_form()
+
+
+def _session_of_cookie(session_id: str) -> LaunchSession:
+    """The live session whose id and cookie both came. Raises NoSession."""
+    here = services()
+    value = request.cookies.get(session_cookie_name(session_id), "")
+    session = here.store.launches.get_session(session_id)
+    if session is None or not hmac.compare_digest(digest(value), session.cookie_digest):
+        # The same words for both: an address alone must not tell whether a session exists.
+        raise NoSession("This page belongs to a session that this browser does not have.")
+    now = here.clock.now()
+    if session.ended_at is None and (
+        session.expires_at <= now or session.last_seen + here.settings.session_idle <= now
+    ):
+        because = SessionEnd.EXPIRED if session.expires_at <= now else SessionEnd.IDLE
+        here.store.launches.end_session(session.id, now, because)
+        here.store.audit.add(now, "session-ended", session=session.id, because=because.value)
+        raise NoSession("This session is over because it was not used for a while.")
+    if session.ended_at is not None:
+        raise NoSession("This session is over.")
+    if session.last_seen + TOUCH_EVERY <= now:
+        here.store.launches.touch_session(session.id, now)
+    g.cookie_value = value
+    return session
+
+
+# Forms
+
+
+def form_token() -> str:
+    """The session's form token: derived from the cookie's secret value, so only its own pages know it."""
+    return hmac.new(g.cookie_value.encode(), b"form", hashlib.sha256).hexdigest()
+
+
+def _check_form() -> None:
+    """A POST must come from one of the session's own pages."""
+    sent = request.form.get("form_token", "")
+    own = urlsplit(services().settings.base_url)
+    # Under `Referrer-Policy: no-referrer` browsers say "null" for our own pages too; Sec-Fetch-Site helps.
+    foreign = request.headers.get("Origin", "null") not in {"null", f"{own.scheme}://{own.netloc}"}
+    foreign = foreign or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
+    if foreign or not hmac.compare_digest(sent.encode(), form_token().encode()):
+        abort(400)
+
+
+def require_same(patient: str | None, snapshot: str) -> None:
+    """A form carries the patient and the snapshot it was made for. Raises Moved if either has changed."""
+    if request.form.get("patient") != patient or request.form.get("snapshot") != snapshot:
+        raise Moved
+
+
+# Headers
+
+
+def content_security_policy(issuer: Issuer | None, form_target: str | None = None) -> str:
+    """Nothing but our own files, no inline script or style; framed only by the EHR that launched us."""
+    ancestors = (
+        " ".join(issuer.frame_ancestors) if issuer is not None and issuer.frame_ancestors else "'none'"
+    )
+    form_action = "'self'" if form_target is None else f"'self' {form_target}"
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "font-src 'self'",
+            f"form-action {form_action}",
+            "base-uri 'none'",
+            f"frame-ancestors {ancestors}",
+        )
+    )
+
+
+def _headers(response: Response) -> Response:
+    for name, value in _PLAIN_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Content-Security-Policy"] = content_security_policy(
+        g.get("issuer"), g.get("form_target")
+    )
+    if urlsplit(services().settings.base_url).scheme == "https":
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    if request.endpoint == "static" and response.status_code == 200:
+        # Named by version, or small and looked up again by its ETag.
+        response.headers["Cache-Control"] = "public, max-age=3600"
+    return response
+
+
+def _for_templates() -> dict[str, Any]:
+    session = g.get("session")
+    return {
+        "demo": services().settings.demo,
+        "session": session,
+        "user_name": _user_name(session),
+        "form_token": form_token() if session is not None and g.get("cookie_value") else "",
+    }
+
+
+def _user_name(session: LaunchSession | None) -> str:
+    """Who is signed in, as the id_token or the chart names them; else the bare reference."""
+    if session is None:
+        return ""
+    people = g.findings.choices.practitioners if g.get("findings") is not None else ()
+    named = next((person.text for person in people if person.reference == session.fhir_user), None)
+    return session.user_name or named or session.fhir_user or ""

@@ -1,0 +1,237 @@
+"""What the closed sets are called on a page. One place, so that page, preview and result say the same.
+
+An enum value without words here would show its bare name; a test keeps the tables complete.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from fhir_mappings.vocabulary import (
+    Activity,
+    ExcludedReason,
+    Line,
+    Outcome,
+    Program,
+    RequirementKind,
+    ReviewReason,
+    Unverified,
+)
+from launch.errors import HttpError
+from smartapp.ehr.reader import NoticeKind
+
+OUTCOMES: dict[Outcome, tuple[str, str]] = {
+    Outcome.SUGGEST: ("Ready to charge", "Every requirement is met and the period is over."),
+    Outcome.REVIEW: ("Needs review", "The requirements are met, but a person must look first."),
+    Outcome.PROVISIONAL: ("Met, period still open", "Nothing that may still come changes this code."),
+    Outcome.SHORT: ("Not yet met", "Still reachable in this period."),
+    Outcome.OUT_OF_REACH: ("Not met", "Not reachable in this period any more."),
+    Outcome.BLOCKED: ("Covered by another code", "Met, but a higher code of the same group applies."),
+    Outcome.CHARGED: ("Already charged", "The EHR holds this charge."),
+}
+
+PROGRAMS: dict[Program, str] = {
+    Program.RTM: "Remote therapeutic monitoring",
+    Program.RPM: "Remote physiologic monitoring",
+    Program.ANY: "Remote monitoring",
+    Program.OTHER: "Another program",
+}
+
+LINES: dict[Line, str] = {
+    Line.RESPIRATORY: "respiratory",
+    Line.MUSCULOSKELETAL: "musculoskeletal",
+    Line.COGNITIVE_BEHAVIORAL: "cognitive behavioral therapy",
+    Line.PHYSIOLOGIC: "physiologic",
+    Line.OTHER: "other",
+}
+
+REQUIREMENTS: dict[RequirementKind, str] = {
+    RequirementKind.MONITORING_DAYS: "Days with monitoring data",
+    RequirementKind.MANAGEMENT_TIME: "Management time in the month",
+    RequirementKind.LIVE_CONTACT: "Live conversation with patient or caregiver",
+    RequirementKind.SET_UP: "Set-up and teaching documented",
+    RequirementKind.BASE_CODE: "Base code of the same month",
+}
+
+ACTIVITIES: dict[Activity, str] = {
+    Activity.PHONE_CALL: "phone call",
+    Activity.VIDEO_CALL: "video call",
+    Activity.VIRTUAL: "virtual contact",
+    Activity.DATA_REVIEW: "review of data",
+    Activity.SETUP_EDUCATION: "set-up and teaching",
+    Activity.IN_PERSON: "in person",
+    Activity.VISIT: "visit",
+    Activity.MESSAGE: "message",
+    Activity.ADMINISTRATIVE: "administrative",
+}
+
+REASONS: dict[ReviewReason, str] = {
+    ReviewReason.PAYER_UNKNOWN: "The payer is not known, so its rules cannot be applied.",
+    ReviewReason.RULES_NOT_COVERED: "The rule tables have not been checked for this service date yet.",
+    ReviewReason.STRADDLES_RULE_CHANGE: "The period lies on both sides of a change of the rules.",
+    ReviewReason.CHARGED_OTHERWISE: "A code that excludes this one is already charged in the period.",
+    ReviewReason.CHARGED_PERIOD_UNCLEAR: "An earlier charge does not say which period it stands for.",
+    ReviewReason.RTM_AND_RPM: "Therapeutic and physiologic monitoring are both met; only one may be charged.",
+    ReviewReason.TWO_LINES: "Two monitored systems are met in one period; only one may be charged.",
+    ReviewReason.NO_DEVICE_CODE: "There is no device code for what is monitored here.",
+    ReviewReason.NO_DATA_IN_MONTH: "The month holds management time but no monitoring data.",
+    ReviewReason.SETUP_NOT_DOCUMENTED: "The record does not show that set-up and teaching took place.",
+    ReviewReason.EPISODE_UNCLEAR: "It is not clear whether a new episode of care has begun.",
+    ReviewReason.PERIODS_OVERLAP: "The period overlaps one that was charged on another grid.",
+    ReviewReason.HISTORY_INCOMPLETE: "Older data may exist: where the 30-day periods begin is not certain.",
+    ReviewReason.ANCHOR_MOVED: "An earlier reading has turned up since the 30-day periods were fixed.",
+    ReviewReason.DEVICE_UNKNOWN: "Readings come from a device this app cannot place.",
+    ReviewReason.SOURCE_CONFLICT: "The patient entered readings under a coding that only devices write.",
+    ReviewReason.LINE_CONFLICT: "A reading and its device belong to different monitored systems.",
+    ReviewReason.IMPLAUSIBLE_SPAN: "A contact lasts implausibly long and was left out.",
+    ReviewReason.CONVERSATION_IN_PERSON: "The only conversation of the month was in person.",
+    ReviewReason.CONVERSATION_UNCLEAR: "It is not clear whether a contact was a live conversation.",
+    ReviewReason.CALL_ACROSS_MONTHS: "The only conversation runs across the end of the month.",
+    ReviewReason.VISIT_ON_SERVICE_DATE: "There is a visit on the service date.",
+    ReviewReason.BILLING_PROFESSIONAL_UNKNOWN: "It is not clear which professional's time this is.",
+    ReviewReason.TWO_PROFESSIONALS: "The time belongs to two professionals.",
+    ReviewReason.STAFF_ROLE: "The role of somebody whose time counts is not known.",
+    ReviewReason.CLINICIAN_DOUBLE_BOOKED: "A clinician was with another patient at the same time.",
+    ReviewReason.UNITS_OVER_CAP: "More units are earned than may be charged.",
+    ReviewReason.DEATH_DATE_UNKNOWN: "The patient has died, and the date is not recorded.",
+}
+
+ATTESTATIONS: dict[Unverified, str] = {
+    Unverified.CONSENT: "The patient agreed to remote monitoring, and the agreement is documented.",
+    Unverified.ORDER: "Remote monitoring was ordered for this patient.",
+    Unverified.PLAN_OF_CARE: "The monitoring is part of a current plan of care.",
+    Unverified.ENROLMENT: "The patient was enrolled in this program for the whole period.",
+    Unverified.FDA_DEVICE: "The device is a medical device as the FDA defines one.",
+    Unverified.DEVICE_SUPPLIED_BY_PRACTICE: "The device was supplied by this practice.",
+    Unverified.TIME: "The recorded times are the time actually spent on this patient's monitoring.",
+    Unverified.CONVERSATION: "There was a live, two-way talk with the patient or a caregiver this month.",
+    Unverified.STAFF_ROLE: "Everybody whose time is counted was qualified to give it.",
+    Unverified.BILLING_PROFESSIONAL: "The performing practitioner named below is the one who may bill this.",
+    Unverified.PRIOR_CHARGES: "This period was not charged before, here or in another system.",
+    Unverified.OTHER_PROGRAM: "None of this time was used for another care-management program.",
+    Unverified.IN_FACILITY: "The patient was not in a facility on the counted days.",
+    Unverified.SAME_DAY_SERVICES: "None of this time belongs to another service of the same day.",
+    Unverified.GLOBAL_PERIOD: "The monitoring is not part of a surgical global period.",
+}
+
+EXCLUDED: dict[ExcludedReason, str] = {
+    ExcludedReason.UNREADABLE: "could not be read",
+    ExcludedReason.OTHER_PATIENT: "belongs to another patient",
+    ExcludedReason.AFTER_AS_OF: "dated in the future",
+    ExcludedReason.AFTER_DEATH: "dated after the patient's death",
+    ExcludedReason.DUPLICATE: "the same record as another one",
+    ExcludedReason.TEST_DATA: "marked as test data",
+    ExcludedReason.NO_STATUS: "has no status",
+    ExcludedReason.STATUS_NOT_KNOWN: "has a status FHIR does not know",
+    ExcludedReason.REGISTERED: "registered, without a result yet",
+    ExcludedReason.PRELIMINARY: "preliminary",
+    ExcludedReason.CANCELLED: "cancelled",
+    ExcludedReason.ENTERED_IN_ERROR: "entered in error",
+    ExcludedReason.UNKNOWN: "its status is unknown",
+    ExcludedReason.PLANNED: "only planned",
+    ExcludedReason.NOT_ACTIVE: "not active",
+    ExcludedReason.ARRIVED: "not finished: arrived",
+    ExcludedReason.TRIAGED: "not finished: triaged",
+    ExcludedReason.IN_PROGRESS: "not finished: in progress",
+    ExcludedReason.ON_LEAVE: "not finished: on leave",
+    ExcludedReason.ABORTED: "a charge that was aborted",
+    ExcludedReason.NOT_BILLABLE: "a charge marked as not billable",
+    ExcludedReason.NO_DATE: "says no date",
+    ExcludedReason.PARTIAL_DATE: "says a month or year only",
+    ExcludedReason.UNREADABLE_DATE: "its date cannot be read",
+    ExcludedReason.NO_DURATION: "says no beginning or end",
+    ExcludedReason.ZERO_DURATION: "begins and ends at the same moment",
+    ExcludedReason.BACKWARD_PERIOD: "ends before it begins",
+    ExcludedReason.IMPLAUSIBLE_SPAN: "lasts implausibly long",
+    ExcludedReason.CODE_NOT_CONFIGURED: "a coding that is not monitored here",
+    ExcludedReason.NOT_A_MEASUREMENT: "no measurement",
+    ExcludedReason.NO_VALUE: "has no value",
+    ExcludedReason.PATIENT_REPORTED: "typed in by the patient where a device must measure",
+    ExcludedReason.NO_DEVICE: "names no device",
+    ExcludedReason.DEVICE_UNKNOWN: "from a device this app cannot place",
+    ExcludedReason.DEVICE_OF_ANOTHER: "from a device assigned to somebody else",
+    ExcludedReason.SOURCE_CONFLICT: "entered by the patient under a coding that only devices write",
+    ExcludedReason.LINE_CONFLICT: "device and coding belong to different monitored systems",
+    ExcludedReason.IN_FACILITY: "taken while the patient was in a facility",
+    ExcludedReason.BEFORE_SET_UP: "before the device was set up",
+    ExcludedReason.OUTSIDE_EPISODE: "outside the episode of care",
+    ExcludedReason.ACTIVITY_NOT_CONFIGURED: "a kind of contact that is not configured here",
+    ExcludedReason.NOT_MANAGEMENT: "no management work",
+    ExcludedReason.PROGRAM_NOT_SHOWN: "does not show which program it belongs to",
+    ExcludedReason.BILLED_ELSEWHERE: "billed under another code",
+    ExcludedReason.SAME_DAY_VISIT: "on the day of a visit with the same clinician",
+    ExcludedReason.COVERED_BY_OTHER_TIME: "its time is counted already or used elsewhere",
+    ExcludedReason.ROLE_NOT_COUNTED: "time of somebody whose time does not count",
+    ExcludedReason.CHARGED_PERIOD_UNCLEAR: "a charge that does not say which period it stands for",
+}
+
+NOTICES: dict[NoticeKind, str] = {
+    NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",
+    NoticeKind.REFUSED: "the EHR refused to give it",
+    NoticeKind.MISSING: "another record points to it, but the EHR did not give it",
+    NoticeKind.CUT_OFF: "not read to the end",
+    NoticeKind.FOREIGN: "belonged to another patient and was dropped",
+    NoticeKind.SERVER_SAYS: "the EHR remarked",
+}
+
+FAILURES: dict[str, str] = {
+    "ehr-unavailable": "The EHR did not answer. Nothing was decided on half a chart.",
+    "page-refused": "The EHR broke off in the middle of its list. Nothing was decided on half a chart.",
+    "patient-refused": "The EHR did not give the patient's own record.",
+    "no-patient": "The EHR opened this app without a patient.",
+    "process-lost": "The reading was interrupted several times.",
+    "session-ended": "The session ended in the EHR. Open the app again from the chart.",
+    "internal-error": "Something went wrong in this app while it read the chart.",
+}
+
+
+def plain(value: object) -> str:
+    """A value without words of its own: its name, readable."""
+    return str(value).replace("-", " ")
+
+
+def outcome(value: str) -> str:
+    return OUTCOMES[Outcome(value)][0]
+
+
+def reason(value: str) -> str:
+    """A reason in words; a bare code is the code that stands in the way."""
+    if value.isdigit():
+        return f"{value} is met or charged for the same period."
+    return REASONS[ReviewReason(value)] if value in set(ReviewReason) else plain(value)
+
+
+def excluded(value: str) -> str:
+    return EXCLUDED.get(ExcludedReason(value), plain(value)) if value in set(ExcludedReason) else plain(value)
+
+
+_HTTP_FAILURES = {problem.value: sentence for problem, sentence in HttpError.SENTENCES.items()}
+
+
+def activity(value: str) -> str:
+    return ACTIVITIES[Activity(value)] if value in set(Activity) else plain(value)
+
+
+def failure(value: str | None) -> str:
+    """Why a reading failed: a reason of the reader's own, or of the way to the EHR."""
+    known = FAILURES | _HTTP_FAILURES
+    return known.get(value or "", "The chart could not be read.")
+
+
+def day(value: date | str | None) -> str:
+    """ "5 Jan 2026": no reader takes it for another day, wherever they learned to write dates."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        value = date.fromisoformat(value)
+    return f"{value.day} {value:%b %Y}"
+
+
+def amount(number: int, unit: str) -> str:
+    """A requirement's number with its unit: days, minutes and seconds, or a bare count."""
+    if unit == "seconds":
+        minutes, seconds = divmod(number, 60)
+        return f"{minutes}:{seconds:02} min"
+    if unit == "days":
+        return f"{number} day" if number == 1 else f"{number} days"
+    return str(number)

@@ -1,0 +1,235 @@
+"""A sandbox EHR and the app, both over real HTTP on loopback, and a browser without scripts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+from cryptography.fernet import Fernet
+
+from launch.sandbox import Client, RunningSandbox, serve_sandbox
+from smartapp import create_app
+from smartapp.config import Mode, Settings
+from smartapp.demo import CLIENT_ID, ISSUER, free_port
+from smartapp.demo_check import Browser, Form, Page
+from smartapp.ehr.findings import Findings
+from smartapp.serving import AppServer
+from smartapp.store import Store
+from smartapp.store.reading import Snapshot
+
+SERVE = Path(__file__).with_name("serve_app.py")
+WAIT_SECONDS = 30
+
+
+@dataclass
+class World:
+    """One EHR, one app with its own database, and what a test does with them."""
+
+    ehr: RunningSandbox
+    settings: Settings
+    stack: ExitStack = field(repr=False)
+
+    @property
+    def fhir_base(self) -> str:
+        return self.ehr.config.fhir_base
+
+    @property
+    def store(self) -> Store:
+        """The app's store, opened a second time."""
+        return self.stack.enter_context(closing(Store(self.settings.database_url, self.settings.keys)))
+
+    def charges(self, patient: str) -> list[dict[str, Any]]:
+        """The ChargeItems the EHR holds for a patient, straight from its tables."""
+        with self.ehr.sandbox.database.read() as connection:
+            rows = connection.execute(
+                "SELECT body FROM resource WHERE type = 'ChargeItem' AND patient = ?", (patient,)
+            ).fetchall()
+        return [json.loads(body) for (body,) in rows]
+
+    def ehr_creates(self, resource: dict[str, Any]) -> str:
+        """Somebody else writes a resource into the EHR; its logical id."""
+        stored, _ = self.ehr.sandbox.store.create(resource)
+        return str(json.loads(stored.body)["id"])
+
+    def launch(self, browser: Browser, patient: str, mode: str = "tab", user: str | None = None) -> Page:
+        """Press the EHR's button; the page the app answers with."""
+        address = f"{self.ehr.base_url}/" + (f"?user={user}" if user else "")
+        for form in browser.get(address).forms:
+            values = {control.value for control in form.controls}
+            if patient in values and mode in values:
+                return browser.submit(form, mode=mode)
+        raise AssertionError(f"no launch button for {patient}")
+
+    def open(self, browser: Browser, patient: str, user: str | None = None) -> Page:
+        """Launch, and wait until the chart has been read."""
+        return self.read(browser, self.launch(browser, patient, user=user))
+
+    def read(self, browser: Browser, page: Page) -> Page:
+        """Refresh as the page itself asks, until nothing is read any more."""
+        until = time.monotonic() + WAIT_SECONDS
+        while "Reading the chart" in page.text and time.monotonic() < until:
+            assert page.refresh, "a page that waits must refresh itself"
+            time.sleep(0.05)
+            page = browser.get(page.url)
+        return page
+
+    def final_form(self, browser: Browser, page: Page, key: str | None = None) -> Form:
+        """Choose and confirm everything for a card; the form that writes the charge, not sent yet."""
+        links = [target for target, text in page.links if text.startswith("Review and accept")]
+        link = next(target for target in links if key is None or target.endswith(key))
+        form = browser.get(link).form("/check")
+        statements = [control.value for control in form.controls if control.name == "attest"]
+        chosen = {c.name: next(v for v in c.options if v) for c in form.controls if c.kind == "select"}
+        preview = browser.submit(form, **({"attest": statements} if statements else {}), **chosen)
+        assert preview.status == 200, preview.text
+        return preview.form(urlsplit(link).path)
+
+    def findings(self, form: Form) -> tuple[Snapshot, Findings]:
+        """What the session that a form belongs to was shown."""
+        session_id = urlsplit(form.action).path.split("/")[2]
+        snapshot = self.store.reading.snapshot_of(session_id)
+        assert snapshot is not None
+        return snapshot, msgspec.json.decode(snapshot.result, type=Findings)
+
+    def process(self) -> AppProcess:
+        """The app in a process of its own, on the same database, at another port."""
+        return AppProcess(self)
+
+
+class AppProcess:
+    """A process that serves the app until it is stopped or killed."""
+
+    def __init__(self, world: World) -> None:
+        self.port = free_port()
+        self.base = world.settings.base_url
+        settings = {
+            "keys": [key.decode() for key in world.settings.keys],
+            "base_url": world.settings.base_url,
+            "issuers_file": str(world.settings.issuers_file),
+            "site_file": str(world.settings.site_file),
+            "database_url": world.settings.database_url,
+            "job_lease_seconds": world.settings.job_lease_seconds,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, str(SERVE), str(self.port), json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        world.stack.callback(self.kill)
+
+    def ready(self) -> AppProcess:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        return self
+
+    def here(self, address: str) -> str:
+        """The same address at this process's port."""
+        return address.replace(self.base, f"http://127.0.0.1:{self.port}")
+
+    def kill(self) -> None:
+        """SIGKILL: no handler runs, nothing is committed any more."""
+        self._process.kill()
+        self._process.wait(10)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _settings(folder: Path, ehr_url: str, port: int, **more: Any) -> Settings:
+    issuers = folder / "issuers.toml"
+    issuers.write_text(
+        f"[issuers.{ISSUER}]\n"
+        f'fhir_base = "{ehr_url}/fhir/r4"\n'
+        f'client_id = "{CLIENT_ID}"\n'
+        'profile = "sandbox"\n'
+        f'frame_ancestors = ["{ehr_url}"]\n'
+        'extra_scopes = ["patient/DeviceMetric.rs", "patient/CarePlan.rs"]\n'
+    )
+    site = folder / "site.yaml"
+    site.write_bytes((files("launch") / "sandbox" / "site.yaml").read_bytes())
+    return Settings(
+        keys=(Fernet.generate_key(),),
+        base_url=f"http://127.0.0.1:{port}",
+        issuers_file=issuers,
+        site_file=site,
+        database_url=f"sqlite:///{folder / 'app.sqlite3'}",
+        mode=Mode.TEST,
+        **more,
+    )
+
+
+def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -> World:
+    port = free_port()
+    client = Client(
+        CLIENT_ID, redirect_uris=(f"http://127.0.0.1:{port}/callback/{ISSUER}",), **more.pop("client", {})
+    )
+    ehr = stack.enter_context(
+        serve_sandbox(
+            readings=200,
+            clients=(client,),
+            launch_url=f"http://127.0.0.1:{port}/launch",
+            **more.pop("ehr", {}),
+        ).start()
+    )
+    settings = _settings(folder, ehr.base_url, port, **more)
+    with closing(Store(settings.database_url, settings.keys)) as store:
+        store.database.migrate()
+    if serve:
+        stack.enter_context(AppServer(create_app(settings), "127.0.0.1", port))
+    return World(ehr, settings, stack)
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """A function that makes a world; more arguments go to the settings, `ehr` and `client` to the sandbox."""
+    with ExitStack() as stack:
+        yield lambda **more: _world(tmp_path, stack, **more)
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A world of the test's own."""
+    return make_world()
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world for tests that only look."""
+    with ExitStack() as stack:
+        yield _world(tmp_path_factory.mktemp("world"), stack)
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with closing(Browser()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A migrated store on SQLite."""
+    with closing(Store(f"sqlite:///{tmp_path / 'store.sqlite3'}", [Fernet.generate_key()])) as opened:
+        opened.database.migrate()
+        yield opened
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def lease() -> timedelta:
+    return timedelta(seconds=20)

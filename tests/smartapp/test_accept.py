@@ -1,0 +1,294 @@
+"""One accepted charge is one ChargeItem, whatever happens between the button and the EHR."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import requests
+
+from smartapp import create_app
+from smartapp.demo_check import Browser
+from smartapp.serving import AppServer
+from smartapp.store.charges import ChargeState
+
+PATIENT = "ready-musculoskeletal"
+CODE = "98977"
+
+
+def device_charges(world):
+    """The device charges that were written from here: those with an identifier of ours."""
+    return [
+        charge
+        for charge in world.charges(PATIENT)
+        if any(i["system"].startswith("urn:smart-remote-monitoring") for i in charge.get("identifier", ()))
+    ]
+
+
+def form_for(world, browser, code=CODE):
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith(code))
+    return world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1])
+
+
+def test_an_accepted_charge_is_written_with_everything_a_claim_needs(world, browser):
+    written = browser.submit(form_for(world, browser)).by_id["charge-item"]
+    (charge,) = device_charges(world)
+    assert written == f"ChargeItem/{charge['id']}"
+    assert charge["status"] == "planned"
+    assert charge["code"]["coding"][0]["code"] == CODE
+    assert charge["subject"]["reference"] == f"Patient/{PATIENT}"
+    assert charge["reason"][0]["coding"][0]["system"] == "http://hl7.org/fhir/sid/icd-10-cm"
+    assert {p["function"]["text"] for p in charge["performer"]} == {"performing", "ordering"}
+    assert charge["enterer"]["reference"] == "Practitioner/syn-physician"
+    assert len(charge["service"]) == 18
+
+
+def test_what_is_written_is_exactly_what_the_preview_showed(world, browser):
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith(CODE))
+    form = browser.get(link).form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    chosen = {c.name: next(v for v in c.options if v) for c in form.controls if c.kind == "select"}
+    preview = browser.submit(form, attest=statements, **chosen)
+    shown = json.loads(preview.text[preview.text.index("{") : preview.text.rindex("}") + 1])
+    browser.submit(preview.form(urlsplit(link).path))
+    (charge,) = device_charges(world)
+    assert {key: value for key, value in charge.items() if key not in {"id", "meta"}} == shown
+
+
+def test_nothing_is_chosen_beforehand_and_nothing_is_written_while_something_is_open(world, browser):
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith(CODE))
+    choices = browser.get(link)
+    assert "selected" not in choices.body
+    assert " checked" not in choices.body
+    again = browser.submit(choices.form("/check"))
+    assert again.status == 422
+    assert "not confirmed" in again.text
+    assert device_charges(world) == []
+
+
+def test_a_missing_diagnosis_is_said_and_can_be_left_out_on_purpose(world, browser):
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith(CODE))
+    form = browser.get(link).form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    chosen = {c.name: "none" for c in form.controls if c.kind == "select"}
+    preview = browser.submit(form, attest=statements, **chosen)
+    assert "Missing: the charge goes without a diagnosis." in preview.text
+    browser.submit(preview.form(urlsplit(link).path))
+    (charge,) = device_charges(world)
+    assert "reason" not in charge
+    assert "performer" not in charge
+
+
+def test_pressing_again_leads_to_the_same_charge(world, browser):
+    form = form_for(world, browser)
+    first, second = browser.submit(form), browser.submit(form)
+    assert first.by_id["charge-item"] == second.by_id["charge-item"]
+    assert len(device_charges(world)) == 1
+
+
+def test_two_tabs_of_two_launches_write_one_charge(world, browser):
+    one, other = form_for(world, browser), form_for(world, browser)
+    with ThreadPoolExecutor(2) as pool:
+        pages = list(pool.map(lambda form: browser.submit(form), (one, other)))
+    assert len(device_charges(world)) == 1
+    written = f"ChargeItem/{device_charges(world)[0]['id']}"
+    assert {page.by_id.get("charge-item") for page in pages} == {written}
+
+
+def test_eight_processes_write_one_charge(make_world, browser):
+    world = make_world()
+    processes = [world.process() for _ in range(8)]
+    form = form_for(world, browser)
+    own = urlsplit(world.settings.base_url).netloc
+    browsers = []
+    for process in processes:
+        process.ready()
+        tab = Browser()
+        world.stack.callback(tab.close)
+        tab.cookies(f"127.0.0.1:{process.port}").update(browser.cookies(own))
+        browsers.append(tab)
+
+    def press(pair):
+        process, tab = pair
+        return tab.submit(type(form)(form.method, process.here(form.action), form.controls))
+
+    with ThreadPoolExecutor(8) as pool:
+        pages = list(pool.map(press, zip(processes, browsers, strict=True)))
+    (charge,) = device_charges(world)
+    assert {page.by_id.get("charge-item") for page in pages} == {f"ChargeItem/{charge['id']}"}
+
+
+def test_a_process_killed_between_the_ehrs_answer_and_our_commit_leaves_one_charge(make_world, browser):
+    world = make_world(serve=False)
+    first = world.process().ready()
+    # The launch comes back to the configured address: the first process must be the one that answers there.
+    opened = _open_at(world, first, browser)
+    world.ehr.sandbox.quirks.slow_ms = 300
+    with ThreadPoolExecutor(1) as pool:
+        pressing = pool.submit(_press_and_ignore, browser, opened)
+        until = time.monotonic() + 20
+        while not device_charges(world) and time.monotonic() < until:
+            time.sleep(0.005)
+        first.kill()
+        pressing.result()
+    world.ehr.sandbox.quirks.slow_ms = 0
+    identifier = next(iter(world.store.charges.of_patient("sandbox", PATIENT)))
+    assert identifier.state is ChargeState.SENT, "killed before it could commit"
+
+    second = world.process().ready()
+    browser.cookies(f"127.0.0.1:{second.port}").update(browser.cookies(f"127.0.0.1:{first.port}"))
+    page = browser.submit(
+        type(opened)(opened.method, opened.action.replace(str(first.port), str(second.port)), opened.controls)
+    )
+    (charge,) = device_charges(world)
+    assert page.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
+
+
+def _open_at(world, process, browser):
+    """Open the chart at the registered address, then carry the session over to another process's port."""
+    port = urlsplit(world.settings.base_url).port
+    with AppServer(create_app(world.settings), "127.0.0.1", port):
+        form = form_for(world, browser)
+    browser.cookies(f"127.0.0.1:{process.port}").update(browser.cookies(f"127.0.0.1:{port}"))
+    return type(form)(form.method, process.here(form.action), form.controls)
+
+
+def _press_and_ignore(browser, form):
+    try:
+        browser.submit(form)
+    except requests.RequestException:
+        return
+
+
+def test_a_reading_whose_process_was_killed_is_taken_over_by_another(make_world, browser):
+    world = make_world(job_lease_seconds=1)
+    page = world.open(browser, PATIENT)
+    own = urlsplit(world.settings.base_url).netloc
+    first = world.process().ready()
+    browser.cookies(f"127.0.0.1:{first.port}").update(browser.cookies(own))
+    world.ehr.sandbox.quirks.slow_ms = 400
+    again = page.form("/read")
+    waiting = browser.submit(type(again)(again.method, first.here(again.action), again.controls))
+    assert "Reading the chart" in waiting.text
+    first.kill()
+    world.ehr.sandbox.quirks.slow_ms = 0
+    assert "ready to charge" in world.read(browser, browser.get(page.url)).text
+
+
+def test_a_lost_answer_is_looked_up_not_repeated(world, browser):
+    form = form_for(world, browser)
+    world.ehr.sandbox.quirks.fail_after_commit = 1
+    page = browser.submit(form)
+    (charge,) = device_charges(world)
+    assert page.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
+
+
+def test_a_lost_answer_that_cannot_be_looked_up_is_unknown_and_never_sent_again(world, browser):
+    quirks = world.ehr.sandbox.quirks
+    quirks.no_charge_item_search = True
+    form = form_for(world, browser, "98980")
+    quirks.fail_after_commit = 1
+    page = browser.submit(form)
+    assert "Unknown: check in the EHR" in page.text
+    again = browser.submit(page.form("/again"))
+    assert "Unknown: check in the EHR" in again.text
+    assert len(device_charges(world)) == 1
+    quirks.no_charge_item_search = False
+    found = browser.submit(again.form("/again"))
+    assert found.by_id["charge-item"] == f"ChargeItem/{device_charges(world)[0]['id']}"
+    assert len(device_charges(world)) == 1
+
+
+def test_without_conditional_create_a_charge_is_still_written_once(world, browser):
+    world.ehr.sandbox.quirks.no_conditional_create = True
+    form = form_for(world, browser)
+    browser.submit(form)
+    browser.submit(form)
+    assert len(device_charges(world)) == 1
+
+
+def test_an_ehr_with_update_create_gets_the_charge_under_an_id_of_ours(world, browser):
+    quirks = world.ehr.sandbox.quirks
+    quirks.no_conditional_create, quirks.update_create = True, True
+    page = browser.submit(form_for(world, browser))
+    (charge,) = device_charges(world)
+    assert page.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
+    assert len(charge["id"]) == 40
+
+
+def test_an_ehr_that_refuses_says_so_and_the_charge_can_be_tried_again(world, browser):
+    form = form_for(world, browser)
+    world.ehr.sandbox.quirks.no_charge_item_create = True
+    page = browser.submit(form)
+    assert "did not take the charge" in page.text
+    assert device_charges(world) == []
+    world.ehr.sandbox.quirks.no_charge_item_create = False
+    again = browser.submit(form)
+    assert again.by_id["charge-item"].startswith("ChargeItem/")
+
+
+def other_charge(code, day):
+    return {
+        "resourceType": "ChargeItem",
+        "status": "billable",
+        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": code}]},
+        "subject": {"reference": f"Patient/{PATIENT}"},
+        "occurrenceDateTime": day,
+    }
+
+
+def service_date(form):
+    """The window's first day, from the address of the form."""
+    return form.action.rsplit(f"{CODE}-", 1)[1]
+
+
+def test_a_charge_somebody_else_wrote_for_the_same_time_stops_ours(world, browser):
+    form = form_for(world, browser)
+    world.ehr_creates(other_charge("98985", service_date(form)))
+    page = browser.submit(form)
+    assert page.status == 409
+    assert "98985" in page.text
+    assert device_charges(world) == []
+
+
+def test_a_charge_of_another_family_is_shown_as_a_difference_before_anything_is_written(world, browser):
+    form = form_for(world, browser)
+    name = world.ehr_creates(other_charge("98975", service_date(form)))
+    page = browser.submit(form)
+    assert page.status == 409
+    assert f"ChargeItem/{name} is new since the chart was read." in page.text
+    assert device_charges(world) == []
+
+
+def test_evidence_that_was_corrected_meanwhile_stops_the_write_and_is_named(world, browser):
+    form = form_for(world, browser)
+    _, findings = world.findings(form)
+    decision = findings.decision(form.action.rsplit("/", 1)[1])
+    reference = decision.requirements[0].evidence[0]
+    stored = world.ehr.sandbox.store.read("Observation", reference.split("/")[1])
+    body = json.loads(stored.body)
+    world.ehr.sandbox.store.update({**body, "status": "entered-in-error"}, None)
+    page = browser.submit(form)
+    assert page.status == 409
+    assert f"{reference} was changed since the chart was read." in page.text
+    assert device_charges(world) == []
+
+
+def test_a_written_charge_leaves_its_packet_its_anchor_and_an_unbroken_audit_trail(world, browser):
+    browser.submit(form_for(world, browser))
+    (row,) = world.store.charges.of_patient("sandbox", PATIENT)
+    packet = json.loads(world.store.charges.packet(row.identifier))
+    assert len(packet["evidence"]["records"]) == 18
+    assert packet["read_back"]["id"] == row.charge_item
+    assert row.content.snapshot_sha256 == packet["snapshot"]["sha256"]
+    assert world.store.charges.enrolments("sandbox", PATIENT)["rtm"].frozen
+    events = [entry["event"] for entry in world.store.audit.entries()]
+    assert events[-1] in {"charge-written", "chart-read"}
+    assert "charge-written" in events
+    assert world.store.audit.verify() is None

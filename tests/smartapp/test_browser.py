@@ -1,0 +1,130 @@
+"""In a real browser: in a tab, and in the EHR's frame on another site, where ordinary cookies are lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import requests
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENT = "ready-respiratory"
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not CHROMIUM.exists() and not os.environ.get("CI"):
+        pytest.skip("browser tests need Debian's chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def window(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+def accept_first(place, code):
+    """Accept a charge on a page or in a frame, as a clinician does; the ChargeItem that it names."""
+    place.get_by_role("button", name=f"Review and accept {code}").click()
+    place.get_by_role("button", name="See what will be written").wait_for()
+    for box in place.get_by_role("checkbox").all():
+        box.check()
+    for name in ("Diagnosis", "Performing", "Ordering", "Encounter"):
+        place.get_by_label(name).select_option(index=1)
+    place.get_by_role("button", name="See what will be written").click()
+    place.get_by_role("button", name=f"Write {code} to the EHR").click()
+    return place.locator("#charge-item").inner_text()
+
+
+def charge_ids(world):
+    return {f"ChargeItem/{charge['id']}" for charge in world.charges(PATIENT)}
+
+
+def test_in_a_tab_a_clinician_accepts_a_charge_and_sees_it_here_and_in_the_ehr(world, window):
+    page = window.new_page()
+    page.goto(f"{world.ehr.base_url}/")
+    with window.expect_page() as opened:
+        page.locator(f"#{PATIENT} button[value=tab]").click()
+    app = opened.value
+    complaints = []
+    app.on("console", lambda message: complaints.append(message.text))
+    app.locator("#findings").wait_for()
+    written = accept_first(app, "98976")
+    assert written in charge_ids(world)
+    app.get_by_role("link", name="Back to the patient").click()
+    app.locator("#findings").wait_for()
+    assert written in app.content()
+    page.goto(f"{world.ehr.base_url}/charts/{PATIENT}")
+    assert written.removeprefix("ChargeItem/") in page.content()
+    assert complaints == [], "the content security policy or a missing file"
+
+
+def test_in_a_cross_site_frame_ordinary_cookies_are_lost_and_ours_are_not(world, window):
+    page = window.new_page()
+    app = world.settings.base_url
+    # First the proof that this frame is another site: a plain Lax cookie of the app must not arrive there.
+    window.add_cookies([{"name": "plain", "value": "1", "url": app, "sameSite": "Lax"}])
+    seen = []
+    page.on("request", lambda request: seen.append(request))
+    page.goto(f"{world.ehr.base_url}/")
+    page.locator(f"#{PATIENT} button[value=frame]").click()
+    frame = page.frame_locator("#app")
+    frame.locator("#findings").wait_for()
+    sent = [
+        request.all_headers().get("cookie", "") for request in seen if request.url.startswith(f"{app}/s/")
+    ]
+    assert sent
+    assert not any("plain=" in cookies for cookies in sent), (
+        "the frame is not cross-site: this proves nothing"
+    )
+    assert all("__Host-s-" in cookies for cookies in sent)
+    written = accept_first(frame, "98976")
+    assert written in charge_ids(world)
+
+
+def test_the_page_fits_a_side_panel(world, window):
+    page = window.new_page()
+    page.goto(f"{world.ehr.base_url}/")
+    with window.expect_page() as opened:
+        page.locator(f"#{PATIENT} button[value=tab]").click()
+    app = opened.value
+    app.set_viewport_size({"width": 380, "height": 800})
+    app.locator("#findings").wait_for()
+    assert app.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_a_lost_cookie_is_noticed_before_the_ehr_is_asked_and_the_launch_stays_unspent(world):
+    iss = world.fhir_base
+    first = requests.get(
+        f"{world.settings.base_url}/launch",
+        params={"iss": iss, "launch": "unspent"},
+        allow_redirects=False,
+        timeout=10,
+    )
+    assert "__Host-probe" in first.headers["Set-Cookie"]
+    second = requests.get(
+        world.settings.base_url + first.headers["Location"], allow_redirects=False, timeout=10
+    )
+    assert second.status_code == 200
+    assert "Open in a new window" in second.text
+    assert "launch=unspent" in second.text

@@ -1,0 +1,43 @@
+"""What starting the app costs, and what it never loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys, time
+import flask, authlib.integrations.requests_client
+from pathlib import Path
+start = time.perf_counter()
+import smartapp
+from smartapp.config import Mode, Settings
+settings = Settings(
+    keys=({key!r},), base_url="http://127.0.0.1:1", issuers_file=Path({issuers!r}),
+    site_file=Path({site!r}), database_url={database!r}, mode=Mode.TEST,
+)
+smartapp.create_app(settings)
+print(time.perf_counter() - start)
+for name in ("launch.sandbox", "alembic", "fhir.resources", "pydantic"):
+    assert name not in sys.modules, name
+"""
+
+
+def started(world) -> float:
+    program = PROGRAM.format(
+        key=world.settings.keys[0],
+        issuers=str(world.settings.issuers_file),
+        site=str(world.settings.site_file),
+        database=world.settings.database_url,
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def test_the_app_loads_neither_the_sandbox_nor_what_only_writes_and_migrations_need(shared_world):
+    started(shared_world)
+
+
+def test_the_app_starts_within_half_a_second_beyond_flask_and_authlib(shared_world):
+    assert min(started(shared_world) for _ in range(3)) < 0.5

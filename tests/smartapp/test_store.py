@@ -1,0 +1,364 @@
+"""The store: one use of everything that is good once, nothing readable at rest, nothing rewritten."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from launch.ports import LaunchKind, LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
+from smartapp.store import Store
+from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
+from smartapp.store.database import SchemaOutdated
+from smartapp.store.models import Base
+from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
+from smartapp.store.vault import SealBroken, Vault
+
+
+@pytest.fixture
+def pending(now):
+    return PendingLaunch(
+        state_digest="d" * 64,
+        browser_digest="b" * 64,
+        kind=LaunchKind.EHR,
+        issuer_id="general",
+        iss="https://ehr.example/fhir",
+        redirect_uri="https://app.example/callback/general",
+        authorization_server=None,
+        token_endpoint="https://ehr.example/token",
+        code_verifier="very-secret-verifier",
+        nonce="nonce",
+        requested_scope="launch",
+        created_at=now,
+        expires_at=now + timedelta(minutes=10),
+    )
+
+
+@pytest.fixture
+def session(now):
+    return LaunchSession(
+        id="s1",
+        issuer_id="general",
+        iss="https://ehr.example/fhir",
+        cookie_digest="c" * 64,
+        patient="patient-secret",
+        encounter=None,
+        fhir_user="Practitioner/7",
+        user_subject=None,
+        user_issuer=None,
+        user_name=None,
+        requested_scope="launch",
+        granted_scope="launch",
+        need_patient_banner=True,
+        tenant=None,
+        intent=None,
+        smart_style_url=None,
+        fhir_context=(),
+        created_at=now,
+        last_seen=now,
+        expires_at=now + timedelta(hours=8),
+    )
+
+
+@pytest.fixture
+def tokens(now):
+    return TokenSet("access-secret", now + timedelta(hours=1), "launch", "refresh-secret")
+
+
+@pytest.fixture
+def charge(now):
+    content = ChargeContent(
+        resource={"resourceType": "ChargeItem"},
+        decision="98977-2026-01-05",
+        attested=("consent",),
+        confirmed_by="Practitioner/7",
+        session_id="s1",
+        snapshot_id="n1",
+        snapshot_sha256="0" * 64,
+        keep_until=date(2033, 2, 3),
+        anchor=Enrolment(
+            "general", "p1", "rtm", date(2026, 1, 5), "accepted-charge", "Practitioner/7", now, True
+        ),
+        evidence=b"{}",
+    )
+    return Charge("urn:x|1", "general", "p1", "98977", ChargeState.PREPARED, None, None, now, content)
+
+
+def test_the_migration_makes_exactly_the_tables_of_the_models(store):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with store.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_migrating_twice_changes_nothing(store):
+    store.database.migrate()
+    store.database.check_schema()
+
+
+def test_a_database_without_tables_is_told_apart(tmp_path):
+    url = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+    with closing(Store(url, [Fernet.generate_key()])) as empty, pytest.raises(SchemaOutdated):
+        empty.database.check_schema()
+
+
+# Launches
+
+
+def test_of_many_simultaneous_callbacks_exactly_one_gets_the_launch(store, pending):
+    store.launches.save_pending(pending)
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: store.launches.take_pending(pending.state_digest), range(16)))
+    assert taken.count(pending) == 1
+    assert taken.count(PendingAbsence.REPLAYED) == 15
+
+
+def test_a_state_that_was_never_sent_is_unknown(store):
+    assert store.launches.take_pending("e" * 64) is PendingAbsence.UNKNOWN
+
+
+def test_a_session_comes_back_as_it_was_kept(store, session, tokens):
+    store.launches.create_session(session, tokens)
+    assert store.launches.get_session("s1") == session
+    assert store.launches.get_tokens("s1") == tokens
+
+
+def test_ending_a_session_erases_its_tokens_and_happens_once(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    assert store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+    assert not store.launches.end_session("s1", now, SessionEnd.IDLE)
+    assert store.launches.get_tokens("s1") is None
+    assert store.launches.get_session("s1").ended_because is SessionEnd.LOGGED_OUT
+
+
+def test_what_was_read_for_a_session_ends_with_it(store, session, tokens, now, lease):
+    store.launches.create_session(session, tokens)
+    job = store.reading.begin("s1", now)
+    store.reading.claim(job.id, "h", now, lease)
+    store.reading.finish(Snapshot(job.id, "s1", now, "0" * 64, b"{}"), "h", [])
+    store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+    assert store.reading.snapshot_of("s1") is None
+
+
+def test_idle_sessions_are_found_and_ended_ones_are_not(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    assert store.launches.idle_sessions(now - timedelta(minutes=1)) == ()
+    assert store.launches.idle_sessions(now) == ("s1",)
+    store.launches.end_session("s1", now, SessionEnd.IDLE)
+    assert store.launches.idle_sessions(now) == ()
+
+
+def test_last_seen_never_moves_backwards(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    store.launches.touch_session("s1", now + timedelta(minutes=5))
+    store.launches.touch_session("s1", now + timedelta(minutes=1))
+    assert store.launches.get_session("s1").last_seen == now + timedelta(minutes=5)
+
+
+def test_tokens_are_replaced_by_compare_and_set(store, session, tokens):
+    store.launches.create_session(session, tokens)
+    renewed = replace(tokens, access_token="second", version=2)
+    assert store.launches.replace_tokens("s1", renewed, 1)
+    assert not store.launches.replace_tokens("s1", replace(renewed, access_token="third"), 1)
+    assert store.launches.get_tokens("s1") == renewed
+
+
+def test_a_refresh_lease_has_one_holder_until_it_runs_out(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    ttl = timedelta(seconds=30)
+    assert store.launches.acquire_refresh_lease("s1", "a", now, ttl)
+    assert store.launches.acquire_refresh_lease("s1", "a", now, ttl)
+    assert not store.launches.acquire_refresh_lease("s1", "b", now, ttl)
+    assert store.launches.acquire_refresh_lease("s1", "b", now + ttl, ttl)
+    store.launches.release_refresh_lease("s1", "a")
+    assert not store.launches.acquire_refresh_lease("s1", "c", now + ttl, ttl)
+    store.launches.release_refresh_lease("s1", "b")
+    assert store.launches.acquire_refresh_lease("s1", "c", now + ttl, ttl)
+
+
+def test_purging_takes_everything_of_a_session_with_it(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    store.reading.begin("s1", now)
+    store.launches.end_session("s1", now, SessionEnd.IDLE)
+    assert store.launches.purge(now + timedelta(days=2), timedelta(days=1)) == 1
+    assert store.launches.get_session("s1") is None
+    assert store.reading.latest("s1") is None
+
+
+# At rest
+
+
+def test_nothing_secret_can_be_read_in_the_file(store, tmp_path, pending, session, tokens):
+    store.launches.save_pending(pending)
+    store.launches.create_session(session, tokens)
+    with closing(sqlite3.connect(tmp_path / "store.sqlite3")) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = (tmp_path / "store.sqlite3").read_bytes()
+    for secret in (b"very-secret-verifier", b"access-secret", b"refresh-secret", b"patient-secret"):
+        assert secret not in content
+
+
+def test_keys_can_be_rotated_and_a_stranger_reads_nothing():
+    old, new = Fernet.generate_key(), Fernet.generate_key()
+    sealed = Vault([old]).seal(b"reading")
+    assert Vault([new, old]).unseal(sealed) == b"reading"
+    with pytest.raises(SealBroken):
+        Vault([new]).unseal(sealed)
+
+
+# Audit
+
+
+def test_the_audit_trail_holds_until_somebody_rewrites_it(store, tmp_path, now):
+    for number in range(3):
+        store.audit.add(now, "chart-opened", number=number)
+    assert store.audit.verify() is None
+    with closing(sqlite3.connect(tmp_path / "store.sqlite3")) as raw:
+        raw.execute("DROP TRIGGER audit_no_update")
+        raw.execute("UPDATE audit SET entry = replace(entry, '1', '9') WHERE position = 2")
+        raw.commit()
+    assert store.audit.verify() == 2
+
+
+def test_cutting_off_the_end_of_the_audit_trail_is_noticed(store, tmp_path, now):
+    store.audit.add(now, "one")
+    store.audit.add(now, "two")
+    with closing(sqlite3.connect(tmp_path / "store.sqlite3")) as raw:
+        raw.execute("DROP TRIGGER audit_no_delete")
+        raw.execute("DELETE FROM audit WHERE position = 2")
+        raw.commit()
+    assert store.audit.verify() == 2
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET entry = ''", "DELETE FROM audit"])
+def test_the_database_itself_refuses_to_change_the_audit_trail(store, now, statement):
+    store.audit.add(now, "one")
+    with pytest.raises(IntegrityError), store.database.write() as connection:
+        connection.execute(text(statement))
+
+
+def test_entries_from_many_threads_make_one_chain(store, now):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.audit.add(now, "n", number=number), range(24)))
+    assert store.audit.verify() is None
+    assert len(list(store.audit.entries())) == 24
+
+
+# Reading jobs
+
+
+@pytest.fixture
+def job(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    return store.reading.begin("s1", now)
+
+
+def test_a_job_under_way_is_not_begun_twice(store, job, now):
+    assert store.reading.begin("s1", now).id == job.id
+
+
+def test_one_of_many_processes_gets_the_job(store, job, now, lease):
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda n: store.reading.claim(job.id, f"h{n}", now, lease), range(8)))
+    assert claims.count(True) == 1
+
+
+def test_a_silent_process_loses_the_job_and_cannot_finish_it(store, job, now, lease):
+    assert store.reading.claim(job.id, "dead", now, lease)
+    assert not store.reading.claim(job.id, "alive", now + lease / 2, lease)
+    assert store.reading.claim(job.id, "alive", now + lease, lease)
+    assert not store.reading.report(job.id, "dead", Progress(1, 1, 1), now + lease, lease)
+    snapshot = Snapshot(job.id, "s1", now, "0" * 64, b"{}")
+    assert not store.reading.finish(snapshot, "dead", [])
+    assert store.reading.finish(snapshot, "alive", [])
+    assert store.reading.latest("s1").state is JobState.DONE
+
+
+def test_a_job_that_lost_three_processes_has_failed(store, job, now, lease):
+    for number in range(3):
+        assert store.reading.claim(job.id, f"h{number}", now + number * lease, lease)
+    assert not store.reading.claim(job.id, "h4", now + 3 * lease, lease)
+    assert store.reading.latest("s1").failure == "process-lost"
+
+
+def test_a_snapshot_gives_back_every_byte_and_replaces_the_one_before(store, job, now, lease):
+    page = [StoredResource("page", None, "Observation/o1", "1", b'{"id":"o1"}')]
+    store.reading.claim(job.id, "h", now, lease)
+    chunk = store.reading.seal_chunk("Observation 0001", page)
+    assert b"o1" not in chunk.sealed
+    store.reading.finish(Snapshot(job.id, "s1", now, snapshot_digest([chunk]), b"first"), "h", [chunk])
+    assert list(store.reading.resources(job.id)) == page
+    second = store.reading.begin("s1", now + lease)
+    store.reading.claim(second.id, "h", now, lease)
+    store.reading.finish(Snapshot(second.id, "s1", now, "1" * 64, b"second"), "h", [])
+    assert store.reading.snapshot_of("s1").result == b"second"
+    assert list(store.reading.resources(job.id)) == []
+
+
+def test_a_snapshots_digest_does_not_depend_on_the_order_of_arrival(store):
+    one, two = (store.reading.seal_chunk(name, []) for name in ("a", "b"))
+    assert snapshot_digest([one, two]) == snapshot_digest([two, one])
+
+
+# Charges
+
+
+def test_one_of_many_processes_may_write_a_charge(store, charge, now, lease):
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda n: store.charges.claim(charge, f"h{n}", now, lease), range(8)))
+    assert claims.count(True) == 1
+
+
+def test_a_charge_that_was_sent_keeps_its_content_whoever_takes_it_over(store, charge, now, lease):
+    store.charges.claim(charge, "dead", now, lease)
+    store.charges.mark_sent(charge.identifier, "dead", now)
+    other = replace(charge, content=ChargeContent(**{**as_dict(charge.content), "attested": ()}))
+    assert not store.charges.claim(other, "alive", now, lease)
+    assert store.charges.claim(other, "alive", now + lease, lease)
+    kept = store.charges.get(charge.identifier)
+    assert kept.state is ChargeState.SENT
+    assert kept.content.attested == ("consent",)
+
+
+def as_dict(content):
+    return {name: getattr(content, name) for name in content.__struct_fields__}
+
+
+def test_confirming_twice_makes_one_packet_and_a_frozen_anchor_stays(store, charge, now, lease):
+    store.charges.claim(charge, "h", now, lease)
+    assert store.charges.confirm(charge, "c1", now, b"packet", user="Practitioner/7")
+    assert not store.charges.confirm(charge, "c1", now, b"another", user="Practitioner/7")
+    assert store.charges.packet(charge.identifier) == b"packet"
+    moved = replace(charge.content.anchor, anchor_day=date(2026, 2, 1))
+    later = replace(
+        charge, identifier="urn:x|2", content=ChargeContent(**{**as_dict(charge.content), "anchor": moved})
+    )
+    store.charges.claim(later, "h", now, lease)
+    store.charges.confirm(later, "c2", now, b"p2", user="Practitioner/7")
+    assert store.charges.enrolments("general", "p1")["rtm"].anchor_day == date(2026, 1, 5)
+
+
+def test_a_packet_cannot_be_changed_or_deleted_before_its_date(store, charge, now, lease):
+    store.charges.claim(charge, "h", now, lease)
+    store.charges.confirm(charge, "c1", now, b"packet")
+    for statement in ("UPDATE charge_packets SET sealed = x''", "DELETE FROM charge_packets"):
+        with pytest.raises(IntegrityError), store.database.write() as connection:
+            connection.execute(text(statement))
+
+
+def test_a_preparation_that_is_withdrawn_leaves_no_trace_but_a_sent_charge_stays(store, charge, now, lease):
+    store.charges.claim(charge, "h", now, lease)
+    store.charges.withdraw_preparation(charge.identifier, "h")
+    assert store.charges.get(charge.identifier) is None
+    store.charges.claim(charge, "h", now, lease)
+    store.charges.mark_sent(charge.identifier, "h", now)
+    store.charges.withdraw_preparation(charge.identifier, "h")
+    assert store.charges.get(charge.identifier).state is ChargeState.SENT
