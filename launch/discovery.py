@@ -1,0 +1,178 @@
+"""Where an EHR's authorization server is: `.well-known/smart-configuration`, else the CapabilityStatement.
+
+Every endpoint must be https and lie on the FHIR base's own host or on one the administrator listed, so that a
+manipulated document cannot send a code or a secret elsewhere. Documents are kept for an hour at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urljoin
+
+from launch.errors import HttpError, LaunchError, LaunchReason
+from launch.http import MEGABYTE, EhrClient, Limits
+from launch.issuers import Issuer, is_secure
+from launch.ports import Clock, Events
+from launch.profiles import ScopeStyle
+from launch.urls import UnsafeUrl, parse_url
+
+OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+KEEP = timedelta(hours=1)
+_METADATA_LIMITS = Limits(connect=5.0, read=10.0, total=20.0, max_bytes=8 * MEGABYTE)
+"""A CapabilityStatement has a few megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmartConfiguration:
+    """What an EHR says about its authorization server, endpoints absolute and checked."""
+
+    authorization_endpoint: str
+    token_endpoint: str
+    issuer: str | None = None
+    jwks_uri: str | None = None
+    revocation_endpoint: str | None = None
+    introspection_endpoint: str | None = None
+    capabilities: frozenset[str] = frozenset()
+    scopes_supported: frozenset[str] = frozenset()
+    token_auth_methods: frozenset[str] = frozenset()
+    code_challenge_methods: frozenset[str] = frozenset()
+    from_capability_statement: bool = False
+    """Read from /metadata: a server of SMART 1."""
+
+    def speaks_v2(self, issuer: Issuer) -> bool:
+        """Whether to ask with v2 scopes: as configured, else as advertised."""
+        if issuer.scope_style is ScopeStyle.AUTO:
+            return "permission-v2" in self.capabilities
+        return issuer.scope_style is ScopeStyle.V2
+
+    @property
+    def takes_post(self) -> bool:
+        """Whether the authorization request may be a form instead of a long address."""
+        return "authorize-post" in self.capabilities
+
+
+class Discovery:
+    """Reads and keeps the configurations of all EHRs of this process. Threads share it."""
+
+    def __init__(self, clock: Clock, events: Events) -> None:
+        self._clock = clock
+        self._events = events
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[datetime, SmartConfiguration]] = {}
+
+    def of(self, client: EhrClient) -> SmartConfiguration:
+        """The configuration of this client's EHR. Raises LaunchError(DISCOVERY_FAILED)."""
+        base = client.issuer.fhir_base
+        now = self._clock.now()
+        with self._lock:
+            kept = self._kept.get(base)
+        if kept and timedelta() <= now - kept[0] < KEEP:
+            return kept[1]
+        configuration = self._read(client)
+        with self._lock:
+            self._kept[base] = (now, configuration)
+        return configuration
+
+    def forget(self, issuer: Issuer) -> None:
+        """Read anew next time, as after a token endpoint that moved."""
+        with self._lock:
+            self._kept.pop(issuer.fhir_base, None)
+
+    def _read(self, client: EhrClient) -> SmartConfiguration:
+        issuer = client.issuer
+        try:
+            answer = client.oauth_get(f"{issuer.fhir_base}/.well-known/smart-configuration")
+            if answer.ok:
+                return parse_configuration(answer.json_object(), issuer)
+            # No document: a server of SMART 1 says it in its CapabilityStatement.
+            answer = client.fhir("GET", "metadata", limits=_METADATA_LIMITS).require_ok()
+            statement = answer.json(_METADATA_LIMITS.max_bytes)
+            return parse_configuration(oauth_uris(statement), issuer, from_capability_statement=True)
+        except HttpError as error:
+            self._events.emit("discovery-failed", issuer=issuer.id, problem=error.problem.value)
+            raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=error.problem.value) from None
+        except LaunchError as error:
+            self._events.emit("discovery-failed", issuer=issuer.id, problem=error.detail)
+            raise
+
+
+def parse_configuration(
+    document: Mapping[str, Any], issuer: Issuer, *, from_capability_statement: bool = False
+) -> SmartConfiguration:
+    """A discovery document, checked. Raises LaunchError(DISCOVERY_FAILED); unknown members are ignored."""
+    return SmartConfiguration(
+        authorization_endpoint=_required(document, "authorization_endpoint", issuer),
+        token_endpoint=_required(document, "token_endpoint", issuer),
+        issuer=_text(document.get("issuer")),
+        jwks_uri=_endpoint(document, "jwks_uri", issuer),
+        revocation_endpoint=_endpoint(document, "revocation_endpoint", issuer),
+        introspection_endpoint=_endpoint(document, "introspection_endpoint", issuer),
+        capabilities=_texts(document.get("capabilities")),
+        scopes_supported=_texts(document.get("scopes_supported")),
+        token_auth_methods=_texts(document.get("token_endpoint_auth_methods_supported")),
+        code_challenge_methods=_texts(document.get("code_challenge_methods_supported")),
+        from_capability_statement=from_capability_statement,
+    )
+
+
+def oauth_uris(statement: Any) -> dict[str, str]:
+    """The endpoints a CapabilityStatement's `oauth-uris` extension names; {} where there is none."""
+    names = {
+        "authorize": "authorization_endpoint",
+        "token": "token_endpoint",
+        "revoke": "revocation_endpoint",
+    }
+    found: dict[str, str] = {}
+    for rest in _objects(statement, "rest"):
+        security = rest.get("security")
+        for extension in _objects(security, "extension"):
+            if extension.get("url") != OAUTH_URIS:
+                continue
+            for part in _objects(extension, "extension"):
+                name, uri = names.get(str(part.get("url"))), part.get("valueUri")
+                if name and isinstance(uri, str):
+                    found.setdefault(name, uri)
+    return found
+
+
+def _objects(parent: Any, key: str) -> Iterable[Mapping[str, Any]]:
+    children = parent.get(key) if isinstance(parent, Mapping) else None
+    return [child for child in children if isinstance(child, Mapping)] if isinstance(children, list) else []
+
+
+def _required(document: Mapping[str, Any], key: str, issuer: Issuer) -> str:
+    endpoint = _endpoint(document, key, issuer)
+    if endpoint is None:
+        raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"no {key}")
+    return endpoint
+
+
+def _endpoint(document: Mapping[str, Any], key: str, issuer: Issuer) -> str | None:
+    """The endpoint as an absolute URL on a permitted host; None where the document names none."""
+    text = _text(document.get(key))
+    if text is None:
+        return None
+    absolute = urljoin(issuer.fhir_base + "/", text)
+    try:
+        url = parse_url(absolute)
+    except UnsafeUrl as fault:
+        raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} holds {fault}") from None
+    if not is_secure(url, loopback=issuer.allow_loopback):
+        raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} is not https")
+    if url.origin not in issuer.origins:
+        raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} is on a host not in oauth_hosts")
+    return absolute
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _texts(value: Any) -> frozenset[str]:
+    return (
+        frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list) else frozenset()
+    )

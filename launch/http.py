@@ -1,0 +1,575 @@
+"""The one HTTP client: discovery, tokens, keys and every FHIR call to an EHR go through it.
+
+What it guarantees, for every request:
+- only the issuer's own addresses: FHIR calls lie under its FHIR base, OAuth calls on its listed origins; the
+  bearer token is only ever attached under the FHIR base; no redirect is followed;
+- https (http only to loopback, in the demo), the issuer's CA bundle and proxy, nothing from the environment;
+- the address a name resolves to is checked and then used for the connection, so that a name cannot point
+  somewhere else a moment later (behind a proxy, the proxy resolves names; literal addresses are checked);
+- limits on time (connect, read, total), on size (after decompression), on requests at a time and a minute;
+- GETs are repeated on 429, 503 and broken connections, at most three tries; anything else never;
+- errors name the host and a request id, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import socket
+import ssl
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode, urljoin
+
+import requests
+import requests.adapters
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.exceptions import SSLError as Urllib3SslError
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
+from urllib3.poolmanager import ProxyManager
+from urllib3.response import BaseHTTPResponse
+from urllib3.util.connection import create_connection
+
+from launch.addresses import AddressPolicy
+from launch.errors import HttpError, HttpProblem
+from launch.issuers import Issuer, is_secure
+from launch.limiter import IssuerLimiter
+from launch.urls import UnsafeUrl, Url, is_under, parse_url
+
+USER_AGENT = "smart-remote-monitoring"
+MEGABYTE = 1024 * 1024
+_CHUNK = 64 * 1024
+_RETRIED_STATUS = frozenset({429, 503})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_DEEPEST_JSON = 64
+_TRANSPORT_ERRORS = (
+    requests.RequestException,
+    Urllib3Error,
+    OSError,
+    ValueError,
+    AttributeError,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds and bytes one call may take. `total` covers every try and every wait between them."""
+
+    connect: float = 5.0
+    read: float = 20.0
+    total: float = 60.0
+    max_bytes: int = 32 * MEGABYTE
+    tries: int = 3
+
+
+OAUTH_LIMITS = Limits(connect=5.0, read=5.0, total=15.0, max_bytes=MEGABYTE)
+"""Discovery, tokens and keys are small; a clinician waits for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an EHR answered. `headers` are in lower case. The repr shows neither address nor content."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    url: str = field(repr=False)
+    host: str
+    request_id: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    def require_ok(self) -> Response:
+        """Itself, if 2xx. Raises HttpError(HTTP_STATUS) otherwise."""
+        if not self.ok:
+            raise HttpError(
+                HttpProblem.HTTP_STATUS, host=self.host, status=self.status, request_id=self.request_id
+            )
+        return self
+
+    def json(self, max_bytes: int = MEGABYTE) -> Any:
+        """The body as JSON: at most `max_bytes`, 64 levels deep, UTF-8, without NaN. Raises HttpError."""
+        if len(self.body) > max_bytes:
+            raise HttpError(HttpProblem.TOO_LARGE, host=self.host, request_id=self.request_id)
+        try:
+            value = json.loads(self.body, parse_constant=_refuse_constant)
+            _require_shallow(value)
+        except (ValueError, RecursionError):
+            # `from None`: the decoder's message quotes the document.
+            raise HttpError(HttpProblem.NOT_JSON, host=self.host, request_id=self.request_id) from None
+        return value
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises HttpError for any other JSON."""
+        value = self.json()
+        if not isinstance(value, dict):
+            raise HttpError(HttpProblem.NOT_JSON, host=self.host, request_id=self.request_id)
+        return value
+
+
+class EhrClient:
+    """Requests to one EHR. Threads share it; close it, or use it as a context manager."""
+
+    def __init__(
+        self, issuer: Issuer, *, limiter: IssuerLimiter | None = None, user_agent: str = USER_AGENT
+    ) -> None:
+        self.issuer = issuer
+        self._base = issuer.base
+        self._limiter = limiter or IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
+        self._session = _session(issuer, user_agent)
+
+    def __repr__(self) -> str:
+        return f"EhrClient({self.issuer.id})"
+
+    def __enter__(self) -> EhrClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._session.close()
+
+    def fhir(
+        self,
+        method: str,
+        target: str,
+        *,
+        token: str | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        repeatable: bool | None = None,
+    ) -> Response:
+        """One FHIR interaction. `target` is relative to the FHIR base ("Patient/p1") or absolute under it.
+
+        Every status but a redirect is given back. GETs are repeated; `repeatable=True` says that a POST may
+        be too (`_search`). Raises HttpError.
+        """
+        absolute = self.resolve(target)
+        sent = {"Accept": "application/fhir+json", **(headers or {})}
+        if body is not None:
+            sent.setdefault("Content-Type", "application/fhir+json")
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        may_repeat = method == "GET" if repeatable is None else repeatable
+        return self._call(method, absolute, sent, body, limits or Limits(), may_repeat)
+
+    def oauth_get(self, url: str) -> Response:
+        """GET a discovery document or keys from one of the issuer's listed origins. Raises HttpError."""
+        self._require_origin(url)
+        return self._call("GET", url, {"Accept": "application/json"}, None, OAUTH_LIMITS, True)
+
+    def oauth_post(
+        self, url: str, form: Sequence[tuple[str, str]], headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """POST a form to a token or revocation endpoint, once. Raises HttpError."""
+        self._require_origin(url)
+        sent = {
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+            **(headers or {}),
+        }
+        return self._call("POST", url, sent, urlencode(form).encode("ascii"), OAUTH_LIMITS, False)
+
+    def resolve(self, target: str) -> str:
+        """The absolute URL of a FHIR target. Raises HttpError(FOREIGN_URL) if it leaves the FHIR base.
+
+        "Patient/p1" continues the base; "/x" and "//host/x" are read as a browser would and then checked.
+        """
+        absolute = urljoin(self.issuer.fhir_base + "/", target)
+        url = self._parse(absolute)
+        if not is_under(url, self._base):
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
+        return absolute
+
+    def _require_origin(self, url: str) -> None:
+        if self._parse(url).origin not in self.issuer.origins:
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
+
+    def _parse(self, text: str) -> Url:
+        try:
+            url = parse_url(text)
+        except UnsafeUrl:
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host) from None
+        if not is_secure(url, loopback=self.issuer.allow_loopback):
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
+        return url
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | None,
+        limits: Limits,
+        repeatable: bool,
+    ) -> Response:
+        """Try, and try again where that is safe, until an answer, the last try or the deadline."""
+        parsed = parse_url(url)
+        self._refuse_literal_address(parsed.host)
+        deadline = time.monotonic() + limits.total
+        request_id = uuid.uuid4().hex
+        headers["X-Request-Id"] = request_id
+        for attempt in range(1, limits.tries + 1):
+            last = attempt == limits.tries or not repeatable
+            try:
+                with self._limiter.slot(deadline):
+                    response = self._once(method, url, headers, body, limits, deadline)
+            except HttpError as error:
+                error = HttpError(
+                    error.problem,
+                    host=parsed.host,
+                    request_id=request_id,
+                    status=error.status,
+                    maybe_acted=error.maybe_acted,
+                )
+                if last or error.problem is not HttpProblem.CONNECTION:
+                    raise error from None
+                wait = _backoff(attempt)
+            else:
+                response = replace(response, host=parsed.host, request_id=request_id)
+                if last or response.status not in _RETRIED_STATUS:
+                    return response
+                asked = _retry_after(response.headers)
+                wait = max(asked or 0.0, _backoff(attempt))
+                if time.monotonic() + wait >= deadline:
+                    return response
+                if asked is not None:
+                    self._limiter.rest(asked)
+            if time.monotonic() + wait >= deadline:
+                raise HttpError(HttpProblem.TIMEOUT, host=parsed.host, request_id=request_id)
+            time.sleep(wait)
+        raise AssertionError("every last try returns or raises")
+
+    def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        limits: Limits,
+        deadline: float,
+    ) -> Response:
+        """One try, read to its end. Raises HttpError without host; never anything of requests or urllib3."""
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise HttpError(HttpProblem.TIMEOUT)
+        with _Try(remaining) as this:
+            try:
+                answer = self._session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=dict(headers),
+                    timeout=(min(limits.connect, remaining), min(limits.read, remaining)),
+                    allow_redirects=False,
+                    stream=True,
+                )
+                with answer:
+                    if answer.status_code in _REDIRECTS:
+                        raise HttpError(HttpProblem.REDIRECT, status=answer.status_code, maybe_acted=True)
+                    content = _read(answer.raw, limits.max_bytes, deadline)
+            except _TRANSPORT_ERRORS as error:
+                # ValueError and AttributeError: what a socket shut at the deadline raises half-way.
+                raise _problem(error, this) from None
+            return Response(
+                status=answer.status_code,
+                headers={name.lower(): value for name, value in answer.headers.items()},
+                body=content,
+                url=url,
+                host="",
+                request_id="",
+            )
+
+    def _refuse_literal_address(self, host: str) -> None:
+        """Before anything is sent, a proxy or not: an address written out must be one that is permitted."""
+        literal = re.fullmatch(r"[0-9.]+|0x[0-9a-f.x]+", host) or ":" in host
+        if literal and not self.issuer.addresses.permits(host):
+            raise HttpError(HttpProblem.REFUSED_ADDRESS, host=host)
+
+
+class EhrClients:
+    """One client for each EHR in use, so that its limits hold across all sessions of this process."""
+
+    def __init__(self, user_agent: str = USER_AGENT) -> None:
+        self._user_agent = user_agent
+        self._lock = threading.Lock()
+        self._clients: dict[Issuer, EhrClient] = {}
+        self._limiters: dict[str, IssuerLimiter] = {}
+
+    def of(self, issuer: Issuer) -> EhrClient:
+        """The client of this EHR. Issuers that share an id (a `*` in the base) share its limits."""
+        with self._lock:
+            if issuer not in self._clients:
+                limiter = self._limiters.setdefault(
+                    issuer.id, IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
+                )
+                self._clients[issuer] = EhrClient(issuer, limiter=limiter, user_agent=self._user_agent)
+            return self._clients[issuer]
+
+    def close(self) -> None:
+        """Close every client."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+
+# Connections: checked addresses, and a hand on the socket
+
+
+class _Try:
+    """One try of one call, as its thread sees it: what was sent, what was refused, when it must be over.
+
+    At the deadline a timer shuts the socket: a server that sends a byte now and then never times out else.
+    """
+
+    _current = threading.local()
+
+    def __init__(self, seconds: float) -> None:
+        self.expired = False
+        self.refused = False
+        self.sent = False
+        self._connection: HTTPConnection | None = None
+        self._timer = threading.Timer(seconds, self._shut)
+        self._timer.daemon = True
+
+    @classmethod
+    def current(cls) -> _Try:
+        """The try this thread is in."""
+        this: _Try = cls._current.this
+        return this
+
+    def __enter__(self) -> _Try:
+        self._current.this = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        del self._current.this
+
+    def hold(self, connection: HTTPConnection) -> None:
+        """The request is about to be sent on this connection."""
+        self.sent = True
+        self._connection = connection
+
+    def _shut(self) -> None:
+        self.expired = True
+        sock = self._connection.sock if self._connection else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+class _CheckedConnection(HTTPConnection):
+    """Connects only to addresses that were checked. `policy` None: a proxy, which the administrator named."""
+
+    policy: AddressPolicy | None = None
+
+    def _new_conn(self) -> socket.socket:
+        if self.policy is None:
+            return super()._new_conn()
+        host = self.host.strip("[]")
+        found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        # One bad address among good ones is how a rebinding answer looks: all of them must pass.
+        if not all(self.policy.permits(address) for address in addresses):
+            _Try.current().refused = True
+            raise OSError("refused address")
+        return self._first_that_answers(addresses[:4])
+
+    def _first_that_answers(self, addresses: Sequence[str]) -> socket.socket:
+        """A socket to one of the checked addresses; TLS still verifies the certificate against the name."""
+        failure = OSError("no address")
+        for address in addresses:
+            try:
+                return create_connection(
+                    (address, self.port),
+                    self.timeout,
+                    source_address=self.source_address,
+                    socket_options=self.socket_options,
+                )
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _Try.current().hold(self)
+        super().send(data)
+
+
+def _pools(policy: AddressPolicy | None) -> dict[str, type[HTTPConnectionPool]]:
+    """Connection pools whose connections obey `policy`."""
+    plain = type("PlainConnection", (_CheckedConnection, HTTPConnection), {"policy": policy})
+    secure = type("SecureConnection", (_CheckedConnection, HTTPSConnection), {"policy": policy})
+    return {
+        "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+    }
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over the checked pools."""
+
+    def __init__(self, policy: AddressPolicy, connections: int) -> None:
+        self._policy = policy
+        super().__init__(pool_maxsize=connections, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._policy)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> ProxyManager:
+        manager: ProxyManager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _pools(None)
+        return manager
+
+
+def _session(issuer: Issuer, user_agent: str) -> requests.Session:
+    session = requests.Session()
+    # No proxies, CA bundles or .netrc passwords from the environment: the issuer's configuration says it all.
+    session.trust_env = False
+    session.verify = str(issuer.ca_bundle) if issuer.ca_bundle else True
+    if issuer.proxy:
+        session.proxies = {"http": issuer.proxy, "https": issuer.proxy}
+    # An EHR's cookies would tie the requests of different patients' sessions together.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    # gzip alone: its decompression can be bounded step by step (see _Gunzip).
+    session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip"})
+    adapter = _Adapter(issuer.addresses, issuer.max_parallel)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+# Reading an answer
+
+
+class _Identity:
+    """A body that is not compressed."""
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        if len(data) > room:
+            raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
+        return data
+
+    def finish(self) -> None:
+        return
+
+
+class _Gunzip:
+    """Decompresses step by step, never more than `room` bytes: a kilobyte of gzip can hold a megabyte."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(31)
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        plain = b""
+        while data:
+            plain += self._stream.decompress(data, room + 1 - len(plain))
+            if len(plain) > room:
+                raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
+            if self._stream.eof:
+                data, self._stream = self._stream.unused_data, zlib.decompressobj(31)
+            else:
+                data = self._stream.unconsumed_tail
+        return plain
+
+    def finish(self) -> None:
+        if self._stream.flush():
+            raise OSError("a compressed body broken off")
+
+
+def _read(raw: BaseHTTPResponse, max_bytes: int, deadline: float) -> bytes:
+    """The whole body, decompressed, at most `max_bytes`, before `deadline`."""
+    encoding = raw.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip", ""}:
+        raise HttpError(HttpProblem.NOT_JSON, maybe_acted=True)
+    declared = raw.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
+    decoder = _Gunzip() if "gzip" in encoding else _Identity()
+    pieces: list[bytes] = []
+    room = max_bytes
+    # read1 gives what one look at the socket brings, so that the clock is looked at between any two bytes.
+    while data := raw.read1(_CHUNK, decode_content=False):
+        piece = decoder.feed(data, room)
+        room -= len(piece)
+        pieces.append(piece)
+        if time.monotonic() >= deadline:
+            raise HttpError(HttpProblem.TIMEOUT, maybe_acted=True)
+    decoder.finish()
+    return b"".join(pieces)
+
+
+def _problem(error: Exception, this: _Try) -> HttpError:
+    """Our error for one of requests, urllib3 or the socket, whose message (it quotes the URL) is dropped."""
+    if this.refused:
+        problem = HttpProblem.REFUSED_ADDRESS
+    elif this.expired or isinstance(error, requests.Timeout | TimeoutError | Urllib3Timeout):
+        problem = HttpProblem.TIMEOUT
+    elif isinstance(error, requests.exceptions.SSLError | ssl.SSLError | Urllib3SslError):
+        problem = HttpProblem.TLS
+    else:
+        problem = HttpProblem.CONNECTION
+    return HttpError(problem, maybe_acted=this.sent)
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds before the next try: about 0.25, then 0.5, spread so that clients do not return at once."""
+    return float(2**attempt) / 8 * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of `Retry-After`; a date counts from the server's own `Date`, whatever our clock says."""
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text) if len(text) < 7 else None
+    try:
+        asked = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, asked.total_seconds())
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _require_shallow(value: Any) -> None:
+    """Raises ValueError below 64 levels: whoever walks the value afterwards may then recurse."""
+    level = [value]
+    for _ in range(_DEEPEST_JSON):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deeply")

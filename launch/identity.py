@@ -1,0 +1,252 @@
+"""Who is signed in: the id_token, fully validated before any of it is believed (OpenID Connect Core 3.1.3.7).
+
+Only RS256, RS384, ES256 and ES384; keys only from the EHR's own JWKS, never from the token's header; `iss`
+exactly the authorization server's, `aud` ours, `exp` and `iat` within two minutes, `nonce` the one we sent.
+A patient or a relative may look, but never charge.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
+
+from launch.discovery import SmartConfiguration
+from launch.errors import HttpError, LaunchError, LaunchReason
+from launch.http import EhrClient
+from launch.ports import Clock
+from launch.urls import UnsafeUrl, is_under, parse_url
+
+ALGORITHMS = frozenset({"RS256", "RS384", "ES256", "ES384"})
+SKEW = timedelta(minutes=2)
+KEEP_KEYS = timedelta(hours=1)
+_SMALLEST_RSA = 2048
+_LONGEST_TOKEN = 64 * 1024
+_CURVES = {"ES256": "P-256", "ES384": "P-384"}
+_USER = re.compile(r"(?:.*/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-._]{1,128})(?:/_history/[^/]+)?")
+
+
+class UserKind(Enum):
+    """What kind of resource `fhirUser` names."""
+
+    PRACTITIONER = "Practitioner"
+    PRACTITIONER_ROLE = "PractitionerRole"
+    PATIENT = "Patient"
+    RELATED_PERSON = "RelatedPerson"
+    PERSON = "Person"
+    UNKNOWN = "unknown"
+
+    @property
+    def may_charge(self) -> bool:
+        """Whether such a user may write charges. Who cannot be told is treated like a patient."""
+        return self in {UserKind.PRACTITIONER, UserKind.PRACTITIONER_ROLE}
+
+
+def user_kind(fhir_user: str | None) -> UserKind:
+    """The kind of user a session's `fhir_user` names."""
+    found = _USER.fullmatch(fhir_user or "")
+    if found and found["type"] in {kind.value for kind in UserKind}:
+        return UserKind(found["type"])
+    return UserKind.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is signed in, after validation."""
+
+    subject: str
+    issuer: str
+    fhir_user: str | None
+    """Relative ("Practitioner/7") under the FHIR base, and only then to be read; else absolute."""
+    name: str | None
+
+
+class IdentityVerifier:
+    """Validates id_tokens; keeps each authorization server's keys for an hour. Threads share it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[datetime, list[RSAKey | ECKey]]] = {}
+
+    def verify(
+        self, client: EhrClient, configuration: SmartConfiguration, id_token: str, nonce: str
+    ) -> Identity:
+        """Who the id_token says is signed in. Raises LaunchError(ID_TOKEN_INVALID), its detail says why."""
+        expected = client.issuer.oidc_issuer or configuration.issuer
+        if expected is None:
+            raise _invalid("the authorization server's issuer is not known; set oidc_issuer")
+        header = _header(id_token)
+        keys_at = self._keys_at(client, configuration, expected)
+        key = _choose(self._keys(client, keys_at, fresh=False), header)
+        if key is None:
+            # Keys are rotated: look once more, and only once.
+            key = _choose(self._keys(client, keys_at, fresh=True), header)
+        if key is None:
+            raise _invalid("no key fits")
+        claims = _verified_claims(id_token, key, str(header["alg"]))
+        _check_claims(claims, expected, client.issuer.client_id, nonce, self._clock.now())
+        return Identity(
+            subject=str(claims["sub"]),
+            issuer=expected,
+            fhir_user=_fhir_user(claims, client),
+            name=_short_text(claims.get("name")),
+        )
+
+    def _keys_at(self, client: EhrClient, configuration: SmartConfiguration, expected: str) -> str:
+        """Where the keys are: the SMART configuration says it where it is the same server's, else OIDC's."""
+        if configuration.jwks_uri and configuration.issuer == expected:
+            return configuration.jwks_uri
+        try:
+            document = client.oauth_get(f"{expected.rstrip('/')}/.well-known/openid-configuration")
+            found = document.require_ok().json_object()
+        except HttpError as error:
+            raise _invalid(f"openid-configuration: {error.problem.value}") from None
+        if found.get("issuer") != expected or not isinstance(found.get("jwks_uri"), str):
+            raise _invalid("openid-configuration of another issuer, or without keys")
+        return str(found["jwks_uri"])
+
+    def _keys(self, client: EhrClient, address: str, *, fresh: bool) -> list[RSAKey | ECKey]:
+        now = self._clock.now()
+        with self._lock:
+            kept = self._kept.get(address)
+        if kept and not fresh and timedelta() <= now - kept[0] < KEEP_KEYS:
+            return kept[1]
+        try:
+            document = client.oauth_get(address).require_ok().json_object()
+        except HttpError as error:
+            raise _invalid(f"keys: {error.problem.value}") from None
+        keys = parse_jwks(document)
+        with self._lock:
+            self._kept[address] = (now, keys)
+        return keys
+
+
+def parse_jwks(document: Mapping[str, Any]) -> list[RSAKey | ECKey]:
+    """The keys that may verify a signature; one that cannot be read never spoils the others."""
+    entries = document.get("keys")
+    keys: list[RSAKey | ECKey] = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+            continue
+        try:
+            if entry.get("kty") == "RSA":
+                rsa = RSAKey.import_key(entry)
+                if rsa.raw_value.key_size >= _SMALLEST_RSA:
+                    keys.append(rsa)
+            elif entry.get("kty") == "EC":
+                keys.append(ECKey.import_key(entry))
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return keys
+
+
+def _header(token: str) -> dict[str, Any]:
+    """The unverified header, only to choose a key by. Raises LaunchError for anything not allowed."""
+    parts = token.split(".")
+    if len(token) > _LONGEST_TOKEN or len(parts) != 3:
+        raise _invalid("not a signed token")
+    try:
+        padded = parts[0] + "=" * (-len(parts[0]) % 4)
+        header = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error, RecursionError):
+        raise _invalid("header") from None
+    if not isinstance(header, dict) or header.get("alg") not in ALGORITHMS:
+        raise _invalid("alg")
+    if "crit" in header or "b64" in header:
+        raise _invalid("crit")
+    return header
+
+
+def _choose(keys: list[RSAKey | ECKey], header: Mapping[str, Any]) -> RSAKey | ECKey | None:
+    """The key named by `kid`; without `kid` the only usable one: of two, nobody knows which is meant."""
+    algorithm, kid = str(header["alg"]), header.get("kid")
+    usable = [key for key in keys if _fits(key, algorithm)]
+    if kid is not None:
+        return next((key for key in usable if key.get("kid") == kid), None)
+    return usable[0] if len(usable) == 1 else None
+
+
+def _fits(key: RSAKey | ECKey, algorithm: str) -> bool:
+    if key.get("alg") not in {None, algorithm}:
+        return False
+    if isinstance(key, ECKey):
+        return _CURVES.get(algorithm) == key.curve_name
+    return algorithm.startswith("RS")
+
+
+def _verified_claims(token: str, key: RSAKey | ECKey, algorithm: str) -> dict[str, Any]:
+    registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
+    registry.max_header_length = _LONGEST_TOKEN  # some put a certificate chain there, which is not looked at
+    try:
+        return jwt.decode(token, key, registry=registry).claims
+    except (JoseError, ValueError, RecursionError):
+        raise _invalid("signature") from None
+
+
+def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, nonce: str, now: datetime) -> None:
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    moment, skew = now.timestamp(), SKEW.total_seconds()
+    expires, issued = _seconds(claims, "exp"), _seconds(claims, "iat")
+    if claims.get("iss") != issuer:
+        raise _invalid("iss")
+    if client_id not in audiences:
+        raise _invalid("aud")
+    if claims.get("azp", client_id) != client_id or (len(audiences) > 1 and "azp" not in claims):
+        raise _invalid("azp")
+    if expires is None or expires <= moment - skew:
+        raise _invalid("exp")
+    if issued is None or issued > moment + skew:
+        raise _invalid("iat")
+    not_before = _seconds(claims, "nbf")
+    if "nbf" in claims and (not_before is None or not_before > moment + skew):
+        raise _invalid("nbf")
+    if claims.get("nonce") != nonce:
+        raise _invalid("nonce")
+    if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+        raise _invalid("sub")
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _fhir_user(claims: Mapping[str, Any], client: EhrClient) -> str | None:
+    """`fhirUser`, or `profile` as older servers say; None if it names no kind of user we know."""
+    for name in ("fhirUser", "profile"):
+        value = claims.get(name)
+        if isinstance(value, str) and len(value) <= 512 and user_kind(value) is not UserKind.UNKNOWN:
+            return _relative(value, client)
+    return None
+
+
+def _relative(reference: str, client: EhrClient) -> str | None:
+    if "://" not in reference:
+        return reference if re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9\-._]+", reference) else None
+    try:
+        url = parse_url(reference)
+    except UnsafeUrl:
+        return None
+    base = client.issuer.base
+    return url.path.removeprefix(base.path + "/") if is_under(url, base) else reference
+
+
+def _short_text(value: Any) -> str | None:
+    return value[:200] if isinstance(value, str) and value else None
+
+
+def _invalid(detail: str) -> LaunchError:
+    return LaunchError(LaunchReason.ID_TOKEN_INVALID, detail=detail)

@@ -1,0 +1,326 @@
+"""Which EHRs are trusted: the administrator's configuration, never the request.
+
+A launch names its EHR (`iss`). It is looked up here by its normal form; an `iss` that is not listed is
+refused before a single byte goes anywhere. What is sent back as `aud` are the bytes as received.
+
+    [issuers.general-hospital]
+    fhir_base = "https://fhir.general-hospital.example/api/FHIR/R4"
+    client_id = "..."
+    profile = "epic"                         # generic, epic, oracle-health, medplum, smart-health-it, sandbox
+    client_auth = "private-key-jwt"          # public, secret-basic, secret-post, private-key-jwt
+    signing_key = "GENERAL_HOSPITAL_KEY"     # name of a secret (PEM); client_secret likewise
+    signing_key_id = "2026-10"
+    signing_algorithm = "ES384"              # or RS384
+    oauth_hosts = ["https://login.general-hospital.example"]
+    frame_ancestors = ["https://ehr.general-hospital.example"]
+    allow_private = true                     # the EHR has an address inside the hospital's network
+    ca_bundle = "/etc/ssl/hospital-ca.pem"
+    proxy = "http://proxy.hospital.example:3128"
+
+One whole path segment of `fhir_base` may be `*`, for a server that gives every practice its own base. It
+means trusting every practice on that host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from launch.addresses import AddressPolicy
+from launch.errors import ConfigurationError, LaunchError, LaunchReason
+from launch.profiles import Profile, ScopeStyle, load_profile
+from launch.urls import UnsafeUrl, Url, parse_base, parse_url
+
+
+class ClientAuth(Enum):
+    """How this app proves who it is at a token endpoint."""
+
+    PUBLIC = "public"
+    SECRET_BASIC = "secret-basic"  # noqa: S105
+    SECRET_POST = "secret-post"  # noqa: S105
+    PRIVATE_KEY_JWT = "private-key-jwt"
+
+
+class SigningAlgorithm(Enum):
+    """The two a SMART client has to support."""
+
+    RS384 = "RS384"
+    ES384 = "ES384"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One EHR, as an administrator registered this app with it."""
+
+    id: str
+    fhir_base: str
+    """The FHIR base URL in normal form, without a trailing slash."""
+    client_id: str
+    profile: Profile
+    client_auth: ClientAuth = ClientAuth.PUBLIC
+    client_secret: str | None = field(default=None, repr=False)
+    signing_key: str | None = field(default=None, repr=False)
+    """The private key as PEM text."""
+    signing_key_id: str | None = None
+    signing_algorithm: SigningAlgorithm = SigningAlgorithm.ES384
+    scope_style: ScopeStyle = ScopeStyle.AUTO
+    extra_scopes: tuple[str, ...] = ()
+    redirect_path: str = ""
+    """Path of the callback: one an issuer, so that an answer cannot pass for another EHR's."""
+    oauth_hosts: tuple[str, ...] = ()
+    """Origins beside the FHIR base's own on which authorization, token and key endpoints may lie."""
+    oidc_issuer: str | None = None
+    """The `iss` its id_tokens carry, where the discovery document does not say it."""
+    frame_ancestors: tuple[str, ...] = ()
+    """Origins that may show this app in a frame."""
+    ca_bundle: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """Not in the repr: a proxy's address may hold a password."""
+    allow_private: bool = False
+    allow_loopback: bool = False
+    """Set by the demo and by tests only; then http is accepted too, on loopback hosts."""
+    max_parallel: int = 4
+    requests_per_minute: int = 240
+
+    @property
+    def base(self) -> Url:
+        """The FHIR base, parsed."""
+        return parse_base(self.fhir_base)
+
+    @property
+    def addresses(self) -> AddressPolicy:
+        """Which network addresses may be connected to for this EHR."""
+        return AddressPolicy(self.allow_private, self.allow_loopback)
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Every origin a request for this EHR may go to."""
+        return frozenset((self.base.origin, *self.oauth_hosts))
+
+
+class Issuers:
+    """All trusted EHRs, by id and by `iss`."""
+
+    def __init__(self, issuers: tuple[Issuer, ...]) -> None:
+        self._by_id = {issuer.id: issuer for issuer in issuers}
+        self._patterns = tuple((_pattern(issuer.fhir_base), issuer) for issuer in issuers)
+
+    def __iter__(self) -> Iterator[Issuer]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def match(self, iss: str) -> Issuer:
+        """The EHR that `iss` names, its `fhir_base` filled in. Raises LaunchError(UNKNOWN_ISSUER)."""
+        try:
+            base = parse_base(iss).base
+        except UnsafeUrl as fault:
+            raise LaunchError(LaunchReason.UNKNOWN_ISSUER, detail=str(fault)) from None
+        for pattern, issuer in self._patterns:
+            if pattern.fullmatch(base):
+                return replace(issuer, fhir_base=base)
+        raise LaunchError(LaunchReason.UNKNOWN_ISSUER)
+
+    def bound(self, issuer_id: str, iss: str) -> Issuer:
+        """The EHR of a stored launch or session. Raises LaunchError(UNKNOWN_ISSUER) if it is gone."""
+        issuer = self.match(iss)
+        if issuer.id != issuer_id:
+            raise LaunchError(LaunchReason.UNKNOWN_ISSUER, detail="registered under another name now")
+        return issuer
+
+    def get(self, issuer_id: str) -> Issuer | None:
+        """The EHR registered under that name (with a `*` still in its base, if it has one)."""
+        return self._by_id.get(issuer_id)
+
+
+_ID = re.compile(r"[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
+_KEYS = frozenset(
+    {
+        "fhir_base",
+        "client_id",
+        "profile",
+        "client_auth",
+        "client_secret",
+        "signing_key",
+        "signing_key_id",
+        "signing_algorithm",
+        "scope_style",
+        "extra_scopes",
+        "redirect_path",
+        "oauth_hosts",
+        "oidc_issuer",
+        "frame_ancestors",
+        "ca_bundle",
+        "proxy",
+        "allow_private",
+        "max_parallel",
+        "requests_per_minute",
+    }
+)
+
+
+def load_issuers(
+    mapping: Mapping[str, Any], secrets: Mapping[str, str] | None = None, *, loopback: bool = False
+) -> Issuers:
+    """Parse the table `issuers` of a configuration file (see the module's example).
+
+    `secrets` holds client secrets and private keys under the names the table uses (an environment, usually).
+    `loopback=True` (demo and tests) lets every listed EHR have a loopback address, over http too.
+    Raises ConfigurationError with the place of the first fault.
+    """
+    issuers = tuple(_issuer(name, table, secrets or {}, loopback=loopback) for name, table in mapping.items())
+    bases = [issuer.fhir_base for issuer in issuers]
+    paths = [issuer.redirect_path for issuer in issuers]
+    for values, what in ((bases, "fhir_base"), (paths, "redirect_path")):
+        doubled = sorted({value for value in values if values.count(value) > 1})
+        if doubled:
+            raise ConfigurationError("issuers", f"{what} {doubled[0]} is used twice")
+    return Issuers(issuers)
+
+
+def _issuer(name: str, table: Any, secrets: Mapping[str, str], *, loopback: bool) -> Issuer:
+    entry = _Entry(f"issuers.{name}", table)
+    if not _ID.fullmatch(name):
+        raise ConfigurationError(entry.where, "an issuer's name is lower-case letters, digits and hyphens")
+    entry.refuse_unknown(_KEYS)
+    profile = load_profile(entry.text("profile", "generic"))
+    client_auth = ClientAuth(entry.choice("client_auth", ClientAuth, ClientAuth.PUBLIC.value))
+    style = entry.choice("scope_style", ScopeStyle, profile.scope_style.value)
+    algorithm = entry.choice("signing_algorithm", SigningAlgorithm, SigningAlgorithm.ES384.value)
+    ca_bundle = entry.text("ca_bundle", "")
+    issuer = Issuer(
+        id=name,
+        fhir_base=entry.base("fhir_base", loopback=loopback),
+        client_id=entry.text("client_id"),
+        profile=profile,
+        client_auth=client_auth,
+        client_secret=entry.secret("client_secret", secrets),
+        signing_key=entry.secret("signing_key", secrets),
+        signing_key_id=entry.text("signing_key_id", "") or None,
+        signing_algorithm=SigningAlgorithm(algorithm),
+        scope_style=ScopeStyle(style),
+        extra_scopes=entry.texts("extra_scopes"),
+        redirect_path=entry.text("redirect_path", f"/callback/{name}"),
+        oauth_hosts=tuple(entry.origin(text, loopback=loopback) for text in entry.texts("oauth_hosts")),
+        oidc_issuer=entry.text("oidc_issuer", "") or None,
+        frame_ancestors=tuple(
+            entry.origin(text, loopback=loopback) for text in entry.texts("frame_ancestors")
+        ),
+        ca_bundle=Path(ca_bundle) if ca_bundle else None,
+        proxy=entry.text("proxy", "") or None,
+        allow_private=entry.flag("allow_private"),
+        allow_loopback=loopback,
+        max_parallel=entry.count("max_parallel", profile.max_parallel),
+        requests_per_minute=entry.count("requests_per_minute", profile.requests_per_minute),
+    )
+    _check(entry, issuer)
+    return issuer
+
+
+def _check(entry: _Entry, issuer: Issuer) -> None:
+    """What no single key can show."""
+    needs_secret = issuer.client_auth in {ClientAuth.SECRET_BASIC, ClientAuth.SECRET_POST}
+    if needs_secret and not issuer.client_secret:
+        raise ConfigurationError(entry.where, f"{issuer.client_auth.value} needs client_secret")
+    if issuer.client_auth is ClientAuth.PRIVATE_KEY_JWT and not (
+        issuer.signing_key and issuer.signing_key_id
+    ):
+        raise ConfigurationError(entry.where, "private-key-jwt needs signing_key and signing_key_id")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~\-]+)+", issuer.redirect_path):
+        raise ConfigurationError(entry.where, "redirect_path is a plain path, such as /callback/my-hospital")
+    if issuer.ca_bundle and not issuer.ca_bundle.is_file():
+        raise ConfigurationError(entry.where, f"ca_bundle {issuer.ca_bundle} is not a file")
+
+
+class _Entry:
+    """One `[issuers.<name>]` table, read key by key, with the place of every fault."""
+
+    def __init__(self, where: str, table: Any) -> None:
+        self.where = where
+        if not isinstance(table, Mapping):
+            raise ConfigurationError(where, "is not a table")
+        self._table = table
+
+    def refuse_unknown(self, known: frozenset[str]) -> None:
+        unknown = sorted(set(self._table) - known)
+        if unknown:
+            raise ConfigurationError(self.where, f"unknown key {unknown[0]}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._table.get(key, default)
+        if not isinstance(value, str) or (default is None and not value):
+            raise ConfigurationError(f"{self.where}.{key}", "is missing or not text")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._table.get(key, [])
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise ConfigurationError(f"{self.where}.{key}", "is not a list of texts")
+        return tuple(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._table.get(key, False)
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{self.where}.{key}", "is neither true nor false")
+        return value
+
+    def count(self, key: str, default: int) -> int:
+        value = self._table.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigurationError(f"{self.where}.{key}", "is not a number above 0")
+        return value
+
+    def choice(self, key: str, choices: type[Enum], default: str) -> str:
+        value = self.text(key, default)
+        allowed = [choice.value for choice in choices]
+        if value not in allowed:
+            raise ConfigurationError(f"{self.where}.{key}", f"is not one of {', '.join(allowed)}")
+        return value
+
+    def secret(self, key: str, secrets: Mapping[str, str]) -> str | None:
+        name = self.text(key, "")
+        if not name:
+            return None
+        if not secrets.get(name):
+            # The value given might be the secret itself, put in the wrong place: it is not repeated here.
+            raise ConfigurationError(f"{self.where}.{key}", "names a secret that is not there")
+        return secrets[name]
+
+    def base(self, key: str, *, loopback: bool) -> str:
+        text = self.text(key)
+        try:
+            url = parse_base(text)
+        except UnsafeUrl as fault:
+            raise ConfigurationError(f"{self.where}.{key}", f"holds {fault}") from None
+        self._require_secure(url, key, loopback=loopback)
+        return url.base
+
+    def origin(self, text: str, *, loopback: bool) -> str:
+        try:
+            url = parse_url(text)
+        except UnsafeUrl as fault:
+            raise ConfigurationError(self.where, f"{text!r} holds {fault}") from None
+        if url.path not in {"", "/"} or url.query:
+            raise ConfigurationError(self.where, f"{text!r} is more than an origin")
+        self._require_secure(url, text, loopback=loopback)
+        return url.origin
+
+    def _require_secure(self, url: Url, key: str, *, loopback: bool) -> None:
+        if not is_secure(url, loopback=loopback):
+            raise ConfigurationError(f"{self.where}.{key}", "must use https")
+
+
+def is_secure(url: Url, *, loopback: bool) -> bool:
+    """https, or http to this very machine where loopback is allowed."""
+    return url.scheme == "https" or (loopback and url.host in {"localhost", "127.0.0.1", "::1"})
+
+
+def _pattern(fhir_base: str) -> re.Pattern[str]:
+    """The base itself, `*` standing for one path segment of unreserved characters that is no dot segment."""
+    segment = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+"
+    return re.compile("/".join(segment if part == "*" else re.escape(part) for part in fhir_base.split("/")))
