@@ -1,0 +1,52 @@
+"""The worked cases: every row of the billing rules' section 8, and the contract's own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from smartapp.cli import main
+
+from .support.evaluation import Case, check_case, read_cases, write_case
+
+CASES = list(read_cases(Path(__file__).parent / "cases"))
+
+
+def run(case: Case, folder: Path) -> int:
+    """`smartapp evaluate` on the case's chart; the exit code."""
+    chart, site = write_case(case, folder)
+    arguments = ["evaluate", str(chart), "--as-of", case.as_of, "--site", str(site), "--json", *case.options]
+    try:
+        return main(arguments) or 0
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_worked_case_comes_out_as_written(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(case, tmp_path)
+    out, err = capsys.readouterr()
+    if (expected := int(case.expect.get("exit", 0))) != 0:
+        assert (code, out) == (expected, "")
+        assert len(err.strip().splitlines()) == 1
+        return
+    assert code == 0, err
+    check_case(case, json.loads(out))
+
+
+def test_every_case_has_a_name_of_its_own_and_its_source() -> None:
+    names = [case.name for case in CASES]
+    assert len(names) == len(set(names))
+    assert all(case.source and case.says.endswith(".") for case in CASES)
+
+
+def test_every_row_of_the_worked_cases_is_here() -> None:
+    rows = {1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 14, 17, 18, 19, 20, 22, 24, 25, 30, 31, 32, 35, 37, 38, 39, 40}
+    rows |= {42, 43, 46, 47, 48, 49, 51, 52, 53, 54, 55, 57}
+    told = {int(row) for case in CASES for row in re.findall(r"8, row (\d+)", case.source)}
+    assert rows <= told
