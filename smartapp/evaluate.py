@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import msgspec
+import yaml
 from msgspec import Struct
 
 from fhir_mappings import resources as fhir
@@ -53,7 +54,15 @@ class _AttestationEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     codes: tuple[str, ...] = ()
     period: _AttestedPeriod | None = None
     by: str
-    at: date | datetime
+    at: Any
+    """A date or a time: YAML reads it as such, JSON holds it as text."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.at, date):
+            try:
+                datetime.fromisoformat(self.at)
+            except (TypeError, ValueError):
+                raise ValueError("at: expected a date or a time") from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -274,7 +283,7 @@ def _attestations(path: Path) -> dict[str, tuple[Attestation, ...]]:
         raise Fault(f"{path}: {fault.strerror or 'cannot be read'}") from None
     except msgspec.ValidationError as fault:
         raise Fault(f"{path}: {fault}") from None
-    except Exception:  # whatever the YAML reader raises, the file is at fault
+    except (UnicodeDecodeError, yaml.YAMLError):
         raise Fault(f"{path}: not YAML") from None
     found: dict[str, tuple[Attestation, ...]] = {}
     for entry in entries:
