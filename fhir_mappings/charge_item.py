@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from fhir_mappings.local_time import LocalClock, Moment, Window
 from fhir_mappings.record import PriorCharge
-from fhir_mappings.resources import ChargeItem, concepts
+from fhir_mappings.resources import ChargeItem, Reference, concepts
 from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
 from fhir_mappings.terminology import CPT
 from fhir_mappings.vocabulary import ExcludedReason, Outcome, Program, RequirementKind, Unit
@@ -62,7 +63,31 @@ def read_charge(
         return _NOT_CHARGED[charge.status]
     value = charge.quantity.value if charge.quantity is not None else None
     quantity = int(value) if value is not None and value >= 1 else 1
-    return PriorCharge(name, code, quantity, _occurrence(charge, clock))
+    keys = tuple(
+        identifier.value
+        for identifier in charge.identifier or ()
+        if identifier.system == IDENTIFIER_SYSTEM and identifier.value
+    )
+    evidence = (*_named(charge.service), *_named(charge.supportingInformation)) if keys else ()
+    return PriorCharge(name, code, quantity, _occurrence(charge, clock), charge.status or "", keys, evidence)
+
+
+def _named(element: Raw) -> tuple[str, ...]:
+    """The literal references of an array of References, as `Type/id`; none where it is something else.
+
+    What we wrote is relative; a server may have made it absolute, or added a version.
+    """
+    if not bytes(element):
+        return ()
+    try:
+        references = msgspec.json.decode(element, type=list[Reference])
+    except msgspec.DecodeError:
+        return ()
+    return tuple(
+        "/".join(reference.reference.split("/_history/", 1)[0].rsplit("/", 2)[-2:])
+        for reference in references
+        if reference.reference
+    )
 
 
 def _occurrence(charge: ChargeItem, clock: LocalClock) -> Window | None:
@@ -115,12 +140,19 @@ class ChargeDetails(Struct, frozen=True, kw_only=True):
     context: str | None = None
     account: str | None = None
     attested: tuple[str, ...] = ()
+    revision: int = 1
 
 
-def deterministic_identifier(issuer: str, patient: str, decision: Decision) -> str:
-    """The same charge is always the same key: issuer, patient, code, window and line decide it."""
+def deterministic_identifier(issuer: str, patient: str, decision: Decision, revision: int = 1) -> str:
+    """The same charge is always the same key: issuer, patient, code, window and line decide it.
+
+    `revision` counts what was taken back before: what is earned anew afterwards is another charge, and a
+    conditional create must not find the one that was taken back.
+    """
     start = decision.period.start.isoformat()
-    parts = (issuer.rstrip("/"), patient, decision.code, start, decision.line or "")
+    parts = [issuer.rstrip("/"), patient, decision.code, start, decision.line or ""]
+    if revision > 1:
+        parts.append(str(revision))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
@@ -153,7 +185,9 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
         "identifier": [
             {
                 "system": IDENTIFIER_SYSTEM,
-                "value": deterministic_identifier(details.issuer, details.patient, decision),
+                "value": deterministic_identifier(
+                    details.issuer, details.patient, decision, details.revision
+                ),
             }
         ],
         "definitionUri": [f"{NAMESPACE}:rule:{decision.code}:{details.rules_version}"],

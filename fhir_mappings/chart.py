@@ -8,13 +8,15 @@ is asked for. A broken resource is listed and never stops the rest.
 from __future__ import annotations
 
 import hashlib
+import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, eq
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
@@ -24,9 +26,9 @@ from msgspec import Raw, Struct
 from fhir_mappings import resources as fhir
 from fhir_mappings.charge_item import read_charge
 from fhir_mappings.device import DeviceKind, KnownDevice, read_device
-from fhir_mappings.encounter import EncounterFacts, Stay, read_encounter, start_of
+from fhir_mappings.encounter import EncounterFacts, StaffMember, Stay, read_encounter, start_of
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.observation import LeftOut, Measurement, Performer, read_observation
+from fhir_mappings.observation import LeftOut, Measurement, Origin, Origins, Performer, read_observation
 from fhir_mappings.record import (
     Attestation,
     Enrolment,
@@ -41,7 +43,8 @@ from fhir_mappings.references import References, pointer
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
-from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Source
+from fhir_mappings.time_log import TIME_LOG
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, ExcludedReason, Line, Role, Source
 
 _Kind = TypeVar("_Kind", bound=fhir.Resource)
 _Version = tuple[str, int]
@@ -76,10 +79,22 @@ class _Folder:
     resources: dict[str, dict[str, tuple[_Version, fhir.Resource]]] = field(default_factory=dict)
     excluded: list[Excluded] = field(default_factory=list)
     has_panels: bool = False
+    identifiers: set[fhir.Identifier] = field(default_factory=set)
+    repeats_identifiers: bool = False
+    """Two Observations may carry the same business identifier."""
 
     def of(self, kind: type[_Kind]) -> dict[str, _Kind]:
         found = self.resources.get(kind.__name__, {})
         return {name: resource for name, (_, resource) in found.items() if isinstance(resource, kind)}
+
+
+def _subject(resource: fhir.Resource) -> fhir.Reference | None:
+    """Whose a resource is, by the element that its type has for it."""
+    for element in ("subject", "patient", "beneficiary"):
+        found: fhir.Reference | None = getattr(resource, element, None)
+        if found is not None:
+            return found
+    return None
 
 
 class Chart:
@@ -106,6 +121,7 @@ class Chart:
         """Resources of types that say nothing of monitoring, by type."""
         self.resources = 0
         self._terminology = terminology
+        self._origins = Origins(terminology)
         self._clock = LocalClock(zone)
         self._references = References(base)
         self._folders: dict[str, _Folder] = {}
@@ -150,26 +166,27 @@ class Chart:
             return
         kind = head.resourceType
         if kind == "Bundle":
-            self._add_bundle(text, origin)
+            self._add_bundle(text, head.entry, origin)
             return
         self.resources += 1
         if kind is not None and kind not in fhir.READ_TYPES:
             self.ignored[kind] += 1
             return
         name = f"{kind}/{head.id}" if kind and head.id else (full_url or origin)
-        owner = pointer(head.subject or head.patient, "Patient")
+        owner = pointer(head.subject or head.patient or head.beneficiary, "Patient")
         excluded = Excluded(name, ExcludedReason.UNREADABLE)
         if not owner:
             self._unowned.append(excluded)
         else:
             self._folder(owner).excluded.append(excluded)
 
-    def _add_bundle(self, text: bytes | Raw, origin: str) -> None:
-        try:
-            entries = fhir.decode_bundle(text).entry or []
-        except NOT_JSON:
-            self._add_unreadable(origin)
-            return
+    def _add_bundle(self, text: bytes | Raw, entries: list[Raw] | None, origin: str) -> None:
+        if entries is None:
+            try:
+                entries = fhir.decode_bundle(text).entry or []
+            except NOT_JSON:
+                self._add_unreadable(origin)
+                return
         for position, entry_text in enumerate(entries):
             place = f"{origin} entry {position + 1}"
             try:
@@ -191,14 +208,20 @@ class Chart:
             self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
             return
         folder = self._folders.get(owner) or self._folder(owner)
-        found = read_observation(observation, name, self._terminology, self._clock)
-        before = folder.observations.get(name)
-        if before is not None:
+        found = read_observation(observation, name, self._origins, self._clock)
+        before = folder.observations.setdefault(name, found)
+        if before is not found:
             folder.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
-            found = max(before, found, key=_observation_order)
-        folder.observations[name] = found
-        if isinstance(found, Measurement) and found.members is not None:
+            found = folder.observations[name] = max(before, found, key=_observation_order)
+        if isinstance(found, LeftOut):
+            return
+        if found.members is not None:
             folder.has_panels = True
+        if found.identifiers:
+            all_distinct = len(folder.identifiers) + len(found.identifiers)
+            folder.identifiers.update(found.identifiers)
+            if len(folder.identifiers) < all_distinct:
+                folder.repeats_identifiers = True
 
     def _add_resource(self, resource: fhir.Resource, name: str) -> None:
         if isinstance(resource, fhir.Patient):
@@ -208,10 +231,7 @@ class Chart:
         ):
             folder = self._shared
         else:
-            subject: fhir.Reference | None = getattr(resource, "subject", None) or getattr(
-                resource, "patient", None
-            )
-            owner = pointer(subject, "Patient")
+            owner = pointer(_subject(resource), "Patient")
             if not owner:
                 self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
                 return
@@ -312,18 +332,37 @@ class Chart:
 
     def _read_encounters(self, patient: str) -> dict[str, EncounterFacts]:
         billed = self._billed_elsewhere(patient)
+        encounters = self._of(patient, fhir.Encounter)
+        copies = _copies(encounters)
         return {
-            name: read_encounter(
+            name: EncounterFacts(excluded=ExcludedReason.DUPLICATE)
+            if name in copies
+            else read_encounter(
                 encounter,
                 name,
                 self._terminology,
                 self._clock,
-                self._staff.member,
+                self._staff_of(encounter),
                 ExcludedReason.BILLED_ELSEWHERE if name in billed else None,
                 billed.get(name, False),
             )
-            for name, encounter in self._of(patient, fhir.Encounter).items()
+            for name, encounter in encounters.items()
         }
+
+    def _staff_of(self, encounter: fhir.Encounter) -> Callable[[fhir.Reference], StaffMember | None]:
+        """Who a participant of this Encounter is, the roles that it contains included."""
+        if not encounter.contained:
+            return self._staff.member
+        contained = _contained(encounter.contained)
+
+        def member(reference: fhir.Reference) -> StaffMember | None:
+            name = reference.reference or ""
+            inner = contained.get(name[1:]) if name.startswith("#") else None
+            if isinstance(inner, fhir.PractitionerRole):
+                return self._staff.stated(inner)
+            return self._staff.member(reference)
+
+        return member
 
     def _billed_elsewhere(self, patient: str) -> dict[str, bool]:
         """Encounters that are the context of a charge which isn't ours; True where it is one for a visit."""
@@ -421,6 +460,7 @@ class Chart:
             consents=self._consents(patient, excluded),
             orders=self._orders(patient, excluded),
             care_plans=self._care_plans(patient, excluded),
+            payer=self._payer(patient, excluded),
             coded_programs=frozenset(
                 fact.coded_program for fact in facts.values() if fact.coded_program is not None
             ),
@@ -432,6 +472,26 @@ class Chart:
             death_date_unknown=death_unknown,
             excluded=tuple(sorted(excluded)),
         )
+
+    def role_of(self, user: str) -> Role:
+        """The role somebody works in now, named by a reference (`Practitioner/7`); what they were once, and
+        are no longer (`active` false), says nothing of it."""
+        current = Staff(
+            {
+                name: who
+                for name, who in self._everywhere(fhir.Practitioner).items()
+                if who.active is not False
+            },
+            {
+                name: role
+                for name, role in self._everywhere(fhir.PractitionerRole).items()
+                if role.active is not False
+            },
+            self._terminology,
+            self._references,
+        )
+        member = current.member(fhir.Reference(reference=user))
+        return Role.UNKNOWN if member is None else member.role
 
     def _is_late(self, name: str, text: str | None, excluded: set[Excluded]) -> bool:
         moment = self._clock.read(text)
@@ -474,45 +534,45 @@ class Chart:
         valued = self._valued(patient)
         for folder in self._owned.get(patient, ()):
             for name, read in folder.observations.items():
-                if type(read) is LeftOut:
+                if isinstance(read, LeftOut):
                     excluded.add(Excluded(name, read.reason))
                     continue
-                assert isinstance(read, Measurement)
                 if read.members is not None and not any(
                     self._references.resolve(member) in valued for member in read.members
                 ):
                     excluded.add(Excluded(name, ExcludedReason.NO_VALUE))
                     continue
                 for found in (read, *_at_other_moments(read)) if read.more else (read,):
-                    if found.moment.day > as_of:
+                    if found.day > as_of:
                         excluded.add(Excluded(name, ExcludedReason.AFTER_AS_OF))
                     elif death is not None and found.instant > death.instant:
                         excluded.add(Excluded(name, ExcludedReason.AFTER_DEATH))
                     else:
                         candidates.append(found)
-        candidates.sort(key=attrgetter("instant", "resource"))
+        _sort(candidates)
         in_facility = self._facility_test(facts)
-        verdicts: dict[tuple[str, str | None, Performer, bool], _Verdict] = {}
-        same_identifier: dict[str | None, dict[str, str]] = {}
-        last_instant: int | None = None
-        alike: list[Measurement] = []
+        verdicts: dict[Origin, _Verdict] = {}
+        folders = self._owned.get(patient, ())
+        repeats_identifiers = len(folders) > 1 or any(folder.repeats_identifiers for folder in folders)
+        first_of: dict[fhir.Identifier, str] = {}
+        before: Measurement | None = None
+        alike: set[tuple[str, str | None, int, bool]] = set()
         readings: list[Reading] = []
         doubtful: list[Reading] = []
         for found in candidates:
-            name, instant, moment, meaning = found.resource, found.instant, found.moment, found.meaning
-            if instant != last_instant:
+            name, instant, origin = found.resource, found.instant, found.origin
+            duplicate = False
+            if before is not None and instant == before.instant:
                 # Sorted by instant: only what is measured at the same one can be alike.
-                last_instant = instant
+                alike.add(_likeness(before))
+                duplicate = _likeness(found) in alike
+            elif alike:
                 alike.clear()
-            duplicate = any(_is_alike(found, other) for other in alike)
-            alike.append(found)
-            for identifier in found.identifiers or ():
-                if identifier.value:
-                    of_system = same_identifier.get(identifier.system)
-                    if of_system is None:
-                        of_system = same_identifier[identifier.system] = {}
-                    if of_system.setdefault(identifier.value, name) != name:
-                        duplicate = True
+            before = found
+            if repeats_identifiers:
+                for identifier in found.identifiers or ():
+                    if identifier.value:
+                        duplicate |= first_of.setdefault(identifier, name) != name
             if duplicate:
                 excluded.add(Excluded(name, ExcludedReason.DUPLICATE))
                 continue
@@ -521,23 +581,22 @@ class Chart:
                 encounter = facts.get(self._references.resolve(found.encounter) or "")
                 facility_checked = not found.encounter or encounter is not None
                 if (encounter is not None and encounter.facility and _took_place(encounter)) or (
-                    in_facility is not None and in_facility(moment)
+                    in_facility is not None and in_facility(found)
                 ):
                     excluded.add(Excluded(name, ExcludedReason.IN_FACILITY))
                     continue
-            origin = (meaning.key, found.device, found.performer, found.manual)
             verdict = verdicts.get(origin)
             if verdict is None:
                 verdict = self._verdict(found, patient)
                 # "#device" names another Device in each Observation.
-                if not (found.device and found.device.startswith("#")):
+                if not (origin.device and origin.device.startswith("#")):
                     verdicts[origin] = verdict
             reason = verdict.reason
             reading = Reading(
                 name,
-                meaning.line,
+                origin.meaning.line,
                 verdict.series,
-                moment.day,
+                found.day,
                 instant,
                 reason,
                 verdict.fda_evidence,
@@ -564,39 +623,39 @@ class Chart:
             if isinstance(found, Measurement) and found.members is None
         )
 
-    def _facility_test(self, facts: Mapping[str, EncounterFacts]) -> Callable[[Moment], bool] | None:
-        """Does a moment lie inside a stay? None where there was no stay."""
+    def _facility_test(self, facts: Mapping[str, EncounterFacts]) -> Callable[[Measurement], bool] | None:
+        """Was something measured inside a stay? None where there was no stay."""
         stays = _merged([fact.stay for fact in facts.values() if fact.stay is not None])
         if not stays:
             return None
         starts = [start for start, _ in stays]
 
-        def inside(moment: Moment) -> bool:
-            first = moment.instant
+        def inside(found: Measurement) -> bool:
+            first = found.instant
             position = bisect_right(starts, first) - 1
             if position < 0:
                 return False
             end = stays[position][1]
-            if moment.date_only:
+            if found.date_only:
                 # Only a whole day inside says that the reading was taken there.
-                return end is None or self._clock.day_span(moment.day)[1] <= end
+                return end is None or self._clock.day_span(found.day)[1] <= end
             return end is None or first < end
 
         return inside
 
     def _verdict(self, found: Measurement, patient: str) -> _Verdict:
         """Where a reading comes from, and whether its line counts such a one (D7)."""
-        meaning = found.meaning
-        if found.device is None:
-            return _verdict_without_device(found)
+        origin, meaning = found.origin, found.origin.meaning
+        if origin.device is None:
+            return _verdict_without_device(origin)
         device = self._device(found)
         if device is not None and device.patient is not None and device.patient != patient:
             return _Verdict(reason=ExcludedReason.DEVICE_OF_ANOTHER)
-        series = f"{meaning.line}|{device.days_by if device is not None else found.device}"
+        series = f"{meaning.line}|{device.days_by if device is not None else origin.device}"
         measures = device is not None and device.kind is DeviceKind.MEASURES
         if meaning.line is Line.PHYSIOLOGIC:
             carried = device is not None and device.kind is DeviceKind.CARRIES
-            if found.manual or (carried and found.performer is Performer.PATIENT):
+            if origin.manual or (carried and origin.performer is Performer.PATIENT):
                 return _Verdict(reason=ExcludedReason.PATIENT_REPORTED)
             if not measures:
                 return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN)
@@ -609,7 +668,7 @@ class Chart:
         )
 
     def _device(self, found: Measurement) -> KnownDevice | None:
-        name = self._references.resolve(found.device)
+        name = self._references.resolve(found.origin.device)
         contained = _contained(found.contained) if name and name.startswith("#") else {}
         for _ in range(2):
             if name is None:
@@ -683,6 +742,44 @@ class Chart:
                 found.append(Order(name, program))
         return tuple(found)
 
+    def _payer(self, patient: str, excluded: set[Excluded]) -> str | None:
+        """The payer that the Coverages in force name, in the site's words; None where none is in force or the
+        site declared none. One that the site doesn't know, or two that differ, is unknown: never a guess."""
+        if not self._terminology.knows_coverages:
+            return None
+        found: list[tuple[int, str]] = []
+        for name, coverage in self._of(patient, fhir.Coverage).items():
+            period = coverage.period or fhir.Period()
+            if coverage.status not in (None, "active"):
+                excluded.add(Excluded(name, _inactive(coverage.status)))
+                continue
+            start, end = self._day(period.start), self._day(period.end)
+            if (start is None or start <= self.as_of) and (end is None or self.as_of <= end):
+                payer = self._terminology.payer(
+                    fhir.concepts(coverage.type), self._payors(coverage.payor or [])
+                )
+                found.append((coverage.order if coverage.order is not None else sys.maxsize, payer))
+        first = min((order for order, _ in found), default=None)
+        payers = {payer for order, payer in found if order == first}
+        if any(
+            entry.resource.startswith("Coverage/") and entry.reason is ExcludedReason.UNREADABLE
+            for entry in excluded
+        ):
+            return UNKNOWN_PAYER
+        if not payers:
+            return None
+        return payers.pop() if len(payers) == 1 else UNKNOWN_PAYER
+
+    def _payors(self, payors: Iterable[fhir.Reference]) -> list[fhir.Coding | str]:
+        """What a site may know a payor by: its identifier, or the reference to it."""
+        found: list[fhir.Coding | str] = []
+        for payor in payors:
+            if payor.identifier is not None and payor.identifier.value:
+                found.append(fhir.Coding(payor.identifier.system, payor.identifier.value))
+            if payor.reference:
+                found.append(self._references.short(payor.reference) or payor.reference)
+        return found
+
     def _care_plans(self, patient: str, excluded: set[Excluded]) -> tuple[str, ...]:
         found: list[str] = []
         for name, plan in self._of(patient, fhir.CarePlan).items():
@@ -698,22 +795,22 @@ class Chart:
         return moment.day if isinstance(moment, Moment) else None
 
 
-def _verdict_without_device(found: Measurement) -> _Verdict:
+def _verdict_without_device(origin: Origin) -> _Verdict:
     """The reading names no device: what the coding was declared as speaks, where the reading is silent."""
-    meaning = found.meaning
+    meaning = origin.meaning
     series = f"{meaning.line}|{meaning.key}"
-    by_patient = found.performer is Performer.PATIENT or found.manual
+    by_patient = origin.performer is Performer.PATIENT or origin.manual
     if by_patient and meaning.source is Source.DEVICE:
         return _Verdict(series, ExcludedReason.SOURCE_CONFLICT)
     if meaning.line is Line.PHYSIOLOGIC:
-        if by_patient or (meaning.source is Source.PATIENT_REPORTED and found.performer is Performer.NONE):
+        if by_patient or (meaning.source is Source.PATIENT_REPORTED and origin.performer is Performer.NONE):
             return _Verdict(reason=ExcludedReason.PATIENT_REPORTED)
-        if found.performer is Performer.NONE and meaning.source is Source.DEVICE:
+        if origin.performer is Performer.NONE and meaning.source is Source.DEVICE:
             return _Verdict(series)
         return _Verdict(reason=ExcludedReason.NO_DEVICE)
     if not meaning.by_site or meaning.source is None:
         return _Verdict(reason=ExcludedReason.NO_DEVICE)
-    if found.performer is Performer.NONE or by_patient:
+    if origin.performer is Performer.NONE or by_patient:
         return _Verdict(series)
     return _Verdict(reason=ExcludedReason.NO_DEVICE)
 
@@ -728,6 +825,24 @@ def _contained(parts: list[Raw] | None) -> dict[str, fhir.Resource]:
         if isinstance(inner, fhir.Resource) and inner.id:
             found[inner.id] = inner
     return found
+
+
+def _copies(encounters: Mapping[str, fhir.Encounter]) -> set[str]:
+    """Encounters that repeat an entry of the time log: it stands in the EHR and here, and is one contact.
+
+    The EHR's copy counts. One that was taken back there is no copy, and stands for itself.
+    """
+    first: set[str] = set()
+    copies: set[str] = set()
+    for name in sorted(encounters, key=lambda name: (name.startswith("urn:"), name)):
+        encounter = encounters[name]
+        entry = next((i.value for i in encounter.identifier or () if i.system == TIME_LOG and i.value), None)
+        if entry is None or encounter.status in ("cancelled", "entered-in-error"):
+            continue
+        if entry in first:
+            copies.add(name)
+        first.add(entry)
+    return copies
 
 
 def _merged(stays: list[Stay]) -> list[tuple[int, int | None]]:
@@ -765,13 +880,16 @@ def _observation_order(found: _ReadObservation) -> tuple[_Version, bool, str]:
     """Which copy of one Observation is believed: the latest version; of equals, the one left out."""
     if isinstance(found, LeftOut):
         return _version(found.meta), True, found.reason
-    content = (found.moment, found.more, found.device, found.meaning.key, found.value)
+    moment = Moment(found.day, found.instant, found.date_only)
+    content = (moment, found.more, found.origin.device, found.origin.meaning.key, found.value)
     return _version(found.meta), False, repr(content)
 
 
 def _at_other_moments(found: Measurement) -> list[Measurement]:
     return [
-        msgspec.structs.replace(found, instant=moment.instant, moment=moment, more=())
+        msgspec.structs.replace(
+            found, instant=moment.instant, day=moment.day, date_only=moment.date_only, more=()
+        )
         for moment in found.more
     ]
 
@@ -809,11 +927,17 @@ def _head(text: bytes | Raw) -> fhir.Head:
     return fhir.Head(text_of("resourceType"), text_of("id"), fhir.Reference(owner) if owner else None)
 
 
-def _is_alike(one: Measurement, other: Measurement) -> bool:
+def _likeness(found: Measurement) -> tuple[str, str | None, int, bool]:
     """The same coding, device and value at the same time is the same reading, sent twice (D18)."""
-    return (
-        one.value == other.value
-        and one.meaning.key == other.meaning.key
-        and one.device == other.device
-        and one.moment.date_only == other.moment.date_only
-    )
+    return found.origin.meaning.key, found.origin.device, found.value, found.date_only
+
+
+def _sort(found: list[Measurement]) -> None:
+    """By instant, then name. Instants are mostly distinct: comparing pairs of both would take far longer."""
+    found.sort(key=attrgetter("instant"))
+    instants = [one.instant for one in found]
+    done = 0
+    for position in compress(range(len(instants)), map(eq, instants, instants[1:])):
+        if position >= done:
+            done = bisect_right(instants, instants[position], position)
+            found[position:done] = sorted(found[position:done], key=attrgetter("resource"))

@@ -62,6 +62,10 @@ class Decision(Struct, frozen=True, gc=False):
     forecast: Forecast | None
     charges: tuple[str, ...] = ()
     """The ChargeItems that stand for this code in this window."""
+    earned: int = 0
+    """Units the record earns by itself, whatever is charged; the contract's JSON leaves this out."""
+    doubts: tuple[str, ...] = ()
+    """Every doubt about it, whatever the outcome; left out of the contract's JSON too."""
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""Device and DeviceMetric -> what kind of thing wrote a reading (BILLING_RULES 2.7, D7, D8)."""
+"""Device and DeviceMetric -> what kind of thing wrote a reading (R2.7, D7, D8)."""
 
 from __future__ import annotations
 

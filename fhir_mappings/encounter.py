@@ -1,7 +1,7 @@
 """Encounter -> management time, live contact, set-up, visit, or a stay in a facility.
 
 Which it is follows from configured codings (`terminology`), never from free text. Spans follow
-BILLING_RULES D13, visits D11, the choice of calls D12.
+D13, visits D11, the choice of calls D12.
 """
 
 from __future__ import annotations

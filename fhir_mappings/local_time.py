@@ -3,7 +3,7 @@
 FHIR date, dateTime, instant, Period and Timing become a local day (`datetime.date`) and an instant
 (whole microseconds since 1970-01-01T00:00Z). Day, month and 30-day arithmetic lives here too.
 
-Which day a time belongs to (BILLING_RULES 2.5, D5):
+Which day a time belongs to (R2.5, D5):
 
 * an offset other than zero: the date **as written** (the patient's own clock wrote it);
 * `Z`, `+00:00`, `-00:00`: a server's clock, turned into the site's zone. Taking the UTC date would move an
@@ -29,8 +29,19 @@ ONE_DAY = timedelta(days=1)
 # could overflow.
 _LARGEST_OFFSET = timedelta(hours=14)
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
-_ZERO_OFFSETS = frozenset({"Z", "+00:00", "-00:00"})
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_ONE_MICROSECOND = timedelta(microseconds=1)
+_WrittenDate = tuple[int, date, date, int, date]
+"""Of a date as written: its midnight in UTC, itself, and which local days that UTC day holds: the first, how
+long after midnight the next one begins, and the next one."""
+# Microseconds since midnight of each time of day, in the two parts it is looked up by, and of a fraction.
+_MINUTES = {
+    f"{hour:02}:{minute:02}:": (hour * 60 + minute) * 60 * MICROSECONDS
+    for hour in range(24)
+    for minute in range(60)
+}
+_SECONDS = {f"{second:02}": second * MICROSECONDS for second in range(60)}
+_MILLISECONDS = {f".{thousandth:03}": thousandth * 1000 for thousandth in range(1000)}
 
 
 class TimeProblem(StrEnum):
@@ -81,8 +92,8 @@ class LocalClock:
         self.zone = zone
         self._days: dict[int, tuple[date, int, date]] = {}
         self._dates: dict[str, Moment | TimeProblem] = {}
-        self._openings: dict[str, tuple[int, date | None]] = {}
-        self._times_of_day: dict[str, int] = {}
+        self._written_dates: dict[str, _WrittenDate] = {}
+        self._offsets: dict[str, int] = {}
 
     def read(self, text: str | None) -> Moment | TimeProblem:
         """A FHIR date, dateTime or instant as a `Moment`, or why it names none."""
@@ -93,30 +104,34 @@ class LocalClock:
             if known is None:
                 known = self._dates[text] = self._read_date(text)
             return known
-        if len(text) <= 25:
-            # Most times differ only in the time of day: its parts are each worked out once.
-            opening = self._openings.get(text[:11] + text[19:])
-            if opening is not None:
-                since = self._times_of_day.get(text[11:19])
-                if since is not None:
-                    instant = opening[0] + since
-                    return Moment(opening[1] or self.day_of(instant), instant)
-            return self._learn_time(text)
-        return self._read_time(text)
+        # Times differ mostly in the time of day: what their dates and offsets say is worked out once.
+        minute, second, offset = _MINUTES.get(text[11:17]), _SECONDS.get(text[17:19]), text[19:]
+        if minute is None or second is None:
+            return self._read_time(text)
+        since_midnight = minute + second
+        if offset[:1] == ".":
+            fraction = _MILLISECONDS.get(offset[:4])
+            if fraction is None:
+                return self._read_time(text)
+            since_midnight += fraction
+            offset = offset[4:]
+        written, ahead = self._written_dates.get(text[:11]), self._offsets.get(offset)
+        if written is None or ahead is None:
+            return self._learn_time(text, offset)
+        midnight, day, before, turn, after = written
+        if ahead:
+            return Moment(day, midnight + since_midnight - ahead)
+        return Moment(before if since_midnight < turn else after, midnight + since_midnight)
 
-    def _learn_time(self, text: str) -> Moment | TimeProblem:
+    def _learn_time(self, text: str, offset: str) -> Moment | TimeProblem:
+        """A time read in full. Its date and its offset are kept, if they are written as FHIR writes them."""
         moment = self._read_time(text)
-        if len(text) >= 20 and text[19] in "Z+-" and isinstance(moment, Moment) and text[16] == ":":
-            time_of_day = text[11:19]
-            since = (
-                int(time_of_day[:2]) * 3600 + int(time_of_day[3:5]) * 60 + int(time_of_day[6:])
-            ) * MICROSECONDS
-            self._times_of_day[time_of_day] = since
-            as_written = text[19:] not in _ZERO_OFFSETS
-            self._openings[text[:11] + text[19:]] = (
-                moment.instant - since,
-                moment.day if as_written else None,
-            )
+        if isinstance(moment, Moment) and (offset == "Z" or (len(offset) == 6 and offset[3] == ":")):
+            aware = datetime.fromisoformat(text)
+            midnight = (aware.toordinal() - _EPOCH_ORDINAL) * DAY_MICROSECONDS
+            before, turn, after = self._day_turn(midnight)
+            self._written_dates[text[:11]] = (midnight, aware.date(), before, turn - midnight, after)
+            self._offsets[offset] = (aware.utcoffset() or timedelta()) // _ONE_MICROSECOND
         return moment
 
     def _read_date(self, text: str) -> Moment | TimeProblem:
@@ -159,12 +174,15 @@ class LocalClock:
 
     def day_of(self, instant: int) -> date:
         """The local day that holds an instant."""
+        before, turn, after = self._day_turn(instant)
+        return before if instant < turn else after
+
+    def _day_turn(self, instant: int) -> tuple[date, int, date]:
         utc_day = instant // DAY_MICROSECONDS
         known = self._days.get(utc_day)
         if known is None:
             known = self._days[utc_day] = self._turn_of_day(utc_day)
-        before, turn, after = known
-        return before if instant < turn else after
+        return known
 
     def _turn_of_day(self, utc_day: int) -> tuple[date, int, date]:
         # Within one UTC day the local date changes once: the day before, the instant it turns, the day after.
@@ -184,7 +202,7 @@ class LocalClock:
         """A half-open span, split at local month ends: (first day of month, start, end) for each part.
 
         Elapsed time, never wall-clock differences: an hour lost or gained by the clocks is neither lost nor
-        gained here (BILLING_RULES 4).
+        gained here (R4).
         """
         while start < end:
             month = self.day_of(start).replace(day=1)
@@ -220,6 +238,6 @@ def period_number(anchor: date, day: date) -> int:
 
 
 def period_window(anchor: date, number: int) -> Window:
-    """The 30-day period of that number. Day 30 is `start + 29` (BILLING_RULES 2.2)."""
+    """The 30-day period of that number. Day 30 is `start + 29` (R2.2)."""
     start = anchor + timedelta(days=PERIOD_DAYS * number)
     return Window(start, start + timedelta(days=PERIOD_DAYS - 1))

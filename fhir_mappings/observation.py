@@ -1,11 +1,12 @@
 """Observation -> what it measured, when, and through what; or why it makes no monitoring day.
 
 The Device and Encounter it points to may not have been read yet: those questions are answered by
-`chart.Chart`, once everything is there (BILLING_RULES 2.5 to 2.8, D5 to D7, D18).
+`chart.Chart`, once everything is there (R2.5 to R2.8, D5 to D7, D18).
 """
 
 from __future__ import annotations
 
+from datetime import date
 from enum import IntEnum
 
 from msgspec import Raw, Struct
@@ -30,6 +31,10 @@ _TIME_PROBLEMS = {
     TimeProblem.UNREADABLE: ExcludedReason.UNREADABLE_DATE,
 }
 _NULL = b"null"
+_PEOPLE = frozenset({"Patient", "RelatedPerson"})
+_SaysOfOrigin = tuple[
+    CodeableConcept | None, tuple[Reference, ...] | None, CodeableConcept | None, Reference | None
+]
 
 
 class Performer(IntEnum):
@@ -45,6 +50,51 @@ class LeftOut(Struct, frozen=True, gc=False):
     meta: Meta | None = None
 
 
+class Origin(Struct, frozen=True, eq=False, gc=False):
+    """What was measured, by whom and through what: the same for thousands of readings of one device."""
+
+    meaning: ObservationMeaning
+    performer: Performer
+    manual: bool
+    device: str | None
+    """Pointers (`references.pointer`) wait for what they point to: it may not have been read yet."""
+
+
+class Origins:
+    """Origins, each worked out once for all Observations that say the same of it."""
+
+    def __init__(self, terminology: Terminology) -> None:
+        self._terminology = terminology
+        self._known: dict[_SaysOfOrigin, Origin | ExcludedReason] = {}
+
+    def of(self, observation: Observation) -> Origin | ExcludedReason:
+        """Where an Observation comes from, or why one of this coding makes no monitoring day."""
+        says = observation.code, observation.performer, observation.method, observation.device
+        known = self._known.get(says)
+        if known is None:
+            known = self._known[says] = self._read(*says)
+        return known
+
+    def _read(
+        self,
+        code: CodeableConcept | None,
+        performers: tuple[Reference, ...] | None,
+        method: CodeableConcept | None,
+        device: Reference | None,
+    ) -> Origin | ExcludedReason:
+        meaning = self._terminology.observation(code.coding) if code is not None else None
+        if meaning is None:
+            return ExcludedReason.CODE_NOT_CONFIGURED
+        if not meaning.measurement:
+            return ExcludedReason.NOT_A_MEASUREMENT
+        return Origin(
+            meaning,
+            _performer(performers) if performers else Performer.NONE,
+            method is not None and self._terminology.is_manual(method.coding or ()),
+            pointer(device, "Device"),
+        )
+
+
 class Measurement(Struct, gc=False):
     """What one Observation says of itself. One moment is one candidate for a monitoring day.
 
@@ -53,15 +103,12 @@ class Measurement(Struct, gc=False):
 
     resource: str
     instant: int
-    moment: Moment
-    meaning: ObservationMeaning
-    performer: Performer
-    manual: bool
-    device: str | None
-    """Pointers (`references.pointer`) wait for what they point to: it may not have been read yet."""
+    day: date
+    date_only: bool
+    origin: Origin
     contained: list[Raw] | None
     encounter: str | None
-    identifiers: list[Identifier] | None
+    identifiers: tuple[Identifier, ...] | None
     value: int
     meta: Meta | None
     members: tuple[str, ...] | None = None
@@ -71,7 +118,7 @@ class Measurement(Struct, gc=False):
 
 
 def read_observation(
-    observation: Observation, name: str, terminology: Terminology, clock: LocalClock
+    observation: Observation, name: str, origins: Origins, clock: LocalClock
 ) -> Measurement | LeftOut:
     """One Observation as a `Measurement`, or the reason why it can't be one."""
     status = observation.status
@@ -80,12 +127,9 @@ def read_observation(
         return LeftOut(status_reason(status, _STATUSES), meta)
     if meta is not None and meta.security and any(label.code == "HTEST" for label in meta.security):
         return LeftOut(ExcludedReason.TEST_DATA, meta)
-    code = observation.code
-    meaning = terminology.observation(code.coding) if code is not None else None
-    if meaning is None:
-        return LeftOut(ExcludedReason.CODE_NOT_CONFIGURED, meta)
-    if not meaning.measurement:
-        return LeftOut(ExcludedReason.NOT_A_MEASUREMENT, meta)
+    origin = origins.of(observation)
+    if isinstance(origin, ExcludedReason):
+        return LeftOut(origin, meta)
     moment = clock.read(observation.effectiveDateTime)
     more: tuple[Moment, ...] = ()
     if type(moment) is not Moment:
@@ -97,17 +141,13 @@ def read_observation(
     values = _values(observation)
     if not values and not observation.hasMember:
         return LeftOut(ExcludedReason.NO_VALUE, meta)
-    method = observation.method
-    device = observation.device
     encounter = observation.encounter
     return Measurement(
         name,
         moment.instant,
-        moment,
-        meaning,
-        _performer(observation.performer) if observation.performer else Performer.NONE,
-        method is not None and _is_manual(method, terminology),
-        device if device is None else device.reference or pointer(device, "Device"),
+        moment.day,
+        moment.date_only,
+        origin,
         observation.contained,
         encounter if encounter is None else pointer(encounter, "Encounter"),
         observation.identifier,
@@ -138,7 +178,7 @@ def _other_moments(
 ) -> tuple[Moment, ...] | ExcludedReason:
     """Moments of the other forms of effective[x]; `problem` is what effectiveDateTime came to.
 
-    `issued` is when it was published, never when it was measured (BILLING_RULES 2.5).
+    `issued` is when it was published, never when it was measured (R2.5).
     """
     if isinstance(problem, TimeProblem) and problem is not TimeProblem.MISSING:
         return _TIME_PROBLEMS[problem]
@@ -195,15 +235,9 @@ def _present(holder: ValueHolder) -> tuple[bytes, ...]:
     )
 
 
-def _performer(performers: list[Reference]) -> Performer:
+def _performer(performers: tuple[Reference, ...]) -> Performer:
     for performer in performers:
         text = performer.reference or ""
-        if (performer.type or "") in ("Patient", "RelatedPerson") or any(
-            part in ("Patient", "RelatedPerson") for part in text.split("/")
-        ):
+        if performer.type in _PEOPLE or not _PEOPLE.isdisjoint(text.split("/")):
             return Performer.PATIENT
     return Performer.OTHER
-
-
-def _is_manual(method: CodeableConcept, terminology: Terminology) -> bool:
-    return terminology.is_manual(method.coding or ())

@@ -25,7 +25,7 @@ class Excluded(Struct, frozen=True, gc=False, order=True):
 class Reading(Struct, frozen=True, gc=False):
     """One measurement that counts as a monitoring day, unless the rules of the episode leave it out.
 
-    `series` is what days are counted by: the line and one device type (BILLING_RULES D8). A reading with a
+    `series` is what days are counted by: the line and one device type (D8). A reading with a
     `doubt` is left out, but a code whose tier it would change must be reviewed.
     """
 
@@ -94,12 +94,19 @@ class Visit(Struct, frozen=True, gc=False):
 
 
 class PriorCharge(Struct, frozen=True, gc=False):
-    """A ChargeItem the EHR already holds. `occurrence` is None where it says no day."""
+    """A ChargeItem the EHR already holds. `occurrence` is None where it says no day.
+
+    `keys`: its identifiers under the system of this project, where it has any; `evidence`: what such a charge
+    says it rests on.
+    """
 
     resource: str
     code: str
     quantity: int
     occurrence: Window | None
+    status: str = ""
+    keys: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
 
 
 class EpisodeOfCare(Struct, frozen=True, gc=False):
@@ -162,4 +169,6 @@ class PatientRecord(Struct, frozen=True, gc=False):
     unread: frozenset[str] = frozenset()
     """Resource types that the server would not let us read."""
     death_date_unknown: bool = False
+    payer: str | None = None
+    """Whom the Coverages in force name, where the site says which Coverage means whom."""
     excluded: tuple[Excluded, ...] = ()

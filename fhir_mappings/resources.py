@@ -13,21 +13,21 @@ import msgspec
 from msgspec import Raw, Struct
 
 
-class Coding(Struct, gc=False):
+class Coding(Struct, frozen=True, gc=False):
     system: str | None = None
     code: str | None = None
 
 
-class CodeableConcept(Struct, gc=False):
-    coding: list[Coding] | None = None
+class CodeableConcept(Struct, frozen=True, gc=False):
+    coding: tuple[Coding, ...] | None = None
 
 
-class Identifier(Struct, gc=False):
+class Identifier(Struct, frozen=True, gc=False):
     system: str | None = None
     value: str | None = None
 
 
-class Reference(Struct, gc=False):
+class Reference(Struct, frozen=True, gc=False):
     reference: str | None = None
     type: str | None = None
     identifier: Identifier | None = None
@@ -85,7 +85,7 @@ class Component(ValueHolder, gc=False):
 class Observation(ValueHolder, gc=False, tag_field="resourceType"):
     id: str | None = None
     meta: Meta | None = None
-    identifier: list[Identifier] | None = None
+    identifier: tuple[Identifier, ...] | None = None
     status: str | None = None
     code: CodeableConcept | None = None
     subject: Reference | None = None
@@ -94,7 +94,7 @@ class Observation(ValueHolder, gc=False, tag_field="resourceType"):
     effectivePeriod: Period | None = None
     effectiveInstant: str | None = None
     effectiveTiming: Timing | None = None
-    performer: list[Reference] | None = None
+    performer: tuple[Reference, ...] | None = None
     method: CodeableConcept | None = None
     device: Reference | None = None
     hasMember: list[Reference] | None = None
@@ -125,6 +125,7 @@ class Participant(Struct, gc=False):
 
 
 class Encounter(Resource, gc=False):
+    contained: list[Raw] | None = None
     status: str | None = None
     class_: Coding | None = msgspec.field(default=None, name="class")
     type: list[CodeableConcept] | None = None
@@ -140,10 +141,12 @@ class Qualification(Struct, gc=False):
 
 
 class Practitioner(Resource, gc=False):
+    active: bool | None = None
     qualification: list[Qualification] | None = None
 
 
 class PractitionerRole(Resource, gc=False):
+    active: bool | None = None
     practitioner: Reference | None = None
     code: list[CodeableConcept] | None = None
     specialty: list[CodeableConcept] | None = None
@@ -158,6 +161,10 @@ class ChargeItem(Resource, gc=False):
     occurrencePeriod: Period | None = None
     occurrenceTiming: Timing | None = None
     quantity: Quantity | None = None
+    # Read as they stand, and only in charges of this project: whatever shape somebody else gives them must
+    # never hide a charge.
+    service: Raw = Raw()
+    supportingInformation: Raw = Raw()
 
 
 class EpisodeOfCare(Resource, gc=False):
@@ -194,18 +201,29 @@ class CarePlan(Resource, gc=False):
     created: str | None = None
 
 
+class Coverage(Resource, gc=False):
+    status: str | None = None
+    beneficiary: Reference | None = None
+    type: CodeableConcept | None = None
+    payor: list[Reference] | None = None
+    period: Period | None = None
+    order: int | None = None
+
+
 class Patient(Resource, gc=False):
     deceasedBoolean: bool | None = None
     deceasedDateTime: str | None = None
 
 
 class Head(Struct, gc=False):
-    """Just enough of any resource to name it."""
+    """Just enough of any resource to name it; of a Bundle also its entries, to read a long one only once."""
 
     resourceType: str | None = None
     id: str | None = None
     subject: Reference | None = None
     patient: Reference | None = None
+    entry: list[Raw] | None = None
+    beneficiary: Reference | None = None
 
 
 class Entry(Struct, gc=False):
@@ -229,6 +247,7 @@ AnyResource = (
     | Consent
     | ServiceRequest
     | CarePlan
+    | Coverage
     | Patient
 )
 
@@ -246,6 +265,7 @@ READ_TYPES: frozenset[str] = frozenset(
         Consent,
         ServiceRequest,
         CarePlan,
+        Coverage,
         Patient,
     )
 )

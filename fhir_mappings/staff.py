@@ -37,6 +37,20 @@ class Staff:
                 self._roles_of.setdefault(person, []).append(name)
         self._known: dict[str, StaffMember] = {}
 
+    def stated(self, role: PractitionerRole) -> StaffMember:
+        """Somebody whom a contained PractitionerRole describes. What the EHR itself says of that person comes
+        first; the contained role speaks where it says nothing, or tells which of several roles it was."""
+        name = self._references.name(role.practitioner, "Practitioner")
+        stated = self._terminology.staff(concepts(role.code, role.specialty))
+        if name is None:
+            return _member(None, stated)
+        known = self._meanings(name)
+        if not known:
+            return _member(name, stated)
+        if len(known) > 1:
+            known = {meaning for meaning in known if stated is not None and meaning.role is stated.role}
+        return _member(name, known.pop() if len(known) == 1 else None)
+
     def member(self, reference: Reference) -> StaffMember | None:
         """Who a participant is; None for a patient, a relative or a device, who are no staff."""
         name = self._references.name(reference, reference.type or "Practitioner")
@@ -55,17 +69,21 @@ class Staff:
             person = self._references.name(role.practitioner, "Practitioner")
             meaning = self._by_role(name) or self._by_qualification(person)
             return _member(person or name, meaning)
+        meanings = self._meanings(name)
+        # Somebody who is a physician in one role and something else in another: nobody can tell in
+        # which of them they acted.
+        return _member(name, meanings.pop() if len(meanings) == 1 else None)
+
+    def _meanings(self, name: str) -> set[StaffMeaning]:
+        """The roles that the EHR knows a person in: the one of their qualification, else all of theirs."""
         meaning = self._by_qualification(name)
-        if meaning is None:
-            meanings = {
-                found
-                for role_name in self._roles_of.get(name, ())
-                if (found := self._by_role(role_name)) is not None
-            }
-            # Somebody who is a physician in one role and something else in another: nobody can tell in
-            # which of them they acted.
-            meaning = meanings.pop() if len(meanings) == 1 else None
-        return _member(name, meaning)
+        if meaning is not None:
+            return {meaning}
+        return {
+            found
+            for role_name in self._roles_of.get(name, ())
+            if (found := self._by_role(role_name)) is not None
+        }
 
     def _by_role(self, name: str) -> StaffMeaning | None:
         role = self._roles[name]
@@ -80,7 +98,7 @@ class Staff:
         )
 
 
-def _member(person: str, meaning: StaffMeaning | None) -> StaffMember:
+def _member(person: str | None, meaning: StaffMeaning | None) -> StaffMember:
     if meaning is None:
         return StaffMember(person, Role.UNKNOWN)
     return StaffMember(person, meaning.role, meaning.discipline or _DISCIPLINES.get(meaning.role))

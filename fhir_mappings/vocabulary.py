@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+UNKNOWN_PAYER = "unknown"
+
 
 class Program(StrEnum):
     """Remote therapeutic (RTM) or remote physiologic monitoring (RPM); what a coding may say of either."""
@@ -18,7 +20,7 @@ MONITORING_PROGRAMS = (Program.RPM, Program.RTM)
 
 
 class Line(StrEnum):
-    """What is monitored. It decides the device code (BILLING_RULES 1.1)."""
+    """What is monitored. It decides the device code (R1.1)."""
 
     RESPIRATORY = "respiratory"
     MUSCULOSKELETAL = "musculoskeletal"
@@ -163,6 +165,9 @@ class ReviewReason(StrEnum):
     """What a human must check before a met code may be charged."""
 
     PAYER_UNKNOWN = "payer-unknown"
+    PAYER_DOES_NOT_COVER = "payer-does-not-cover"
+    PAYER_CRITERIA = "payer-criteria"
+    """The payer accepts the code under conditions (or after an authorisation) that no chart answers."""
     RULES_NOT_COVERED = "rules-not-covered"
     STRADDLES_RULE_CHANGE = "straddles-rule-change"
     CHARGED_OTHERWISE = "charged-otherwise"

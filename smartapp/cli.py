@@ -12,6 +12,12 @@ def _evaluate(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _rules(arguments: list[str]) -> int:
+    from smartapp.rules import run
+
+    return run(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     from smartapp.demo import run
 
@@ -31,6 +37,7 @@ def _migrate(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
+    "rules": (_rules, "print the rules in force on a day, and what nobody has checked lately"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
     "migrate": (_migrate, "make or update the tables of the app's database"),
 }

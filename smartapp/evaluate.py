@@ -21,7 +21,7 @@ from fhir_mappings.decision import Assessment, strangers_json, to_contract
 from fhir_mappings.local_time import Window, zone_named
 from fhir_mappings.record import Attestation, PatientRecord
 from fhir_mappings.rules.engine import assess
-from fhir_mappings.rules.policy import UNKNOWN_PAYER, Policy, load_policy
+from fhir_mappings.rules.policy import Policies
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
@@ -131,7 +131,7 @@ def evaluate(
         raise Fault("no time zone: give --timezone, or `timezone` in the site file")
     try:
         zone = zone_named(zone_name)
-        policy = load_policy(payer or site.payer or UNKNOWN_PAYER, site.settings)
+        policies = Policies(payer or site.payer, site.settings, site.payer_rules, always=payer is not None)
         terminology = load_terminology(site.terminology)
     except ValueError as fault:
         raise Fault(str(fault)) from None
@@ -143,7 +143,7 @@ def evaluate(
         raise Fault("no patient found in the input")
     answers = [
         _answer(
-            chart.record(patient, attestations=(attestations or {}).get(patient, ())), policy, all_evidence
+            chart.record(patient, attestations=(attestations or {}).get(patient, ())), policies, all_evidence
         )
         for patient in patients
     ]
@@ -158,7 +158,8 @@ def evaluate(
     return answers
 
 
-def _answer(record: PatientRecord, policy: Policy, all_evidence: bool) -> dict[str, Any]:
+def _answer(record: PatientRecord, policies: Policies, all_evidence: bool) -> dict[str, Any]:
+    policy = policies.of(record.payer)
     assessment: Assessment = assess(record, policy, record.as_of, all_evidence=all_evidence)
     return to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
 

@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fhir_mappings.rules.policy import Policy, load_policy
+from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
+from fhir_mappings.vocabulary import Role
 from smartapp.config import ConfigurationError, Settings
-from smartapp.site_file import SiteFile, SiteFileError, read_site_file
+from smartapp.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
 
 
 @dataclass(frozen=True)
 class Site:
-    """The rules and codings that apply here, and the zone in which days begin and end."""
+    """The rules and codings that apply here, the zone in which days begin and end, and who may do what."""
 
     zone: ZoneInfo
     terminology: Terminology
-    policy: Policy
+    policies: Policies
+    permissions: Permissions = field(default_factory=Permissions)
+    users: tuple[UserRole, ...] = ()
+    second_approval: bool = False
+    lock_certified_months: bool = False
+
+    @property
+    def policy(self) -> Policy:
+        """The rules where a chart names no payer."""
+        return self.policies.default
 
     def today(self, now: datetime) -> date:
         return now.astimezone(self.zone).date()
+
+    def role_of(self, issuer_id: str, user: str | None) -> Role | None:
+        """The role the site's file gives somebody; None where it does not name them."""
+        return next(
+            (entry.role for entry in self.users if entry.user == user and entry.issuer in (None, issuer_id)),
+            None,
+        )
+
+    def check_users(self, issuer_ids: Collection[str]) -> None:
+        """Raises ConfigurationError where `users` does not say which EHR somebody belongs to.
+
+        One and the same "Practitioner/7" is somebody else in another EHR.
+        """
+        for entry in self.users:
+            if entry.issuer is None and len(issuer_ids) > 1:
+                raise ConfigurationError(
+                    f"The site file gives {entry.user} a role, and several EHRs are registered: say in which "
+                    f"with `issuer` ({', '.join(sorted(issuer_ids))})."
+                )
+            if entry.issuer is not None and entry.issuer not in issuer_ids:
+                raise ConfigurationError(
+                    f"The site file gives {entry.user} a role in {entry.issuer}, which is no registered EHR."
+                )
 
 
 def load_site(settings: Settings) -> Site:
@@ -34,7 +68,11 @@ def load_site(settings: Settings) -> Site:
         return Site(
             zone=ZoneInfo(zone),
             terminology=load_terminology(entries.terminology),
-            policy=load_policy(settings.payer or entries.payer, entries.settings),
+            policies=Policies(settings.payer or entries.payer, entries.settings, entries.payer_rules),
+            permissions=entries.permissions,
+            users=entries.users,
+            second_approval=entries.second_approval,
+            lock_certified_months=entries.lock_certified_months,
         )
     except (SiteFileError, ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigurationError(f"The site's configuration cannot be used: {error}") from None

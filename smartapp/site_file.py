@@ -4,16 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Struct
+from msgspec.structs import replace
 
+from fhir_mappings.rules.tables import PayerRule
 from fhir_mappings.terminology import SiteTerminology, read_table
+from fhir_mappings.vocabulary import Role
+
+_Kind = TypeVar("_Kind")
 
 
 class SiteFileError(ValueError):
     """The file can't be used; its text is one line for a person."""
+
+
+BILLING_PROFESSIONALS = frozenset(
+    {
+        Role.PHYSICIAN,
+        Role.QUALIFIED_PROFESSIONAL,
+        Role.PHYSICAL_THERAPIST,
+        Role.OCCUPATIONAL_THERAPIST,
+        Role.SPEECH_LANGUAGE_PATHOLOGIST,
+    }
+)
+
+
+class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which roles may do what. Shipped: whoever may bill decides about charges, and whoever works on the
+    patient's monitoring may log time."""
+
+    log: frozenset[Role] = BILLING_PROFESSIONALS | {Role.THERAPIST_ASSISTANT, Role.CLINICAL_STAFF}
+    accept: frozenset[Role] = BILLING_PROFESSIONALS
+    approve: frozenset[Role] = BILLING_PROFESSIONALS
+    withdraw: frozenset[Role] = BILLING_PROFESSIONALS
+
+    def __post_init__(self) -> None:
+        if Role.UNKNOWN in self.log | self.accept | self.approve | self.withdraw:
+            raise ValueError("permissions: somebody whose role is unknown can only look")
+
+
+class UserRole(Struct, frozen=True, forbid_unknown_fields=True):
+    """The role of one person whom the EHR does not describe. `user`: the EHR's `fhirUser`, as
+    `Practitioner/7`; `issuer`: the EHR's name in the issuers file, needed where there are several."""
+
+    user: str
+    role: Role
+    issuer: str | None = None
 
 
 class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,17 +63,44 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     payer: str | None = None
     terminology: SiteTerminology = SiteTerminology()
     settings: Mapping[str, bool | int | str] = {}
+    payer_tables: tuple[str, ...] = ()
+    """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
+    payer_rules: tuple[PayerRule, ...] = ()
+    """What `payer_tables` hold. Never written in the site's file itself."""
+    permissions: Permissions = Permissions()
+    users: tuple[UserRole, ...] = ()
+    second_approval: bool = False
+    """A second person must approve an accepted charge before anything is written."""
+    lock_certified_months: bool = False
+    """A patient's month can be certified; nothing of a certified month is changed from here any more."""
+
+    def __post_init__(self) -> None:
+        named = [(entry.issuer, entry.user) for entry in self.users]
+        if twice := next((user for issuer, user in named if named.count((issuer, user)) > 1), None):
+            raise ValueError(f"users: {twice} is listed twice")
 
 
 def read_site_file(path: Path) -> SiteFile:
     """Raises `SiteFileError` for a file that can't be read, isn't YAML, or has a key we don't know."""
+    entries = _table(path)
+    if isinstance(entries, dict) and "payer_rules" in entries:
+        raise SiteFileError(f"{path}: payer_rules is no key of a site's file; name files under payer_tables")
+    site = _converted(entries or {}, SiteFile, path)
+    files = [path.parent / name for name in site.payer_tables]
+    return replace(site, payer_rules=tuple(_converted(_table(file), PayerRule, file) for file in files))
+
+
+def _table(path: Path) -> Any:
     try:
-        entries = read_table(path.read_text("utf-8"))
+        return read_table(path.read_text("utf-8"))
     except OSError as fault:
         raise SiteFileError(f"{path}: {fault.strerror or 'cannot be read'}") from None
     except (UnicodeDecodeError, yaml.YAMLError):
         raise SiteFileError(f"{path}: not YAML") from None
+
+
+def _converted(entries: Any, kind: type[_Kind], path: Path) -> _Kind:
     try:
-        return msgspec.convert(entries or {}, SiteFile)
+        return msgspec.convert(entries, kind)
     except msgspec.ValidationError as fault:
         raise SiteFileError(f"{path}: {fault}") from None

@@ -1,4 +1,4 @@
-"""Device supply: counted days in 30-day periods (BILLING_RULES 1.3, D2 to D4, D8, D9)."""
+"""Device supply: counted days in 30-day periods (R1.3, D2 to D4, D8, D9)."""
 
 from __future__ import annotations
 

@@ -113,4 +113,6 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         candidate.modifiers,
         candidate.forecast if outcome is not Outcome.OUT_OF_REACH else None,
         tuple([charge.resource for charge in candidate.charges]),
+        candidate.units if candidate.met else 0,
+        reason_order(candidate.reasons if candidate.met else candidate.unmet_reasons),
     )

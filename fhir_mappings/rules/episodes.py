@@ -153,30 +153,34 @@ def _share_out(
     ]
     physiologic = program is Program.RPM
     for readings, doubtful in ((record.readings, False), (record.doubtful_readings, True)):
+        day: date | None = None
+        home: tuple[Episode, date | None, SeriesDays] | None = None
         for reading in readings:
             if (reading.line is Line.PHYSIOLOGIC) is not physiologic:
                 continue
-            day = reading.day
-            for episode, floor, unnumbered in homes:
-                if episode.holds(day):
-                    if floor is not None and day < floor:
-                        if not doubtful:
-                            excluded.add(Excluded(reading.resource, ExcludedReason.BEFORE_SET_UP))
-                    elif doubtful:
-                        episode.doubtful.append(reading)
-                    else:
-                        by_day = unnumbered.get(reading.series)
-                        if by_day is None:
-                            by_day = unnumbered[reading.series] = {}
-                        same_day = by_day.get(day)
-                        if same_day is None:
-                            by_day[day] = [reading]
-                        else:
-                            same_day.append(reading)
-                    break
-            else:
+            if reading.day != day:
+                # Sorted by time, readings of one day mostly follow each other.
+                day = reading.day
+                home = next((home for home in homes if home[0].holds(day)), None)
+            if home is None:
                 if not doubtful:
                     excluded.add(Excluded(reading.resource, ExcludedReason.OUTSIDE_EPISODE))
+                continue
+            episode, floor, unnumbered = home
+            if floor is not None and day < floor:
+                if not doubtful:
+                    excluded.add(Excluded(reading.resource, ExcludedReason.BEFORE_SET_UP))
+            elif doubtful:
+                episode.doubtful.append(reading)
+            else:
+                by_day = unnumbered.get(reading.series)
+                if by_day is None:
+                    by_day = unnumbered[reading.series] = {}
+                same_day = by_day.get(day)
+                if same_day is None:
+                    by_day[day] = [reading]
+                else:
+                    same_day.append(reading)
 
 
 def _set_anchor(

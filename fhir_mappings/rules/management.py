@@ -1,4 +1,4 @@
-"""Management codes: minutes and a conversation in a calendar month (BILLING_RULES 1.2, 4; D10 to D15)."""
+"""Management codes: minutes and a conversation in a calendar month (R1.2, R4; D10 to D15)."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ def _month_candidates(
         candidate.reasons |= doubts
         _add_variant_doubts(chart, candidate, count, variants)
         chart.add_charged_otherwise(candidate, [*charges, *held_back])
+        candidate.modifiers = _modifiers(chart, rule, staff)
         chart.add_common_doubts(candidate)
         candidate.unverified |= unverified
-        candidate.modifiers = _modifiers(chart, rule, staff)
         chart.add_plan_of_care(candidate)
         found.append(candidate)
     block_lower_tiers([candidate for candidate in found if candidate.rule.base is None])

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from fhir_mappings.rules.tables import CodeRule, Kind, PayerRule, Tables, load_tables, setting_value
-from fhir_mappings.vocabulary import Program
+from fhir_mappings.rules.tables import (
+    CodeRule,
+    Covered,
+    Dated,
+    Kind,
+    PayerRule,
+    Tables,
+    load_tables,
+    setting_value,
+)
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Program
 
-UNKNOWN_PAYER = "unknown"
 
-
-class Policy(Struct, frozen=True):
-    """`payer` is the name that was asked for; `rule` is None where no table of it exists."""
+class Policy(Struct, frozen=True, eq=False):
+    """`payer` is the name that was asked for; `rule` is None where no table of it exists. `codes`: every code
+    as this payer has it."""
 
     payer: str
     rule: PayerRule | None
     tables: Tables
+    codes: Mapping[str, CodeRule]
+    settings: Mapping[str, bool | int | str]
     multi_device_union: bool
     contacts_per_addon_unit: int
     rtm_aux_time_counts: bool
@@ -33,25 +46,40 @@ class Policy(Struct, frozen=True):
 
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
         """A program's codes of these kinds; add-ons last, lower tiers first."""
-        return self.tables.rules_of(program, kinds)
+        return _rules_of(self, program, kinds)
 
     def code(self, code: str) -> CodeRule:
-        return self.tables.codes[code]
+        return self.codes[code]
 
-    def covers(self, code: str, day: date) -> bool:
-        """Does the payer's table say yes for this code on this day? Silence is no."""
-        return self.rule is not None and self.rule.covers(code, day)
+    def covered(self, code: str, day: date) -> Covered:
+        """What the payer's table says of this code on this day."""
+        return Covered.UNKNOWN if self.rule is None else self.rule.covered(code, day)
+
+    def setting(self, name: str) -> bool | int | str:
+        """A named setting (settings.yaml) as this payer and site have it."""
+        value: bool | int | str = self.settings[name]
+        return value
+
+    def payer_modifiers(self, code: str, day: date) -> tuple[str, ...]:
+        """Modifiers that the payer always asks for."""
+        row = None if self.rule is None else self.rule.row(code, day)
+        return () if row is None else row.modifiers
 
 
-def load_policy(payer: str | None = None, settings: Mapping[str, Any] | None = None) -> Policy:
+def load_policy(
+    payer: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    payer_rules: Iterable[PayerRule] = (),
+) -> Policy:
     """A payer's policy; the shipped defaults where its file is silent, a site's `settings` over both.
 
-    Raises `ValueError` with one line for an unknown setting or a value of the wrong type. An unknown payer is
-    no error: nothing is covered then, so that everything met is for review.
+    `payer_rules`: a site's own tables, each in place of a shipped one of that name. Raises `ValueError` with
+    one line for an unknown setting or a value of the wrong type. An unknown payer is no error: nothing is
+    covered then, so that everything met is for review.
     """
     tables = load_tables()
     name = payer or UNKNOWN_PAYER
-    rule = tables.payers.get(name)
+    rule = {**tables.payers, **{own.payer: own for own in payer_rules}}.get(name)
     values: dict[str, Any] = {key: row.value for key, row in tables.settings.items()}
     for source in (rule.settings if rule is not None else {}, settings or {}):
         for key, value in source.items():
@@ -65,6 +93,8 @@ def load_policy(payer: str | None = None, settings: Mapping[str, Any] | None = N
         payer=name,
         rule=rule,
         tables=tables,
+        codes=MappingProxyType({code.code: _as_paid(code, rule) for code in tables.codes.values()}),
+        settings=MappingProxyType(values),
         multi_device_union=multi_device == "union",
         contacts_per_addon_unit=values["contacts_per_addon_unit"],
         rtm_aux_time_counts=values["rtm_aux_time_counts"],
@@ -72,3 +102,58 @@ def load_policy(payer: str | None = None, settings: Mapping[str, Any] | None = N
         assistant_de_minimis_percent=values["assistant_de_minimis_percent"],
         rtm_and_rpm_exclusive=values["rtm_and_rpm_exclusive"],
     )
+
+
+class Policies:
+    """The policies of one site, by payer. `payer`: the site's own word; `always`: whatever a chart says."""
+
+    def __init__(
+        self,
+        payer: str | None,
+        settings: Mapping[str, Any] | None = None,
+        payer_rules: Iterable[PayerRule] = (),
+        *,
+        always: bool = False,
+    ) -> None:
+        self._settings = dict(settings or {})
+        self._payer_rules = tuple(payer_rules)
+        self._always = always
+        self.default = load_policy(payer, self._settings, self._payer_rules)
+        self._known = {self.default.payer: self.default}
+
+    def of(self, coverage: str | None) -> Policy:
+        """The policy for a chart whose Coverages name this payer (None: they name nobody)."""
+        if coverage is None or self._always:
+            return self.default
+        if coverage not in self._known:
+            self._known[coverage] = load_policy(coverage, self._settings, self._payer_rules)
+        return self._known[coverage]
+
+
+def _as_paid(code: CodeRule, rule: PayerRule | None) -> CodeRule:
+    """A code with a payer's thresholds and cap, from the day they hold in place of the shipped ones."""
+    rows = [] if rule is None else rule.rows(code.code)
+    caps = [row for row in rows if row.units_cap is not None]
+    if caps:
+        code = replace(code, units_cap=min(row.units_cap for row in caps if row.units_cap is not None))
+    own = [
+        Dated(row.start, row.least, rule.sources, rule.last_checked)
+        for row in rows
+        if row.least is not None and rule is not None
+    ]
+    if not own:
+        return code
+    first = min(row.start for row in own)
+    if code.monitoring_days:
+        return replace(code, monitoring_days=(*_before(code.monitoring_days, first), *own))
+    return replace(code, management_seconds=(*_before(code.management_seconds, first), *own))
+
+
+def _before(rows: tuple[Dated, ...], day: date) -> tuple[Dated, ...]:
+    return tuple(row for row in rows if row.start < day)
+
+
+@lru_cache(maxsize=256)
+def _rules_of(policy: Policy, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
+    shipped = policy.tables.rules_of(program, kinds)
+    return [policy.codes[rule.code] for rule in shipped]

@@ -12,9 +12,16 @@ from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.episodes import episodes_of
 from fhir_mappings.rules.minutes import Piece, Staffing, clock_of, months_of, staffing
 from fhir_mappings.rules.policy import Policy
-from fhir_mappings.rules.tables import CodeRule, Kind
+from fhir_mappings.rules.tables import CodeRule, Covered, Kind
 from fhir_mappings.terminology import Discipline
 from fhir_mappings.vocabulary import ExcludedReason, Line, Program, ReviewReason, Role, Unverified
+
+_PAYER_DOUBTS = {
+    Covered.UNKNOWN: ReviewReason.PAYER_UNKNOWN,
+    Covered.NO: ReviewReason.PAYER_DOES_NOT_COVER,
+    Covered.CRITERIA: ReviewReason.PAYER_CRITERIA,
+    Covered.PRIOR_AUTH: ReviewReason.PAYER_CRITERIA,
+}
 
 
 class ProgramChart:
@@ -108,8 +115,10 @@ class ProgramChart:
 
     def add_common_doubts(self, candidate: Candidate) -> None:
         rule, day = candidate.rule, candidate.service_date
-        if not self.policy.covers(rule.code, day):
-            candidate.reasons.add(ReviewReason.PAYER_UNKNOWN)
+        if reason := _PAYER_DOUBTS.get(self.policy.covered(rule.code, day)):
+            candidate.reasons.add(reason)
+        asked = self.policy.payer_modifiers(rule.code, day)
+        candidate.modifiers += tuple(modifier for modifier in asked if modifier not in candidate.modifiers)
         if day > rule.covers_to:
             candidate.reasons.add(ReviewReason.RULES_NOT_COVERED)
         if self.record.death_date_unknown:

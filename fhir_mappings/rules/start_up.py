@@ -1,4 +1,4 @@
-"""Start-up (98975, 99453): once an episode, earned in its first 30-day period (BILLING_RULES 3)."""
+"""Start-up (98975, 99453): once an episode, earned in its first 30-day period (R3)."""
 
 from __future__ import annotations
 

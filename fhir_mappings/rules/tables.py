@@ -76,9 +76,25 @@ class CodeRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """`published`: only where the source says so."""
+
     title: str
     site: str
     grade: Literal["government", "secondary"]
+    published: date | None = None
+
+
+class RuleEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"start": "from"}):
+    """One rule of the register. `how`: decided by the app, put before a human (`review`), or only `stated`,
+    since no chart shows it. `setting`: where a site or payer may decide otherwise."""
+
+    id: str
+    start: date
+    how: Literal["decided", "review", "stated"]
+    says: str
+    sources: tuple[str, ...]
+    last_checked: date
+    setting: str | None = None
 
 
 class SettingRow(Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
@@ -88,10 +104,31 @@ class SettingRow(Struct, frozen=True, forbid_unknown_fields=True, rename={"start
     last_checked: date
 
 
+class Covered(StrEnum):
+    """What a payer's table says of a code on a day."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+    PRIOR_AUTH = "prior-auth"
+    CRITERIA = "criteria"
+    """Accepted under conditions that no chart answers by itself."""
+
+
 class Coverage(Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+    """From a day on: which codes, and what differs for them.
+
+    `least`: monitoring days, or seconds of management. `diagnoses`: the ICD-10-CM beginnings the payer asks
+    for. `modifiers`: those it always asks for.
+    """
+
     start: date
     codes: Literal["all"] | tuple[str, ...]
-    covered: Literal["yes", "no", "unknown", "prior-auth"]
+    covered: Covered
+    least: int | None = None
+    units_cap: int | None = None
+    diagnoses: tuple[str, ...] = ()
+    modifiers: tuple[str, ...] = ()
 
 
 class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,14 +138,26 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     label: str
     coverage: tuple[Coverage, ...] = ()
     settings: Mapping[str, bool | int | str] = {}
+    note: str = ""
     sources: tuple[str, ...] = ()
+    published: date | None = None
     last_checked: date
 
-    def covers(self, code: str, day: date) -> bool:
-        rows = [
-            row for row in self.coverage if row.start <= day and (row.codes == "all" or code in row.codes)
-        ]
-        return bool(rows) and max(rows, key=lambda row: row.start).covered == "yes"
+    def row(self, code: str, day: date) -> Coverage | None:
+        """The newest row on that code in force on that day."""
+        return max(
+            (row for row in self.rows(code) if row.start <= day), key=lambda row: row.start, default=None
+        )
+
+    def rows(self, code: str) -> list[Coverage]:
+        return [row for row in self.coverage if row.codes == "all" or code in row.codes]
+
+    def covered(self, code: str, day: date) -> Covered:
+        """Silence is unknown; a list of diagnoses is a condition that the chart does not answer."""
+        row = self.row(code, day)
+        if row is None:
+            return Covered.UNKNOWN
+        return Covered.CRITERIA if row.covered is Covered.YES and row.diagnoses else row.covered
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +166,7 @@ class Tables:
     payers: Mapping[str, PayerRule]
     settings: Mapping[str, SettingRow]
     sources: Mapping[str, Source]
+    register: tuple[RuleEntry, ...]
     version: str
 
     @lru_cache(maxsize=256)  # noqa: B019 - there is one set of tables in a process
@@ -149,12 +199,14 @@ def load_tables() -> Tables:
     payers = [read(name, PayerRule) for name in folder("payers")]
     settings = read("settings.yaml", dict[str, SettingRow])
     sources = read("sources.yaml", dict[str, Source])
+    register = read("register.yaml", tuple[RuleEntry, ...])
     checked = max(code.last_checked for code in codes)
     return Tables(
         MappingProxyType({code.code: code for code in codes}),
         MappingProxyType({payer.payer: payer for payer in payers}),
         MappingProxyType(settings),
         MappingProxyType(sources),
+        register,
         f"{checked.isoformat()}+{digest.hexdigest()[:12]}",
     )
 

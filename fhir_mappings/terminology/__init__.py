@@ -6,7 +6,7 @@ its own file, in the same words. A site's entry always wins over a shipped one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
@@ -16,10 +16,13 @@ import yaml
 from msgspec import Struct
 
 from fhir_mappings.resources import Coding
-from fhir_mappings.vocabulary import Activity, Line, Program, Role, Source
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, Line, Program, Role, Source
 
 CPT = "http://www.ama-assn.org/go/cpt"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+OWN_ACTIVITY = "urn:smart-remote-monitoring:activity"
+"""Our own coding of what was logged in this app: it names the program, as a site's coding does."""
+OWN_ROLE = "urn:smart-remote-monitoring:role"
 
 Discipline = Literal["physical", "occupational", "speech"]
 Key = tuple[str | None, str | None]
@@ -60,6 +63,21 @@ class CodeEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A coding that only needs to be known, such as one of a phone app."""
 
 
+class CoverageEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which payer a Coverage means: by its type's coding or its payor's identifier (`system` and `code`), or
+    by the reference to the payor."""
+
+    payer: str
+    system: str | None = None
+    code: str | None = None
+    reference: str | None = None
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.code is None) == (self.reference is None):
+            raise ValueError("coverages: give either system and code, or reference")
+
+
 class SiteTerminology(Struct, frozen=True, forbid_unknown_fields=True):
     """The `terminology` of a site.yaml."""
 
@@ -67,6 +85,7 @@ class SiteTerminology(Struct, frozen=True, forbid_unknown_fields=True):
     devices: tuple[DeviceEntry, ...] = ()
     encounters: tuple[EncounterEntry, ...] = ()
     staff: tuple[StaffEntry, ...] = ()
+    coverages: tuple[CoverageEntry, ...] = ()
 
 
 class _Observations(Struct, forbid_unknown_fields=True):
@@ -151,7 +170,12 @@ class Terminology:
         site_devices = {entry.key for entry in site.devices}
         self._carriers = {entry.key for entry in (*devices.apps, *devices.gateways)} - site_devices
         self._encounters = {
-            entry.key: EncounterMeaning(entry.activity, entry.program, by_site, entry.billed_elsewhere)
+            entry.key: EncounterMeaning(
+                entry.activity,
+                entry.program,
+                by_site or entry.system == OWN_ACTIVITY,
+                entry.billed_elsewhere,
+            )
             for by_site, entries in (
                 (False, (*encounters.types, *encounters.classes)),
                 (True, site.encounters),
@@ -162,11 +186,17 @@ class Terminology:
         self._facility_codes = {
             entry.code for entry in encounters.facility_classes if entry.system == ACT_CODE
         }
+        self._payers_by_coding: dict[Key, str] = {
+            (entry.system, entry.code): entry.payer for entry in site.coverages if entry.code is not None
+        }
+        self._payers_by_reference = {
+            entry.reference: entry.payer for entry in site.coverages if entry.reference is not None
+        }
         self._staff = {
             entry.key: StaffMeaning(entry.role, entry.discipline) for entry in (*staff.staff, *site.staff)
         }
 
-    def observation(self, codings: list[Coding] | None) -> ObservationMeaning | None:
+    def observation(self, codings: Sequence[Coding] | None) -> ObservationMeaning | None:
         """What these codings monitor. A coding that says 'no measurement' outweighs the others; the site's
         coding outweighs a shipped one."""
         if codings is None:
@@ -241,6 +271,23 @@ class Terminology:
             if found is not None:
                 return found
         return None
+
+    @property
+    def knows_coverages(self) -> bool:
+        """Did the site say which Coverage means which payer?"""
+        return bool(self._payers_by_coding or self._payers_by_reference)
+
+    def payer(self, types: Iterable[Coding], payors: Iterable[Coding | str]) -> str:
+        """The payer of one Coverage: by its payor, else by its type; `unknown` where the site names none."""
+        for known in (*payors, *types):
+            found = (
+                self._payers_by_reference.get(known)
+                if isinstance(known, str)
+                else self._payers_by_coding.get((known.system, known.code))
+            )
+            if found is not None:
+                return found
+        return UNKNOWN_PAYER
 
     def program_of(self, codings: Iterable[Coding]) -> Program | None:
         """The program that an order's codings speak of, where they do."""

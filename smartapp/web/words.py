@@ -67,6 +67,11 @@ ACTIVITIES: dict[Activity, str] = {
 
 REASONS: dict[ReviewReason, str] = {
     ReviewReason.PAYER_UNKNOWN: "The payer is not known, so its rules cannot be applied.",
+    ReviewReason.PAYER_DOES_NOT_COVER: "The payer's table says that it does not cover this code.",
+    ReviewReason.PAYER_CRITERIA: (
+        "The payer accepts this code only under conditions, or after an authorisation, "
+        "that the chart does not show."
+    ),
     ReviewReason.RULES_NOT_COVERED: "The rule tables have not been checked for this service date yet.",
     ReviewReason.STRADDLES_RULE_CHANGE: "The period lies on both sides of a change of the rules.",
     ReviewReason.CHARGED_OTHERWISE: "A code that excludes this one is already charged in the period.",

@@ -37,7 +37,7 @@ DECISION_KEYS = {
     *("code", "program", "line", "quantity", "outcome", "period", "service_date", "requirements", "reasons"),
     *("unverified", "modifiers", "forecast"),
 }
-#: Codes that never stand together in one window (BILLING_RULES 1.4); windows must overlap for it to matter.
+#: Codes that never stand together in one window (R1.4); windows must overlap for it to matter.
 EXCLUDED_PAIRS = [
     *(("98984", "98976"), ("98985", "98977"), ("98986", "98978"), ("99445", "99454")),
     *(("98979", "98980"), ("98979", "98981"), ("99470", "99457"), ("99470", "99458"), ("99091", "99457")),
@@ -276,6 +276,8 @@ def _compare(wanted: Mapping[str, Any], d: dict[str, Any]) -> Iterator[str]:
             got, want = sorted(set(want) & set(d[key])), sorted(want)
             if got != want:
                 got = d[key]
+        elif key == "not_unverified":
+            got, want = sorted(set(want) & set(d["unverified"])), []
         elif key == "no_reasons":
             got, want = d["reasons"], []
         elif key == "evidence":

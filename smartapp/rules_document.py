@@ -1,0 +1,151 @@
+"""docs/rules.md, made from the tables: `smartapp rules --markdown`. A test fails where the file is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+from fhir_mappings.rules.policy import Policy, load_policy
+from fhir_mappings.rules.register import PARTS, RuleInForce, needed_in_words, rules_in_force
+from fhir_mappings.rules.tables import CodeRule, Kind, Tables
+from fhir_mappings.vocabulary import Line
+
+_INTRODUCTION = """\
+# The rules, and where they come from
+
+For people who code claims, and for auditors. Every number the app decides by stands in a table under
+`fhir_mappings/rules/`, keyed by the first date of service it holds for; this page is made from those
+tables (`make docs`). It is no billing or legal advice. CPT is a trademark of the American Medical
+Association: codes stand here with labels of our own, never with the official wording.
+
+How to read it:
+- **decided**: the app decides by it. **review**: the app puts it before a human and says what to check.
+  **stated**: no chart shows it; the app says so and asks for a statement where a charge depends on it.
+- An id such as `R2.9` or `D4` names the rule in the app, in its tests (`tests/cases/`) and in this page.
+- A rule is *from* the first date of service it holds for. *Published* is the day of its newest source that
+  says so; *checked* is the day somebody last held it against its sources.
+- Sources are listed at the end, by number. **[G]** marks a text of the government or of a Medicare
+  contractor, or a page that quotes one; the others are secondary.
+- `smartapp rules --as-of DATE --payer NAME` prints the rules of any day, and
+  `smartapp rules --stale-after 180d` lists what nobody has checked lately.
+"""
+
+_LINES = {
+    Line.RESPIRATORY: "respiratory",
+    Line.MUSCULOSKELETAL: "musculoskeletal",
+    Line.COGNITIVE_BEHAVIORAL: "cognitive behavioural",
+    Line.PHYSIOLOGIC: "physiologic",
+}
+
+
+def rules_document() -> str:
+    """The whole page, for service dates up to the tables' last day, under Medicare's rules."""
+    policy = load_policy("medicare")
+    last = max(code.covers_to for code in policy.codes.values())
+    rules = rules_in_force(policy, last)
+    parts = [_INTRODUCTION, "\n".join(_codes(policy, last))]
+    for _, name in PARTS:
+        if name not in ("Codes", "Payers"):
+            parts.append(f"## {name}\n" + _table(policy.tables, (r for r in rules if r.part == name)))
+    parts.append("## Payers\n" + "\n".join(_payers(rules)))
+    parts.append("## Settings\n" + "\n".join(_settings(policy)))
+    parts.append("## Sources\n" + "\n".join(_sources(policy.tables)))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _codes(policy: Policy, last: date) -> Iterator[str]:
+    yield "## Codes"
+    yield f"The tables hold for dates of service up to {last.isoformat()}; a later one is for a human."
+    yield ""
+    yield "| id | code | what it is | needs | unit | not beside | in force from | sources | checked |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for code in policy.codes.values():
+        yield _row(
+            f"R1.1-{code.code}",
+            code.code,
+            code.label + (f" ({_LINES[code.line]})" if code.line in _LINES and _is_bare(code) else ""),
+            _needs(code, policy),
+            code.unit + (f", at most {code.units_cap}" if code.units_cap is not None else ""),
+            ", ".join(code.excludes) or "-",
+            code.in_force_from.isoformat(),
+            ", ".join(code.sources),
+            code.last_checked.isoformat(),
+        )
+    notes = [f"- {code.code}: {code.note.strip()}" for code in policy.codes.values() if code.note]
+    if notes:
+        yield ""
+        yield from notes
+
+
+def _is_bare(code: CodeRule) -> bool:
+    return code.line is not None and _LINES.get(code.line, "").split()[0] not in code.label
+
+
+def _needs(code: CodeRule, policy: Policy) -> str:
+    """Every threshold with its day: the history of the rule in one cell."""
+    if code.kind is Kind.HELD_BACK:
+        return "never suggested"
+    base = policy.codes[code.base] if code.base is not None else None
+    rows = code.monitoring_days or code.management_seconds
+    return "; ".join(
+        needed_in_words(code, row, base) + (f" from {row.start.isoformat()}" if len(rows) > 1 else "")
+        for row in rows
+    )
+
+
+def _table(tables: Tables, rules: Iterable[RuleInForce]) -> str:
+    by_id = {entry.id: entry for entry in tables.register}
+    rows = ["| id | rule | how | from | published | sources | checked |", "|---|---|---|---|---|---|---|"]
+    for rule in rules:
+        setting = f" Setting: `{rule.setting}`." if rule.setting else ""
+        rows.append(
+            _row(
+                rule.id,
+                rule.says + setting,
+                rule.how,
+                rule.since.isoformat(),
+                rule.published.isoformat() if rule.published else "-",
+                ", ".join(by_id[rule.id].sources) or "a default of ours",
+                rule.last_checked.isoformat(),
+            )
+        )
+    return "\n".join(rows)
+
+
+def _payers(rules: Iterable[RuleInForce]) -> Iterator[str]:
+    yield "A code that a payer's table does not name is unknown, never covered: `review: payer-unknown`."
+    yield "The patient's Coverage chooses the payer where the site says which Coverage means whom."
+    yield ""
+    for rule in rules:
+        if rule.part == "Payers":
+            yield f"- **{rule.id}** {rule.says} {rule.value} (checked {rule.last_checked.isoformat()})"
+
+
+def _settings(policy: Policy) -> Iterator[str]:
+    yield "What a site or a payer may decide otherwise: `settings` of the site's file or of a payer's table."
+    yield ""
+    yield "| setting | shipped | Medicare | reason | checked |"
+    yield "|---|---|---|---|---|"
+    for name, row in policy.tables.settings.items():
+        yield _row(
+            f"`{name}`",
+            _shown(row.value),
+            _shown(policy.setting(name)),
+            row.reason,
+            row.last_checked.isoformat(),
+        )
+
+
+def _sources(tables: Tables) -> Iterator[str]:
+    for key, source in tables.sources.items():
+        grade = " **[G]**" if source.grade == "government" else ""
+        day = f", {source.published.isoformat()}" if source.published else ""
+        yield f"- {key}{grade} {source.title}{day} ({source.site})"
+
+
+def _shown(value: bool | int | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
