@@ -6,7 +6,7 @@ import argparse
 import gc
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -22,6 +22,7 @@ from fhir_mappings.local_time import Window, zone_named
 from fhir_mappings.record import Attestation, PatientRecord
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
+from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
@@ -76,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history-from", metavar="DATE", help="the first day that was read")
     parser.add_argument("--attestations", metavar="FILE", help="statements that count as evidence")
     parser.add_argument("--evidence", choices=["all"], help="list every counted reading")
+    parser.add_argument(
+        "--what-if",
+        action="append",
+        default=[],
+        metavar="CHANGE",
+        help="imagine add-days=2, add-minutes=8, add-call-minutes=5 or payer=cigna; the answer says so",
+    )
     parser.add_argument("--json", action="store_true", help="print the contract's JSON")
 
 
@@ -96,6 +104,7 @@ def run(arguments: list[str]) -> int:
             history_from=_day(options.history_from, "--history-from"),
             attestations=_attestations(Path(options.attestations)) if options.attestations else {},
             all_evidence=options.evidence == "all",
+            what_if=options.what_if,
             progress=sys.stderr,
         )
     except (Fault, SiteFileError) as fault:
@@ -122,6 +131,7 @@ def evaluate(
     history_from: date | None = None,
     attestations: Mapping[str, tuple[Attestation, ...]] | None = None,
     all_evidence: bool = False,
+    what_if: Sequence[str] = (),
     progress: TextIO | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """The contract's JSON for the patients in these files. Raises `Fault` with one line for a person."""
@@ -131,6 +141,8 @@ def evaluate(
         raise Fault("no time zone: give --timezone, or `timezone` in the site file")
     try:
         zone = zone_named(zone_name)
+        changes = read_what_if(what_if)
+        payer = changes.payer or payer
         policies = Policies(payer or site.payer, site.settings, site.payer_rules, always=payer is not None)
         terminology = load_terminology(site.terminology)
     except ValueError as fault:
@@ -143,10 +155,16 @@ def evaluate(
         raise Fault("no patient found in the input")
     answers = [
         _answer(
-            chart.record(patient, attestations=(attestations or {}).get(patient, ())), policies, all_evidence
+            chart.record(patient, attestations=(attestations or {}).get(patient, ())),
+            policies,
+            changes,
+            all_evidence=all_evidence,
         )
         for patient in patients
     ]
+    if what_if:
+        for answer in answers:
+            answer["what_if"] = list(what_if)
     if progress is not None and chart.ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(chart.ignored.items()))
         print(f"smartapp evaluate: not needed for these codes: {kinds}", file=progress)
@@ -158,8 +176,12 @@ def evaluate(
     return answers
 
 
-def _answer(record: PatientRecord, policies: Policies, all_evidence: bool) -> dict[str, Any]:
+def _answer(
+    record: PatientRecord, policies: Policies, changes: WhatIf, *, all_evidence: bool
+) -> dict[str, Any]:
     policy = policies.of(record.payer)
+    if changes != WhatIf(payer=changes.payer):
+        record = imagine(record, policy, record.as_of, changes)
     assessment: Assessment = assess(record, policy, record.as_of, all_evidence=all_evidence)
     return to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
 

@@ -27,6 +27,8 @@ def print_table(answer: Any, out: TextIO) -> None:
 def _print_one(one: Mapping[str, Any], out: TextIO) -> None:
     who = one["patient"] or "No patient"
     print(f"{who}  as of {one['as_of']} ({one['timezone']})  payer {one['payer']}", file=out)
+    if one.get("what_if"):
+        print(f"  NOT REAL: what if {', '.join(one['what_if'])}", file=out)
     rows: list[tuple[str, ...]] = [
         ("CODE", "QTY", "OUTCOME", "PERIOD", "SERVICE DATE", "FOUND / NEEDED", "TO CHECK")
     ]
