@@ -20,13 +20,13 @@ class ExclusionViolated(AssertionError):
 def compare(candidates: list[Candidate], record: PatientRecord, policy: Policy) -> None:
     """Add to each candidate the doubts that only the others give it."""
     if policy.rtm_and_rpm_exclusive:
-        _compare_programs(candidates, record)
+        _compare_programs(candidates, record, policy)
     devices = [c for c in candidates if c.rule.kind is Kind.DEVICE_SUPPLY and c.stands]
     _compare_lines(devices)
     _compare_periods(devices)
 
 
-def _compare_programs(candidates: list[Candidate], record: PatientRecord) -> None:
+def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy: Policy) -> None:
     """RTM beside RPM (D1): one program is decided where only it shows enrolment, otherwise neither."""
     standing = {
         program: [c for c in candidates if c.stands and c.rule.program is program]
@@ -34,7 +34,7 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord) -> Non
     }
     if not all(standing.values()):
         return
-    enrolled = {program: _shows_enrolment(record, program, candidates) for program in MONITORING_PROGRAMS}
+    enrolled = {program: _shows_enrolment(record, program, policy) for program in MONITORING_PROGRAMS}
     for program, other in (MONITORING_PROGRAMS, MONITORING_PROGRAMS[::-1]):
         for candidate in standing[program]:
             if not any(candidate.window.overlaps(rival.window) for rival in standing[other]):
@@ -45,7 +45,7 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord) -> Non
                 candidate.reasons.add(ReviewReason.RTM_AND_RPM)
 
 
-def _shows_enrolment(record: PatientRecord, program: Program, candidates: list[Candidate]) -> bool:
+def _shows_enrolment(record: PatientRecord, program: Program, policy: Policy) -> bool:
     either = (program, Program.ANY)
     return bool(
         record.episodes
@@ -54,7 +54,7 @@ def _shows_enrolment(record: PatientRecord, program: Program, candidates: list[C
         or any(set_up.program in either for set_up in record.set_ups)
         or any(order.program is program for order in record.orders)
         or any(enrolment.program is program for enrolment in record.enrolments)
-        or any(candidate.charges for candidate in candidates if candidate.rule.program is program)
+        or any(policy.code(charge.code).program is program for charge in record.charges)
     )
 
 

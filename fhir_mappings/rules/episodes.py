@@ -67,6 +67,10 @@ class Episode:
         return None if begin is None else Window(begin, begin + timedelta(days=PERIOD_DAYS - 1))
 
 
+_Home = tuple[Episode, date | None, SeriesDays]
+"""An episode, the day before which its readings don't count, and its counted days, not yet numbered."""
+
+
 def episodes_of(
     record: PatientRecord, program: Program, policy: Policy, excluded: set[Excluded]
 ) -> list[Episode]:
@@ -147,21 +151,21 @@ def _share_out(
             # A device was already charged before this set-up, so it wasn't the first one.
             floor = None
         floors.append(floor)
-    homes = [
+    homes: list[_Home] = [
         (episode, floor, episode.days.setdefault(0, {}))
         for episode, floor in zip(episodes, floors, strict=True)
     ]
     physiologic = program is Program.RPM
     for readings, doubtful in ((record.readings, False), (record.doubtful_readings, True)):
         day: date | None = None
-        home: tuple[Episode, date | None, SeriesDays] | None = None
+        home: _Home | None = None
         for reading in readings:
             if (reading.line is Line.PHYSIOLOGIC) is not physiologic:
                 continue
             if reading.day != day:
                 # Sorted by time, readings of one day mostly follow each other.
                 day = reading.day
-                home = next((home for home in homes if home[0].holds(day)), None)
+                home = _home_of(day, homes)
             if home is None:
                 if not doubtful:
                     excluded.add(Excluded(reading.resource, ExcludedReason.OUTSIDE_EPISODE))
@@ -181,6 +185,13 @@ def _share_out(
                     by_day[day] = [reading]
                 else:
                     same_day.append(reading)
+
+
+def _home_of(day: date, homes: list[_Home]) -> _Home | None:
+    for home in homes:
+        if home[0].holds(day):
+            return home
+    return None
 
 
 def _set_anchor(

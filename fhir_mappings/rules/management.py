@@ -89,7 +89,7 @@ def _months(chart: ProgramChart, begun: date) -> set[date]:
     found |= {
         first_day
         for first_day, month in chart.months.items()
-        if any(contact.program is chart.program for contact in month.in_person)
+        if in_person_contacts(month, chart.program, chart.program)
     }
     found |= {
         set_up.day.replace(day=1)
@@ -107,7 +107,9 @@ def _month_candidates(
     chart.counted |= {piece.time.resource for piece in staff.counted}
     chart.asked |= {piece.time.resource for piece in month.pieces}
     tally = month.tally(staff.counted)
-    face_to_face = () if tally.contacts else in_person_contacts(month, chart.program)
+    face_to_face = (
+        () if tally.contacts else in_person_contacts(month, chart.program, chart.program, Program.ANY)
+    )
     count = _Count(tally, face_to_face)
     doubts = _month_doubts(chart, first_day, window, staff, count)
     variants = _variants(chart, month, staff, count)

@@ -165,18 +165,20 @@ def staffing(program: Program, policy: Policy, pieces: Iterable[Piece]) -> Staff
         return Staffing(_of_roles(present, by_physician), has_professional=True)
     if therapist:
         return Staffing(_of_roles(present, by_therapist), has_therapist=True)
-    known = roles - {Role.UNKNOWN}
-    return Staffing(present, professional_unknown=bool(known) and Role.UNKNOWN not in roles)
+    # Staff and assistants can't bill; somebody whose role nobody knows doesn't show who can.
+    return Staffing(present, professional_unknown=bool(roles - {Role.UNKNOWN}))
 
 
-def in_person_contacts(month: Month, program: Program) -> tuple[str, ...]:
-    """Conversations face to face, by somebody whose minutes the program counts."""
+def in_person_contacts(month: Month, program: Program, *programs: Program) -> tuple[str, ...]:
+    """Conversations face to face, by somebody whose minutes the program counts.
+
+    `programs`: of codings that speak of one of these.
+    """
     return tuple(
         sorted(
             contact.resource
             for contact in month.in_person
-            if contact.program in (program, Program.ANY)
-            and (program is Program.RTM or contact.roles & _RPM_ROLES)
+            if contact.program in programs and (program is Program.RTM or contact.roles & _RPM_ROLES)
         )
     )
 
@@ -216,7 +218,8 @@ def _without(
     """What is left of a span outside the used ones (disjoint and sorted)."""
     left: list[tuple[int, int]] = []
     position = max(bisect_right(used_starts, start) - 1, 0)
-    for used_start, used_end in used[position:]:
+    for number in range(position, len(used)):
+        used_start, used_end = used[number]
         if used_start >= end:
             break
         if used_end <= start:
@@ -257,6 +260,8 @@ def _outside_visits(
     clock: LocalClock,
 ) -> list[tuple[int, int]]:
     days = {clock.day_of(start), clock.day_of(end - 1)}
+    if visit_days.keys().isdisjoint(days):
+        return [(start, end)]
     taken = _merged(
         (visit_days[day][0], visit_days[day][1]) for day in days if _is_visit_day(time, day, visit_days)
     )

@@ -54,14 +54,15 @@ class ProgramChart:
             if month.pieces
         }
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
-        self.data_days = sorted(
-            {
-                day
-                for episode in self.episodes
-                for of_period in episode.days.values()
-                for by_day in of_period.values()
-                for day in by_day
-            }
+        self.data_days: list[date] = sorted(
+            set().union(
+                *(
+                    by_day
+                    for episode in self.episodes
+                    for of_period in episode.days.values()
+                    for by_day in of_period.values()
+                )
+            )
         )
         self.lines_by_month = self._lines_by_month()
         self.base_unverified = self._base_unverified()
@@ -74,8 +75,9 @@ class ProgramChart:
             for of_period in episode.days.values():
                 for by_day in of_period.values():
                     line = next(iter(by_day.values()))[0].line
-                    for first_day in {day.replace(day=1) for day in by_day}:
-                        found.setdefault(first_day, set()).add(line)
+                    # In thirty days no month comes twice.
+                    for day in {day.month: day for day in by_day}.values():
+                        found.setdefault(day.replace(day=1), set()).add(line)
         return found
 
     def _base_unverified(self) -> frozenset[Unverified]:

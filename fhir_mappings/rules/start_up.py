@@ -24,17 +24,14 @@ from fhir_mappings.vocabulary import Line, RequirementKind, ReviewReason, Role, 
 
 def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
     """One start-up code an episode that holds a counted day, a set-up or a start-up charge."""
-    episodes = [
-        (position, episode)
-        for position, episode in enumerate(chart.episodes)
-        if episode.first_day is not None or episode.set_up is not None
-    ]
     charges = chart.charges_of(Kind.START_UP)
-    if not episodes:
+    if not any(_has_begun(episode) for episode in chart.episodes):
         return _charged_alone(chart, charges)
-    placed, unclear = _place_charges(charges, episodes)
+    placed, unclear = _place_charges(charges, list(enumerate(chart.episodes)))
     found: list[Candidate] = []
-    for position, episode in episodes:
+    for position, episode in enumerate(chart.episodes):
+        if not _has_begun(episode) and position not in placed:
+            continue
         for rule in chart.rules(Kind.START_UP):
             candidate = _candidate(chart, rule, episode, placed.get(position, []))
             if candidate is None:
@@ -47,6 +44,10 @@ def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
                 candidate.reasons.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
             found.append(candidate)
     return found
+
+
+def _has_begun(episode: Episode) -> bool:
+    return episode.first_day is not None or episode.set_up is not None
 
 
 def _place_charges(
@@ -106,7 +107,12 @@ def _candidate(
     window = episode.first_period
     if window is None:
         return None
-    as_of, last = chart.as_of, episode.service_date(window)
+    as_of = chart.as_of
+    # Before any reading the first period hasn't begun: it can still come, as long as the episode lasts.
+    waiting = episode.first_day is None and (episode.end is None or as_of <= episode.end)
+    if waiting and not charges and as_of > window.end:
+        window = Window(as_of, as_of + timedelta(days=PERIOD_DAYS - 1))
+    last = episode.service_date(window)
     devices = _by_device(episode)
     count = best_count(chart, devices.values(), last)
     until = min(last, as_of)
@@ -116,9 +122,8 @@ def _candidate(
     reached = [day for days in series if (day := threshold_day(rule, days, window, until)) is not None]
     earned_on = min(reached, default=None)
     threshold = rule.least(earned_on or until)
-    # Before any reading the first period hasn't begun: it can still come.
-    waiting = episode.first_day is None and (episode.end is None or as_of <= episode.end)
     least_ahead = min(threshold.least, rule.least(last).least)
+    days_ahead = None if episode.end is None else (episode.end - as_of).days + 1
     set_up = episode.set_up
     candidate = Candidate(
         rule,
@@ -126,7 +131,9 @@ def _candidate(
         earned_on or last,
         open=waiting or as_of <= (earned_on or last),
         met=earned_on is not None,
-        reachable=waiting or (as_of <= last and count.reach >= least_ahead),
+        reachable=(days_ahead is None or days_ahead >= least_ahead)
+        if waiting
+        else as_of <= last and count.reach >= least_ahead,
         units=1 if earned_on is not None else 0,
         requirements=(
             days_requirement(chart, threshold.least, threshold, count),
