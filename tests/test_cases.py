@@ -79,3 +79,20 @@ def test_the_register_holds_every_rule_once_with_known_sources_and_settings() ->
         assert set(entry.sources) <= set(tables.sources), entry.id
         assert entry.setting is None or entry.setting in tables.settings, entry.id
         assert entry.last_checked <= date(2026, 11, 22), entry.id
+
+
+def test_every_error_seen_elsewhere_is_a_case_of_that_name() -> None:
+    named = {case.name for case in CASES if case.name.startswith("error: ")}
+    assert named == {
+        "error: the UTC day for the local day",
+        "error: a first window of 31 days",
+        "error: minutes over thirty days instead of the calendar month",
+        "error: a management code without a conversation",
+        "error: days used in two windows",
+        "error: respiratory and musculoskeletal codes swapped",
+        "error: log-ins counted as days",
+        "error: a patient lost after success",
+        "error: typed-in vitals counted for RPM",
+        "error: hospital monitors counted as home devices",
+        "error: a telehealth visit billed twice",
+    }

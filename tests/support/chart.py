@@ -183,7 +183,7 @@ class ChartBuilder:
     def _reading(self, d: dict[str, Any]) -> None:
         """`of`, `at` (a time or a bare date), `device`, `by: patient`, `status`, `value`, `encounter`."""
         of, at = d["of"], str(d["at"])
-        system, code = CODINGS[of] if of in CODINGS else tuple(of)
+        system, code = CODINGS[of] if isinstance(of, str) else tuple(of)
         patient = self._subject(d)
         told: Resource = {
             "resourceType": "Observation",
