@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test lint docs bench clean
+.PHONY: help install demo demo-check test strangers lint docs bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find
 
 test: $(READY) ## Run every test (the browser's too, where Debian's chromium is installed)
 	$(BIN)/python -m pytest -n 2 -q
+
+strangers: ## Install the independent SMART and OAuth implementations that judge ours (Node.js 20)
+	npm ci --prefix tests/strangers --silent
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
