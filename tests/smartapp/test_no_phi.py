@@ -1,0 +1,74 @@
+"""Nothing of a patient in logs or in our addresses: a full run of every chart, scanned word by word."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, request, request_finished
+
+from smartapp.demo_check import Browser
+from tests.smartapp.conftest import World
+
+LEFT_OUT = {"nothing"}
+"""An id that is an English word as well; the chart's name and number are looked for all the same."""
+
+
+@pytest.fixture
+def addresses() -> Iterator[list[str]]:
+    """Every address the app was asked for, with query and Location of the answer."""
+    seen: list[str] = []
+
+    def note(sender: Flask, response: Any, **_: Any) -> None:
+        if sender.name == "smartapp":
+            seen.append(f"{request.method} {request.full_path} -> {response.headers.get('Location', '')}")
+
+    request_finished.connect(note)
+    yield seen
+    request_finished.disconnect(note)
+
+
+def of_patients(world: World) -> set[str]:
+    """Every id, name, number and birth date of the synthetic patients."""
+    with world.ehr.sandbox.database.read() as connection:
+        rows = connection.execute("SELECT body FROM resource WHERE type = 'Patient'").fetchall()
+    found: set[str] = set()
+    for (body,) in rows:
+        patient = json.loads(body)
+        found |= {patient["id"], patient["birthDate"]}
+        found |= {one["value"] for one in patient.get("identifier", [])}
+        for name in patient.get("name", []):
+            found |= {name.get("family", ""), *name.get("given", [])}
+    return found - LEFT_OUT - {"", "Patient", "Synthetic"}
+
+
+def test_a_full_run_of_every_chart_leaves_no_patient_in_any_log_or_address(
+    world: World, browser: Browser, caplog: pytest.LogCaptureFixture, addresses: list[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    patients = of_patients(world)
+    assert len(patients) > 40
+    with world.ehr.sandbox.database.read() as connection:
+        ids = [name for (name,) in connection.execute("SELECT id FROM resource WHERE type = 'Patient'")]
+    for patient in sorted(ids):
+        page = world.open(browser, patient)
+        browser.get(page.url + "decisions.json")
+        browser.get(page.url + f"charges/98977-{patient}")  # an address that doesn't exist
+    page = world.open(browser, "ready-musculoskeletal")
+    before = len(world.charges("ready-musculoskeletal"))
+    written = browser.submit(world.final_form(browser, page))
+    assert written.status == 200
+    assert len(world.charges("ready-musculoskeletal")) == before + 1
+    world.ehr.close()
+    browser.submit(page.form("/read"))  # the EHR is gone: every error has its log line too
+    world.read(browser, browser.get(page.url))
+    logged = [f"{record.name} {record.getMessage()}" for record in caplog.records]
+    logged += [str(record.exc_info) for record in caplog.records if record.exc_info]
+    assert len(addresses) > 3 * len(ids)
+    assert any("smartapp.events" in line for line in logged)
+    told = [line for line in (*logged, *addresses) for word in patients if word in line]
+    # The one address with a chart's id in it is the wrong one that this test itself asked for.
+    assert [line for line in told if "GET /s/" not in line or "/charges/98977-" not in line] == []
