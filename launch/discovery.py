@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urljoin
 
 from launch.errors import HttpError, LaunchError, LaunchReason
 from launch.http import MEGABYTE, EhrClient, Limits
 from launch.issuers import Issuer, is_secure
 from launch.ports import Clock, Events
 from launch.profiles import ScopeStyle
-from launch.urls import UnsafeUrl, parse_url
+from launch.urls import UnsafeUrl, join_url, parse_url
 
 OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 KEEP = timedelta(hours=1)
@@ -108,9 +107,9 @@ def parse_configuration(
         authorization_endpoint=_required(document, "authorization_endpoint", issuer),
         token_endpoint=_required(document, "token_endpoint", issuer),
         issuer=_text(document.get("issuer")),
-        jwks_uri=_endpoint(document, "jwks_uri", issuer),
-        revocation_endpoint=_endpoint(document, "revocation_endpoint", issuer),
-        introspection_endpoint=_endpoint(document, "introspection_endpoint", issuer),
+        jwks_uri=checked_endpoint(document, "jwks_uri", issuer),
+        revocation_endpoint=checked_endpoint(document, "revocation_endpoint", issuer),
+        introspection_endpoint=checked_endpoint(document, "introspection_endpoint", issuer),
         capabilities=_texts(document.get("capabilities")),
         scopes_supported=_texts(document.get("scopes_supported")),
         token_auth_methods=_texts(document.get("token_endpoint_auth_methods_supported")),
@@ -145,19 +144,22 @@ def _objects(parent: Any, key: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _required(document: Mapping[str, Any], key: str, issuer: Issuer) -> str:
-    endpoint = _endpoint(document, key, issuer)
+    endpoint = checked_endpoint(document, key, issuer)
     if endpoint is None:
         raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"no {key}")
     return endpoint
 
 
-def _endpoint(document: Mapping[str, Any], key: str, issuer: Issuer) -> str | None:
-    """The endpoint as an absolute URL on a permitted host; None where the document names none."""
+def checked_endpoint(document: Mapping[str, Any], key: str, issuer: Issuer) -> str | None:
+    """The endpoint as an absolute URL on a permitted host; None where the document names none.
+
+    Raises LaunchError(DISCOVERY_FAILED).
+    """
     text = _text(document.get(key))
     if text is None:
         return None
-    absolute = urljoin(issuer.fhir_base + "/", text)
     try:
+        absolute = join_url(issuer.fhir_base + "/", text)
         url = parse_url(absolute)
     except UnsafeUrl as fault:
         raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} holds {fault}") from None

@@ -51,7 +51,7 @@ class HttpError(SmartError):
     """A request to an EHR failed, or was refused before a byte was sent.
 
     `maybe_acted` is True where the request may have been received although no usable answer came back: a
-    write must then be looked up, never repeated blindly.
+    write must then be looked up, never repeated blindly. `detail` says what is wrong with a certificate.
     """
 
     SENTENCES: ClassVar[dict[HttpProblem, str]] = {
@@ -75,6 +75,7 @@ class HttpError(SmartError):
         status: int | None = None,
         request_id: str = "",
         maybe_acted: bool = False,
+        detail: str = "",
     ) -> None:
         self.reason = problem
         self.problem = problem
@@ -82,8 +83,15 @@ class HttpError(SmartError):
         self.status = status
         self.request_id = request_id
         self.maybe_acted = maybe_acted
+        self.detail = detail
         self.sentence = self.SENTENCES[problem]
-        facts = (problem.value, status and f"status {status}", host, request_id and f"request {request_id}")
+        facts = (
+            problem.value,
+            detail,
+            status and f"status {status}",
+            host,
+            request_id and f"request {request_id}",
+        )
         super().__init__(", ".join(str(fact) for fact in facts if fact))
 
 

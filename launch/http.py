@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 import re
 import socket
@@ -25,11 +26,12 @@ import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 import requests
 import requests.adapters
@@ -46,14 +48,17 @@ from launch.addresses import AddressPolicy
 from launch.errors import HttpError, HttpProblem
 from launch.issuers import Issuer, is_secure
 from launch.limiter import IssuerLimiter
-from launch.urls import UnsafeUrl, Url, is_under, parse_url
+from launch.urls import UnsafeUrl, Url, is_under, join_url, parse_url
 
 USER_AGENT = "smart-remote-monitoring"
 MEGABYTE = 1024 * 1024
 _CHUNK = 64 * 1024
 _RETRIED_STATUS = frozenset({429, 503})
+_LONGEST_REST = 60.0
+"""Seconds an EHR can keep all sessions waiting: beyond, a wrong header would close the app for a day."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEEPEST_JSON = 64
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _TRANSPORT_ERRORS = (
     requests.RequestException,
     Urllib3Error,
@@ -80,6 +85,15 @@ OAUTH_LIMITS = Limits(connect=5.0, read=5.0, total=15.0, max_bytes=MEGABYTE)
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How a connection is encrypted, and how long the certificate at its other end is good."""
+
+    version: str
+    """As OpenSSL says it: "TLSv1.3"."""
+    valid_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What an EHR answered. `headers` are in lower case. The repr shows neither address nor content."""
 
@@ -89,6 +103,8 @@ class Response:
     url: str = field(repr=False)
     host: str
     request_id: str
+    tls: Tls | None = field(default=None, repr=False)
+    """None over plain http (the demo's)."""
 
     @property
     def ok(self) -> bool:
@@ -104,12 +120,19 @@ class Response:
         return self
 
     def json(self, max_bytes: int = MEGABYTE) -> Any:
-        """The body as JSON: at most `max_bytes`, 64 levels deep, UTF-8, without NaN. Raises HttpError."""
+        """The body as JSON: at most `max_bytes`, 64 levels deep, Unicode text in UTF-8, finite numbers.
+
+        Raises HttpError.
+        """
         if len(self.body) > max_bytes:
             raise HttpError(HttpProblem.TOO_LARGE, host=self.host, request_id=self.request_id)
         try:
-            value = json.loads(self.body, parse_constant=_refuse_constant)
+            # Decoded here: `json` itself would guess UTF-16 and let halves of characters through.
+            text = self.body.decode("utf-8-sig")
+            value = json.loads(text, parse_constant=_refuse_constant)
             _require_shallow(value)
+            if _HALF_CHARACTER.search(text):
+                json.dumps(value, ensure_ascii=False).encode("utf-8")
         except (ValueError, RecursionError):
             # `from None`: the decoder's message quotes the document.
             raise HttpError(HttpProblem.NOT_JSON, host=self.host, request_id=self.request_id) from None
@@ -196,7 +219,10 @@ class EhrClient:
 
         "Patient/p1" continues the base; "/x" and "//host/x" are read as a browser would and then checked.
         """
-        absolute = urljoin(self.issuer.fhir_base + "/", target)
+        try:
+            absolute = join_url(self.issuer.fhir_base + "/", target)
+        except UnsafeUrl:
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host) from None
         url = self._parse(absolute)
         if not is_under(url, self._base):
             raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
@@ -242,20 +268,21 @@ class EhrClient:
                     request_id=request_id,
                     status=error.status,
                     maybe_acted=error.maybe_acted,
+                    detail=error.detail,
                 )
                 if last or error.problem is not HttpProblem.CONNECTION:
                     raise error from None
                 wait = _backoff(attempt)
             else:
                 response = replace(response, host=parsed.host, request_id=request_id)
-                if last or response.status not in _RETRIED_STATUS:
+                if response.status not in _RETRIED_STATUS:
                     return response
-                asked = _retry_after(response.headers)
-                wait = max(asked or 0.0, _backoff(attempt))
-                if time.monotonic() + wait >= deadline:
+                asked = _retry_after(response.headers) or 0.0
+                # For everybody, also where this very call is not repeated.
+                self._limiter.rest(min(asked, _LONGEST_REST))
+                wait = max(asked, _backoff(attempt))
+                if last or time.monotonic() + wait >= deadline:
                     return response
-                if asked is not None:
-                    self._limiter.rest(asked)
             if time.monotonic() + wait >= deadline:
                 raise HttpError(HttpProblem.TIMEOUT, host=parsed.host, request_id=request_id)
             time.sleep(wait)
@@ -289,6 +316,9 @@ class EhrClient:
                     if answer.status_code in _REDIRECTS:
                         raise HttpError(HttpProblem.REDIRECT, status=answer.status_code, maybe_acted=True)
                     content = _read(answer.raw, limits.max_bytes, deadline)
+                if this.expired:
+                    # A socket shut among the headers looks like an answer that ends there.
+                    raise TimeoutError("cut off at the deadline")
             except _TRANSPORT_ERRORS as error:
                 # ValueError and AttributeError: what a socket shut at the deadline raises half-way.
                 raise _problem(error, this) from None
@@ -299,6 +329,7 @@ class EhrClient:
                 url=url,
                 host="",
                 request_id="",
+                tls=this.tls,
             )
 
     def _refuse_literal_address(self, host: str) -> None:
@@ -350,6 +381,7 @@ class _Try:
         self.expired = False
         self.refused = False
         self.sent = False
+        self.tls: Tls | None = None
         self._connection: HTTPConnection | None = None
         self._timer = threading.Timer(seconds, self._shut)
         self._timer.daemon = True
@@ -369,9 +401,12 @@ class _Try:
         self._timer.cancel()
         del self._current.this
 
-    def hold(self, connection: HTTPConnection) -> None:
+    def hold(self, connection: _CheckedConnection) -> None:
         """The request is about to be sent on this connection."""
+        if self.expired:
+            raise TimeoutError("the connection came too late")
         self.sent = True
+        self.tls = connection.tls
         self._connection = connection
 
     def _shut(self) -> None:
@@ -386,6 +421,11 @@ class _CheckedConnection(HTTPConnection):
     """Connects only to addresses that were checked. `policy` None: a proxy, which the administrator named."""
 
     policy: AddressPolicy | None = None
+    tls: Tls | None = None
+
+    def connect(self) -> None:
+        super().connect()
+        self.tls = _tls(self.sock)
 
     def _new_conn(self) -> socket.socket:
         if self.policy is None:
@@ -419,6 +459,16 @@ class _CheckedConnection(HTTPConnection):
             self.connect()
         _Try.current().hold(self)
         super().send(data)
+
+
+def _tls(sock: object) -> Tls | None:
+    """What a verified TLS socket knows of itself; None for any other."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return None
+    until = str((sock.getpeercert() or {}).get("notAfter", ""))
+    if not until:
+        return None
+    return Tls(sock.version() or "", datetime.fromtimestamp(ssl.cert_time_to_seconds(until), UTC))
 
 
 def _pools(policy: AddressPolicy | None) -> dict[str, type[HTTPConnectionPool]]:
@@ -486,21 +536,24 @@ class _Gunzip:
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(31)
+        self._within = False
 
     def feed(self, data: bytes, room: int) -> bytes:
         plain = b""
         while data:
+            self._within = True
             plain += self._stream.decompress(data, room + 1 - len(plain))
             if len(plain) > room:
                 raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
             if self._stream.eof:
                 data, self._stream = self._stream.unused_data, zlib.decompressobj(31)
+                self._within = False
             else:
                 data = self._stream.unconsumed_tail
         return plain
 
     def finish(self) -> None:
-        if self._stream.flush():
+        if self._within:
             raise OSError("a compressed body broken off")
 
 
@@ -536,7 +589,31 @@ def _problem(error: Exception, this: _Try) -> HttpError:
         problem = HttpProblem.TLS
     else:
         problem = HttpProblem.CONNECTION
-    return HttpError(problem, maybe_acted=this.sent)
+    detail = _certificate_fault(error) if problem is HttpProblem.TLS else ""
+    return HttpError(problem, maybe_acted=this.sent, detail=detail)
+
+
+_CERTIFICATE_FAULTS = {
+    9: "not valid yet",
+    10: "expired",
+    18: "self-signed",
+    19: "unknown authority",
+    20: "unknown authority",
+    62: "another name",
+    64: "another name",
+}
+"""OpenSSL's verification codes (X509_V_ERR_...) an administrator can do something about."""
+
+
+def _certificate_fault(error: BaseException | None) -> str:
+    """What is wrong with a certificate, in our own words; empty where it is something else."""
+    for _ in range(8):
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return _CERTIFICATE_FAULTS.get(error.verify_code, "")
+        if error is None:
+            break
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _backoff(attempt: int) -> float:
@@ -551,7 +628,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(text) if len(text) < 7 else None
     try:
         asked = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, asked.total_seconds())
 
@@ -561,9 +638,11 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _require_shallow(value: Any) -> None:
-    """Raises ValueError below 64 levels: whoever walks the value afterwards may then recurse."""
+    """Raises ValueError below 64 levels (whoever walks the value may then recurse), and for 1e999."""
     level = [value]
     for _ in range(_DEEPEST_JSON):
+        if any(isinstance(item, float) and math.isinf(item) for item in level):
+            raise ValueError("a number that is none")
         level = [
             child
             for parent in level

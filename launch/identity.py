@@ -162,7 +162,10 @@ def _header(token: str) -> dict[str, Any]:
         header = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, binascii.Error, RecursionError):
         raise _invalid("header") from None
-    if not isinstance(header, dict) or header.get("alg") not in ALGORITHMS:
+    if not isinstance(header, dict):
+        raise _invalid("header")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise _invalid("alg")
     if "crit" in header or "b64" in header:
         raise _invalid("crit")
@@ -190,9 +193,15 @@ def _verified_claims(token: str, key: RSAKey | ECKey, algorithm: str) -> dict[st
     registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
     registry.max_header_length = _LONGEST_TOKEN  # some put a certificate chain there, which is not looked at
     try:
-        return jwt.decode(token, key, registry=registry).claims
+        claims = jwt.decode(token, key, registry=registry).claims
     except (JoseError, ValueError, RecursionError):
         raise _invalid("signature") from None
+    try:
+        # Halves of characters can be written neither to a store nor to a page.
+        json.dumps(claims, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise _invalid("claims") from None
+    return claims
 
 
 def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, nonce: str, now: datetime) -> None:
@@ -220,8 +229,11 @@ def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, nonce:
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
+    """A number of seconds that is one: NaN would compare as neither past nor future."""
     value = claims.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < 10**12 else None
 
 
 def _fhir_user(claims: Mapping[str, Any], client: EhrClient) -> str | None:

@@ -32,7 +32,7 @@ from typing import Any
 
 from launch.addresses import AddressPolicy
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
-from launch.profiles import Profile, ScopeStyle, load_profile
+from launch.profiles import Profile, ScopeStyle, load_profile, profile_names
 from launch.urls import UnsafeUrl, Url, parse_base, parse_url
 
 
@@ -188,7 +188,7 @@ def _issuer(name: str, table: Any, secrets: Mapping[str, str], *, loopback: bool
     if not _ID.fullmatch(name):
         raise ConfigurationError(entry.where, "an issuer's name is lower-case letters, digits and hyphens")
     entry.refuse_unknown(_KEYS)
-    profile = load_profile(entry.text("profile", "generic"))
+    profile = entry.profile("profile")
     client_auth = ClientAuth(entry.choice("client_auth", ClientAuth, ClientAuth.PUBLIC.value))
     style = entry.choice("scope_style", ScopeStyle, profile.scope_style.value)
     algorithm = entry.choice("signing_algorithm", SigningAlgorithm, SigningAlgorithm.ES384.value)
@@ -231,7 +231,7 @@ def _check(entry: _Entry, issuer: Issuer) -> None:
         issuer.signing_key and issuer.signing_key_id
     ):
         raise ConfigurationError(entry.where, "private-key-jwt needs signing_key and signing_key_id")
-    if not re.fullmatch(r"(/[A-Za-z0-9._~\-]+)+", issuer.redirect_path):
+    if not re.fullmatch(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+)+", issuer.redirect_path):
         raise ConfigurationError(entry.where, "redirect_path is a plain path, such as /callback/my-hospital")
     if issuer.ca_bundle and not issuer.ca_bundle.is_file():
         raise ConfigurationError(entry.where, f"ca_bundle {issuer.ca_bundle} is not a file")
@@ -281,6 +281,12 @@ class _Entry:
         if value not in allowed:
             raise ConfigurationError(f"{self.where}.{key}", f"is not one of {', '.join(allowed)}")
         return value
+
+    def profile(self, key: str) -> Profile:
+        name = self.text(key, "generic")
+        if name not in profile_names():
+            raise ConfigurationError(f"{self.where}.{key}", f"is not one of {', '.join(profile_names())}")
+        return load_profile(name)
 
     def secret(self, key: str, secrets: Mapping[str, str]) -> str | None:
         name = self.text(key, "")

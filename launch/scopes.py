@@ -38,7 +38,8 @@ class Interaction(Enum):
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 _RESOURCE_SCOPE = re.compile(
     r"(?P<level>patient|user|system)/(?P<type>[A-Z][A-Za-z]*|\*)"
-    r"\.(?P<what>read|write|\*|(?=[cruds])c?r?u?d?s?)(?:\?(?P<query>[^\s?]+))?"
+    r"\.(?P<what>read|write|\*|(?=[cruds])c?r?u?d?s?)"
+    r"(?:\?(?P<query>[^\s?&=]+=[^\s?&]+(?:&[^\s?&=]+=[^\s?&]+)*))?"
 )
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from launch.client_auth import client_credentials
 from launch.discovery import Discovery
-from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason
+from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason, SmartError
 from launch.http import EhrClient, EhrClients, Limits, Response
 from launch.issuers import Issuer, Issuers
 from launch.ports import Clock, Events, FhirContext, LaunchSession, LaunchStore, SessionEnd, TokenSet
@@ -32,7 +32,8 @@ LEASE_LIFE = timedelta(seconds=30)
 """Longer than a token request may take (launch.http.OAUTH_LIMITS)."""
 _POLL = 0.05
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
-_ID = re.compile(r"[A-Za-z0-9\-._]{1,255}")
+_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9\-._]{1,255}")
+"""More than FHIR allows, since servers do; not "." and "..", which would climb out of an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def parse_context(document: Mapping[str, Any]) -> LaunchContext:
     """The launch context. A patient that is there but is no id is refused; anything else odd is left out."""
     return LaunchContext(
         patient=_logical_id(document.get("patient"), "Patient"),
-        encounter=_logical_id(document.get("encounter"), "Encounter"),
+        encounter=_encounter(document.get("encounter")),
         # Shown unless the EHR says that it shows one itself: without a banner charts get mixed up.
         need_patient_banner=str(document.get("need_patient_banner", True)).strip().lower() != "false",
         tenant=_text(document.get("tenant")),
@@ -169,12 +170,17 @@ class TokenKeeper:
     def _renew(self, session: LaunchSession, rejected: str | None) -> TokenSet:
         """Take the lease or wait for whoever has it, and come back with tokens that need no renewal."""
         holder = secrets.token_urlsafe(16)
+        client = self._client(session)
+        # Before the lease, which lasts for one token request and not for discovery as well.
+        endpoint = self._discovery.of(client).token_endpoint
         for _ in range(int(LEASE_LIFE.total_seconds() / _POLL)):
             if self._store.acquire_refresh_lease(session.id, holder, self._clock.now(), LEASE_LIFE):
                 try:
                     # Looked at again under the lease: somebody may have renewed since.
                     session, tokens = self._open(session.id)
-                    return self._ask(session, tokens) if self._must_renew(tokens, rejected) else tokens
+                    if not self._must_renew(tokens, rejected):
+                        return tokens
+                    return self._ask(session, tokens, client, endpoint)
                 finally:
                     self._store.release_refresh_lease(session.id, holder)
             self._sleep(_POLL)
@@ -183,10 +189,8 @@ class TokenKeeper:
                 return tokens
         raise LaunchError(LaunchReason.REFRESH_BUSY)
 
-    def _ask(self, session: LaunchSession, tokens: TokenSet) -> TokenSet:
+    def _ask(self, session: LaunchSession, tokens: TokenSet, client: EhrClient, endpoint: str) -> TokenSet:
         """The refresh itself; the caller holds the lease."""
-        client = self._client(session)
-        endpoint = self._discovery.of(client).token_endpoint
         form = (("grant_type", "refresh_token"), ("refresh_token", tokens.refresh_token or ""))
         try:
             answer = request_token(client, endpoint, form, self._clock.now())
@@ -235,7 +239,7 @@ class TokenKeeper:
                     credentials = client_credentials(client.issuer, endpoint, self._clock.now())
                     form = (("token", token), ("token_type_hint", kind), *credentials.form)
                     client.oauth_post(endpoint, form, credentials.headers)
-        except (HttpError, LaunchError) as error:
+        except SmartError as error:
             self._events.emit("revocation-failed", session=session.id, problem=str(error.reason.value))
 
 
@@ -320,6 +324,14 @@ def _logical_id(value: Any, type_: str) -> str | None:
     if not _ID.fullmatch(text):
         raise LaunchError(LaunchReason.TOKEN_UNUSABLE, detail=type_.lower())
     return text
+
+
+def _encounter(value: Any) -> str | None:
+    """The encounter's id. An odd one is left out: somebody chooses one later, and no chart stays closed."""
+    try:
+        return _logical_id(value, "Encounter")
+    except LaunchError:
+        return None
 
 
 def _text(value: Any) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _HOST = re.compile(r"[a-z0-9]([a-z0-9\-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9\-]*[a-z0-9])?)*")
@@ -81,6 +81,14 @@ def parse_base(text: str) -> Url:
     if "//" in url.path:
         raise UnsafeUrl("an empty path segment")
     return Url(url.scheme, url.host, url.port, url.path.rstrip("/"), "")
+
+
+def join_url(base: str, target: str) -> str:
+    """`target` as a browser would read it at `base`. Raises UnsafeUrl where it cannot be read at all."""
+    try:
+        return urljoin(base, target)
+    except ValueError:
+        raise UnsafeUrl("not a URL") from None
 
 
 def is_under(url: Url, base: Url) -> bool:

@@ -62,6 +62,7 @@ class FakeEhr:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
 
             def _handle(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
