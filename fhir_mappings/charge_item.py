@@ -15,6 +15,7 @@ from fhir_mappings.record import PriorCharge
 from fhir_mappings.resources import ChargeItem, Reference, concepts
 from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
 from fhir_mappings.terminology import CPT
+from fhir_mappings.time_log import MARK
 from fhir_mappings.vocabulary import ExcludedReason, Outcome, Program, RequirementKind, Unit
 
 if TYPE_CHECKING:
@@ -140,6 +141,10 @@ class ChargeDetails(Struct, frozen=True, kw_only=True):
     context: str | None = None
     account: str | None = None
     attested: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
+    """Statements on record that the decision rests on: "consent, by Practitioner/7 on 2026-02-03"."""
+    logged: int = 0
+    """How many of the evidence's Encounters were logged in this app."""
     revision: int = 1
 
 
@@ -179,7 +184,6 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
     """
     if decision.outcome is not Outcome.SUGGEST:
         raise ChargeNotValid(f"{decision.code} is {decision.outcome}, not suggest")
-    evidence = _evidence(decision)
     resource: dict[str, Any] = {
         "resourceType": "ChargeItem",
         "identifier": [
@@ -190,7 +194,7 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
                 ),
             }
         ],
-        "definitionUri": [f"{NAMESPACE}:rule:{decision.code}:{details.rules_version}"],
+        "definitionUri": [definition_uri(decision, details.rules_version)],
         "status": "planned",
         "code": {"coding": [{"system": CPT, "code": decision.code}]},
         "subject": {"reference": details.patient},
@@ -214,20 +218,14 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
             }
             for diagnosis in details.diagnoses
         ],
-        "service": _references(name for name in evidence if name.startswith("Observation/")),
-        "supportingInformation": _references(
-            name for name in evidence if not name.startswith("Observation/")
-        ),
+        **evidence_elements(decision),
         "note": [{"text": _note(decision, details)}],
     }
     if details.context:
         resource["context"] = {"reference": details.context}
     if details.account:
         resource["account"] = [{"reference": details.account}]
-    if decision.modifiers:
-        resource["extension"] = [
-            {"url": MODIFIER_EXTENSION, "valueCode": modifier} for modifier in decision.modifiers
-        ]
+    resource["extension"] = modifier_extensions(decision)
     resource = {key: value for key, value in resource.items() if value not in ([], None)}
     validate(resource)
     return resource
@@ -245,6 +243,32 @@ def validate(resource: Mapping[str, Any]) -> None:
         places: list[Any] = getattr(fault, "errors", list)()
         told = ", ".join(sorted({".".join(map(str, place.get("loc", ()))) for place in places}))
         raise ChargeNotValid(f"not a valid ChargeItem: {told or type(fault).__name__}") from None
+
+
+def definition_uri(decision: Decision, rules_version: str) -> str:
+    """Which rule of which version a charge rests on."""
+    return f"{NAMESPACE}:rule:{decision.code}:{rules_version}"
+
+
+def evidence_elements(decision: Decision) -> dict[str, list[dict[str, str]]]:
+    """The records a charge names: Observations as the service, everything else beside it."""
+    evidence = _evidence(decision)
+    return {
+        "service": _references(name for name in evidence if name.startswith("Observation/")),
+        "supportingInformation": _references(
+            name for name in evidence if not name.startswith("Observation/")
+        ),
+    }
+
+
+def modifier_extensions(decision: Decision) -> list[dict[str, str]]:
+    """R4 has no element for a modifier."""
+    return [{"url": MODIFIER_EXTENSION, "valueCode": modifier} for modifier in decision.modifiers]
+
+
+def found_in_words(decision: Decision) -> str:
+    """What was found for each requirement, for whoever opens the charge in the EHR."""
+    return " ".join(_found(requirement) for requirement in decision.requirements)
 
 
 def _rule(code: str) -> CodeRule:
@@ -294,6 +318,11 @@ def _note(decision: Decision, details: ChargeDetails) -> str:
         words.append(f"Modifiers proposed: {', '.join(decision.modifiers)}.")
     if details.attested:
         words.append(f"Confirmed by the clinician: {', '.join(details.attested)}.")
+    if details.stated:
+        words.append(f"Stated by a clinician: {'; '.join(details.stated)}.")
+    if details.logged:
+        entries = "entry" if details.logged == 1 else "entries"
+        words.append(f"Rests on {details.logged} {entries} {MARK}, signed there by a clinician.")
     words.append(f"Rules {details.rules_version}. A suggestion for billing review, not a claim.")
     return " ".join(words)
 

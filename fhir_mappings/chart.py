@@ -213,14 +213,16 @@ class Chart:
         if before is not found:
             folder.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
             found = folder.observations[name] = max(before, found, key=_observation_order)
-        if isinstance(found, LeftOut):
+        if type(found) is LeftOut:
             return
         if found.members is not None:
             folder.has_panels = True
-        if found.identifiers:
-            all_distinct = len(folder.identifiers) + len(found.identifiers)
-            folder.identifiers.update(found.identifiers)
-            if len(folder.identifiers) < all_distinct:
+        identifiers = found.identifiers
+        if identifiers:
+            known = folder.identifiers
+            all_distinct = len(known) + len(identifiers)
+            known.update(identifiers)
+            if len(known) < all_distinct:
                 folder.repeats_identifiers = True
 
     def _add_resource(self, resource: fhir.Resource, name: str) -> None:
@@ -534,7 +536,7 @@ class Chart:
         valued = self._valued(patient)
         for folder in self._owned.get(patient, ()):
             for name, read in folder.observations.items():
-                if isinstance(read, LeftOut):
+                if type(read) is LeftOut:
                     excluded.add(Excluded(name, read.reason))
                     continue
                 if read.members is not None and not any(
@@ -556,19 +558,20 @@ class Chart:
         repeats_identifiers = len(folders) > 1 or any(folder.repeats_identifiers for folder in folders)
         first_of: dict[fhir.Identifier, str] = {}
         before: Measurement | None = None
+        last_instant: int | None = None
         alike: set[tuple[str, str | None, int, bool]] = set()
         readings: list[Reading] = []
         doubtful: list[Reading] = []
         for found in candidates:
             name, instant, origin = found.resource, found.instant, found.origin
             duplicate = False
-            if before is not None and instant == before.instant:
+            if instant == last_instant and before is not None:
                 # Sorted by instant: only what is measured at the same one can be alike.
                 alike.add(_likeness(before))
                 duplicate = _likeness(found) in alike
             elif alike:
                 alike.clear()
-            before = found
+            before, last_instant = found, instant
             if repeats_identifiers:
                 for identifier in found.identifiers or ():
                     if identifier.value:

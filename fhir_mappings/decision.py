@@ -109,9 +109,12 @@ _REASONS: Mapping[str, int] = {reason: position for position, reason in enumerat
 
 def reason_order(reasons: Iterable[ReviewReason | str]) -> tuple[str, ...]:
     """Reasons as text: enum values in their own order, then codes."""
-    return tuple(
-        str(reason) for reason in sorted(set(reasons), key=lambda reason: (_REASONS.get(reason, 99), reason))
-    )
+    different = set(reasons)
+    if len(different) > 1:
+        return tuple(
+            str(reason) for reason in sorted(different, key=lambda reason: (_REASONS.get(reason, 99), reason))
+        )
+    return tuple(map(str, different))
 
 
 def to_contract(

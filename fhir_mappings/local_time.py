@@ -91,6 +91,7 @@ class LocalClock:
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
         self._days: dict[int, tuple[date, int, date]] = {}
+        self._midnights: dict[date, int] = {}
         self._dates: dict[str, Moment | TimeProblem] = {}
         self._written_dates: dict[str, _WrittenDate] = {}
         self._offsets: dict[str, int] = {}
@@ -109,13 +110,11 @@ class LocalClock:
         if minute is None or second is None:
             return self._read_time(text)
         since_midnight = minute + second
-        if offset[:1] == ".":
-            fraction = _MILLISECONDS.get(offset[:4])
-            if fraction is None:
-                return self._read_time(text)
+        written, ahead = self._written_dates.get(text[:11]), self._offsets.get(offset)
+        if ahead is None and (fraction := _MILLISECONDS.get(offset[:4])) is not None:
             since_midnight += fraction
             offset = offset[4:]
-        written, ahead = self._written_dates.get(text[:11]), self._offsets.get(offset)
+            ahead = self._offsets.get(offset)
         if written is None or ahead is None:
             return self._learn_time(text, offset)
         midnight, day, before, turn, after = written
@@ -192,7 +191,11 @@ class LocalClock:
 
     def midnight(self, day: date) -> int:
         """The instant at which a local day begins: the first that exists, if clocks change at midnight."""
-        return _microseconds(datetime(day.year, day.month, day.day, tzinfo=self.zone))
+        known = self._midnights.get(day)
+        if known is None:
+            opens = datetime(day.year, day.month, day.day, tzinfo=self.zone)
+            known = self._midnights[day] = _microseconds(opens)
+        return known
 
     def day_span(self, day: date) -> tuple[int, int]:
         """A local day as a half-open span of instants; 23 or 25 hours long when clocks change."""

@@ -10,13 +10,14 @@ from datetime import date, timedelta
 
 from msgspec import Struct
 
-from fhir_mappings.local_time import ONE_DAY
+from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS
 from fhir_mappings.record import Enrolment, PriorCharge
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.terminology import Terminology
 
 MONTHS_BACK = 13
+PERIOD = timedelta(days=PERIOD_DAYS)
 # Where home readings are filed, in the field (SMART_AND_FHIR 2.2): servers that refuse a search by patient
 # and date alone are asked once for each of these.
 CATEGORIES = ("vital-signs", "activity", "survey", "exam", "therapy", "procedure", "laboratory")
@@ -60,7 +61,8 @@ def needs(
 ) -> Needs:
     """From the start of the last charged or enrolled period on, else `months_back` months.
 
-    Never less than the whole of last month: a month that just ended is still to be charged.
+    Never less than the whole of last month: a month that just ended is still to be charged. Nor less than the
+    period of a suggestion of ours that billing has not taken up: it follows the record until then.
     """
     return Needs(
         start=_start(policy, as_of, list(enrolments), list(charges), months_back),
@@ -106,5 +108,11 @@ def _start(
         for enrolment in enrolments
         if enrolment.anchor <= as_of
     ]
+    planned = [
+        # A start-up charge names the day it was earned, somewhere in its first period.
+        charge.occurrence.start - (PERIOD if policy.code(charge.code).kind is Kind.START_UP else timedelta())
+        for charge in charges
+        if charge.occurrence is not None and charge.keys and charge.status == "planned"
+    ]
     known = max(charged) if charged else min(enrolled) if enrolled else oldest
-    return max(oldest, min(known, last_month))
+    return max(oldest, min(known, last_month, *planned))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from enum import IntEnum
+from typing import final
 
 from msgspec import Raw, Struct
 
@@ -43,6 +44,7 @@ class Performer(IntEnum):
     OTHER = 2
 
 
+@final
 class LeftOut(Struct, frozen=True, gc=False):
     """An Observation that makes no monitoring day, and why."""
 
@@ -50,6 +52,7 @@ class LeftOut(Struct, frozen=True, gc=False):
     meta: Meta | None = None
 
 
+@final
 class Origin(Struct, frozen=True, eq=False, gc=False):
     """What was measured, by whom and through what: the same for thousands of readings of one device."""
 
@@ -121,6 +124,7 @@ def read_observation(
     observation: Observation, name: str, origins: Origins, clock: LocalClock
 ) -> Measurement | LeftOut:
     """One Observation as a `Measurement`, or the reason why it can't be one."""
+    # `type(...) is`, here and where these are looked through: `isinstance` takes four times as long for them.
     status = observation.status
     meta = observation.meta
     if status not in COUNTED_STATUSES:
@@ -128,7 +132,7 @@ def read_observation(
     if meta is not None and meta.security and any(label.code == "HTEST" for label in meta.security):
         return LeftOut(ExcludedReason.TEST_DATA, meta)
     origin = origins.of(observation)
-    if isinstance(origin, ExcludedReason):
+    if type(origin) is not Origin:
         return LeftOut(origin, meta)
     moment = clock.read(observation.effectiveDateTime)
     more: tuple[Moment, ...] = ()
@@ -202,12 +206,14 @@ def _timing_moments(events: list[str] | None, clock: LocalClock) -> tuple[Moment
 
 
 def _values(observation: Observation) -> tuple[bytes, ...]:
-    if observation.valueQuantity and (text := bytes(observation.valueQuantity)) != _NULL:
+    quantity = observation.valueQuantity
+    if quantity and (text := bytes(quantity)) != _NULL:
         return (text,)
     if observation.component:
         values: list[bytes] = []
         for component in observation.component:
-            if component.valueQuantity and (text := bytes(component.valueQuantity)) != _NULL:
+            quantity = component.valueQuantity
+            if quantity and (text := bytes(quantity)) != _NULL:
                 values.append(text)
             else:
                 values += _present(component)

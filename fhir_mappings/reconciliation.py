@@ -219,7 +219,7 @@ class _Comparison:
             return self._lost(decision, doubts)
         higher = self._tier(decision, higher=True)
         if higher is not None:
-            return self._grown(decision, higher)
+            return self._grown(higher)
         if doubts and _OF_READING.issuperset(doubts):
             return _Verdict(ChangeKind.KEEP, (ChangeReason.NOT_READ,))
         if doubts:
@@ -244,7 +244,7 @@ class _Comparison:
             return _Verdict(ChangeKind.REPLACE, (ChangeReason.NOT_MET, ChangeReason.LOWER_CODE), (), lower)
         return _Verdict(ChangeKind.WITHDRAW, (ChangeReason.NOT_MET,))
 
-    def _grown(self, decision: Decision, higher: Decision) -> _Verdict:
+    def _grown(self, higher: Decision) -> _Verdict:
         """A higher code of the same group is met."""
         if self._open(higher):
             return _Verdict(ChangeKind.KEEP, (ChangeReason.STILL_OPEN,))
@@ -290,7 +290,11 @@ class _Comparison:
         why = ChangeReason.NOT_PLANNED if ours else ChangeReason.NOT_OURS
         if verdict.kind is ChangeKind.KEEP:
             return verdict
-        if not ours and (verdict.kind is ChangeKind.DISAGREES or self._incomplete):
+        if not ours and (
+            verdict.kind is ChangeKind.DISAGREES
+            or self._incomplete
+            or verdict.reasons == (ChangeReason.EVIDENCE_GONE,)
+        ):
             # Our doubts are no verdict on what somebody else charged, maybe from a record we don't see.
             return _KEEP
         if verdict.kind is ChangeKind.UPDATE and decision is not None:

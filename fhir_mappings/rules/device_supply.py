@@ -164,7 +164,8 @@ def _first_day_after_gap(chart: ProgramChart) -> date | None:
     days = chart.data_days
     if len(days) < 2 or (days[-1] - days[0]).days <= allowed:
         return None
-    return next((after for before, after in pairwise(days) if (after - before).days - 1 > allowed), None)
+    longest = timedelta(days=allowed + 1)
+    return next((after for before, after in pairwise(days) if after - before > longest), None)
 
 
 def _has_day_from(episode: Episode, number: int, first: date) -> bool:

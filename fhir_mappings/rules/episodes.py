@@ -155,17 +155,18 @@ def _share_out(
         (episode, floor, episode.days.setdefault(0, {}))
         for episode, floor in zip(episodes, floors, strict=True)
     ]
-    physiologic = program is Program.RPM
+    physiologic, of_this_program = Line.PHYSIOLOGIC, program is Program.RPM
     for readings, doubtful in ((record.readings, False), (record.doubtful_readings, True)):
         day: date | None = None
         home: _Home | None = None
         for reading in readings:
-            if (reading.line is Line.PHYSIOLOGIC) is not physiologic:
+            if (reading.line is physiologic) is not of_this_program:
                 continue
             if reading.day != day:
-                # Sorted by time, readings of one day mostly follow each other.
+                # Sorted by time, readings of one day and of one episode mostly follow each other.
                 day = reading.day
-                home = _home_of(day, homes)
+                if home is None or not home[0].holds(day):
+                    home = _home_of(day, homes)
             if home is None:
                 if not doubtful:
                     excluded.add(Excluded(reading.resource, ExcludedReason.OUTSIDE_EPISODE))
@@ -243,5 +244,10 @@ def _number_days(episode: Episode) -> None:
     if anchor is None:
         return
     for series, by_day in unsorted.items():
+        number: int | None = None
+        numbered: dict[date, list[Reading]] = {}
         for day, readings in by_day.items():
-            episode.days.setdefault(period_number(anchor, day), {}).setdefault(series, {})[day] = readings
+            if (found := period_number(anchor, day)) != number:
+                number = found
+                numbered = episode.days.setdefault(number, {}).setdefault(series, {})
+            numbered[day] = readings

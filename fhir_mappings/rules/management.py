@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date, timedelta
 
 from msgspec import Struct
@@ -104,9 +103,9 @@ def _month_candidates(
 ) -> list[Candidate]:
     month = chart.months.get(first_day) or Month(first_day)
     staff = chart.staffed.get(first_day) or Staffing(())
-    chart.counted |= {piece.time.resource for piece in staff.counted}
-    chart.asked |= {piece.time.resource for piece in month.pieces}
     tally = month.tally(staff.counted)
+    chart.counted.update(tally.evidence)
+    chart.asked.update(piece.time.resource for piece in month.pieces)
     face_to_face = (
         () if tally.contacts else in_person_contacts(month, chart.program, chart.program, Program.ANY)
     )
@@ -168,7 +167,6 @@ def _candidate(
         )
     seconds, contacts = count.tally.seconds, count.contacts
     reference = tables.reference(threshold.sources)
-    evidence = tuple(sorted({piece.time.resource for piece in count.tally.pieces}))
     requirements += [
         Requirement(
             RequirementKind.MANAGEMENT_TIME,
@@ -176,7 +174,7 @@ def _candidate(
             needed,
             seconds,
             seconds >= needed,
-            evidence,
+            count.tally.evidence,
             reference,
         ),
         Requirement(
@@ -267,9 +265,11 @@ def _add_variant_doubts(
     chart: ProgramChart,
     candidate: Candidate,
     count: _Count,
-    variants: Iterable[tuple[ReviewReason, _Count]],
+    variants: list[tuple[ReviewReason, _Count]],
 ) -> None:
     """Would the code or its quantity be another one? A base code also asks for the higher ones."""
+    if not variants:
+        return
     rule, last = candidate.rule, candidate.window.end
     ladder = [
         other

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
@@ -36,11 +36,12 @@ class Piece(Struct, frozen=True, gc=False):
 
 
 class Tally(Struct, frozen=True, gc=False):
-    """What some of a month's pieces come to: whole seconds, and the conversations among them."""
+    """What some of a month's pieces come to: whole seconds, conversations, and their Encounters' names."""
 
     seconds: int
     contacts: tuple[str, ...]
     pieces: tuple[Piece, ...]
+    evidence: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class Month:
         chosen = tuple(pieces)
         resources = {piece.time.resource for piece in chosen}
         contacts = tuple(sorted(resources & self.calls.keys())) if self.calls else ()
-        return Tally(whole_seconds(chosen), contacts, chosen)
+        return Tally(whole_seconds(chosen), contacts, chosen, tuple(sorted(resources)))
 
 
 def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) -> dict[date, Month]:
@@ -66,6 +67,8 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
     used = _merged((used.start, used.end) for used in record.used_time)
     used_starts = [start for start, _ in used]
     visit_days = _visit_days(record, clock)
+    visit_spans = _merged((start, end) for start, end, _ in visit_days.values())
+    visit_starts = [start for start, _ in visit_spans]
     months: dict[date, Month] = {}
 
     def month(first_day: date) -> Month:
@@ -93,11 +96,13 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
                 (target.doubtful if time.doubt is not None else target.pieces).append(piece)
                 left.add(time.resource)
             continue
-        spans = _without(time.start, time.end, used, used_starts) if used else [(time.start, time.end)]
-        if not spans:
-            gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
-            continue
-        if visit_days:
+        spans = [(time.start, time.end)]
+        if _touches(time.start, time.end, used, used_starts):
+            spans = _without(time.start, time.end, used, used_starts)
+            if not spans:
+                gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
+                continue
+        if _touches(time.start, time.end, visit_spans, visit_starts):
             spans = [part for span in spans for part in _outside_visits(time, *span, visit_days, clock)]
             if not spans:
                 gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
@@ -197,7 +202,7 @@ def whole_seconds(pieces: Iterable[Piece]) -> int:
             spans.append((piece.start, piece.end))
         else:
             bare[piece.time.resource] = max(bare.get(piece.time.resource, 0), piece.time.seconds)
-    return sum((end - start) // MICROSECONDS for start, end in _merged(spans)) + sum(bare.values())
+    return sum([(end - start) // MICROSECONDS for start, end in _merged(spans)]) + sum(bare.values())
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -212,14 +217,20 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+def _touches(start: int, end: int, taken: list[tuple[int, int]], taken_starts: list[int]) -> bool:
+    """Does a span share an instant with one of these (disjoint and sorted)? The last to begin before its end
+    would be one."""
+    position = bisect_left(taken_starts, end)
+    return position > 0 and taken[position - 1][1] > start
+
+
 def _without(
     start: int, end: int, used: list[tuple[int, int]], used_starts: list[int]
 ) -> list[tuple[int, int]]:
     """What is left of a span outside the used ones (disjoint and sorted)."""
     left: list[tuple[int, int]] = []
     position = max(bisect_right(used_starts, start) - 1, 0)
-    for number in range(position, len(used)):
-        used_start, used_end = used[number]
+    for used_start, used_end in used[position:]:
         if used_start >= end:
             break
         if used_end <= start:
@@ -260,8 +271,6 @@ def _outside_visits(
     clock: LocalClock,
 ) -> list[tuple[int, int]]:
     days = {clock.day_of(start), clock.day_of(end - 1)}
-    if visit_days.keys().isdisjoint(days):
-        return [(start, end)]
     taken = _merged(
         (visit_days[day][0], visit_days[day][1]) for day in days if _is_visit_day(time, day, visit_days)
     )

@@ -54,14 +54,14 @@ class ProgramChart:
             if month.pieces
         }
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
-        self.data_days: list[date] = sorted(
-            set().union(
-                *(
-                    by_day
-                    for episode in self.episodes
-                    for of_period in episode.days.values()
-                    for by_day in of_period.values()
-                )
+        # A dict keeps them in their order, nearly sorted already; a set would have to be sorted anew.
+        self.data_days = sorted(
+            dict.fromkeys(
+                day
+                for episode in self.episodes
+                for of_period in episode.days.values()
+                for by_day in of_period.values()
+                for day in by_day
             )
         )
         self.lines_by_month = self._lines_by_month()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import date, timedelta
 
@@ -177,7 +178,7 @@ def threshold_day(rule: CodeRule, days: Iterable[date], window: Window, until: d
     counted = sorted(day for day in days if day in window and day <= until)
     changes = [row.start for row in rule.monitoring_days if window.start < row.start <= until]
     for day in sorted({*counted, *changes}):
-        if sum(1 for other in counted if other <= day) >= rule.least(day).least:
+        if bisect_right(counted, day) >= rule.least(day).least:
             return day
     return None
 

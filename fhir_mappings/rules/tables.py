@@ -145,9 +145,11 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def row(self, code: str, day: date) -> Coverage | None:
         """The newest row on that code in force on that day."""
-        return max(
-            (row for row in self.rows(code) if row.start <= day), key=lambda row: row.start, default=None
-        )
+        newest: Coverage | None = None
+        for row in self.rows(code):
+            if row.start <= day and (newest is None or row.start > newest.start):
+                newest = row
+        return newest
 
     def rows(self, code: str) -> list[Coverage]:
         return [row for row in self.coverage if row.codes == "all" or code in row.codes]

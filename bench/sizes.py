@@ -1,0 +1,54 @@
+"""How much is measured, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`repetitions` of what runs in this process, `processes` of what starts one of its own."""
+
+    readings: int
+    encounters: int
+    page: int
+    full_model_sample: int
+    """Observations parsed with fhir.resources; the time of all is scaled from them."""
+    patient_year_days: int
+    patients: tuple[int, ...]
+    """After how many patients the memory is looked at."""
+    repetitions: int
+    processes: int
+
+
+FULL = Sizes(
+    readings=50_000,
+    encounters=200,
+    page=1_000,
+    full_model_sample=1_000,
+    patient_year_days=365,
+    patients=(1_000, 5_000, 10_000),
+    repetitions=9,
+    processes=7,
+)
+QUICK = Sizes(
+    readings=50_000,
+    encounters=200,
+    page=1_000,
+    full_model_sample=500,
+    patient_year_days=365,
+    patients=(100, 500, 1_000),
+    repetitions=3,
+    processes=3,
+)
+TINY = Sizes(
+    readings=60,
+    encounters=6,
+    page=20,
+    full_model_sample=5,
+    patient_year_days=30,
+    patients=(1, 2, 4),
+    repetitions=1,
+    processes=1,
+)
+"""For the tests: shows that everything runs, and measures nothing."""
