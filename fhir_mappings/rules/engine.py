@@ -92,6 +92,7 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         outcome = Outcome.PROVISIONAL
     else:
         outcome = Outcome.SUGGEST
+    doubts = candidate.reasons if candidate.met else candidate.unmet_reasons
     unverified = candidate.unverified
     if record.attestations:
         unverified = unverified - {
@@ -114,5 +115,5 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         candidate.forecast if outcome is not Outcome.OUT_OF_REACH else None,
         tuple([charge.resource for charge in candidate.charges]),
         candidate.units if candidate.met else 0,
-        reason_order(candidate.reasons if candidate.met else candidate.unmet_reasons),
+        reason_order(doubts) if doubts else (),
     )

@@ -53,17 +53,17 @@ class Policy(Struct, frozen=True, eq=False):
 
     def covered(self, code: str, day: date) -> Covered:
         """What the payer's table says of this code on this day."""
-        return Covered.UNKNOWN if self.rule is None else self.rule.covered(code, day)
+        return self.on(code, day)[0]
+
+    def on(self, code: str, day: date) -> tuple[Covered, tuple[str, ...]]:
+        """Whether the payer covers a code on a day, and the modifiers it always asks for. Kept: the same codes
+        and dates come up for every patient."""
+        return _on(self, code, day)
 
     def setting(self, name: str) -> bool | int | str:
         """A named setting (settings.yaml) as this payer and site have it."""
         value: bool | int | str = self.settings[name]
         return value
-
-    def payer_modifiers(self, code: str, day: date) -> tuple[str, ...]:
-        """Modifiers that the payer always asks for."""
-        row = None if self.rule is None else self.rule.row(code, day)
-        return () if row is None else row.modifiers
 
 
 def load_policy(
@@ -151,6 +151,14 @@ def _as_paid(code: CodeRule, rule: PayerRule | None) -> CodeRule:
 
 def _before(rows: tuple[Dated, ...], day: date) -> tuple[Dated, ...]:
     return tuple(row for row in rows if row.start < day)
+
+
+@lru_cache(maxsize=8192)
+def _on(policy: Policy, code: str, day: date) -> tuple[Covered, tuple[str, ...]]:
+    if policy.rule is None:
+        return Covered.UNKNOWN, ()
+    row = policy.rule.row(code, day)
+    return policy.rule.covered(code, day), () if row is None else row.modifiers
 
 
 @lru_cache(maxsize=256)

@@ -117,10 +117,11 @@ class ProgramChart:
 
     def add_common_doubts(self, candidate: Candidate) -> None:
         rule, day = candidate.rule, candidate.service_date
-        if reason := _PAYER_DOUBTS.get(self.policy.covered(rule.code, day)):
+        covered, asked = self.policy.on(rule.code, day)
+        if reason := _PAYER_DOUBTS.get(covered):
             candidate.reasons.add(reason)
-        asked = self.policy.payer_modifiers(rule.code, day)
-        candidate.modifiers += tuple(modifier for modifier in asked if modifier not in candidate.modifiers)
+        if asked:
+            candidate.modifiers += tuple(one for one in asked if one not in candidate.modifiers)
         if day > rule.covers_to:
             candidate.reasons.add(ReviewReason.RULES_NOT_COVERED)
         if self.record.death_date_unknown:
