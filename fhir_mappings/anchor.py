@@ -1,4 +1,4 @@
-"""Where a program's 30-day periods begin, and what says so: for whoever confirms it before the first charge."""
+"""Where a program's 30-day periods begin, and what says so: to be confirmed before the first charge."""
 
 from __future__ import annotations
 

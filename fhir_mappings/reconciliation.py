@@ -93,6 +93,8 @@ class Change(Struct, frozen=True):
     decision: str | None = None
     gone: tuple[str, ...] = ()
     """Records the charge rests on that do not count any more."""
+    touchable: bool = False
+    """Written from here, and still a suggestion: nothing else is ever changed from here."""
 
 
 class _Verdict(Struct, frozen=True):
@@ -194,7 +196,7 @@ class _Comparison:
                 target = verdict.to or decision
                 if target is not None:
                     self._taken.add((target.code, target.period))
-        return _told(charge, decision, verdict)
+        return _told(charge, decision, verdict, touchable)
 
     def _touchable(self, charge: PriorCharge) -> bool:
         return charge.resource in self._ours and charge.status == PLANNED
@@ -389,7 +391,7 @@ def _gone(charge: PriorCharge, decision: Decision) -> tuple[str, ...]:
     )
 
 
-def _told(charge: PriorCharge, decision: Decision | None, verdict: _Verdict) -> Change:
+def _told(charge: PriorCharge, decision: Decision | None, verdict: _Verdict, touchable: bool) -> Change:
     target = verdict.to
     return Change(
         kind=verdict.kind,
@@ -404,6 +406,7 @@ def _told(charge: PriorCharge, decision: Decision | None, verdict: _Verdict) -> 
         to_quantity=0 if target is None else target.earned,
         decision=target.key if target is not None else None if decision is None else decision.key,
         gone=verdict.gone,
+        touchable=touchable,
     )
 
 

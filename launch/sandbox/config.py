@@ -33,7 +33,7 @@ APP_SCOPE = " ".join(
     [
         "openid fhirUser launch launch/patient launch/encounter online_access offline_access",
         *(f"patient/{name}.rs" for name in _READABLE),
-        "patient/ChargeItem.crus patient/Provenance.crs",
+        "patient/ChargeItem.crus patient/Encounter.cu patient/Provenance.crs",
         "user/Practitioner.rs user/PractitionerRole.rs user/Organization.rs",
     ]
 )

@@ -10,6 +10,7 @@ import importlib
 import json
 import math
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from launch.sandbox.indexing import Target, reference_target
@@ -132,6 +133,8 @@ def validate(resource: Any, type_: str, base: str, exists: Callable[[Target], bo
         _check_codes(resource, type_)
         if type_ == "ChargeItem":
             _check_charge(resource)
+        if type_ == "Encounter":
+            _check_encounter(resource)
         _check_references(resource, base, exists)
     except RecursionError:
         raise Invalid("structure", "the body is nested too deeply") from None
@@ -176,6 +179,28 @@ def _check_charge(charge: dict[str, Any]) -> None:
         raise Invalid("business-rule", "a charge's quantity is above zero", "ChargeItem.quantity")
     if not charge["subject"].get("reference"):
         raise Invalid("business-rule", "a charge names its patient", "ChargeItem.subject")
+
+
+def _check_encounter(encounter: dict[str, Any]) -> None:
+    """What an EHR asks of a contact that somebody else's system documents."""
+    class_ = encounter["class"]
+    if not (class_.get("system") and class_.get("code")):
+        raise Invalid("business-rule", "an encounter needs a coded class", "Encounter.class")
+    if not encounter.get("subject", {}).get("reference"):
+        raise Invalid("business-rule", "an encounter names its patient", "Encounter.subject")
+    if encounter["status"] != "finished":
+        return
+    period = encounter.get("period", {})
+    if not (period.get("start") and period.get("end")):
+        raise Invalid("business-rule", "a finished encounter has a beginning and an end", "Encounter.period")
+    if not encounter.get("participant"):
+        raise Invalid("business-rule", "a finished encounter names who took part", "Encounter.participant")
+    try:
+        lasted = datetime.fromisoformat(period["end"]) - datetime.fromisoformat(period["start"])
+    except (ValueError, TypeError):
+        raise Invalid("business-rule", "beginning and end are times", "Encounter.period") from None
+    if lasted < timedelta():
+        raise Invalid("business-rule", "the encounter ends before it begins", "Encounter.period")
 
 
 def _check_references(resource: dict[str, Any], base: str, exists: Callable[[Target], bool]) -> None:

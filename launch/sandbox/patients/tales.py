@@ -223,6 +223,16 @@ def _hospital(chart: Chart) -> None:
     chart.visit(Visit.INPATIENT, PHYSICIAN, admitted, minutes, "IMP", type=[visit_type(Visit.INPATIENT)])
 
 
+def _calls_on_paper(chart: Chart) -> None:
+    """Two periods of readings, and nobody's time: the calls and the consent are on paper."""
+    chart.cover()
+    start = _ago(chart, 60)
+    device = _begin(chart, RESPIRATORY, start)
+    for first in (start, start + timedelta(days=30)):
+        chart.readings(INHALER, device, chart.days(first, 30, 21))
+    chart.resources = [one for one in chart.resources if one["resourceType"] != "Consent"]
+
+
 def _nothing(chart: Chart) -> None:
     chart.cover()
 
@@ -354,4 +364,11 @@ def tales(readings: int) -> tuple[Tale, ...]:
             lambda chart: _large(chart, readings),
         ),
         Tale("nothing", "Nothing", "Nothing at all", "A chart without any monitoring.", _nothing),
+        Tale(
+            "calls-not-in-the-ehr",
+            "Calls-Not-In-The-EHR",
+            "Calls not in the EHR",
+            "Inhaler used all of last month; the calls and the consent are on paper. Log them in the app.",
+            _calls_on_paper,
+        ),
     )

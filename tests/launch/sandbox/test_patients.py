@@ -215,3 +215,11 @@ def codings(value):
     elif isinstance(value, list):
         for item in value:
             yield from codings(item)
+
+
+@pytest.mark.parametrize("as_of", DAYS)
+def test_the_calls_that_are_on_paper_are_nowhere_in_the_chart(as_of):
+    chart = {story.id: held for story, held in charts(as_of, readings=1)}["calls-not-in-the-ehr"]
+    assert len(reading_days(chart, as_of - timedelta(days=30), as_of - timedelta(days=1))) >= 16
+    assert [visit["class"]["code"] for visit in of_type(chart, "Encounter")] == ["AMB"], "the set-up alone"
+    assert not of_type(chart, "Consent")

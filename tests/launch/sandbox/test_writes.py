@@ -292,3 +292,52 @@ def test_an_update_can_t_take_a_charge_to_or_from_somebody_else(ehr, token, back
     assert issue(ehr.fhir("PUT", f"ChargeItem/{mine['id']}", token, json=moved))[0] == 403
     taken = {**theirs, "subject": {"reference": f"Patient/{PATIENT}"}}
     assert issue(ehr.fhir("PUT", f"ChargeItem/{theirs['id']}", token, json=taken))[0] == 403
+
+
+# --- encounters ------------------------------------------------------------------------------------------
+
+
+def new_encounter(**changes):
+    period = {"start": "2026-03-10T10:00:00-04:00", "end": "2026-03-10T10:25:00-04:00"}
+    content = {
+        "resourceType": "Encounter",
+        "identifier": [{"system": "urn:test:contact", "value": "one"}],
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "VR"},
+        "subject": {"reference": f"Patient/{PATIENT}"},
+        "participant": [{"individual": {"reference": "Practitioner/syn-physician"}}],
+        "period": period,
+        **changes,
+    }
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def test_an_encounter_is_created_once_if_the_scope_allows_it(ehr, token, backend):
+    once = {"If-None-Exist": "identifier=urn:test:contact|one"}
+    assert issue(ehr.fhir("POST", "Encounter", token, json=new_encounter())) == (403, "forbidden")
+    first = ehr.fhir("POST", "Encounter", backend, json=new_encounter(), headers=once)
+    again = ehr.fhir("POST", "Encounter", backend, json=new_encounter(), headers=once)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class": {"code": "VR"}},
+        {"class": None},
+        {"status": "done"},
+        {"subject": None},
+        {"subject": {"reference": "Patient/nobody"}},
+        {"period": None},
+        {"period": {"start": "2026-03-10T10:00:00-04:00"}},
+        {"period": {"start": "2026-03-10T10:00:00-04:00", "end": "2026-03-10T09:00:00-04:00"}},
+        {"participant": None},
+        {"participant": [{"individual": {"reference": "Practitioner/nobody"}}]},
+        {"participant": [{"individual": {"reference": "#nobody"}}]},
+    ],
+)
+def test_an_encounter_that_is_not_right_is_refused_with_a_reason(ehr, backend, changes):
+    answer = ehr.fhir("POST", "Encounter", backend, json=new_encounter(**changes))
+    assert issue(answer)[0] == 422
+    assert answer.json()["issue"][0]["diagnostics"]

@@ -1,0 +1,206 @@
+"""What this app itself keeps of a patient, beside what the EHR holds: logged time and statements.
+
+A signed entry becomes an Encounter and goes the way of the EHR's Encounters. Where the EHR holds its copy,
+the copy counts and the entry is not counted again; a copy of an earlier version counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from fhir_mappings.local_time import Window
+from fhir_mappings.record import Attestation
+from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, says_the_same
+from fhir_mappings.vocabulary import Unverified
+from smartapp.ehr.people_and_places import decode
+from smartapp.ehr.reader import Notice, NoticeKind
+from smartapp.store import Store
+from smartapp.store.attestations import StoredStatement
+from smartapp.store.reading import StoredResource
+from smartapp.store.time_log import EntryState, TimeEntry
+
+if TYPE_CHECKING:
+    from smartapp.ehr.findings import Findings
+
+ORIGIN = "time log"
+"""Origin of our own Encounters in a snapshot."""
+URN = "urn:uuid:"
+_IN_BYTES = TIME_LOG.encode()
+_MAY_BE_MISSING = frozenset({NoticeKind.NOT_GRANTED, NoticeKind.REFUSED, NoticeKind.CUT_OFF})
+
+
+class StatementLine(msgspec.Struct, frozen=True):
+    """A standing statement, as a page shows it."""
+
+    id: str
+    statement: Unverified
+    codes: tuple[str, ...]
+    window: Window | None
+    by: str
+    by_name: str
+    at: datetime
+
+    def covers(self, code: str, window: Window) -> bool:
+        return Attestation(str(self.statement), frozenset(self.codes), self.window).covers(code, window)
+
+
+@dataclass(frozen=True)
+class OwnRecord:
+    """Entries and standing statements of one patient, as they were when it was made."""
+
+    patient: str
+    zone: ZoneInfo
+    entries: Mapping[str, TimeEntry]
+    statements: tuple[StoredStatement, ...]
+
+    @classmethod
+    def load(cls, store: Store, issuer_id: str, patient: str, zone: ZoneInfo) -> OwnRecord:
+        entries = {entry.id: entry for entry in store.time_log.of_patient(issuer_id, patient)}
+        statements = store.attestations.of_patient(issuer_id, patient)
+        return cls(f"Patient/{patient}", zone, entries, tuple(item for item in statements if item.stands))
+
+    @property
+    def basis(self) -> tuple[str, ...]:
+        """What was decided from: compared with `present_basis` to see whether anything has changed."""
+        return _basis(
+            {entry.reference: entry.latest.version for entry in self.entries.values() if entry.counts},
+            (item.id for item in self.statements),
+        )
+
+    @property
+    def attestations(self) -> tuple[Attestation, ...]:
+        return tuple(item.attestation for item in self.statements)
+
+    @property
+    def statement_lines(self) -> tuple[StatementLine, ...]:
+        return tuple(
+            StatementLine(
+                item.id,
+                item.content.statement,
+                item.content.codes,
+                item.content.window,
+                item.content.by,
+                item.content.by_name,
+                item.at,
+            )
+            for item in self.statements
+        )
+
+    def encounter(self, entry: TimeEntry) -> dict[str, Any]:
+        """The Encounter of an entry that counts."""
+        signed = entry.signed
+        assert signed is not None, "only a signed entry is an Encounter"
+        return encounter_of(entry.id, self.patient, signed.content.logged, self.zone)
+
+    def resources(self, held: Iterable[str]) -> list[StoredResource]:
+        """Every entry that counts and of which the EHR holds no copy (`held`: ids of those it does)."""
+        left_out = set(held)
+        return [
+            StoredResource(
+                ORIGIN,
+                entry.reference,
+                entry.reference,
+                str(entry.latest.version),
+                msgspec.json.encode(self.encounter(entry)),
+            )
+            for entry in sorted(self.entries.values(), key=lambda entry: entry.id)
+            if entry.counts and entry.id not in left_out
+        ]
+
+    def judged(self, raw: bytes) -> tuple[bytes, str | None]:
+        """A resource of the EHR as it counts, and the entry that it is the copy of.
+
+        A copy of an entry that was corrected or withdrawn here since counts as entered in error, until the
+        EHR's copy says so itself. One that the EHR changed after we wrote it is the EHR's own word.
+        """
+        if _IN_BYTES not in raw:
+            return raw, None
+        body = decode(raw)
+        entry = self.entries.get(entry_id_of(body) or "")
+        if entry is None or body.get("resourceType") != "Encounter":
+            return raw, None
+        if entry.state is EntryState.WRITTEN or (
+            entry.state is EntryState.SIGNED and says_the_same(body, self.encounter(entry))
+        ):
+            return raw, entry.id
+        return msgspec.json.encode({**body, "status": "entered-in-error"}), None
+
+    def told(self, held: Mapping[str, str]) -> dict[str, Any]:
+        """For the page's JSON and the packet: what was logged here and who stated what; empty where nothing.
+
+        `held`: the EHR's copies, entry -> reference.
+        """
+        logged = [
+            {
+                "resource": held.get(entry.id, entry.reference),
+                "entry": entry.id,
+                "version": entry.latest.version,
+                "origin": MARK,
+                "measured": entry.latest.content.measured.value,
+                "signed_by": signed.content.by,
+                "signed_at": signed.at.isoformat(),
+            }
+            for entry in sorted(self.entries.values(), key=lambda entry: entry.id)
+            if (signed := entry.signed) is not None
+        ]
+        stated = [
+            {
+                "statement": str(item.content.statement),
+                "codes": list(item.content.codes),
+                "period": None if item.content.window is None else msgspec.to_builtins(item.content.window),
+                "by": item.content.by,
+                "at": item.at.isoformat(),
+            }
+            for item in self.statements
+        ]
+        return {name: value for name, value in (("time_log", logged), ("attestations", stated)) if value}
+
+
+def present_basis(store: Store, issuer_id: str, patient: str) -> tuple[str, ...]:
+    """`OwnRecord.basis` of this moment, without unsealing anything."""
+    return _basis(
+        store.time_log.counting(issuer_id, patient), store.attestations.standing(issuer_id, patient)
+    )
+
+
+def _basis(entries: Mapping[str, int], statements: Iterable[str]) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            [
+                *(f"{name} {version}" for name, version in entries.items()),
+                *(f"stated {name}" for name in statements),
+            ]
+        )
+    )
+
+
+def unread_of(notices: Iterable[Notice]) -> frozenset[str]:
+    """Types of which something may be missing, as the notices of a reading tell them."""
+    return frozenset(notice.what for notice in notices if notice.kind in _MAY_BE_MISSING)
+
+
+def own_differences(
+    store: Store, issuer_id: str, patient: str, findings: Findings, evidence: Iterable[str]
+) -> list[str]:
+    """Sentences on what was changed here since these findings were made: entries, statements, the anchor."""
+    present = store.time_log.counting(issuer_id, patient)
+    found = [
+        "An entry of the time log was corrected or withdrawn since the chart was read."
+        for name in evidence
+        if name.startswith(URN) and findings.versions.get(name) != str(present.get(name))
+    ]
+    if not found and present_basis(store, issuer_id, patient) != findings.basis:
+        found.append("The time log or a statement was changed since the chart was read.")
+    anchors = {
+        program: enrolment.anchor_day
+        for program, enrolment in store.charges.enrolments(issuer_id, patient).items()
+    }
+    if anchors != findings.anchor_days:
+        found.append("The anchor day of the 30-day periods was changed since the chart was read.")
+    return found

@@ -1,0 +1,343 @@
+"""Time logged in this app: append-only versions of entries, and the clocks that people started.
+
+An entry is a chain of versions; none is ever rewritten, and the database itself refuses it. What counts is an
+entry whose last version is signed (or written to the EHR after it was signed).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from fhir_mappings.time_log import LoggedTime
+from smartapp.store.audit import AuditTrail
+from smartapp.store.database import Database
+from smartapp.store.models import RunningClockRow, TimeEntryRow
+from smartapp.store.vault import Vault
+
+
+class EntryState(Enum):
+    """What a version did to its entry."""
+
+    DRAFT = "draft"
+    """Entered or corrected, not signed: it counts nothing."""
+    SIGNED = "signed"
+    WRITTEN = "written"
+    """The signed version was written to the EHR as an Encounter."""
+    WITHDRAWN = "withdrawn"
+
+
+COUNTS = frozenset({EntryState.SIGNED, EntryState.WRITTEN})
+
+
+class Measured(Enum):
+    """How the times came about."""
+
+    TYPED = "typed"
+    CLOCK = "clock"
+    CLOCK_CHANGED = "clock-changed"
+    """By a clock, and corrected by hand afterwards."""
+
+
+class EntryContent(msgspec.Struct, frozen=True, kw_only=True):
+    """One version: what it states, and who made it."""
+
+    logged: LoggedTime
+    note: str = ""
+    measured: Measured = Measured.TYPED
+    by: str
+    by_name: str = ""
+    encounter: str | None = None
+    """Logical id in the EHR, of a version that says it was written there."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryVersion:
+    version: int
+    state: EntryState
+    at: datetime
+    content: EntryContent
+
+
+@dataclass(frozen=True, slots=True)
+class TimeEntry:
+    """One entry with all its versions, the oldest first."""
+
+    id: str
+    issuer_id: str
+    patient: str
+    """Logical id."""
+    versions: tuple[EntryVersion, ...]
+
+    @property
+    def reference(self) -> str:
+        """What evidence calls it."""
+        return f"urn:uuid:{self.id}"
+
+    @property
+    def latest(self) -> EntryVersion:
+        return self.versions[-1]
+
+    @property
+    def state(self) -> EntryState:
+        return self.latest.state
+
+    @property
+    def counts(self) -> bool:
+        return self.state in COUNTS
+
+    @property
+    def signed(self) -> EntryVersion | None:
+        """The signature that stands; None where a correction or withdrawal came after it."""
+        if not self.counts:
+            return None
+        return next(item for item in reversed(self.versions) if item.state is EntryState.SIGNED)
+
+    @property
+    def encounter(self) -> str | None:
+        """The id of its Encounter in the EHR, whichever version that holds."""
+        return next(
+            (item.content.encounter for item in reversed(self.versions) if item.content.encounter), None
+        )
+
+    @property
+    def outdated_in_ehr(self) -> bool:
+        """The EHR holds an earlier version than the present one."""
+        return self.encounter is not None and self.state is not EntryState.WRITTEN
+
+
+@dataclass(frozen=True, slots=True)
+class RunningClock:
+    """A clock that a person started for a patient."""
+
+    patient: str
+    started_at: datetime
+
+
+class TimeLog:
+    """Entries and clocks of one database."""
+
+    def __init__(self, database: Database, vault: Vault, audit: AuditTrail) -> None:
+        self._database = database
+        self._vault = vault
+        self._audit = audit
+
+    # Entries
+
+    def enter(
+        self,
+        issuer_id: str,
+        patient: str,
+        content: EntryContent,
+        now: datetime,
+        **facts: str | int | bool | None,
+    ) -> str:
+        """A new entry, not signed; its id."""
+        entry_id = str(uuid.uuid4())
+        self.append(issuer_id, patient, entry_id, 0, EntryState.DRAFT, content, now, "time-logged", **facts)
+        return entry_id
+
+    def append(
+        self,
+        issuer_id: str,
+        patient: str,
+        entry_id: str,
+        after: int,
+        state: EntryState,
+        content: EntryContent,
+        now: datetime,
+        event: str,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        """The version that follows `after`, with its audit entry. False if somebody else was first."""
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(TimeEntryRow).values(
+                        entry_id=entry_id,
+                        version=after + 1,
+                        issuer_id=issuer_id,
+                        patient=patient,
+                        person=content.logged.person,
+                        state=state.value,
+                        sealed=self._vault.seal_record(content),
+                        created_at=now,
+                    )
+                )
+                self._audit.add_with(
+                    connection,
+                    now,
+                    event,
+                    issuer=issuer_id,
+                    patient=patient,
+                    entry=entry_id,
+                    version=after + 1,
+                    **facts,
+                )
+        except IntegrityError:
+            return False
+        return True
+
+    def of_patient(self, issuer_id: str, patient: str) -> tuple[TimeEntry, ...]:
+        """Every entry, the one that was begun last first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(TimeEntryRow)
+                .where(TimeEntryRow.issuer_id == issuer_id, TimeEntryRow.patient == patient)
+                .order_by(TimeEntryRow.position)
+            ).all()
+        return tuple(reversed(self._entries(rows)))
+
+    def get(self, issuer_id: str, patient: str, entry_id: str) -> TimeEntry | None:
+        """The entry, if it is this patient's."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(TimeEntryRow)
+                .where(
+                    TimeEntryRow.entry_id == entry_id,
+                    TimeEntryRow.issuer_id == issuer_id,
+                    TimeEntryRow.patient == patient,
+                )
+                .order_by(TimeEntryRow.position)
+            ).all()
+        return next(iter(self._entries(rows)), None)
+
+    def counting(self, issuer_id: str, patient: str) -> dict[str, int]:
+        """The last version of every entry that counts, by the entry's reference. Nothing is unsealed."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(TimeEntryRow.entry_id, TimeEntryRow.version, TimeEntryRow.state)
+                .where(TimeEntryRow.issuer_id == issuer_id, TimeEntryRow.patient == patient)
+                .order_by(TimeEntryRow.version)
+            ).all()
+        last = {row.entry_id: row for row in rows}
+        return {
+            f"urn:uuid:{name}": row.version for name, row in last.items() if EntryState(row.state) in COUNTS
+        }
+
+    def with_another_patient(self, entry: TimeEntry) -> bool:
+        """Whether an entry that counts has the same person with somebody else at the same time."""
+        logged = entry.latest.content.logged
+        with self._database.read() as connection:
+            candidates = select(TimeEntryRow.entry_id).where(
+                TimeEntryRow.issuer_id == entry.issuer_id,
+                TimeEntryRow.person == logged.person,
+                TimeEntryRow.patient != entry.patient,
+                # Nothing is signed before it has taken place.
+                TimeEntryRow.created_at >= logged.start,
+            )
+            rows = connection.execute(
+                select(TimeEntryRow)
+                .where(TimeEntryRow.entry_id.in_(candidates))
+                .order_by(TimeEntryRow.position)
+            ).all()
+        return any(
+            other.person == logged.person and other.start < logged.end and logged.start < other.end
+            for found in self._entries(rows)
+            if found.counts
+            for other in (found.latest.content.logged,)
+        )
+
+    def _entries(self, rows: Iterable[Row[Any]]) -> list[TimeEntry]:
+        found: dict[str, list[EntryVersion]] = {}
+        owners: dict[str, tuple[str, str]] = {}
+        for row in rows:
+            owners[row.entry_id] = (row.issuer_id, row.patient)
+            found.setdefault(row.entry_id, []).append(
+                EntryVersion(
+                    row.version,
+                    EntryState(row.state),
+                    row.created_at,
+                    self._vault.unseal_record(row.sealed, EntryContent),
+                )
+            )
+        return [TimeEntry(name, *owners[name], tuple(versions)) for name, versions in found.items()]
+
+    # Clocks
+
+    def start_clock(
+        self, issuer_id: str, user: str, patient: str, now: datetime, **facts: str | int | bool | None
+    ) -> bool:
+        """Start this person's clock. False if one of theirs is running already, for whomever."""
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(RunningClockRow).values(
+                        issuer_id=issuer_id, fhir_user=user, patient=patient, started_at=now
+                    )
+                )
+                self._audit.add_with(
+                    connection, now, "clock-started", issuer=issuer_id, patient=patient, user=user, **facts
+                )
+        except IntegrityError:
+            return False
+        return True
+
+    def clock_of(self, issuer_id: str, user: str) -> RunningClock | None:
+        """This person's running clock."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(RunningClockRow.patient, RunningClockRow.started_at).where(
+                    RunningClockRow.issuer_id == issuer_id, RunningClockRow.fhir_user == user
+                )
+            ).one_or_none()
+        return None if row is None else RunningClock(row.patient, row.started_at)
+
+    def stop_clock(
+        self,
+        issuer_id: str,
+        user: str,
+        clock: RunningClock,
+        now: datetime,
+        content: EntryContent | None,
+        **facts: str | int | bool | None,
+    ) -> str | None:
+        """End a clock, and enter `content` for its patient, both or neither; the entry's id.
+
+        None where somebody stopped it first, or nothing was to be entered.
+        """
+        entry_id = str(uuid.uuid4())
+        with self._database.write() as connection:
+            stopped = connection.execute(
+                delete(RunningClockRow).where(
+                    RunningClockRow.issuer_id == issuer_id,
+                    RunningClockRow.fhir_user == user,
+                    RunningClockRow.patient == clock.patient,
+                    RunningClockRow.started_at == clock.started_at,
+                )
+            ).rowcount
+            if stopped != 1:
+                return None
+            if content is not None:
+                connection.execute(
+                    insert(TimeEntryRow).values(
+                        entry_id=entry_id,
+                        version=1,
+                        issuer_id=issuer_id,
+                        patient=clock.patient,
+                        person=content.logged.person,
+                        state=EntryState.DRAFT.value,
+                        sealed=self._vault.seal_record(content),
+                        created_at=now,
+                    )
+                )
+            self._audit.add_with(
+                connection,
+                now,
+                "clock-stopped" if content is not None else "clock-discarded",
+                issuer=issuer_id,
+                patient=clock.patient,
+                user=user,
+                entry=entry_id if content is not None else None,
+                started_at=clock.started_at.isoformat(),
+                **facts,
+            )
+        return entry_id if content is not None else None

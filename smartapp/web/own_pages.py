@@ -1,0 +1,87 @@
+"""What the pages of this app's own record share: whose chart it is, and which form belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from flask import Response, g, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from smartapp.application import services
+from smartapp.ehr.findings import Findings
+from smartapp.store.reading import Snapshot
+from smartapp.web.errors import error_page
+from smartapp.web.permission import Action, present_findings, refused_here
+from smartapp.web.security import Moved, require_same
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The chart a page is about, as it was read."""
+
+    issuer_id: str
+    patient: str
+    snapshot: Snapshot
+    findings: Findings
+
+    @property
+    def today(self) -> date:
+        here = services()
+        return here.site.today(here.clock.now())
+
+
+def chart() -> Chart:
+    """The present chart of the request's session. Raises Moved where it has not been read."""
+    found = present_findings()
+    if found is None or g.session.patient is None:
+        raise Moved
+    g.findings = found[1]
+    return Chart(g.session.issuer_id, g.session.patient, *found)
+
+
+def posted_chart() -> Chart:
+    """The same for a form, which must have been made from this very snapshot of this very patient."""
+    here = chart()
+    require_same(here.patient, here.snapshot.id)
+    return here
+
+
+def require_patient() -> str:
+    """For a form that any snapshot may send (a clock runs on while the chart is read again)."""
+    patient = g.session.patient
+    if patient is None or request.form.get("patient") != patient:
+        raise Moved
+    return str(patient)
+
+
+def facts() -> dict[str, str | None]:
+    """Who does it, for the audit trail."""
+    return {"session": g.session.id, "user": g.session.fhir_user}
+
+
+def user() -> tuple[str, str]:
+    """Reference and name of who is signed in."""
+    reference = g.session.fhir_user or ""
+    return reference, g.session.user_name or name_of(reference)
+
+
+def name_of(reference: str) -> str:
+    """What the chart calls somebody, where it names them."""
+    found = present_findings()
+    people = () if found is None else found[1].choices.practitioners
+    return next((person.text for person in people if person.reference == reference), reference)
+
+
+def unless_allowed(action: Action, title: str) -> Response | None:
+    """A page that says why not; None for whoever may."""
+    refusal = refused_here(action)
+    if refusal is None:
+        return None
+    return error_page(403, title, refusal, "The patient page shows what is earned and why.")
+
+
+def to(endpoint: str, **values: Any) -> AnyResponse:
+    """A redirect after a form, to a page of this session."""
+    return redirect(url_for(endpoint, sid=g.session.id, **values), 303)

@@ -1,0 +1,600 @@
+"""Logging time or a conversation that the EHR does not record: typed, or by a clock that a person starts and
+stops. An entry counts once somebody has signed exactly what is shown; corrections keep what was there before.
+
+There is no button that fills in missing minutes, and no page starts a clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+import msgspec
+from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from fhir_mappings.time_log import (
+    LOGGED_ACTIVITIES,
+    STATED_ROLES,
+    EntryProblem,
+    LoggedTime,
+    activity_text,
+    missing_of,
+    problem_of,
+    span_of,
+)
+from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
+from smartapp.application import services
+from smartapp.ehr.encounters import WriteBack
+from smartapp.ehr.people_and_places import Choice
+from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, TimeEntry
+from smartapp.web import own_pages, words
+from smartapp.web.errors import error_page
+from smartapp.web.permission import ROLES, Action, refused_here
+from smartapp.web.security import Moved
+
+pages = Blueprint("time_log", __name__, url_prefix="/s/<sid>/time")
+
+LONGEST_NOTE = 1000
+TITLE = "Time cannot be logged here"
+FIELDS = ("day", "start", "end_day", "end", "person", "role", "program", "activity", "live", "note")
+
+
+@dataclass(frozen=True)
+class EntryForm:
+    """What somebody typed, and what stands against it."""
+
+    values: dict[str, str]
+    problems: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> str:
+        if name not in FIELDS:
+            raise AttributeError(name)
+        return self.values.get(name, "")
+
+
+@pages.before_request
+def _only_those_who_may() -> AnyResponse | None:
+    """Patients, relatives, and whoever's role may not log time, never get further."""
+    if services().jobs.findings(g.session.id) is None:
+        return redirect(url_for("patient.page", sid=g.session.id))
+    return own_pages.unless_allowed(Action.LOG, TITLE)
+
+
+@pages.get("")
+def page() -> Response:
+    """Every entry, the clock, and the form for a new entry."""
+    return _page(EntryForm({}), 200)
+
+
+@pages.post("")
+def enter() -> AnyResponse:
+    """A new entry, typed. It is not signed yet."""
+    chart, form = own_pages.posted_chart(), _sent()
+    logged, problems = _understood(form)
+    if logged is not None:
+        problems = (*problems, *_certified(logged))
+    if logged is None or problems:
+        return _page(EntryForm(form.values, problems), 422)
+    by, by_name = own_pages.user()
+    entry_id = services().store.time_log.enter(
+        chart.issuer_id,
+        chart.patient,
+        EntryContent(logged=logged, note=form.note, by=by, by_name=by_name),
+        services().clock.now(),
+        **own_pages.facts(),
+    )
+    return own_pages.to("time_log.entry", entry_id=entry_id)
+
+
+@pages.get("/<entry_id>")
+def entry(entry_id: str) -> Response:
+    """One entry, exactly as it is signed, with everything it was before."""
+    return _entry_page(_entry(entry_id), (), 200)
+
+
+@pages.get("/<entry_id>/correct")
+def correction(entry_id: str) -> Response:
+    """The entry's form, filled with what it says now."""
+    return _correction_page(_entry(entry_id), None, 200)
+
+
+@pages.post("/<entry_id>/correct")
+def correct(entry_id: str) -> AnyResponse:
+    """A new version, not signed. The earlier ones stay, and until somebody signs the entry counts nothing."""
+    chart, found, form = own_pages.posted_chart(), _entry(entry_id), _sent()
+    _require_version(found)
+    logged, problems = _understood(form)
+    if logged is not None:
+        problems = (*problems, *_certified(logged, found.latest.content.logged))
+    if logged is None or problems:
+        return _correction_page(found, EntryForm(form.values, problems), 422)
+    before = found.latest.content
+    by, by_name = own_pages.user()
+    content = EntryContent(
+        logged=logged,
+        note=form.note,
+        measured=_measured(before, logged),
+        by=by,
+        by_name=by_name,
+    )
+    done = services().store.time_log.append(
+        chart.issuer_id,
+        chart.patient,
+        found.id,
+        found.latest.version,
+        EntryState.DRAFT,
+        content,
+        services().clock.now(),
+        "time-corrected",
+        **own_pages.facts(),
+    )
+    if not done:
+        raise Moved
+    return own_pages.to("time_log.entry", entry_id=found.id)
+
+
+@pages.post("/<entry_id>/sign")
+def sign(entry_id: str) -> AnyResponse:
+    """Answer for exactly what was shown. From now on the entry counts."""
+    own_pages.posted_chart()
+    found, here = _entry(entry_id), services()
+    _require_version(found)
+    content = found.latest.content
+    if found.state is not EntryState.DRAFT or request.form.get("shown") != _digest(content):
+        raise Moved
+    problems = _sign_problems(found)
+    if request.form.get("confirm") != "yes":
+        problems = (*problems, "Confirm that the entry is true as it is shown.")
+    if problems:
+        return _entry_page(found, problems, 422)
+    by, by_name = own_pages.user()
+    done = here.store.time_log.append(
+        found.issuer_id,
+        found.patient,
+        found.id,
+        found.latest.version,
+        EntryState.SIGNED,
+        msgspec.structs.replace(content, by=by, by_name=by_name),
+        here.clock.now(),
+        "time-signed",
+        **own_pages.facts(),
+    )
+    if not done:
+        raise Moved
+    return _to_ehr(_entry(entry_id))
+
+
+@pages.post("/<entry_id>/withdraw")
+def withdraw(entry_id: str) -> AnyResponse:
+    """Take an entry back. It stays visible as withdrawn."""
+    own_pages.posted_chart()
+    found, here = _entry(entry_id), services()
+    _require_version(found)
+    if found.state is EntryState.WITHDRAWN:
+        raise Moved
+    if problems := _certified(found.latest.content.logged):
+        return _entry_page(found, problems, 422)
+    by, by_name = own_pages.user()
+    done = here.store.time_log.append(
+        found.issuer_id,
+        found.patient,
+        found.id,
+        found.latest.version,
+        EntryState.WITHDRAWN,
+        msgspec.structs.replace(found.latest.content, by=by, by_name=by_name, encounter=None),
+        here.clock.now(),
+        "time-withdrawn",
+        **own_pages.facts(),
+    )
+    if not done:
+        raise Moved
+    return _to_ehr(_entry(entry_id))
+
+
+@pages.post("/<entry_id>/write")
+def write(entry_id: str) -> AnyResponse:
+    """Try again to bring the EHR's Encounter in step with the entry."""
+    own_pages.posted_chart()
+    return _to_ehr(_entry(entry_id))
+
+
+# The clock
+
+
+@pages.post("/clock/start")
+def start_clock() -> AnyResponse:
+    """Start the signed-in person's clock for this patient. Nothing else ever does."""
+    patient, here = own_pages.require_patient(), services()
+    by, _ = own_pages.user()
+    issuer_id = g.session.issuer_id
+    now = here.clock.now()
+    if not here.store.time_log.start_clock(issuer_id, by, patient, now, session=g.session.id):
+        running = here.store.time_log.clock_of(issuer_id, by)
+        if running is not None and running.patient != patient:
+            return _page(
+                EntryForm(
+                    {},
+                    (
+                        "Your clock is running for another patient. Nobody is in two conversations at once: "
+                        "stop it there, or discard it below.",
+                    ),
+                ),
+                409,
+            )
+    return own_pages.to("time_log.page")
+
+
+@pages.post("/clock/stop")
+def stop_clock() -> AnyResponse:
+    """Stop it: the times become an entry, which still has to be completed and signed."""
+    patient, here = own_pages.require_patient(), services()
+    by, by_name = own_pages.user()
+    clock = here.store.time_log.clock_of(g.session.issuer_id, by)
+    if clock is None or clock.patient != patient:
+        return own_pages.to("time_log.page")
+    now = here.clock.now()
+    # Whole seconds, so that what is signed is what is shown: only those that ran from beginning to end.
+    start = (clock.started_at + timedelta(microseconds=999_999)).replace(microsecond=0)
+    logged = LoggedTime(
+        start=start,
+        end=max(start, now.replace(microsecond=0)),
+        person=by,
+        person_name=by_name,
+    )
+    content = EntryContent(logged=logged, measured=Measured.CLOCK, by=by, by_name=by_name)
+    problem = problem_of(logged, now)
+    entry_id = here.store.time_log.stop_clock(
+        g.session.issuer_id, by, clock, now, None if problem else content, session=g.session.id
+    )
+    if problem is not None:
+        started = clock.started_at.astimezone(here.site.zone)
+        return _page(
+            EntryForm(
+                {},
+                (
+                    f"The clock ran from {words.day(started.date())}, {started:%H:%M:%S}, until now. "
+                    f"{words.ENTRY_PROBLEMS[problem]} Nothing was logged.",
+                ),
+            ),
+            422,
+        )
+    if entry_id is None:
+        return own_pages.to("time_log.page")
+    return own_pages.to("time_log.correction", entry_id=entry_id)
+
+
+@pages.post("/clock/discard")
+def discard_clock() -> AnyResponse:
+    """Stop the clock, wherever it was started, and log nothing."""
+    own_pages.require_patient()
+    here = services()
+    by, _ = own_pages.user()
+    clock = here.store.time_log.clock_of(g.session.issuer_id, by)
+    if clock is not None:
+        here.store.time_log.stop_clock(
+            g.session.issuer_id, by, clock, here.clock.now(), None, session=g.session.id
+        )
+    return own_pages.to("time_log.page")
+
+
+# What a request is about
+
+
+def _entry(entry_id: str) -> TimeEntry:
+    found = services().store.time_log.get(g.session.issuer_id, g.session.patient or "", entry_id)
+    if found is None:
+        abort(404)
+    return found
+
+
+def _require_version(found: TimeEntry) -> None:
+    """A form is about the version that it showed."""
+    if request.form.get("version") != str(found.latest.version):
+        raise Moved
+
+
+def _digest(content: EntryContent) -> str:
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def _to_ehr(found: TimeEntry) -> AnyResponse:
+    """After a change: write it to the EHR where that is allowed, and have the chart decided again."""
+    here = services()
+    changed_in_ehr = False
+    if here.encounters.refusal(g.session) is None and (found.counts or found.encounter is not None):
+        result = here.encounters.write(here.client_of(g.session), g.session, found)
+        changed_in_ehr = result.step is WriteBack.WRITTEN
+        if result.step in {WriteBack.REFUSED, WriteBack.UNKNOWN, WriteBack.NOT_ALLOWED}:
+            here.jobs.decide_again(g.session)
+            return _entry_page(_entry(found.id), (f"Not written to the EHR. {result.sentence}",), 200)
+    if changed_in_ehr:
+        # The EHR holds something new, so the chart is read again; the patient page waits for it.
+        here.jobs.read_again(g.session)
+        return own_pages.to("patient.page")
+    here.jobs.decide_again(g.session)
+    return own_pages.to("time_log.entry", entry_id=found.id)
+
+
+# Understanding a form
+
+
+def _sent() -> EntryForm:
+    values = {name: request.form.get(name, "").strip() for name in FIELDS}
+    return EntryForm(values | {"note": request.form.get("note", "").strip()[:LONGEST_NOTE]})
+
+
+def _understood(form: EntryForm) -> tuple[LoggedTime | None, tuple[str, ...]]:
+    """The entry that a form states, and every reason against it, in words."""
+    here = services()
+    problems: list[str] = []
+    span = _span(form, problems)
+    people = {person.reference: person.text for person in _people()}
+    if form.person not in people:
+        problems.append(words.ENTRY_PROBLEMS[EntryProblem.NO_PERSON])
+    if span is None:
+        return None, tuple(problems)
+    logged = LoggedTime(
+        start=span[0],
+        end=span[1],
+        person=form.person,
+        person_name=people.get(form.person, ""),
+        role=_role(form, problems),
+        activity=Activity(form.activity) if form.activity in set(LOGGED_ACTIVITIES) else None,
+        program=Program(form.program) if form.program in set(MONITORING_PROGRAMS) else None,
+        live={"yes": True, "no": False}.get(form.live),
+    )
+    if (problem := problem_of(logged, here.clock.now())) is not None:
+        problems.append(words.ENTRY_PROBLEMS[problem])
+    missing = (item for item in missing_of(logged) if item is not EntryProblem.NO_PERSON)
+    problems += [words.ENTRY_PROBLEMS[item] for item in missing]
+    return logged, tuple(problems)
+
+
+def _role(form: EntryForm, problems: list[str]) -> Role | None:
+    """The role that the entry states. Where the site's file names the person's, nobody states another."""
+    stated = Role(form.role) if form.role in set(STATED_ROLES) else None
+    known = services().site.role_of(g.session.issuer_id, form.person)
+    if known is not None and stated not in (None, known):
+        problems.append(f"The site's file says in which role this person works: {ROLES[known]}.")
+    return known or stated
+
+
+def _span(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | None:
+    try:
+        day = date.fromisoformat(form.day)
+        end_day = date.fromisoformat(form.end_day) if form.end_day else day
+        start, end = time.fromisoformat(form.start), time.fromisoformat(form.end)
+        if (
+            start.tzinfo
+            or end.tzinfo
+            or start.microsecond
+            or end.microsecond
+            or not 2000 <= day.year <= 2199
+            or not 2000 <= end_day.year <= 2199
+        ):
+            raise ValueError
+    except ValueError:
+        problems.append("Give the date, and start and end as times such as 14:05.")
+        return None
+    found = span_of(day, start, end_day, end, services().site.zone)
+    if isinstance(found, EntryProblem):
+        problems.append(words.ENTRY_PROBLEMS[found])
+        return None
+    return found
+
+
+def _certified(*entries: LoggedTime) -> tuple[str, ...]:
+    """A certified month is closed: what was logged in it stays as it is, and nothing is added to it."""
+    here, zone = services(), services().site.zone
+    days = {at.astimezone(zone).date() for entry in entries for at in (entry.start, entry.end)}
+    sentence = here.writer.locked_sentence(g.session.issuer_id, g.session.patient or "", sorted(days))
+    return () if sentence is None else (sentence,)
+
+
+def _measured(before: EntryContent, logged: LoggedTime) -> Measured:
+    if before.measured is Measured.TYPED:
+        return Measured.TYPED
+    same = (before.logged.start, before.logged.end) == (logged.start, logged.end)
+    return before.measured if same else Measured.CLOCK_CHANGED
+
+
+def _sign_problems(found: TimeEntry) -> tuple[str, ...]:
+    """Why this entry cannot be signed by who is signed in."""
+    logged = found.latest.content.logged
+    problems = [words.ENTRY_PROBLEMS[item] for item in missing_of(logged)]
+    if (problem := problem_of(logged, services().clock.now())) is not None:
+        problems.append(words.ENTRY_PROBLEMS[problem])
+    problems += _certified(logged)
+    if services().store.time_log.with_another_patient(found):
+        problems.append(
+            f"{logged.person_name or logged.person} has a signed entry with another patient at the same "
+            "time. Nobody is in two places at once: correct the times of one of them."
+        )
+    by, _ = own_pages.user()
+    if logged.person != by and refused_here(Action.ACCEPT) is not None:
+        problems.append(
+            f"This is {logged.person_name or logged.person}'s time: only they, or somebody who may accept "
+            "charges, can sign it."
+        )
+    return tuple(problems)
+
+
+# The pages
+
+
+def _people() -> tuple[Choice, ...]:
+    """Whose time it may be: whoever is signed in first, then the practitioners that the chart names."""
+    by, by_name = own_pages.user()
+    others = [person for person in own_pages.chart().findings.choices.practitioners if person.reference != by]
+    return (Choice(by, by_name), *others)
+
+
+def _form_values(logged: LoggedTime, note: str) -> dict[str, str]:
+    zone = services().site.zone
+    start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
+    return {
+        "day": start.date().isoformat(),
+        "start": f"{start:%H:%M:%S}",
+        "end_day": "" if start.date() == end.date() else end.date().isoformat(),
+        "end": f"{end:%H:%M:%S}",
+        "person": logged.person,
+        "role": logged.role or "",
+        "program": logged.program or "",
+        "activity": logged.activity or "",
+        "live": "" if logged.live is None else "yes" if logged.live else "no",
+        "note": note,
+    }
+
+
+def _choices() -> dict[str, object]:
+    return {
+        "people": _people(),
+        "roles": [(str(role), ROLES[role]) for role in STATED_ROLES],
+        "programs": [(str(program), words.PROGRAMS[program]) for program in MONITORING_PROGRAMS],
+        "activities": [(str(activity), words.ACTIVITIES[activity]) for activity in LOGGED_ACTIVITIES],
+    }
+
+
+def _page(form: EntryForm, status: int) -> Response:
+    here, chart = services(), own_pages.chart()
+    by, _ = own_pages.user()
+    clock = here.store.time_log.clock_of(chart.issuer_id, by)
+    mine = clock if clock is not None and clock.patient == chart.patient else None
+    return make_response(
+        render_template(
+            "time.html",
+            chart=chart,
+            form=form,
+            entries=[
+                EntryView.of(item) for item in here.store.time_log.of_patient(chart.issuer_id, chart.patient)
+            ],
+            clock=None if mine is None else mine.started_at.astimezone(here.site.zone),
+            running_for=None
+            if mine is None
+            else words.amount(int((here.clock.now() - mine.started_at).total_seconds()), "seconds"),
+            elsewhere=clock is not None and mine is None,
+            zone=here.site.zone.key,
+            **_choices(),
+        ),
+        status,
+    )
+
+
+def _entry_page(found: TimeEntry, problems: tuple[str, ...], status: int) -> Response:
+    here = services()
+    # What was just changed decides the chart; the page shows the chart as it is now.
+    g.pop("present_findings", None)
+    chart = own_pages.chart()
+    can_sign = found.state is EntryState.DRAFT and not _sign_problems(found)
+    return make_response(
+        render_template(
+            "time_entry.html",
+            chart=chart,
+            entry=EntryView.of(found),
+            problems=problems,
+            blockers=_sign_problems(found) if found.state is EntryState.DRAFT else (),
+            can_sign=can_sign,
+            shown=_digest(found.latest.content),
+            write_refusal=here.encounters.refusal(g.session),
+            zone=here.site.zone.key,
+        ),
+        status,
+    )
+
+
+def _correction_page(found: TimeEntry, form: EntryForm | None, status: int) -> Response:
+    if found.state is EntryState.WITHDRAWN:
+        return error_page(
+            409, "This entry was withdrawn", "A withdrawn entry stays as it is.", "Log a new entry instead."
+        )
+    content = found.latest.content
+    return make_response(
+        render_template(
+            "time_correct.html",
+            chart=own_pages.chart(),
+            entry=EntryView.of(found),
+            form=form or EntryForm(_form_values(content.logged, content.note)),
+            zone=services().site.zone.key,
+            **_choices(),
+        ),
+        status,
+    )
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """One version in words."""
+
+    number: int
+    state: str
+    at: datetime
+    by: str
+    day: date
+    span: str
+    length: str
+    what: str
+    who: str
+    live: str
+    note: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class EntryView:
+    """An entry as its pages show it."""
+
+    id: str
+    version: int
+    state: EntryState
+    badge: str
+    meaning: str
+    now: VersionView
+    history: tuple[VersionView, ...]
+    encounter: str | None
+    outdated_in_ehr: bool
+
+    @classmethod
+    def of(cls, entry: TimeEntry) -> EntryView:
+        badge, meaning = words.ENTRY_STATES[entry.state]
+        shown = [_version_view(item) for item in entry.versions]
+        return cls(
+            entry.id,
+            entry.latest.version,
+            entry.state,
+            badge,
+            meaning,
+            shown[-1],
+            tuple(reversed(shown)),
+            entry.encounter,
+            entry.outdated_in_ehr,
+        )
+
+
+def _version_view(version: EntryVersion) -> VersionView:
+    content, zone = version.content, services().site.zone
+    logged = content.logged
+    start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
+    complete = logged.activity is not None and logged.program is not None
+    told_end = f"{end:%H:%M:%S}" if start.date() == end.date() else f"{words.day(end.date())}, {end:%H:%M:%S}"
+    return VersionView(
+        number=version.version,
+        state={
+            EntryState.DRAFT: "entered" if version.version == 1 else "corrected",
+            EntryState.SIGNED: "signed",
+            EntryState.WRITTEN: "written to the EHR",
+            EntryState.WITHDRAWN: "withdrawn",
+        }[version.state],
+        at=version.at.astimezone(zone),
+        by=content.by_name or content.by,
+        day=start.date(),
+        span=f"{start:%H:%M:%S} to {told_end}",
+        length=words.amount(logged.seconds, "seconds"),
+        what=activity_text(logged) if complete else "not said yet",
+        who=logged.person_name or logged.person,
+        live={True: "live conversation", False: "no live conversation", None: "not said yet"}[logged.live],
+        note=content.note,
+        measured=words.MEASURED[content.measured]
+        + (f"; role stated: {ROLES[logged.role]}" if logged.role else ""),
+    )

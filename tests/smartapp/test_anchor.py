@@ -1,0 +1,163 @@
+"""Where the 30-day periods begin: shown with its source, confirmed before the first charge, fixed by it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from smartapp.web.words import day as told
+
+PATIENT = "calls-not-in-the-ehr"
+CHARGED = "ready-musculoskeletal"
+PHYSICIAN = "Practitioner/syn-physician"
+TODAY = datetime.now(ZoneInfo("America/New_York")).date()
+FOUND = TODAY - timedelta(days=60)
+
+
+def anchor(browser, page):
+    return browser.get(f"{page.url}anchor")
+
+
+def check(browser, page, day, source="enrolment-record"):
+    """The preview of another anchor day."""
+    form = [form for form in anchor(browser, page).forms if form.action.endswith("/rtm/check")][-1]
+    return browser.submit(form, day=day.isoformat(), source=source)
+
+
+def device_periods(browser, page):
+    answer = json.loads(browser.get(f"{page.url}decisions.json").body)
+    return {one["period"]["start"] for one in answer["decisions"] if one["code"] == "98976"}
+
+
+def test_the_page_says_where_the_anchor_day_comes_from_and_which_periods_follow(shared_world, browser):
+    page = anchor(browser, shared_world.open(browser, PATIENT))
+    assert page.by_id["anchor-rtm"] == told(FOUND)
+    assert "within the episode of care in the EHR" in page.text
+    assert f"{told(FOUND)} – {told(FOUND + timedelta(days=29))}" in page.text
+    assert "anchor-rpm" not in page.by_id
+
+
+def test_the_found_day_is_confirmed_after_a_preview_of_its_periods(world, browser):
+    page = world.open(browser, PATIENT)
+    before = device_periods(browser, page)
+    first = next(form for form in anchor(browser, page).forms if form.action.endswith("/rtm/check"))
+    preview = browser.submit(first)
+    assert f"begin on {told(FOUND)}?" in preview.text
+    assert world.store.charges.enrolments("sandbox", PATIENT) == {}, "a preview keeps nothing"
+    kept = browser.submit(preview.form("/anchor/rtm"))
+    assert f"{told(FOUND)}, by Avery Synthetic-Physician" in kept.text
+    enrolment = world.store.charges.enrolments("sandbox", PATIENT)["rtm"]
+    assert (enrolment.anchor_day, enrolment.source, enrolment.frozen) == (FOUND, "episode-of-care", False)
+    assert device_periods(browser, page) == before
+
+
+def test_a_corrected_day_moves_the_periods_and_readings_before_it_are_for_review(world, browser):
+    page = world.open(browser, PATIENT)
+    day = FOUND + timedelta(days=3)
+    preview = check(browser, page, day)
+    assert f"Until now it was {told(FOUND)}." in preview.text
+    assert "A day with counted data lies before" in preview.text
+    browser.submit(preview.form("/anchor/rtm"))
+    assert day.isoformat() in device_periods(browser, page)
+    answer = json.loads(browser.get(f"{page.url}decisions.json").body)
+    reviewed = {one["outcome"] for one in answer["decisions"] if one["code"] == "98976"} - {
+        "short",
+        "out-of-reach",
+    }
+    assert reviewed
+    assert reviewed <= {"review", "blocked"}
+    assert "A reading lies before the anchor day." in anchor(browser, page).text
+
+
+def test_a_correction_needs_a_reason_from_a_closed_set_and_a_day_that_can_be(world, browser):
+    page = world.open(browser, PATIENT)
+    for day, source, sentence in (
+        (FOUND + timedelta(days=1), "", "Say why"),
+        (FOUND + timedelta(days=1), "fits-better", "Say why"),
+        (TODAY + timedelta(days=1), "enrolment-record", "in the future"),
+        (FOUND - timedelta(days=40), "enrolment-record", "outside the episode of care"),
+    ):
+        refused = check(browser, page, day, source)
+        assert refused.status == 422
+        assert sentence in refused.text
+    assert world.store.charges.enrolments("sandbox", PATIENT) == {}
+
+
+def test_the_first_accepted_charge_fixes_the_day_for_good(world, browser):
+    page = world.open(browser, PATIENT)
+    waiting = check(browser, page, FOUND + timedelta(days=1)).form("/anchor/rtm")
+    form = world.final_form(browser, browser.get(page.url), f"98976-{FOUND.isoformat()}")
+    browser.submit(form)
+    world.read(browser, browser.get(page.url))
+    fixed = anchor(browser, page)
+    assert "It cannot be changed." in fixed.text
+    assert "by Avery Synthetic-Physician on" in fixed.text
+    assert not any(form.action.endswith("/rtm/check") for form in fixed.forms)
+    for control in waiting.controls:
+        if control.name == "snapshot":
+            control.value = world.store.reading.snapshot_of(page.url.split("/")[4]).id
+    assert browser.submit(waiting).status == 422
+    assert world.store.charges.enrolments("sandbox", PATIENT)["rtm"].anchor_day == FOUND
+
+
+def test_a_device_charge_in_the_ehr_fixes_it_too(shared_world, browser):
+    page = anchor(browser, shared_world.open(browser, CHARGED))
+    assert "Fixed by a device charge that the EHR holds." in page.text
+    assert not any(form.action.endswith("/check") for form in page.forms)
+
+
+def test_an_anchor_that_was_corrected_elsewhere_stops_a_charge_on_the_old_periods(world, browser):
+    page = world.open(browser, PATIENT)
+    form = world.final_form(browser, browser.get(page.url), f"98976-{FOUND.isoformat()}")
+    from smartapp.store.charges import Enrolment
+
+    now = datetime.now(ZoneInfo("UTC"))
+    moved = Enrolment("sandbox", PATIENT, "rtm", FOUND + timedelta(days=2), "set-up", PHYSICIAN, now, False)
+    assert world.store.charges.confirm_anchor(moved)
+    refused = browser.submit(form)
+    assert refused.status == 409
+    assert "anchor day" in refused.text
+    assert world.charges(PATIENT) == []
+
+
+def test_the_store_never_moves_a_frozen_anchor(store, now):
+    from smartapp.store.charges import Enrolment
+    from smartapp.store.models import EnrolmentRow
+
+    first = Enrolment("sandbox", "p1", "rtm", now.date(), "set-up", PHYSICIAN, now, False)
+    assert store.charges.confirm_anchor(first)
+    with store.database.write() as connection:
+        connection.execute(EnrolmentRow.__table__.update().values(frozen=True))
+    assert not store.charges.confirm_anchor(first)
+
+
+def test_forms_for_another_patient_or_an_older_snapshot_confirm_nothing(world, browser):
+    page = world.open(browser, PATIENT)
+    for name, value in (("patient", "nothing"), ("snapshot", "0" * 32), ("form_token", "0" * 64)):
+        form = next(form for form in anchor(browser, page).forms if form.action.endswith("/rtm/check"))
+        for control in form.controls:
+            if control.name == name:
+                control.value = value
+        assert browser.submit(form).status in {400, 409}
+    assert world.store.charges.enrolments("sandbox", PATIENT) == {}
+
+
+def test_confirming_is_audited(world, browser):
+    page = world.open(browser, PATIENT)
+    browser.submit(check(browser, page, FOUND + timedelta(days=1)).form("/anchor/rtm"))
+    (entry,) = [one for one in world.store.audit.entries() if one["event"] == "anchor-confirmed"]
+    assert (entry["user"], entry["source"]) == (PHYSICIAN, "enrolment-record")
+    assert entry["anchor_day"] == (FOUND + timedelta(days=1)).isoformat()
+    assert any(one["event"] == "decided-again" for one in world.store.audit.entries())
+
+
+def test_an_unknown_program_has_no_anchor(shared_world, browser):
+    page = shared_world.open(browser, PATIENT)
+    form = next(form for form in anchor(browser, page).forms if form.action.endswith("/rtm/check"))
+    form.action = form.action.replace("/rtm/", "/any/")
+    assert browser.submit(form).status == 404
+
+
+def test_a_chart_without_monitoring_has_no_periods(shared_world, browser):
+    assert "there are no periods yet" in anchor(browser, shared_world.open(browser, "nothing")).text
