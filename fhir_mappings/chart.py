@@ -447,7 +447,7 @@ class Chart:
             set_ups=tuple(sorted(set_ups, key=lambda set_up: (set_up.instant, set_up.resource))),
             used_time=tuple(
                 sorted(
-                    (fact.used for fact in facts.values() if fact.used is not None),
+                    (used for fact in facts.values() for used in fact.used),
                     key=lambda used: (used.start, used.end, used.resource),
                 )
             ),

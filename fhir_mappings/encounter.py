@@ -82,7 +82,7 @@ class EncounterFacts(Struct, gc=False):
     management: tuple[ManagementTime, ...] = ()
     contact: LiveContact | None = None
     set_up: SetUp | None = None
-    used: UsedTime | None = None
+    used: tuple[UsedTime, ...] = ()
     visit: Visit | None = None
     excluded: ExcludedReason | None = None
 
@@ -114,21 +114,20 @@ def read_encounter(
     if billed_as_visit:
         meaning = EncounterMeaning(Activity.VISIT, Program.ANY, False, billed_elsewhere=True)
     if meaning is not None and encounter.status not in _NEVER and _uses_time_up(meaning, billed_as):
-        span = _span(encounter.period, encounter.length, clock)
-        if isinstance(span, _Span) and span.seconds is None:
-            facts.used = UsedTime(name, span.start, span.end)
+        facts.used = _used(encounter, name, clock)
     if encounter.status != "finished":
         facts.excluded = status_reason(encounter.status, _STATUSES)
         return facts
     if meaning is None:
         facts.excluded = billed_as or ExcludedReason.ACTIVITY_NOT_CONFIGURED
         return facts
-    if meaning.by_site and meaning.program in MONITORING_PROGRAMS:
+    billed = billed_as is not None or meaning.billed_elsewhere
+    if meaning.by_site and meaning.program in MONITORING_PROGRAMS and not billed:
         facts.coded_program = meaning.program
     staff = _staff(encounter.participant, staff_of)
     if meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
         facts.visit = _visit(encounter, name, clock, staff)
-    if billed_as is not None or meaning.billed_elsewhere:
+    if billed:
         facts.excluded = ExcludedReason.BILLED_ELSEWHERE
         return facts
     start = clock.read(start_of(encounter))
@@ -172,6 +171,18 @@ def _uses_time_up(meaning: EncounterMeaning, billed_as: ExcludedReason | None) -
     )
 
 
+def _used(encounter: Encounter, name: str, clock: LocalClock) -> tuple[UsedTime, ...]:
+    """Whatever the Encounter or one of its participants covers: taking too much away never bills too much."""
+    periods = [encounter.period, *(participant.period for participant in encounter.participant or ())]
+    spans = {
+        (span.start, span.end)
+        for period in periods
+        if isinstance(span := _span(_own_period(period, encounter.period), encounter.length, clock), _Span)
+        and span.seconds is None
+    }
+    return tuple(UsedTime(name, start, end) for start, end in sorted(spans))
+
+
 def _local_day(moment: Moment, clock: LocalClock) -> date:
     """Months and visit days of Encounters are the site's; 'as written' is for readings and dates."""
     return moment.day if moment.date_only else clock.day_of(moment.instant)
@@ -211,8 +222,13 @@ def _visit(
     first = _local_day(start, clock)
     days = [first]
     end = clock.read(period.end) if period is not None else TimeProblem.MISSING
+    span = _span(period, encounter.length, clock)
+    last: date | None = None
     if isinstance(end, Moment):
         last = _local_day(end, clock)
+    elif isinstance(span, _Span) and span.seconds is None:
+        last = clock.day_of(span.end - 1)
+    if last is not None:
         # A visit that seems to last for weeks is a period typed wrong: only the day it began is a visit's.
         while days[-1] < last and len(days) < 3:
             days.append(days[-1] + ONE_DAY)

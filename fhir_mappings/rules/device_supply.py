@@ -30,10 +30,13 @@ class DayCount(Struct, frozen=True, gc=False):
     names: tuple[str, ...]
     all_names: tuple[str, ...]
     unverified: frozenset[Unverified]
+    every: tuple[DaysOfSeries, ...]
+    """The days of each device type, the best among them."""
 
     def with_days(self, others: Iterable[Reading]) -> int:
-        """How many days there would be with these readings too."""
-        return len({reading.day for reading in (*self.evidence, *others)})
+        """How many days there could be at the most, were these readings counted with one of the devices."""
+        days = {reading.day for reading in others}
+        return max((len(days | of_one.keys()) for of_one in self.every), default=len(days))
 
 
 def device_candidates(chart: ProgramChart) -> list[Candidate]:
@@ -103,6 +106,7 @@ def best_count(chart: ProgramChart, series: Iterable[DaysOfSeries], last: date) 
         tuple([reading.resource for reading in evidence]),
         tuple([one.resource for readings in ordered for one in readings]) if chart.all_evidence else (),
         unverified_of(evidence),
+        tuple(every),
     )
 
 

@@ -56,8 +56,10 @@ class Policy(Struct, frozen=True, eq=False):
         return self.on(code, day)[0]
 
     def on(self, code: str, day: date) -> tuple[Covered, tuple[str, ...]]:
-        """Whether the payer covers a code on a day, and the modifiers it always asks for. Kept: the same codes
-        and dates come up for every patient."""
+        """Whether the payer covers a code on a day, and the modifiers it always asks for.
+
+        Kept once looked up: the same codes and dates come up for every patient.
+        """
         return _on(self, code, day)
 
     def setting(self, name: str) -> bool | int | str:

@@ -98,11 +98,15 @@ class ProgramChart:
         """The first day on which the program shows itself; codings that speak of any program don't."""
         clock = clock_of(self.record.zone)
         days = self.data_days[:1]
-        days += [
-            clock.day_of(min(piece.start for piece in found.counted if piece.time.program is self.program))
-            for found in self.staffed.values()
-            if any(piece.time.program is self.program for piece in found.counted)
-        ]
+        for first_day, month in self.months.items():
+            staff = self.staffed.get(first_day)
+            own = [piece for piece in staff.counted if piece.time.program is self.program] if staff else []
+            if not own:
+                # Among themselves: who else worked that month decides what counts, not whether it shows.
+                alone = [piece for piece in month.pieces if piece.time.program is self.program]
+                own = list(staffing(self.program, self.policy, alone).counted) if alone else []
+            if own:
+                days.append(clock.day_of(min(piece.start for piece in own)))
         days += [set_up.day for set_up in self.record.set_ups if set_up.program is self.program]
         days += [charge.occurrence.start if charge.occurrence else self.as_of for charge in self.charges]
         return min(days, default=None)

@@ -111,8 +111,8 @@ def _candidate(
     as_of = chart.as_of
     # Before any reading the first period hasn't begun: it can still come, as long as the episode lasts.
     waiting = episode.first_day is None and (episode.end is None or as_of <= episode.end)
-    if waiting and not charges and as_of > window.end:
-        window = Window(as_of, as_of + timedelta(days=PERIOD_DAYS - 1))
+    if waiting and not charges:
+        window = _period_still_to_come(rule, window, as_of)
     last = episode.service_date(window)
     devices = _by_device(episode)
     count = best_count(chart, devices.values(), last)
@@ -123,7 +123,8 @@ def _candidate(
     reached = [day for days in series if (day := threshold_day(rule, days, window, until)) is not None]
     earned_on = min(reached, default=None)
     threshold = rule.least(earned_on or until)
-    least_ahead = min(threshold.least, rule.least(last).least)
+    ahead = min(filter(None, (episode.end, as_of + timedelta(days=PERIOD_DAYS - 1)))) if waiting else last
+    least_ahead = min(threshold.least, rule.least(ahead).least)
     days_ahead = None if episode.end is None else (episode.end - as_of).days + 1
     set_up = episode.set_up
     candidate = Candidate(
@@ -168,6 +169,14 @@ def _candidate(
     candidate.unverified |= chart.base_unverified | count.unverified
     chart.add_plan_of_care(candidate)
     return candidate
+
+
+def _period_still_to_come(rule: CodeRule, window: Window, as_of: date) -> Window:
+    """The first period of an episode without a reading: from its beginning while that can still be met, else
+    from today."""
+    if (window.end - as_of).days + 1 >= rule.least(window.end).least:
+        return window
+    return Window(as_of, as_of + timedelta(days=PERIOD_DAYS - 1))
 
 
 def threshold_day(rule: CodeRule, days: Iterable[date], window: Window, until: date) -> date | None:
