@@ -35,11 +35,53 @@ def _migrate(arguments: list[str]) -> int:
         return 2
 
 
+def _keys(arguments: list[str]) -> int:
+    from smartapp.keys import run
+
+    return run(arguments)
+
+
+def _audit(arguments: list[str]) -> int:
+    from smartapp.audit import run
+
+    return run(arguments)
+
+
+def _purge(arguments: list[str]) -> int:
+    from smartapp.purge import run
+
+    return run(arguments)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from smartapp.doctor.command import run
+
+    return run(arguments)
+
+
+def _register(arguments: list[str]) -> int:
+    from smartapp.register import run
+
+    return run(arguments)
+
+
+def _config(arguments: list[str]) -> int:
+    from smartapp.config_check import run
+
+    return run(arguments)
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
     "rules": (_rules, "print the rules in force on a day, and what nobody has checked lately"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
     "migrate": (_migrate, "make or update the tables of the app's database"),
+    "audit": (_audit, "verify or export the chained audit trail"),
+    "purge": (_purge, "remove what is past its time: sessions, packets, audit contents"),
+    "register": (_register, "print the registration sheet an EHR's team asks for"),
+    "doctor": (_doctor, "check an EHR from discovery to a search; writes nothing unless asked to"),
+    "config": (_config, "`config check`: settings, issuers, site, keys, database, permissions"),
+    "keys": (_keys, "make, rotate and list the keys this app signs with"),
 }
 
 

@@ -146,7 +146,15 @@ SETTINGS: tuple[Setting, ...] = (
         "retention_years",
         "7",
         _positive_number,
-        "How long the evidence packet of a charge is kept, in years from its service date.",
+        "How long the evidence packet of a charge is kept, in years from its service date, and the content "
+        "of an audit entry, in years from its day. `smartapp purge` removes what is older.",
+    ),
+    Setting(
+        "signing_keys",
+        "",
+        _optional_path,
+        "Folder of the signing keys that `smartapp keys` makes: for EHRs where the app proves itself with a "
+        "signed assertion, and for audit exports.",
     ),
     Setting(
         "trusted_proxies",
@@ -155,6 +163,30 @@ SETTINGS: tuple[Setting, ...] = (
         "How many reverse proxies in front of the app set X-Forwarded-For and X-Forwarded-Proto.",
     ),
 )
+
+
+def read_setting(setting: Setting, environ: Mapping[str, str] | None = None) -> Any:
+    """One setting's value. Raises ConfigurationError with one line that never repeats what was given."""
+    given = (os.environ if environ is None else environ).get(setting.variable, "").strip()
+    text = given or setting.default
+    if text is None:
+        raise ConfigurationError(f"{setting.variable} is missing: {setting.meaning}")
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        wanted = str(error) if setting.name in {"keys", "base_url"} else "another kind of value"
+        raise ConfigurationError(f"{setting.variable} is wrong: it takes {wanted}") from None
+
+
+def setting(name: str) -> Setting:
+    """The setting of that name."""
+    return next(found for found in SETTINGS if found.name == name)
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none."""
+    known = {found.variable for found in SETTINGS}
+    return sorted(name for name in environ if name.startswith("SMARTAPP_") and name not in known)
 
 
 @dataclass(frozen=True)
@@ -175,6 +207,7 @@ class Settings:
     session_hours: int = 8
     job_lease_seconds: int = 20
     retention_years: int = 7
+    signing_keys: Path | None = None
     trusted_proxies: int = 0
     mode: Mode = Mode.PRODUCTION
 
@@ -188,6 +221,8 @@ class Settings:
             raise ConfigurationError(f"SMARTAPP_ISSUERS_FILE: there is no file {self.issuers_file}.")
         if self.site_file is not None and not self.site_file.is_file():
             raise ConfigurationError(f"SMARTAPP_SITE_FILE: there is no file {self.site_file}.")
+        if self.signing_keys is not None and not self.signing_keys.is_dir():
+            raise ConfigurationError(f"SMARTAPP_SIGNING_KEYS: there is no folder {self.signing_keys}.")
 
     @property
     def demo(self) -> bool:
@@ -214,22 +249,12 @@ class Settings:
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         problems: list[str] = []
-        for setting in SETTINGS:
-            text = environ.get(setting.variable, "").strip() or setting.default
-            if text is None:
-                problems.append(f"{setting.variable} is missing: {setting.meaning}")
-                continue
+        for known in SETTINGS:
             try:
-                values[setting.name] = setting.parse(text)
-            except ValueError as error:
-                wanted = str(error) if setting.name in {"keys", "base_url"} else "another kind of value"
-                problems.append(f"{setting.variable} is wrong: it takes {wanted}")
-        known = {setting.variable for setting in SETTINGS}
-        problems += [
-            f"{name} is no setting"
-            for name in sorted(environ)
-            if name.startswith("SMARTAPP_") and name not in known
-        ]
+                values[known.name] = read_setting(known, environ)
+            except ConfigurationError as error:
+                problems.append(str(error))
+        problems += [f"{name} is no setting" for name in unknown_settings(environ)]
         if problems:
             raise ConfigurationError(
                 "The app does not start:\n" + "\n".join(f"- {line}" for line in problems)

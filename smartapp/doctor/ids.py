@@ -1,0 +1,45 @@
+"""The checks of `smartapp doctor`, by their stable ids. docs/doctor.md says what each means."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class CheckId(Enum):
+    """One kind of check."""
+
+    CONNECTION = "connection"
+    SPEED = "connection.speed"
+    RATE_LIMIT = "connection.rate-limit"
+    TLS_VERSION = "tls.version"
+    TLS_CERTIFICATE = "tls.certificate"
+    CLOCK = "clock"
+    DISCOVERY = "discovery"
+    ENDPOINT = "endpoint"
+    LAUNCH = "launch"
+    IDENTITY_ISSUER = "identity.issuer"
+    IDENTITY_KEYS = "identity.keys"
+    CLIENT_AUTH = "registration.client-auth"
+    PKCE = "registration.pkce"
+    LAUNCH_URL = "registration.launch-url"
+    REDIRECT_URI = "registration.redirect-uri"
+    FRAME = "registration.frame"
+    SCOPE_STYLE = "scopes.style"
+    SCOPES = "scopes.supported"
+    KEYS_SIGNING = "keys.signing"
+    KEYS_PUBLISHED = "keys.published"
+    KEYS_PRIVATE = "keys.private-members"
+    KEYS_ROTATION = "keys.rotation"
+    METADATA = "metadata"
+    FHIR_VERSION = "metadata.version"
+    METADATA_SEARCH = "metadata.search"
+    METADATA_READ = "metadata.read"
+    CHARGE_CREATE = "charge.create"
+    CHARGE_SEARCH = "charge.search"
+    CHARGE_CONDITIONAL = "charge.conditional-create"
+    CHARGE_UPDATE = "charge.update"
+    ACCESS = "access"
+    SEARCH = "search"
+    IGNORED_DATE = "search.ignored-date"
+    IGNORED_IDENTIFIER = "search.ignored-identifier"
+    WRITE_TEST = "write-test"

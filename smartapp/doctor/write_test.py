@@ -1,0 +1,144 @@
+"""`--write-test`: the same test charge created twice, conditionally, and taken back.
+
+It is marked as test data, carries no billing code, and is set to entered-in-error right after. Where the
+server does not let it be taken back, nothing is written in the first place.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import msgspec
+
+from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, NAMESPACE
+from launch.errors import HttpError
+from launch.http import Limits, Response
+from smartapp.doctor.examination import Examination, status_words, trouble
+from smartapp.doctor.ids import CheckId
+from smartapp.doctor.metadata import Declared
+from smartapp.doctor.searches import LIMITS, headers_of
+from smartapp.ehr.fhir import NotAPage, look, read_target, search_page, search_target
+
+ONCE = Limits(connect=5.0, read=30.0, total=30.0, tries=1)
+_TEST_DATA = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
+
+
+def check_write(exam: Examination, declared: Declared, token: str, patient: str) -> None:
+    """Create, create again, take back, and say whether it was one charge."""
+    if "create" not in declared.interactions("ChargeItem") or "update" not in declared.interactions(
+        "ChargeItem"
+    ):
+        exam.checks.warning(
+            CheckId.WRITE_TEST,
+            "not made: the server does not declare create and update of ChargeItem, so a test charge could "
+            "not be taken back",
+        )
+        return
+    value = f"write-test-{secrets.token_hex(8)}"
+    resource = _test_charge(exam, patient, value)
+    answers = [_create(exam, resource, value, token) for _ in range(2)]
+    made = _held(exam, answers, value, token)
+    taken_back = [_take_back(exam, resource, logical_id, token) for logical_id in sorted(made)]
+    _tell(exam, declared, answers, made, all(taken_back))
+
+
+def _test_charge(exam: Examination, patient: str, value: str) -> dict[str, Any]:
+    return {
+        "resourceType": "ChargeItem",
+        "meta": {"security": [_TEST_DATA]},
+        "identifier": [{"system": IDENTIFIER_SYSTEM, "value": value}],
+        "status": "planned",
+        "code": {
+            "coding": [{"system": f"{NAMESPACE}:test", "code": "write-test"}],
+            "text": "Test of the interface, not a charge",
+        },
+        "subject": {"reference": f"Patient/{patient}"},
+        "occurrenceDateTime": exam.now().date().isoformat(),
+        "quantity": {"value": 1},
+    }
+
+
+def _create(exam: Examination, resource: dict[str, Any], value: str, token: str) -> Response | HttpError:
+    return exam.fhir(
+        "POST",
+        "ChargeItem",
+        token=token,
+        body=msgspec.json.encode(resource),
+        headers=headers_of({"If-None-Exist": f"identifier={IDENTIFIER_SYSTEM}|{value}"}),
+        limits=ONCE,
+    )
+
+
+def _held(exam: Examination, answers: list[Response | HttpError], value: str, token: str) -> set[str]:
+    """Ids of every test charge the server may hold: from its answers, and from a search."""
+    made = {found for answer in answers if isinstance(answer, Response) and (found := _id_of(answer))}
+    target = search_target("ChargeItem", (("identifier", f"{IDENTIFIER_SYSTEM}|{value}"),))
+    answer = exam.fhir("GET", target, token=token, limits=LIMITS)
+    if isinstance(answer, Response) and answer.ok:
+        try:
+            entries = search_page(answer.body).entries
+        except NotAPage:
+            return made
+        # Only what carries our identifier: the server may have ignored the parameter.
+        ours = [look(entry.resource) for entry in entries if value.encode() in bytes(entry.resource)]
+        made |= {item.id for item in ours if item.resourceType == "ChargeItem" and item.id}
+    return made
+
+
+def _id_of(answer: Response) -> str | None:
+    if not answer.ok:
+        return None
+    seen = look(answer.body)
+    if seen.resourceType == "ChargeItem" and seen.id:
+        return seen.id
+    path = answer.headers.get("location", "").split("?")[0].split("/_history/")[0]
+    return path.rstrip("/").rsplit("/", 1)[-1] if "/ChargeItem/" in path else None
+
+
+def _take_back(exam: Examination, resource: dict[str, Any], logical_id: str, token: str) -> bool:
+    answer = exam.fhir(
+        "PUT",
+        read_target(f"ChargeItem/{logical_id}"),
+        token=token,
+        body=json.dumps({**resource, "id": logical_id, "status": "entered-in-error"}).encode(),
+        headers=headers_of({}),
+        limits=ONCE,
+    )
+    return isinstance(answer, Response) and answer.ok
+
+
+def _tell(
+    exam: Examination,
+    declared: Declared,
+    answers: list[Response | HttpError],
+    made: set[str],
+    taken_back: bool,
+) -> None:
+    names = ", ".join(f"ChargeItem/{logical_id}" for logical_id in sorted(made))
+    if made and not taken_back:
+        exam.checks.failure(
+            CheckId.WRITE_TEST,
+            f"the test charge can't be set to entered-in-error: do so in the EHR ({names})",
+        )
+    elif not made:
+        last = answers[-1]
+        why = trouble(last, exam.issuer) if isinstance(last, HttpError) else status_words(last.status)
+        exam.checks.failure(
+            CheckId.WRITE_TEST, f"no charge was created: {why}; see what the server wants of a ChargeItem"
+        )
+    elif len(made) > 1 and declared.says("ChargeItem", "conditionalCreate"):
+        exam.checks.failure(
+            CheckId.WRITE_TEST,
+            "the same charge was created twice although conditional create is declared: a lost answer could "
+            f"charge twice; tell the EHR's team. Both are entered-in-error now ({names})",
+        )
+    elif len(made) > 1:
+        exam.checks.warning(
+            CheckId.WRITE_TEST,
+            "the same charge was created twice, as a server without conditional create does: the app "
+            f"searches first. Both are entered-in-error now ({names})",
+        )
+    else:
+        exam.checks.ok(CheckId.WRITE_TEST, f"created twice, one charge, entered-in-error now ({names})")

@@ -1,0 +1,248 @@
+"""`smartapp config check`: everything the app would start with, one line each, and never a secret."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from joserfc.jwk import ECKey
+
+from smartapp.config import SETTINGS
+from smartapp.config_check import run
+from smartapp.keys import run as run_keys
+from smartapp.store import Store
+
+SECRET = "correct-horse-battery-staple"
+
+
+@dataclass
+class Place:
+    """A configuration in a folder, as the environment gives it."""
+
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def set(self, **variables: str | Path) -> None:
+        for name, value in variables.items():
+            self.monkeypatch.setenv(f"SMARTAPP_{name.upper()}", str(value))
+
+    def issuers(self, *lines: str) -> None:
+        entry = ['fhir_base = "https://ehr.example/fhir"', 'client_id = "app"', *lines]
+        self.write("issuers.toml", "[issuers.hospital]\n" + "\n".join(entry))
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    found = Place(tmp_path, monkeypatch)
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.variable, raising=False)
+    found.issuers('frame_ancestors = ["https://ehr.example"]')
+    url, key = f"sqlite:///{tmp_path / 'app.sqlite3'}", Fernet.generate_key()
+    with closing(Store(url, [key])) as store:
+        store.database.migrate()
+    (tmp_path / "app.sqlite3").chmod(0o600)
+    found.set(
+        keys=key.decode(),
+        base_url="https://app.example",
+        issuers_file=tmp_path / "issuers.toml",
+        database_url=url,
+        timezone="America/New_York",
+        payer="medicare",
+    )
+    return found
+
+
+@dataclass
+class Answer:
+    status: int
+    checks: list[dict[str, str]]
+
+    def of(self, id_: str, about: str | None = None) -> list[tuple[str, str]]:
+        """How the checks of an id ended, and what they say."""
+        return [
+            (check["status"], check["says"])
+            for check in self.checks
+            if check["id"] == id_ and about in (None, check["about"])
+        ]
+
+
+@pytest.fixture
+def check(place: Place, capsys: pytest.CaptureFixture[str]):
+    def run_it() -> Answer:
+        status = run(["check", "--json"])
+        out = capsys.readouterr()
+        assert out.err == ""
+        assert SECRET not in out.out
+        return Answer(status, json.loads(out.out)["checks"])
+
+    return run_it
+
+
+def test_a_good_configuration_is_all_ok(check):
+    answer = check()
+    assert answer.status == 0
+    assert {entry["status"] for entry in answer.checks} == {"ok"}
+
+
+def test_every_setting_has_its_line(check):
+    assert {entry["about"] for entry in check().checks if entry["id"] == "setting"} == {
+        setting.variable for setting in SETTINGS
+    }
+
+
+def test_as_text_it_is_one_line_a_check_and_a_count(place, capsys):
+    assert run(["check"]) == 0
+    *lines, count = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    assert count == f"{len(lines)} ok, 0 warnings, 0 failures"
+
+
+def test_nothing_is_written(place, check):
+    before = {path: path.stat().st_mtime_ns for path in place.folder.iterdir()}
+    check()
+    after = {path: path.stat().st_mtime_ns for path in place.folder.iterdir()}
+    assert before.keys() == after.keys()
+
+
+def test_several_faults_are_all_told_at_once(place, check):
+    place.set(keys=SECRET, page_limit="many", base_url="http://app.example", nonsense="1")
+    place.monkeypatch.delenv("SMARTAPP_TIMEZONE")
+    answer = check()
+    assert answer.status == 1
+    assert "url-safe base64" in answer.of("setting", "SMARTAPP_KEYS")[0][1]
+    assert answer.of("setting", "SMARTAPP_PAGE_LIMIT")[0][0] == "failure"
+    assert ("failure", "must be an https address") in answer.of("setting", "SMARTAPP_BASE_URL")
+    assert answer.of("setting.unknown", "SMARTAPP_NONSENSE")[0][0] == "failure"
+    assert "time zone" in answer.of("site")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (('client_secret = "nowhere"',), "names a secret that is not there"),
+        (('profile = "unheard-of"',), "is not one of"),
+        (('ca_bundle = "/nowhere.pem"',), "is not a file"),
+        (('client_auth = "private-key-jwt"', 'signing_key = "@keys"'), "needs SMARTAPP_SIGNING_KEYS"),
+        (("this is no TOML",), "issuers.toml"),
+    ],
+)
+def test_an_issuers_file_that_cannot_be_used_says_why(place, check, lines, says):
+    place.issuers(*lines)
+    answer = check()
+    assert answer.status == 1
+    [(status, text)] = answer.of("issuers")
+    assert status == "failure"
+    assert says in text
+
+
+def test_a_key_of_the_wrong_kind_is_found_before_the_first_sign_in(place, check):
+    place.monkeypatch.setenv("HOSPITAL_KEY", ECKey.generate_key("P-256").as_pem(private=True).decode())
+    place.issuers('client_auth = "private-key-jwt"', 'signing_key = "HOSPITAL_KEY"', 'signing_key_id = "k"')
+    answer = check()
+    assert answer.of("issuer", "hospital") == [("failure", "ES384 needs a private key on the curve P-384")]
+    assert answer.status == 1
+
+
+def test_a_ca_bundle_without_certificates_is_found(place, check):
+    bundle = place.write("ca.pem", "nothing")
+    place.issuers(f'ca_bundle = "{bundle}"')
+    assert "holds no certificates" in check().of("issuer", "hospital")[0][1]
+
+
+def test_an_issuer_that_may_not_be_framed_is_a_warning(place, check):
+    place.issuers()
+    answer = check()
+    assert answer.of("issuer", "hospital")[0][0] == "warning"
+    assert answer.status == 0
+
+
+def test_a_site_file_with_an_unknown_key_is_told(place, check):
+    place.set(site_file=place.write("site.yaml", "timezone: America/New_York\ncolour: blue\n"))
+    assert "colour" in check().of("site")[0][1]
+
+
+def test_a_payer_without_rules_is_a_warning(place, check):
+    place.set(payer="unheard-of")
+    [(status, text)] = check().of("site")
+    assert status == "warning"
+    assert "for review" in text
+
+
+def test_a_person_of_an_unregistered_ehr_is_told(place, check):
+    place.set(
+        site_file=place.write(
+            "site.yaml", "users: [{user: Practitioner/7, role: physician, issuer: elsewhere}]\n"
+        )
+    )
+    assert "no registered EHR" in check().of("site")[0][1]
+
+
+def test_a_database_without_tables_says_what_to_run(place, check):
+    place.set(database_url=f"sqlite:///{place.folder / 'fresh.sqlite3'}")
+    assert "smartapp migrate" in check().of("database")[0][1]
+    assert not (place.folder / "fresh.sqlite3").exists()
+    (place.folder / "fresh.sqlite3").touch(0o600)
+    answer = check()
+    assert answer.of("database")[0][0] == "ok"
+    assert "smartapp migrate" in answer.of("database.schema")[0][1]
+
+
+@pytest.mark.parametrize(
+    "url", [f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/app", f"nonsense://app:{SECRET}@h/", SECRET]
+)
+def test_a_database_that_does_not_answer_is_told_without_its_address(place, check, url):
+    place.set(database_url=url)
+    answer = check()
+    assert answer.of("database")[0][0] == "failure"
+    assert answer.status == 1
+
+
+def test_keys_are_listed_and_their_files_looked_at(place, check, capsys):
+    folder = place.folder / "keys"
+    run_keys(["new", "--folder", str(folder)])
+    place.set(signing_keys=folder)
+    place.issuers(
+        'client_auth = "private-key-jwt"',
+        'signing_key = "@keys"',
+        'frame_ancestors = ["https://ehr.example"]',
+    )
+    capsys.readouterr()
+    pem = next(folder.glob("*.pem"))
+    found = {}
+    for mode in (0o600, 0o640, 0o644):
+        pem.chmod(mode)
+        answer = check()
+        assert answer.of("keys.active", "ES384")[0][0] == "ok"
+        found[mode] = (answer.of("permissions", str(pem))[0][0], answer.status)
+    assert found == {0o600: ("ok", 0), 0o640: ("warning", 0), 0o644: ("failure", 1)}
+
+
+def test_a_folder_of_keys_whose_private_half_is_gone_is_told(place, check, capsys):
+    folder = place.folder / "keys"
+    run_keys(["new", "--folder", str(folder)])
+    next(folder.glob("*.pem")).unlink()
+    place.set(signing_keys=folder)
+    capsys.readouterr()
+    [(status, text)] = check().of("keys.folder")
+    assert status == "failure"
+    assert "cannot be read" in text
+
+
+def test_a_folder_of_keys_that_is_not_there_says_how_to_make_it(place, check):
+    place.set(signing_keys=place.folder / "none")
+    assert "smartapp keys new" in check().of("keys.folder")[0][1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["melt"], ["check", "--melt"]])
+def test_a_call_nobody_understands_is_one_line_and_status_two(capsys, arguments):
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1
