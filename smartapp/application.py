@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,17 +13,19 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from launch.authorization import Launcher
 from launch.discovery import Discovery
-from launch.errors import ConfigurationError as LaunchConfigurationError
 from launch.http import EhrClients
 from launch.identity import IdentityVerifier
-from launch.issuers import Issuers, load_issuers
+from launch.issuers import Issuers
 from launch.ports import Clock, LaunchSession, SessionEnd
 from launch.scopes import CORE_FEATURES, Feature
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
+from smartapp.ehr.changer import ChargeChanger
+from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.jobs import ReadingJobs
 from smartapp.ehr.writer import ChargeWriter
+from smartapp.issuers_file import read_issuers
 from smartapp.site import Site, load_site
 from smartapp.store import Store
 from smartapp.store.database import SchemaOutdated
@@ -59,6 +61,8 @@ class Services:
     clients: EhrClients
     jobs: ReadingJobs
     writer: ChargeWriter
+    changer: ChargeChanger
+    encounters: EncounterWriter
 
     def client_of(self, session: LaunchSession) -> SessionClient:
         """FHIR calls of one session. Raises LaunchError if its EHR is not registered any more."""
@@ -87,21 +91,22 @@ def services() -> Services:
 
 def load_issuers_file(settings: Settings, secrets: Mapping[str, str]) -> Issuers:
     """The EHRs of the issuers file. Raises ConfigurationError."""
-    try:
-        table = tomllib.loads(settings.issuers_file.read_text(encoding="utf-8")).get("issuers", {})
-        issuers = load_issuers(table, secrets, loopback=settings.mode is not Mode.PRODUCTION)
-    except (OSError, tomllib.TOMLDecodeError, LaunchConfigurationError) as error:
-        raise ConfigurationError(f"{settings.issuers_file}: {error}") from None
-    if len(issuers) == 0:
-        raise ConfigurationError(f"{settings.issuers_file} lists no EHR under [issuers.<name>].")
-    return issuers
+    return read_issuers(
+        settings.issuers_file,
+        settings.signing_keys,
+        secrets,
+        loopback=settings.mode is not Mode.PRODUCTION,
+    )
 
 
 def build(settings: Settings | None = None) -> Flask:
     """See `smartapp.create_app`."""
     settings = settings or Settings.from_environment()
+    # At DEBUG it writes every address with its query, and a search names its patient there.
+    logging.getLogger("urllib3").setLevel(logging.INFO)
     site = load_site(settings)
     issuers = load_issuers_file(settings, os.environ)
+    site.check_users({issuer.id for issuer in issuers})
     store = Store(settings.database_url, settings.keys)
     try:
         store.database.check_schema()
@@ -142,6 +147,7 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         issuer = issuers.bound(session.issuer_id, session.iss)
         return SessionClient(clients.of(issuer), keeper, session.id)
 
+    writer = ChargeWriter(settings, site, store, clock)
     return Services(
         settings=settings,
         site=site,
@@ -152,5 +158,7 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         keeper=keeper,
         clients=clients,
         jobs=ReadingJobs(settings, site, store, clock, client_of),
-        writer=ChargeWriter(settings, site, store, clock),
+        writer=writer,
+        changer=ChargeChanger(settings, site, store, clock, writer),
+        encounters=EncounterWriter(site, store, clock),
     )

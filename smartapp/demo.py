@@ -94,7 +94,7 @@ class Demo:
             f'client_id = "{CLIENT_ID}"\n'
             'profile = "sandbox"\n'
             f'frame_ancestors = ["{self.ehr_url}"]\n'
-            'extra_scopes = ["patient/DeviceMetric.rs", "patient/CarePlan.rs"]\n',
+            'extra_scopes = ["patient/DeviceMetric.rs", "patient/CarePlan.rs", "patient/Encounter.cu"]\n',
             encoding="utf-8",
         )
         site = self.folder / "site.yaml"

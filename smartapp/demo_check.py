@@ -25,7 +25,7 @@ MOST_REDIRECTS = 10
 
 @dataclass
 class Control:
-    """An input, checkbox, select or button of a form."""
+    """An input, checkbox, select, text area or button of a form."""
 
     kind: str
     name: str
@@ -86,7 +86,7 @@ class Page(HTMLParser):
             self._link = (urljoin(self.url, values["href"]), [])
         elif tag == "option" and self._select is not None:
             self._select.options.append(values.get("value", ""))
-        elif self._form is not None and tag in {"input", "button", "select"}:
+        elif self._form is not None and tag in {"input", "button", "select", "textarea"}:
             kind = values.get("type", "text") if tag == "input" else tag
             control = Control(kind, values.get("name", ""), values.get("value", ""))
             self._form.controls.append(control)

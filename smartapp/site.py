@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
 from smartapp.config import ConfigurationError, Settings
+from smartapp.fees import FeeTable
 from smartapp.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
 
 
@@ -25,6 +27,9 @@ class Site:
     users: tuple[UserRole, ...] = ()
     second_approval: bool = False
     lock_certified_months: bool = False
+    write_back_encounters: bool = False
+
+    fees: FeeTable = field(default_factory=FeeTable)
 
     @property
     def policy(self) -> Policy:
@@ -60,19 +65,26 @@ class Site:
 
 def load_site(settings: Settings) -> Site:
     """The site of these settings. Raises ConfigurationError with one plain line."""
+    return read_site(settings.site_file, settings.timezone, settings.payer)
+
+
+def read_site(path: Path | None, timezone: str | None, payer: str | None) -> Site:
+    """The site of its file, with the settings that override it. Raises ConfigurationError with one line."""
     try:
-        entries = SiteFile() if settings.site_file is None else read_site_file(settings.site_file)
-        zone = settings.timezone or entries.timezone
+        entries = SiteFile() if path is None else read_site_file(path)
+        zone = timezone or entries.timezone
         if not zone:
             raise ConfigurationError("No time zone: set SMARTAPP_TIMEZONE, or `timezone` in the site file.")
         return Site(
             zone=ZoneInfo(zone),
             terminology=load_terminology(entries.terminology),
-            policies=Policies(settings.payer or entries.payer, entries.settings, entries.payer_rules),
+            policies=Policies(payer or entries.payer, entries.settings, entries.payer_rules),
             permissions=entries.permissions,
             users=entries.users,
+            fees=FeeTable(entries.fees),
             second_approval=entries.second_approval,
             lock_certified_months=entries.lock_certified_months,
+            write_back_encounters=entries.write_back_encounters,
         )
     except (SiteFileError, ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigurationError(f"The site's configuration cannot be used: {error}") from None

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from fhir_mappings.rules.tables import PayerRule
 from fhir_mappings.terminology import SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role
+from smartapp.fees import Fee
 
 _Kind = TypeVar("_Kind")
 
@@ -65,6 +66,10 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     settings: Mapping[str, bool | int | str] = {}
     payer_tables: tuple[str, ...] = ()
     """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
+    fee_table: str | None = None
+    """A file of the site's own amounts (`Fee`), beside the site's file."""
+    fees: tuple[Fee, ...] = ()
+    """What `fee_table` holds. Never written in the site's file itself."""
     payer_rules: tuple[PayerRule, ...] = ()
     """What `payer_tables` hold. Never written in the site's file itself."""
     permissions: Permissions = Permissions()
@@ -73,6 +78,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A second person must approve an accepted charge before anything is written."""
     lock_certified_months: bool = False
     """A patient's month can be certified; nothing of a certified month is changed from here any more."""
+    write_back_encounters: bool = False
+    """Signed entries of the time log are written to the EHR as Encounters, where it lets this app do so."""
 
     def __post_init__(self) -> None:
         named = [(entry.issuer, entry.user) for entry in self.users]
@@ -83,11 +90,17 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
 def read_site_file(path: Path) -> SiteFile:
     """Raises `SiteFileError` for a file that can't be read, isn't YAML, or has a key we don't know."""
     entries = _table(path)
-    if isinstance(entries, dict) and "payer_rules" in entries:
-        raise SiteFileError(f"{path}: payer_rules is no key of a site's file; name files under payer_tables")
+    for key, file_key in (("payer_rules", "payer_tables"), ("fees", "fee_table")):
+        if isinstance(entries, dict) and key in entries:
+            raise SiteFileError(f"{path}: {key} is no key of a site's file; name the file under {file_key}")
     site = _converted(entries or {}, SiteFile, path)
     files = [path.parent / name for name in site.payer_tables]
-    return replace(site, payer_rules=tuple(_converted(_table(file), PayerRule, file) for file in files))
+    fees = path.parent / site.fee_table if site.fee_table else None
+    return replace(
+        site,
+        payer_rules=tuple(_converted(_table(file), PayerRule, file) for file in files),
+        fees=_converted(_table(fees) or [], tuple[Fee, ...], fees) if fees else (),
+    )
 
 
 def _table(path: Path) -> Any:

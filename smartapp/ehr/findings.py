@@ -13,12 +13,18 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fhir_mappings.anchor import ProgramAnchor, anchors_of
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Assessment, Decision, to_contract
+from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
+from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
 from fhir_mappings.rules.engine import assess
-from fhir_mappings.vocabulary import Program
+from fhir_mappings.rules.what_if import WhatIf, imagine
+from fhir_mappings.vocabulary import Program, Role
+from smartapp.ehr.auditor_notes import days_late
+from smartapp.ehr.own_record import OwnRecord, StatementLine
 from smartapp.ehr.people_and_places import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
 from smartapp.ehr.reader import Notice
 from smartapp.site import Site
@@ -41,6 +47,20 @@ class Findings(Struct, frozen=True):
     notices: tuple[Notice, ...]
     history_from: date
     resources: int
+    user_role: Role = Role.UNKNOWN
+    """In which role the signed-in user works, as the chart's staff records say."""
+    basis: tuple[str, ...] = ()
+    """Which logged entries and statements were decided from (`OwnRecord.basis`)."""
+    logged: dict[str, str] = {}
+    """Reference -> entry of the time log: Encounters that were logged in this app."""
+    statements: tuple[StatementLine, ...] = ()
+    anchors: tuple[ProgramAnchor, ...] = ()
+    anchor_days: dict[str, date] = {}
+    """The anchors that were confirmed here, by program."""
+    late: dict[str, int] = {}
+    """Reading -> days between measuring and receipt, where there were any."""
+    changes: tuple[Change, ...] = ()
+    """Every charge of the EHR, and what should become of it."""
 
     def decision(self, key: str) -> Decision | None:
         """The decision a page's address names (`Decision.key`)."""
@@ -63,17 +83,31 @@ class FindingsMaker:
         today: date,
         history_months: int,
         enrolments: Mapping[str, Enrolment],
+        user: str | None = None,
+        own: OwnRecord | None = None,
+        history_from: date | None = None,
+        written: frozenset[str] = frozenset(),
     ) -> None:
+        """`own`: what this app keeps of the patient. `history_from`: from which day on was read, where that
+        is known already. `written`: identifiers of the charges that were written from here."""
+        self._written = written
+        self._own = own or OwnRecord(f"Patient/{patient}", site.zone, {}, ())
+        self._history_from = history_from
+        self._copies: dict[str, str] = {}
+        """The EHR's copies of logged entries: entry -> reference."""
         self._site = site
+        self._user = user
         self._patient = f"Patient/{patient}"
         self._base = base
         self._today = today
         self._history_months = history_months
+        self._anchor_days = {item.program: item.anchor_day for item in enrolments.values()}
         self._anchors = [Anchor(Program(item.program), item.anchor_day) for item in enrolments.values()]
         self._first: list[StoredResource] = []
         self._chart: Chart | None = None
         self._choosable: list[dict[str, Any]] = []
         self._charges: dict[str, str] = {}
+        self._own_resources = 0
 
     def add_first(self, resource: StoredResource) -> None:
         """The patient and prior charges: what says how far back the rest is needed."""
@@ -87,7 +121,8 @@ class FindingsMaker:
             first.add(resource.raw, resource.full_url, resource.origin)
         charges = first.record(self._patient).charges
         found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
-        self._chart = Chart(terminology, self._site.zone, self._today, self._base, history_from=found.start)
+        start = self._history_from or found.start
+        self._chart = Chart(terminology, self._site.zone, self._today, self._base, history_from=start)
         for resource in self._first:
             self.add(resource)
         self._first.clear()
@@ -96,31 +131,51 @@ class FindingsMaker:
     def add(self, resource: StoredResource) -> None:
         """One resource. Never raises; not safe to call from two threads at once."""
         assert self._chart is not None, "needs() comes first"
-        self._chart.add(resource.raw, resource.full_url, resource.origin)
+        raw, entry = self._own.judged(resource.raw)
+        if entry is not None:
+            self._copies[entry] = resource.reference
+        self._chart.add(raw, resource.full_url, resource.origin)
         type_ = resource.reference.split("/", 1)[0]
         if type_ in CHOOSABLE:
             self._choosable.append(decode(resource.raw))
         elif type_ == "ChargeItem":
             self._charges[resource.reference] = resource.version
 
+    def add_own(self) -> list[StoredResource]:
+        """The logged entries that the EHR holds no copy of, added last; what the snapshot keeps of them."""
+        assert self._chart is not None, "needs() comes first"
+        resources = self._own.resources(self._copies)
+        for resource in resources:
+            self._chart.add(resource.raw, resource.full_url, resource.origin)
+            self._own_resources += 1
+        return resources
+
     def findings(
         self,
         notices: tuple[Notice, ...],
         unread: frozenset[str],
         reopen: Callable[[], Iterable[StoredResource]],
+        imagined: WhatIf | None = None,
     ) -> Findings:
-        """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence."""
+        """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence.
+
+        `imagined`: what there might be besides; such findings are shown as not real and never kept.
+        """
         assert self._chart is not None, "needs() comes first"
         self._chart.unread = unread
-        record = self._chart.record(self._patient, self._anchors)
-        policy = self._site.policy
+        record = self._chart.record(self._patient, self._anchors, self._own.attestations)
+        policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
+        if imagined is not None:
+            record = imagine(record, policy, record.as_of, imagined)
         assessment = assess(record, policy, record.as_of, all_evidence=True)
         wanted = {reference for decision in assessment.decisions for reference in evidence_of(decision)}
         wanted |= {reference for decision in assessment.decisions for reference in decision.charges}
-        texts, versions = _describe(reopen(), wanted)
+        ours = ours_among(record.charges, assessment.decisions, self._base, self._patient, self._written)
+        texts, versions, late = _describe(reopen(), wanted, LocalClock(self._site.zone))
         patient = next((item for item in self._choosable if item.get("resourceType") == "Patient"), {})
         return Findings(
-            contract=to_contract(record, assessment, policy.payer, policy.version),
+            contract=to_contract(record, assessment, policy.payer, policy.version)
+            | self._own.told(self._copies),
             assessment=_slim(assessment, wanted),
             patient=banner(patient),
             choices=choices(self._choosable),
@@ -128,7 +183,26 @@ class FindingsMaker:
             versions=versions | self._charges,
             notices=notices,
             history_from=self._chart.history_from or self._today,
-            resources=self._chart.resources,
+            resources=self._chart.resources - self._own_resources,
+            user_role=self._chart.role_of(self._user) if self._user else Role.UNKNOWN,
+            basis=self._own.basis,
+            logged={
+                self._copies.get(entry.id, entry.reference): entry.id
+                for entry in self._own.entries.values()
+                if entry.counts
+            },
+            statements=self._own.statement_lines,
+            late=late,
+            anchors=anchors_of(record, policy),
+            anchor_days=self._anchor_days,
+            changes=reconcile(
+                assessment.decisions,
+                record.charges,
+                ours,
+                record.as_of,
+                history_from=record.history_from,
+                unread=unread,
+            ),
         )
 
 
@@ -149,11 +223,18 @@ def _slim(assessment: Assessment, shown: set[str]) -> Assessment:
     )
 
 
-def _describe(resources: Iterable[StoredResource], wanted: set[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _describe(
+    resources: Iterable[StoredResource], wanted: set[str], clock: LocalClock
+) -> tuple[dict[str, str], dict[str, str], dict[str, int]]:
+    """A line, the version and the lateness of each record that is evidence."""
     texts: dict[str, str] = {}
     versions: dict[str, str] = {}
+    late: dict[str, int] = {}
     for resource in resources:
         if resource.reference in wanted:
-            texts[resource.reference] = evidence_text(decode(resource.raw))
+            body = decode(resource.raw)
+            texts[resource.reference] = evidence_text(body)
             versions[resource.reference] = resource.version
-    return texts, versions
+            if days := days_late(body, clock):
+                late[resource.reference] = days
+    return texts, versions, late

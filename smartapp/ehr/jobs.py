@@ -10,19 +10,22 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
+from datetime import date
 
 import msgspec
 
+from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.findings import Findings, FindingsMaker
-from smartapp.ehr.reader import ChartReading, ReadingFailed, ReadingStopped
+from smartapp.ehr.own_record import ORIGIN, OwnRecord, present_basis, unread_of
+from smartapp.ehr.reader import READ_FIRST, ChartReading, ReadingFailed, ReadingStopped
 from smartapp.site import Site
 from smartapp.store import Store
-from smartapp.store.reading import Progress, ReadingJob, Snapshot, snapshot_digest
+from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,107 @@ class ReadingJobs:
         return self._done_by_somebody(self._store.reading.begin(session.id, self._clock.now()), session)
 
     def findings(self, session_id: str) -> tuple[Snapshot, Findings] | None:
-        """The session's present snapshot, understood."""
+        """The session's present snapshot, understood. What was logged or stated here since, by anybody, is
+        decided on first."""
+        found = self._kept(session_id)
+        session = None if found is None else self._store.launches.get_session(session_id)
+        if found is None or session is None or session.patient is None:
+            return found
+        if found[1].basis == present_basis(self._store, session.issuer_id, session.patient):
+            return found
+        self.decide_again(session)
+        return self._kept(session_id)
+
+    def decide_again(self, session: LaunchSession) -> None:
+        """Decide anew from the resources of the present snapshot, under a new snapshot id.
+
+        The EHR is read again only where more days are needed than were read.
+        """
+        found = self._kept(session.id)
+        if found is None or session.patient is None:
+            return
+        before, findings = found
+        gathered = self._gathered(session, before, findings)
+        if gathered is None:
+            self.read_again(session)
+            return
+        maker, chunks = gathered
+        reading = self._store.reading
+        result = maker.findings(
+            findings.notices,
+            unread_of(findings.notices),
+            lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
+        )
+        snapshot = Snapshot(
+            id=secrets.token_hex(16),
+            session_id=session.id,
+            created_at=before.created_at,
+            sha256=snapshot_digest(chunks),
+            result=msgspec.json.encode(result),
+        )
+        if reading.replace(before.id, snapshot, chunks):
+            self._store.audit.add(
+                self._clock.now(),
+                "decided-again",
+                session=session.id,
+                issuer=session.issuer_id,
+                patient=session.patient,
+                user=session.fhir_user,
+                snapshot=snapshot.id,
+                snapshot_sha256=snapshot.sha256,
+                before=before.id,
+            )
+
+    def imagined(self, session: LaunchSession, changes: WhatIf) -> Findings | None:
+        """What would be decided from the present snapshot if there were more. Nothing of it is kept."""
+        found = self._kept(session.id)
+        gathered = None if found is None else self._gathered(session, *found)
+        if found is None or gathered is None:
+            return None
+        maker, chunks = gathered
+        notices = found[1].notices
+        reading = self._store.reading
+        return maker.findings(
+            notices,
+            unread_of(notices),
+            lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
+            changes,
+        )
+
+    def _gathered(
+        self, session: LaunchSession, snapshot: Snapshot, findings: Findings
+    ) -> tuple[FindingsMaker, list[SealedChunk]] | None:
+        """The snapshot's resources with what is kept here now, ready to be decided on; None where more days
+        are needed than were read."""
+        patient = session.patient or ""
+        maker = FindingsMaker(
+            self._site,
+            patient,
+            self._client_of(session).issuer.fhir_base,
+            # As of the day of the reading: what may have come since was not read.
+            date.fromisoformat(findings.contract["as_of"]),
+            self._settings.history_months,
+            self._store.charges.enrolments(session.issuer_id, patient),
+            session.fhir_user,
+            own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
+            history_from=findings.history_from,
+            written=self._store.charges.written_keys(session.issuer_id, patient),
+        )
+        reading = self._store.reading
+        chunks = [chunk for chunk in reading.chunks(snapshot.id) if chunk.origin != ORIGIN]
+        for resource in (resource for chunk in chunks for resource in reading.open_chunk(chunk)):
+            if resource.reference.split("/", 1)[0] in READ_FIRST:
+                maker.add_first(resource)
+        if maker.needs().start < findings.history_from:
+            return None
+        for resource in (resource for chunk in chunks for resource in reading.open_chunk(chunk)):
+            if resource.reference.split("/", 1)[0] not in READ_FIRST:
+                maker.add(resource)
+        if own_resources := maker.add_own():
+            chunks.append(reading.seal_chunk(ORIGIN, own_resources))
+        return maker, chunks
+
+    def _kept(self, session_id: str) -> tuple[Snapshot, Findings] | None:
         snapshot = self._store.reading.snapshot_of(session_id)
         return None if snapshot is None else (snapshot, msgspec.json.decode(snapshot.result, type=Findings))
 
@@ -146,9 +249,14 @@ class ReadingJobs:
             today,
             settings.history_months,
             self._store.charges.enrolments(session.issuer_id, session.patient),
+            session.fhir_user,
+            own=OwnRecord.load(self._store, session.issuer_id, session.patient, self._site.zone),
+            written=self._store.charges.written_keys(session.issuer_id, session.patient),
         )
         reading.read_first(maker.add_first)
         reading.read_rest(maker.needs(), maker.add)
+        if own_resources := maker.add_own():
+            reading.chunks.append(self._store.reading.seal_chunk(ORIGIN, own_resources))
         findings = maker.findings(
             reading.finish_notices(),
             reading.unread,

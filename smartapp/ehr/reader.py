@@ -134,6 +134,7 @@ class ChartReading:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._seen: set[str] = set()
+        self._user = user
         self._linked: set[str] = {user} if user and user.split("/", 1)[0] in LINKED else set()
         """Type/id of what may have to be read by itself; the signed-in user first, for the name."""
         self._foreign: dict[str, int] = {}
@@ -166,6 +167,7 @@ class ChartReading:
             missing = sorted(reference for reference in self._linked if reference not in self._seen)
             self._linked.clear()
             self._read_linked(missing)
+        self._read_roles_of_user()
 
     def finish_notices(self) -> tuple[Notice, ...]:
         found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
@@ -238,6 +240,23 @@ class ChartReading:
             self.notices.add(Notice(NoticeKind.CUT_OFF, "Device", "too many different devices and people"))
         self._steps += len(work)
         self._run(work)
+
+    def _read_roles_of_user(self) -> None:
+        """In which roles the signed-in user works. Without an answer the role stays unknown, which the page
+        says where it matters; no charge depends on it."""
+        may = self.scopes.can("PractitionerRole", Interaction.SEARCH)
+        if self._user is None or not self._user.startswith("Practitioner/") or not may:
+            return
+        target = search_target("PractitionerRole", (("practitioner", self._user.split("/", 1)[1]),))
+        try:
+            response = self._get(target, strict=False)
+            page = search_page(response.body) if response.ok else None
+        except (HttpError, ReadingFailed, NotAPage):
+            return
+        if page is not None:
+            self._keep(
+                "PractitionerRole", "roles of the user", self._matches("PractitionerRole", page.entries)
+            )
 
     # Doing it
 

@@ -45,11 +45,12 @@ from smartapp.ehr.fhir import (
     version_of,
 )
 from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.own_record import URN, own_differences
 from smartapp.ehr.people_and_places import decode
 from smartapp.ehr.reader import NOT_ALLOWED
 from smartapp.site import Site
 from smartapp.store import Store
-from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
+from smartapp.store.charges import Approval, Charge, ChargeContent, ChargeState, Enrolment
 from smartapp.store.reading import Snapshot
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ MOST_PAGES = 50
 SETTLED_AFTER = timedelta(minutes=10)
 """A write that the EHR does not hold this long after it was sent did not arrive."""
 POLL_SECONDS = 0.2
-_IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 _GONE = frozenset({404, 410})
 _ID_IN_LOCATION = re.compile(r"(?:^|/)ChargeItem/([A-Za-z0-9\-._]{1,255})(?:/_history/[^/]+)?/?$")
 
@@ -83,6 +84,13 @@ class Step(Enum):
     """The chart is not what the page showed; nothing was written."""
     OVERLAPS = "overlaps"
     """The EHR holds a charge that this one would repeat; nothing was written."""
+    LOCKED = "locked"
+    """Its month is certified: closed for changes from here; nothing was written."""
+    AWAITING = "awaiting"
+    """Accepted; a second person must approve it before it is sent."""
+    DECLINED = "declined"
+    WITHDRAWN = "withdrawn"
+    """It was written, and has been taken back since."""
     BUSY = "busy"
     """Somebody else is writing it at this moment."""
     REFUSED = "refused"
@@ -91,7 +99,7 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of it; `differences` are sentences for MOVED and OVERLAPS."""
+    """What became of it; `differences` are sentences for MOVED, OVERLAPS and LOCKED."""
 
     step: Step
     charge: Charge | None = None
@@ -140,7 +148,7 @@ class ChargeWriter:
 
     def accept(self, client: SessionClient, acceptance: Acceptance) -> Result:
         """Write the charge, or say why not. Raises HttpError and LaunchError only where nothing was sent."""
-        charge = self._prepared(acceptance)
+        charge = self.prepared(acceptance)
         holder = secrets.token_hex(12)
         if not self._store.charges.claim(charge, holder, self._clock.now(), self._lease):
             return self._wait_for_the_other(client, acceptance.session, charge.identifier)
@@ -148,14 +156,76 @@ class ChargeWriter:
         if kept.state is not ChargeState.PREPARED:
             return self._resume(client, acceptance.session, kept, holder)
         try:
-            stopped = self._what_stands_in_the_way(client, acceptance, charge)
+            stopped = self.what_stands_in_the_way(client, acceptance, charge)
         except BaseException:
             self._store.charges.withdraw_preparation(charge.identifier, holder)
             raise
         if stopped is not None:
             self._store.charges.withdraw_preparation(charge.identifier, holder)
             return stopped
+        if self._site.second_approval:
+            return self._await_approval(charge, holder)
         return self._send(client, acceptance.session, charge, holder)
+
+    def approve(self, client: SessionClient, approver: Acceptance, charge: Charge) -> Result:
+        """A second person's yes to a charge that awaits it: the same guards run again, then it is written.
+
+        `approver`: the second person's session, snapshot and the decision it holds now; of the charge itself
+        nothing is taken from there. Raises HttpError and LaunchError only where nothing was sent.
+        """
+        session, holder = approver.session, secrets.token_hex(12)
+        if not self._store.charges.claim_approval(charge.identifier, holder, self._clock.now(), self._lease):
+            return self._wait_for_the_other(client, session, charge.identifier, _UNDER_APPROVAL)
+        try:
+            stopped = self._what_changed_since_accepted(approver, charge) or self.what_stands_in_the_way(
+                client, approver, charge
+            )
+            if stopped is not None:
+                self._store.charges.release_approval(charge.identifier, holder)
+                return stopped
+            self.capability(client)
+        except BaseException:
+            self._store.charges.release_approval(charge.identifier, holder)
+            raise
+        now = self._clock.now()
+        approval = Approval(session.fhir_user or "", name_of_user(session, approver.findings), now)
+        approved = replace(charge, content=msgspec.structs.replace(charge.content, approval=approval))
+        facts = self._facts(charge, session)
+        if not self._store.charges.approve(approved, holder, now, **facts):
+            return Result(Step.BUSY, self._store.charges.get(charge.identifier))
+        return self._send(client, session, approved, holder)
+
+    def decline(self, session: LaunchSession, findings: Findings, charge: Charge, reason: str) -> Result:
+        """A no, with its reason: the charge is not sent, and may be accepted anew."""
+        now = self._clock.now()
+        approval = Approval(session.fhir_user or "", name_of_user(session, findings), now, reason)
+        declined = replace(charge, content=msgspec.structs.replace(charge.content, approval=approval))
+        self._store.charges.decline(declined, now, **self._facts(charge, session))
+        kept = self._store.charges.get(charge.identifier) or declined
+        return Result(_STEPS[kept.state], kept)
+
+    def write_prepared(self, client: SessionClient, session: LaunchSession, charge: Charge) -> Result:
+        """Write a charge that was confirmed before, unless something overlaps it: of a replacement, the
+        second half. What its evidence is now, the caller has looked at."""
+        holder = secrets.token_hex(12)
+        if not self._store.charges.claim(charge, holder, self._clock.now(), self._lease):
+            return self._wait_for_the_other(client, session, charge.identifier)
+        kept = self._store.charges.get(charge.identifier) or charge
+        if kept.state is not ChargeState.PREPARED:
+            return self._resume(client, session, kept, holder)
+        try:
+            stopped = self._locked(charge)
+            if stopped is None:
+                others = self._other_charges(client, session, charge)
+                overlaps = self._overlaps(decision_of(charge), others or {}, charge)
+                stopped = Result(Step.OVERLAPS, None, overlaps) if overlaps else None
+        except BaseException:
+            self._store.charges.withdraw_preparation(charge.identifier, holder)
+            raise
+        if stopped is not None:
+            self._store.charges.withdraw_preparation(charge.identifier, holder)
+            return stopped
+        return self._send(client, session, charge, holder)
 
     def look_up(self, client: SessionClient, session: LaunchSession, charge: Charge) -> Result:
         """What became of a charge that was sent: asked of the EHR, never sent again."""
@@ -165,7 +235,7 @@ class ChargeWriter:
                 return self._confirm(client, charge, found)
         return Result(_STEPS[charge.state], charge)
 
-    def _prepared(self, acceptance: Acceptance) -> Charge:
+    def prepared(self, acceptance: Acceptance) -> Charge:
         """The outbox row: all that is written and kept, gathered before anything leaves."""
         session, decision = acceptance.session, acceptance.decision
         service_date = decision.service_date or decision.period.end
@@ -173,11 +243,14 @@ class ChargeWriter:
             resource=acceptance.resource,
             decision=decision.key,
             attested=acceptance.attested,
+            service_date=service_date,
             confirmed_by=session.fhir_user or "",
+            confirmed_by_name=name_of_user(session, acceptance.findings),
+            confirmed_by_subject=subject_of(session),
             session_id=session.id,
             snapshot_id=acceptance.snapshot.id,
             snapshot_sha256=acceptance.snapshot.sha256,
-            keep_until=_years_later(service_date, self._settings.retention_years),
+            keep_until=years_later(service_date, self._settings.retention_years),
             anchor=self._anchor(acceptance),
             evidence=self._evidence(acceptance),
         )
@@ -195,18 +268,81 @@ class ChargeWriter:
 
     # Before the write
 
-    def _what_stands_in_the_way(
-        self, client: SessionClient, acceptance: Acceptance, charge: Charge
+    def what_stands_in_the_way(
+        self,
+        client: SessionClient,
+        acceptance: Acceptance,
+        charge: Charge,
+        instead_of: str | None = None,
     ) -> Result | None:
-        """Read prior charges and the evidence again: anything that overlaps, or moved, stops the write."""
+        """Read prior charges and the evidence again: anything that overlaps, or moved, stops the write; so
+        does a certified month. `instead_of`: a charge that is taken back for this one, by reference."""
+        if (locked := self._locked(charge)) is not None:
+            return locked
         others = self._other_charges(client, acceptance.session, charge)
-        if overlaps := self._overlaps(acceptance.decision, others or {}, charge):
+        beside = {name: held for name, held in (others or {}).items() if name != instead_of}
+        if overlaps := self._overlaps(acceptance.decision, beside, charge):
             return Result(Step.OVERLAPS, None, overlaps)
         differences = (
-            *_charge_differences(acceptance.findings, others),
-            *self._evidence_differences(client, acceptance),
+            *charge_differences(acceptance.findings, others),
+            *self.evidence_differences(client, acceptance.findings, acceptance.decision),
+            *own_differences(
+                self._store,
+                charge.issuer_id,
+                charge.patient,
+                acceptance.findings,
+                evidence_of(acceptance.decision),
+            ),
         )
         return Result(Step.MOVED, None, differences) if differences else None
+
+    def _locked(self, charge: Charge) -> Result | None:
+        """Stops what lies in a certified month."""
+        sentence = self.locked_sentence(charge.issuer_id, charge.patient, [service_date_of(charge)])
+        return None if sentence is None else Result(Step.LOCKED, None, (sentence,))
+
+    def locked_sentence(self, issuer_id: str, patient: str, days: Iterable[date]) -> str | None:
+        """Says which month of these days is certified; None if none is, or the site certifies none."""
+        if not self._site.lock_certified_months:
+            return None
+        month = self._store.months.certified(issuer_id, patient, days)
+        if month is None:
+            return None
+        return f"{month:%B %Y} is certified for this patient: closed for changes until it is reopened."
+
+    def _what_changed_since_accepted(self, approver: Acceptance, charge: Charge) -> Result | None:
+        """A second person approves what was accepted, not what the record has become since."""
+        accepted, now = msgspec.json.decode(charge.content.evidence, type=_Evidence), approver.decision
+        differences = []
+        if _essence(accepted.decision) != _essence(now):
+            differences.append("The record earns something else now than what was accepted.")
+        versions = approver.findings.versions
+        differences += [
+            f"{record.reference} was changed since the charge was accepted."
+            for record in accepted.records
+            if record.reference in versions and versions[record.reference] != record.version
+        ]
+        return Result(Step.MOVED, None, tuple(differences)) if differences else None
+
+    def _await_approval(self, charge: Charge, holder: str) -> Result:
+        facts = self._facts(charge, None) | {"snapshot": charge.content.snapshot_id}
+        self._store.charges.mark_awaiting(charge.identifier, holder, self._clock.now(), **facts)
+        kept = self._store.charges.get(charge.identifier)
+        return Result(Step.AWAITING, kept)
+
+    def _facts(self, charge: Charge, session: LaunchSession | None) -> dict[str, str | int | bool | None]:
+        """What every audit entry on a charge says; `session`: who acts, if not the one who accepted."""
+        content = charge.content
+        return {
+            "issuer": charge.issuer_id,
+            "patient": charge.patient,
+            "user": content.confirmed_by if session is None else session.fhir_user,
+            "accepted_by": content.confirmed_by,
+            "session": content.session_id if session is None else session.id,
+            "code": charge.code,
+            "decision": content.decision,
+            "identifier": charge.identifier,
+        }
 
     def _overlaps(
         self, decision: Decision, others: Mapping[str, HeldCharge], charge: Charge
@@ -215,16 +351,25 @@ class ChargeWriter:
         prior = (*self._charges_among(others.values(), charge.patient), *self._under_way(charge))
         return tuple(map(_overlap_sentence, conflicting(decision, prior)))
 
+    def overlap_sentences(self, charge: Charge, bodies: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+        """Sentences on charges, by reference and body, that this one would repeat."""
+        others = {
+            name: HeldCharge(b"", dict(body), "")
+            for name, body in bodies.items()
+            if not carries(body, charge.identifier)
+        }
+        return self._overlaps(decision_of(charge), others, charge)
+
     def _other_charges(
         self, client: SessionClient, session: LaunchSession, charge: Charge
     ) -> dict[str, HeldCharge] | None:
         """What the EHR holds now, this very charge left out; None if it does not say."""
-        present = self._present_charges(client, session)
+        present = self.present_charges(client, session)
         if present is None:
             return None
         return {name: held for name, held in present.items() if not carries(held.body, charge.identifier)}
 
-    def _present_charges(self, client: SessionClient, session: LaunchSession) -> dict[str, HeldCharge] | None:
+    def present_charges(self, client: SessionClient, session: LaunchSession) -> dict[str, HeldCharge] | None:
         """Every ChargeItem of the patient, now; None where this EHR does not list them.
 
         Raises HttpError if they cannot be read to the end.
@@ -264,21 +409,27 @@ class ChargeWriter:
         sent = [
             HeldCharge(b"", {**row.content.resource, "id": f"being-written-{number}"}, "")
             for number, row in enumerate(rows)
-            if row.identifier != charge.identifier
-            and row.state in {ChargeState.PREPARED, ChargeState.SENT, ChargeState.UNKNOWN}
+            if row.identifier != charge.identifier and row.state in _UNDER_WAY
         ]
         return self._charges_among(sent, charge.patient)
 
-    def _evidence_differences(self, client: SessionClient, acceptance: Acceptance) -> list[str]:
+    def evidence_differences(
+        self, client: SessionClient, findings: Findings, decision: Decision
+    ) -> list[str]:
         """Evidence records whose version is not the one the decision was made from."""
-        wanted = [name for name in evidence_of(acceptance.decision) if name in acceptance.findings.versions]
+        wanted = [
+            name
+            for name in evidence_of(decision)
+            # What was logged here is not in the EHR: `own_differences` looks it up in our own store.
+            if name in findings.versions and not name.startswith(URN)
+        ]
 
         def difference(reference: str) -> str | None:
             response = client.fhir("GET", read_target(reference))
             if response.status in _GONE:
                 return f"{reference} is gone."
             body = response.require_ok().body
-            if version_of(look(body), body) != acceptance.findings.versions[reference]:
+            if version_of(look(body), body) != findings.versions[reference]:
                 return f"{reference} was changed since the chart was read."
             return None
 
@@ -292,8 +443,9 @@ class ChargeWriter:
     def _send(self, client: SessionClient, session: LaunchSession, charge: Charge, holder: str) -> Result:
         """Commit that it leaves, send it, and understand the answer."""
         capability = self.capability(client)
-        if not self._store.charges.mark_sent(charge.identifier, holder, self._clock.now()):
-            return Result(Step.BUSY, self._store.charges.get(charge.identifier))
+        lock = service_date_of(charge) if self._site.lock_certified_months else None
+        if not self._store.charges.mark_sent(charge.identifier, holder, self._clock.now(), lock):
+            return self._locked(charge) or Result(Step.BUSY, self._store.charges.get(charge.identifier))
         sent = replace(charge, state=ChargeState.SENT)
         try:
             response = self._write(client, session, charge, capability)
@@ -308,7 +460,7 @@ class ChargeWriter:
             if logical_id is not None:
                 return self._confirm(client, sent, logical_id)
             return self._in_doubt(client, session, sent, holder, "The EHR did not say which charge it made.")
-        if response.status in _IN_DOUBT:
+        if response.status in IN_DOUBT:
             return self._in_doubt(client, session, sent, holder, f"The EHR answered {response.status}.")
         said = outcome_text(response.body) or "without saying why"
         return self._refused(charge, holder, f"{response.status}: {said}")
@@ -380,9 +532,11 @@ class ChargeWriter:
         absent = found is False
         settled = charge.changed_at + SETTLED_AFTER <= self._clock.now()
         problem = charge.problem or "The EHR gave no answer."
-        if absent and (self.capability(client).conditional_create or settled):
+        if absent and (locked := self._locked(charge)) is not None:
+            problem = "It was not sent again. " + " ".join(locked.differences)
+        elif absent and (self.capability(client).conditional_create or settled):
             others = self._other_charges(client, session, charge)
-            overlaps = self._overlaps(_decision_of(charge), others or {}, charge)
+            overlaps = self._overlaps(decision_of(charge), others or {}, charge)
             if not overlaps:
                 # As it was sent before: what somebody confirmed then is what is written.
                 return self._send(client, session, charge, holder)
@@ -390,7 +544,13 @@ class ChargeWriter:
         self._store.charges.mark_unknown(charge.identifier, holder, charge.changed_at, problem)
         return Result(Step.UNKNOWN, self._store.charges.get(charge.identifier))
 
-    def _wait_for_the_other(self, client: SessionClient, session: LaunchSession, identifier: str) -> Result:
+    def _wait_for_the_other(
+        self,
+        client: SessionClient,
+        session: LaunchSession,
+        identifier: str,
+        on_the_way: frozenset[Step] = frozenset({Step.BUSY}),
+    ) -> Result:
         """Another tab, thread or process has it. Wait a little, and look in the EHR meanwhile."""
         until = time.monotonic() + min(10.0, self._lease.total_seconds())
         while True:
@@ -398,7 +558,7 @@ class ChargeWriter:
             if charge is None:
                 return Result(Step.BUSY)
             result = self.look_up(client, session, charge)
-            if result.step is not Step.BUSY or time.monotonic() >= until:
+            if result.step not in on_the_way or time.monotonic() >= until:
                 return result
             time.sleep(POLL_SECONDS)
 
@@ -433,6 +593,7 @@ class ChargeWriter:
                 "read_back": None if read_back.body is None else msgspec.Raw(read_back.body),
                 "attested": content.attested,
                 "confirmed_by": content.confirmed_by,
+                "approval": content.approval,
                 "snapshot": {"id": content.snapshot_id, "sha256": content.snapshot_sha256},
                 "evidence": msgspec.Raw(content.evidence),
             }
@@ -446,6 +607,7 @@ class ChargeWriter:
             issuer=charge.issuer_id,
             patient=charge.patient,
             user=content.confirmed_by,
+            approved_by=None if content.approval is None else content.approval.by,
             session=content.session_id,
             code=charge.code,
             decision=content.decision,
@@ -474,6 +636,7 @@ class ChargeWriter:
         return msgspec.json.encode(
             {
                 **{name: contract[name] for name in ("as_of", "timezone", "payer", "rules_version")},
+                **{name: contract[name] for name in ("time_log", "attestations") if name in contract},
                 "decision": acceptance.decision,
                 "records": [
                     {"reference": item.reference, "version": item.version, "resource": msgspec.Raw(item.raw)}
@@ -508,8 +671,14 @@ class ChargeWriter:
         )
 
 
+class _Record(msgspec.Struct):
+    reference: str
+    version: str
+
+
 class _Evidence(msgspec.Struct):
     decision: Decision
+    records: list[_Record] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,8 +705,13 @@ class ReadBack:
         return " ".join(self.differences) or None
 
 
+_UNDER_WAY = frozenset({ChargeState.PREPARED, ChargeState.AWAITING, ChargeState.SENT, ChargeState.UNKNOWN})
+_UNDER_APPROVAL = frozenset({Step.BUSY, Step.AWAITING})
 _STEPS = {
     ChargeState.PREPARED: Step.BUSY,
+    ChargeState.AWAITING: Step.AWAITING,
+    ChargeState.DECLINED: Step.DECLINED,
+    ChargeState.WITHDRAWN: Step.WITHDRAWN,
     ChargeState.SENT: Step.BUSY,
     ChargeState.CONFIRMED: Step.WRITTEN,
     ChargeState.UNKNOWN: Step.UNKNOWN,
@@ -588,7 +762,7 @@ def _own_id(identifier: str) -> str:
     return base64.b32encode(hashlib.sha256(identifier.encode()).digest()).decode().rstrip("=").lower()[:40]
 
 
-def _charge_differences(findings: Findings, present: Mapping[str, HeldCharge] | None) -> Iterable[str]:
+def charge_differences(findings: Findings, present: Mapping[str, HeldCharge] | None) -> Iterable[str]:
     """ChargeItems that came, went or changed since the chart was read."""
     if present is None:
         # Where they were not listed before either, the clinician has confirmed that there are none.
@@ -626,13 +800,56 @@ def _same(sent: Any, held: Any) -> bool:
 
 def _overlap_sentence(charge: PriorCharge) -> str:
     if charge.resource.startswith("ChargeItem/being-written"):
-        return f"A charge of {charge.code} in the same time is being written, or its fate is unknown."
+        return (
+            f"A charge of {charge.code} in the same time is being written, awaits approval, or its fate is "
+            "unknown."
+        )
     return f"{charge.resource} already stands for {charge.code} in this time."
 
 
-def _decision_of(charge: Charge) -> Decision:
+def decision_of(charge: Charge) -> Decision:
     """The decision a row was made from."""
     return msgspec.json.decode(charge.content.evidence, type=_Evidence).decision
+
+
+def _essence(decision: Decision) -> tuple[object, ...]:
+    """What a charge rests on; the rest of a decision may change without changing the charge."""
+    found = tuple((part.requirement, part.found, part.met, part.evidence) for part in decision.requirements)
+    return (
+        decision.code,
+        decision.outcome,
+        decision.quantity,
+        decision.period,
+        decision.service_date,
+        decision.modifiers,
+        found,
+    )
+
+
+def service_date_of(charge: Charge) -> date:
+    """The day whose month a charge belongs to."""
+    kept = charge.content.service_date
+    if kept is not None:
+        return kept
+    decision = decision_of(charge)
+    return decision.service_date or decision.period.end
+
+
+def subject_of(session: LaunchSession) -> str:
+    """The login of a session's user: one and the same for one person, whichever resource names them."""
+    return f"{session.user_issuer} {session.user_subject}" if session.user_subject else ""
+
+
+def name_of_user(session: LaunchSession, findings: Findings) -> str:
+    """What the EHR or the chart calls the session's user; empty where neither names them."""
+    people = findings.choices.practitioners
+    named = next((person.text for person in people if person.reference == session.fhir_user), "")
+    return session.user_name or named
+
+
+def same_person(session: LaunchSession, user: str, subject: str) -> bool:
+    """Whether the session's user is the person that `user` (fhirUser) and `subject` name."""
+    return session.fhir_user == user or (bool(subject) and subject_of(session) == subject)
 
 
 def identifier_token(resource: Mapping[str, Any]) -> str:
@@ -650,7 +867,7 @@ def carries(body: Mapping[str, Any], token: str) -> bool:
     )
 
 
-def _years_later(day: date, years: int) -> date:
+def years_later(day: date, years: int) -> date:
     try:
         return day.replace(year=day.year + years)
     except ValueError:  # 29 February

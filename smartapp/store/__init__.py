@@ -1,4 +1,4 @@
-"""What the app keeps: launches, reading jobs, snapshots, enrolments, charges under way, packets, audit.
+"""What the app keeps: launches, readings, enrolments, time log, attestations, charges, their changes, audit.
 
 `Store` is the door; each area has its own small class. Every method is one short transaction, safe to call
 from several threads and processes. Whatever holds patient data, tokens or secrets is sealed by the `Vault`.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from smartapp.store.attestations import AttestationStore
 from smartapp.store.audit import AuditTrail
+from smartapp.store.changes import ChangeStore
 from smartapp.store.charges import ChargeStore
 from smartapp.store.database import Database
 from smartapp.store.launches import SqlLaunchStore
+from smartapp.store.months import MonthStore
 from smartapp.store.reading import ReadingStore
+from smartapp.store.time_log import TimeLog
 from smartapp.store.vault import Vault
 
 __all__ = ["Store"]
@@ -28,6 +32,10 @@ class Store:
         self.launches = SqlLaunchStore(self.database, vault)
         self.reading = ReadingStore(self.database, vault)
         self.charges = ChargeStore(self.database, vault, self.audit)
+        self.changes = ChangeStore(self.database, vault, self.audit)
+        self.months = MonthStore(self.database, vault, self.audit)
+        self.time_log = TimeLog(self.database, vault, self.audit)
+        self.attestations = AttestationStore(self.database, vault, self.audit)
 
     def close(self) -> None:
         self.database.close()

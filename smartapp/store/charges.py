@@ -19,19 +19,31 @@ from sqlalchemy.exc import IntegrityError
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
 from smartapp.store.models import ChargePacketRow, EnrolmentRow, OutboxRow
+from smartapp.store.months import certified_among
 from smartapp.store.vault import Vault
 
 
 class ChargeState(Enum):
-    """Where a charge is. Only PREPARED and REFUSED mean for certain that the EHR does not hold it."""
+    """Where a charge is. PREPARED, AWAITING, DECLINED and REFUSED mean for certain that the EHR does not hold
+    it."""
 
     PREPARED = "prepared"
+    AWAITING = "awaiting"
+    """Accepted by one person; a second one must approve it before it is sent."""
+    DECLINED = "declined"
+    """Somebody declined to approve it."""
     SENT = "sent"
     CONFIRMED = "confirmed"
     UNKNOWN = "unknown"
     """Sent, no answer, and the EHR cannot be asked: somebody must look in the EHR."""
     REFUSED = "refused"
     """The EHR answered that it did not take it."""
+    WITHDRAWN = "withdrawn"
+    """It was written, and taken back from here."""
+
+
+NEVER_SENT = (ChargeState.PREPARED, ChargeState.REFUSED, ChargeState.DECLINED)
+"""States in which the charge may be accepted anew, under the same identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,15 @@ class Enrolment:
     confirmed_by: str
     confirmed_at: datetime
     frozen: bool
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """The second person's word: approved, or declined with a reason."""
+
+    by: str
+    by_name: str
+    at: datetime
+    declined_because: str | None = None
 
 
 class ChargeContent(msgspec.Struct, frozen=True):
@@ -65,6 +86,11 @@ class ChargeContent(msgspec.Struct, frozen=True):
     """The grid it rests on, frozen when it is written; None for a monthly code."""
     evidence: bytes
     """JSON: the decision and every record it rests on, as they were when the clinician accepted."""
+    service_date: date | None = None
+    confirmed_by_name: str = ""
+    confirmed_by_subject: str = ""
+    """Issuer and `sub` of the id_token: the same person under another fhirUser is still the same person."""
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +149,7 @@ class ChargeStore:
         except IntegrityError:  # the row is there: pressed again, another tab, another process, or a restart
             pass
         free = or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now)
-        never_arrived = OutboxRow.state.in_([ChargeState.PREPARED.value, ChargeState.REFUSED.value])
+        never_arrived = OutboxRow.state.in_([state.value for state in NEVER_SENT])
         in_doubt = OutboxRow.state.in_([ChargeState.SENT.value, ChargeState.UNKNOWN.value])
         with self._database.write() as connection:
             replaced = connection.execute(
@@ -156,6 +182,101 @@ class ChargeStore:
                 )
             )
 
+    # A second person's approval
+
+    def mark_awaiting(
+        self, identifier: str, holder: str, now: datetime, /, **facts: str | int | bool | None
+    ) -> bool:
+        """Accepted, and sent to nobody before a second person approves; with its audit entry."""
+        with self._database.write() as connection:
+            moved = connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == identifier,
+                    OutboxRow.holder == holder,
+                    OutboxRow.state == ChargeState.PREPARED.value,
+                )
+                .values(
+                    state=ChargeState.AWAITING.value,
+                    problem=None,
+                    holder=None,
+                    lease_until=None,
+                    changed_at=now,
+                )
+            ).rowcount
+            if moved == 1:
+                self._audit.add_with(connection, now, "charge-awaits-approval", **facts)
+        return moved == 1
+
+    def claim_approval(self, identifier: str, holder: str, now: datetime, lease: timedelta) -> bool:
+        """True for the one caller that may approve this charge now."""
+        with self._database.write() as connection:
+            claimed = connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == identifier,
+                    OutboxRow.state == ChargeState.AWAITING.value,
+                    or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now),
+                )
+                .values(holder=holder, lease_until=now + lease)
+            ).rowcount
+        return claimed == 1
+
+    def release_approval(self, identifier: str, holder: str) -> None:
+        """It was not approved after all: it awaits approval as before."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == identifier,
+                    OutboxRow.holder == holder,
+                    OutboxRow.state == ChargeState.AWAITING.value,
+                )
+                .values(holder=None, lease_until=None)
+            )
+
+    def approve(self, charge: Charge, holder: str, now: datetime, **facts: str | int | bool | None) -> bool:
+        """Keep the approval with the charge (`content.approval`), and its audit entry. It is sent next."""
+        with self._database.write() as connection:
+            kept = connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == charge.identifier,
+                    OutboxRow.holder == holder,
+                    OutboxRow.state == ChargeState.AWAITING.value,
+                )
+                .values(sealed=self._vault.seal_record(charge.content))
+            ).rowcount
+            if kept == 1:
+                self._audit.add_with(connection, now, "charge-approved", **facts)
+        return kept == 1
+
+    def decline(self, charge: Charge, now: datetime, **facts: str | int | bool | None) -> bool:
+        """Nobody sends it (`content.approval` says why). False if it does not await approval any more."""
+        approval = charge.content.approval
+        reason = "" if approval is None else approval.declined_because or ""
+        with self._database.write() as connection:
+            declined = connection.execute(
+                update(OutboxRow)
+                .where(
+                    OutboxRow.identifier == charge.identifier,
+                    OutboxRow.state == ChargeState.AWAITING.value,
+                    or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now),
+                )
+                .values(
+                    state=ChargeState.DECLINED.value,
+                    sealed=self._vault.seal_record(charge.content),
+                    holder=None,
+                    lease_until=None,
+                    changed_at=now,
+                )
+            ).rowcount
+            if declined == 1:
+                self._audit.add_with(
+                    connection, now, "charge-declined", reason_sealed=self._vault.seal_text(reason), **facts
+                )
+        return declined == 1
+
     def get(self, identifier: str) -> Charge | None:
         with self._database.read() as connection:
             row = connection.execute(
@@ -172,9 +293,35 @@ class ChargeStore:
             ).all()
         return tuple(self._charge(row) for row in rows)
 
-    def mark_sent(self, identifier: str, holder: str, now: datetime) -> bool:
-        """The write is about to leave. Committed before the first byte goes out."""
-        return self._move(identifier, holder, now, ChargeState.SENT, None, keep_lease=True)
+    def written_keys(self, issuer_id: str, patient: str) -> frozenset[str]:
+        """Values of the identifiers of everything that was written from here."""
+        written = [ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(OutboxRow.identifier).where(
+                    OutboxRow.issuer_id == issuer_id,
+                    OutboxRow.patient == patient,
+                    OutboxRow.state.in_(written),
+                )
+            ).scalars()
+            return frozenset(identifier.rsplit("|", 1)[1] for identifier in rows)
+
+    def mark_sent(
+        self, identifier: str, holder: str, now: datetime, unless_certified: date | None = None
+    ) -> bool:
+        """The write is about to leave. Committed before the first byte goes out.
+
+        False if somebody else holds it, or if the month of `unless_certified` was certified meanwhile.
+        """
+        return self._move(
+            identifier,
+            holder,
+            now,
+            ChargeState.SENT,
+            None,
+            keep_lease=True,
+            unless_certified=unless_certified,
+        )
 
     def mark_unknown(self, identifier: str, holder: str, now: datetime, problem: str) -> bool:
         return self._move(identifier, holder, now, ChargeState.UNKNOWN, problem)
@@ -200,7 +347,8 @@ class ChargeStore:
             confirmed = connection.execute(
                 update(OutboxRow)
                 .where(
-                    OutboxRow.identifier == charge.identifier, OutboxRow.state != ChargeState.CONFIRMED.value
+                    OutboxRow.identifier == charge.identifier,
+                    OutboxRow.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
                 )
                 .values(
                     state=ChargeState.CONFIRMED.value,
@@ -250,20 +398,22 @@ class ChargeStore:
         problem: str | None,
         *,
         keep_lease: bool = False,
+        unless_certified: date | None = None,
     ) -> bool:
         values: dict[str, Any] = {"state": state.value, "problem": problem, "changed_at": now}
         if not keep_lease:
             values |= {"holder": None, "lease_until": None}
+        mine = and_(
+            OutboxRow.identifier == identifier,
+            OutboxRow.holder == holder,
+            OutboxRow.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
+        )
         with self._database.write() as connection:
-            moved = connection.execute(
-                update(OutboxRow)
-                .where(
-                    OutboxRow.identifier == identifier,
-                    OutboxRow.holder == holder,
-                    OutboxRow.state != ChargeState.CONFIRMED.value,
-                )
-                .values(**values)
-            ).rowcount
+            if unless_certified is not None:
+                whose = connection.execute(select(OutboxRow.issuer_id, OutboxRow.patient).where(mine)).first()
+                if whose is not None and certified_among(connection, *whose, [unless_certified]):
+                    return False
+            moved = connection.execute(update(OutboxRow).where(mine).values(**values)).rowcount
         return moved == 1
 
     def _charge(self, row: Row[Any]) -> Charge:
@@ -302,6 +452,52 @@ class ChargeStore:
             )
             for row in rows
         }
+
+    def confirm_anchor(self, enrolment: Enrolment, **facts: str | int | bool | None) -> bool:
+        """Keep a confirmed or corrected anchor day, with its audit entry. False once it is frozen."""
+        same = and_(
+            EnrolmentRow.issuer_id == enrolment.issuer_id,
+            EnrolmentRow.patient == enrolment.patient,
+            EnrolmentRow.program == enrolment.program,
+        )
+        values = {
+            "anchor_day": enrolment.anchor_day,
+            "source": enrolment.source,
+            "confirmed_by": enrolment.confirmed_by,
+            "confirmed_at": enrolment.confirmed_at,
+            "frozen": False,
+        }
+        with self._database.write() as connection:
+            before = connection.execute(
+                select(EnrolmentRow.frozen, EnrolmentRow.anchor_day).where(same).with_for_update()
+            ).one_or_none()
+            if before is None:
+                connection.execute(
+                    insert(EnrolmentRow).values(
+                        issuer_id=enrolment.issuer_id,
+                        patient=enrolment.patient,
+                        program=enrolment.program,
+                        **values,
+                    )
+                )
+            elif before.frozen:
+                return False
+            else:
+                connection.execute(update(EnrolmentRow).where(same).values(**values))
+            self._audit.add_with(
+                connection,
+                enrolment.confirmed_at,
+                "anchor-confirmed",
+                issuer=enrolment.issuer_id,
+                patient=enrolment.patient,
+                program=enrolment.program,
+                user=enrolment.confirmed_by,
+                anchor_day=enrolment.anchor_day.isoformat(),
+                before=None if before is None else before.anchor_day.isoformat(),
+                source=enrolment.source,
+                **facts,
+            )
+        return True
 
 
 def _freeze(connection: Connection, enrolment: Enrolment) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, DateTime, create_engine, event, inspect, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0003"
 """The Alembic revision this code works with."""
 
 BUSY_TIMEOUT_MS = 15_000

@@ -158,6 +158,110 @@ class ChargePacketRow(Base):
     keep_until: Mapped[date]
 
 
+class TimeEntryRow(Base):
+    """One version of an entry of the time log. Append-only: a correction is a new version."""
+
+    __tablename__ = "time_entries"
+    __table_args__ = (
+        UniqueConstraint("entry_id", "version", name="one_row_a_version"),
+        Index("time_entries_patient", "issuer_id", "patient"),
+        Index("time_entries_person", "issuer_id", "person", "created_at"),
+    )
+
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    entry_id: Mapped[str] = mapped_column(String(36))
+    version: Mapped[int]
+    issuer_id: Mapped[str] = mapped_column(String(128))
+    patient: Mapped[str] = mapped_column(String(256))
+    person: Mapped[str] = mapped_column(String(256))
+    """Reference of whose time it is, so that nobody is signed for with two patients at once."""
+    state: Mapped[str] = mapped_column(String(16))
+    sealed: Mapped[bytes]
+    """When, who, what, the note, and who entered or signed it."""
+    created_at: Mapped[datetime]
+
+
+class RunningClockRow(Base):
+    """A clock somebody started and has not stopped. One a person: nobody is in two conversations at once."""
+
+    __tablename__ = "running_clocks"
+
+    issuer_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    fhir_user: Mapped[str] = mapped_column(String(256), primary_key=True)
+    patient: Mapped[str] = mapped_column(String(256))
+    started_at: Mapped[datetime]
+
+
+class AttestationRow(Base):
+    """What somebody stated about a patient, or the revocation of it. Append-only."""
+
+    __tablename__ = "attestations"
+    __table_args__ = (
+        UniqueConstraint("attestation_id", "state", name="stated_once_revoked_once"),
+        Index("attestations_patient", "issuer_id", "patient"),
+    )
+
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    attestation_id: Mapped[str] = mapped_column(String(36))
+    issuer_id: Mapped[str] = mapped_column(String(128))
+    patient: Mapped[str] = mapped_column(String(256))
+    state: Mapped[str] = mapped_column(String(16))
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+class ChargeChangeRow(Base):
+    """One change of a charge that was written: an update, a replacement, a withdrawal. `id` names the charge
+    and the version that was read, so that two people who change the same version share one row."""
+
+    __tablename__ = "charge_changes"
+    __table_args__ = (Index("charge_changes_patient", "issuer_id", "patient"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    issuer_id: Mapped[str] = mapped_column(String(128))
+    patient: Mapped[str] = mapped_column(String(256))
+    charge_item: Mapped[str] = mapped_column(String(256))
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(24))
+    holder: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[datetime | None]
+    attempt: Mapped[int]
+    sealed: Mapped[bytes]
+    """The charge before and after, who confirmed it and why."""
+    problem: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+
+class ChangePacketRow(Base):
+    """What one change wrote, and why. Never changed; kept until `keep_until`."""
+
+    __tablename__ = "change_packets"
+
+    change_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    issuer_id: Mapped[str] = mapped_column(String(128))
+    patient: Mapped[str] = mapped_column(String(256))
+    charge_item: Mapped[str] = mapped_column(String(256))
+    sha256: Mapped[str] = mapped_column(String(64))
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
+    keep_until: Mapped[date]
+
+
+class MonthRow(Base):
+    """Whether a patient's calendar month is certified, and who said so last. The audit trail has the rest."""
+
+    __tablename__ = "months"
+
+    issuer_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    patient: Mapped[str] = mapped_column(String(256), primary_key=True)
+    first_day: Mapped[date] = mapped_column(primary_key=True)
+    certified: Mapped[bool]
+    sealed: Mapped[bytes]
+    """Who, and the reason of a reopening."""
+    changed_at: Mapped[datetime]
+
+
 class AuditRow(Base):
     """Who did what, when. Append-only; each entry's digest covers the one before."""
 

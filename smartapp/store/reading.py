@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
 from smartapp.store.database import Database
 from smartapp.store.models import LaunchSessionRow, ReadingJobRow, SnapshotChunkRow, SnapshotRow
@@ -189,24 +189,51 @@ class ReadingStore:
             if mine != 1:
                 return False
             connection.execute(delete(SnapshotRow).where(SnapshotRow.session_id == snapshot.session_id))
-            connection.execute(
-                insert(SnapshotRow).values(
-                    id=snapshot.id,
-                    session_id=snapshot.session_id,
-                    created_at=snapshot.created_at,
-                    sha256=snapshot.sha256,
-                    sealed=self._vault.seal(snapshot.result),
-                )
-            )
-            for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin)):
-                connection.execute(
-                    insert(SnapshotChunkRow).values(
-                        snapshot_id=snapshot.id, position=position, sealed=chunk.sealed
-                    )
-                )
+            self._keep(connection, snapshot, chunks)
         return True
 
+    def replace(self, before: str, snapshot: Snapshot, chunks: Sequence[SealedChunk]) -> bool:
+        """Put a snapshot in the place of another one. False if that is not there any more."""
+        with self._database.write() as connection:
+            gone = connection.execute(delete(SnapshotRow).where(SnapshotRow.id == before)).rowcount
+            if gone != 1:
+                return False
+            self._keep(connection, snapshot, chunks)
+        return True
+
+    def _keep(self, connection: Connection, snapshot: Snapshot, chunks: Sequence[SealedChunk]) -> None:
+        connection.execute(
+            insert(SnapshotRow).values(
+                id=snapshot.id,
+                session_id=snapshot.session_id,
+                created_at=snapshot.created_at,
+                sha256=snapshot.sha256,
+                sealed=self._vault.seal(snapshot.result),
+            )
+        )
+        for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin)):
+            connection.execute(
+                insert(SnapshotChunkRow).values(
+                    snapshot_id=snapshot.id, position=position, sealed=chunk.sealed
+                )
+            )
+
     # Snapshots
+
+    def chunks(self, snapshot_id: str) -> list[SealedChunk]:
+        """The pages of a snapshot, sealed as they are kept."""
+        with self._database.read() as connection:
+            pages = connection.execute(
+                select(SnapshotChunkRow.sealed)
+                .where(SnapshotChunkRow.snapshot_id == snapshot_id)
+                .order_by(SnapshotChunkRow.position)
+            ).scalars()
+            found = []
+            for sealed in pages:
+                content = self._vault.unseal(sealed)
+                resources = msgspec.msgpack.decode(content, type=list[StoredResource])
+                found.append(SealedChunk(resources[0].origin, hashlib.sha256(content).hexdigest(), sealed))
+        return found
 
     def seal_chunk(self, origin: str, resources: Sequence[StoredResource]) -> SealedChunk:
         content = msgspec.msgpack.encode(list(resources))

@@ -33,6 +33,14 @@ class Vault:
         except InvalidToken:
             raise SealBroken from None
 
+    def seal_text(self, text: str) -> str:
+        """A text that may name a patient, sealed so that it can stand among plain facts."""
+        return self.seal(text.encode()).decode()
+
+    def unseal_text(self, sealed: str) -> str:
+        """Raises SealBroken."""
+        return self.unseal(sealed.encode()).decode()
+
     def seal_record(self, record: object) -> bytes:
         return self.seal(msgspec.json.encode(record))
 

@@ -5,7 +5,23 @@ from __future__ import annotations
 from flask import Flask
 
 from launch.issuers import Issuers
-from smartapp.web import charges, errors, health, launch, patient, security, words
+from smartapp.web import (
+    anchor,
+    approvals,
+    attestations,
+    changes,
+    charges,
+    errors,
+    health,
+    jwks,
+    launch,
+    months,
+    patient,
+    security,
+    time_log,
+    what_if,
+    words,
+)
 
 
 def register(app: Flask, issuers: Issuers) -> None:
@@ -13,9 +29,17 @@ def register(app: Flask, issuers: Issuers) -> None:
     security.register(app)
     errors.register(app)
     app.register_blueprint(health.pages)
+    app.register_blueprint(jwks.blueprint(issuers, app.extensions["smartapp"].settings.signing_keys))
     app.register_blueprint(launch.blueprint(issuers))
     app.register_blueprint(patient.pages)
     app.register_blueprint(charges.pages)
+    app.register_blueprint(approvals.pages)
+    app.register_blueprint(changes.pages)
+    app.register_blueprint(months.pages)
+    app.register_blueprint(time_log.pages)
+    app.register_blueprint(attestations.pages)
+    app.register_blueprint(anchor.pages)
+    app.register_blueprint(what_if.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["words"] = words
     app.jinja_env.filters.update(
@@ -23,4 +47,5 @@ def register(app: Flask, issuers: Issuers) -> None:
         plain=words.plain,
         reason=words.reason,
         amount=words.amount,
+        address=patient.address_of,
     )

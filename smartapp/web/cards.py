@@ -6,25 +6,31 @@ Nothing is decided here. Numbers, reasons and evidence come from the decision; t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_mappings.decision import Assessment, CountedSpan, Decision, Forecast, Requirement
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Outcome, RequirementKind
+from smartapp.ehr.auditor_notes import notes_on
 from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.own_record import StatementLine
 from smartapp.ehr.people_and_places import Banner
 from smartapp.ehr.reader import Notice
 from smartapp.site import Site
-from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.charges import NEVER_SENT, Charge, ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
 
 MOST_EXCLUDED_SHOWN = 50
 MICROSECONDS = 1_000_000
+ACCEPTABLE = frozenset({*NEVER_SENT, ChargeState.WITHDRAWN})
+"""States of our own charge in which what it stands for may be accepted (again)."""
 
 
 class Cell(Enum):
@@ -48,6 +54,8 @@ class EvidenceView:
     text: str
     linked: bool
     """Whether the record itself is in the snapshot."""
+    entry: str | None = None
+    """The entry of the time log, where the record was logged in this app."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class SpanView:
     x: int
     """Position and width in the month's bar, in thousandths."""
     width: int
+    entry: str | None = None
+    """The entry of the time log, where the span was logged in this app."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,12 @@ class CardView:
     charge: Charge | None
     """Our own charge for this decision, whatever became of it."""
     can_accept: bool
+    notes: tuple[str, ...] = ()
+    """For an auditor (D19); they change nothing."""
+    fee: str | None = None
+    """The site's own amount for these units, with its year and source; None without a fee table."""
+    statements: tuple[StatementLine, ...] = ()
+    """What clinicians stated here that holds for this code and period."""
 
     @property
     def outcome(self) -> str:
@@ -185,7 +201,7 @@ def _is_current(card: CardView, as_of: str) -> bool:
     """Still to be acted on, or of a window that is not over."""
     if card.decision.outcome in {Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL}:
         return True
-    if card.charge is not None and card.charge.state is not ChargeState.REFUSED:
+    if card.charge is not None and card.charge.state not in {ChargeState.REFUSED, ChargeState.WITHDRAWN}:
         return True
     return card.decision.outcome is Outcome.SHORT and card.decision.period.end >= date.fromisoformat(as_of)
 
@@ -216,16 +232,48 @@ def _card(
         strip=strip,
         strip_label=f"{counted} of {len(strip)} days with counted data, {words.day(decision.period.start)} "
         f"to {words.day(decision.period.end)}",
-        minutes=_minutes(decision, findings.assessment.spans, site.zone)
+        minutes=_minutes(decision, findings.assessment.spans, site.zone, findings.logged)
         if monthly and not before_reading
         else None,
         forecast=_forecast(decision.forecast),
+        notes=()
+        if before_reading
+        else notes_on(decision, findings.assessment.spans, findings.late, site.zone),
+        fee=_fee(decision, site),
         before_reading=before_reading,
         charge=charge,
         can_accept=refusal is None
         and decision.outcome is Outcome.SUGGEST
-        and (charge is None or charge.state in {ChargeState.REFUSED, ChargeState.PREPARED}),
+        and (charge is None or charge.state in ACCEPTABLE),
+        statements=statements_on(decision, findings),
     )
+
+
+def _fee(decision: Decision, site: Site) -> str | None:
+    """What the site's table says for the units of a decision that stands, charged or not."""
+    fee = None if decision.service_date is None else site.fees.fee(decision.code, decision.service_date)
+    if fee is None or decision.outcome in {Outcome.SHORT, Outcome.OUT_OF_REACH, Outcome.BLOCKED}:
+        return None
+    total = Decimal(fee.amount) * decision.quantity
+    return f"{total} {fee.currency}, the site's table for {fee.year} ({fee.source})"
+
+
+def kept_here(decision: Decision, findings: Findings) -> dict[str, Any]:
+    """What of a decision rests on this app's own record, for the charge's note: see `ChargeDetails`."""
+    return {
+        "stated": tuple(
+            f"{line.statement}, by {line.by} on {line.at.date().isoformat()}"
+            for line in statements_on(decision, findings)
+        ),
+        "logged": sum(name in findings.logged for name in evidence_of(decision)),
+    }
+
+
+def statements_on(decision: Decision, findings: Findings) -> tuple[StatementLine, ...]:
+    """What clinicians stated here that holds for this code and period."""
+    if decision.outcome in {Outcome.SHORT, Outcome.OUT_OF_REACH, Outcome.BLOCKED}:
+        return ()
+    return tuple(line for line in findings.statements if line.covers(decision.code, decision.period))
 
 
 def _requirement(part: Requirement, findings: Findings) -> RequirementView:
@@ -235,7 +283,12 @@ def _requirement(part: Requirement, findings: Findings) -> RequirementView:
         needed=words.amount(part.needed, part.unit),
         met=part.met,
         evidence=tuple(
-            EvidenceView(reference, findings.evidence.get(reference, ""), reference in findings.versions)
+            EvidenceView(
+                reference,
+                findings.evidence.get(reference, ""),
+                reference in findings.versions,
+                findings.logged.get(reference),
+            )
             for reference in part.evidence
         ),
         reference=part.reference,
@@ -262,7 +315,9 @@ def _strip(decision: Decision, assessment: Assessment, today: date) -> tuple[Str
     )
 
 
-def _minutes(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -> MinutesView:
+def _minutes(
+    decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo, logged: Mapping[str, str]
+) -> MinutesView:
     """The month's counted spans, laid end to end on one bar with the codes' thresholds."""
     own = []
     for span in spans:
@@ -286,6 +341,7 @@ def _minutes(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -
                 reference=span.resource,
                 x=1000 * before // scale,
                 width=max(2, 1000 * span.seconds // scale),
+                entry=logged.get(span.resource),
             )
         )
         before += span.seconds

@@ -23,9 +23,9 @@ from smartapp.ehr.people_and_places import Choice
 from smartapp.ehr.writer import Acceptance, Result, Step
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot
-from smartapp.web.cards import card_view
+from smartapp.web.cards import ACCEPTABLE, card_view, kept_here
 from smartapp.web.errors import error_page
-from smartapp.web.permission import charging_refusal
+from smartapp.web.permission import Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
 
 pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<key>")
@@ -71,8 +71,10 @@ class Case:
 
 @pages.before_request
 def _only_those_who_may() -> Response | None:
-    """Patients, relatives and sessions without the permission never get further."""
-    refusal = charging_refusal(g.session, g.issuer)
+    """Patients, relatives, and whoever's role may not accept, never get further; what became of a charge
+    every clinician may see."""
+    looks = request.endpoint == f"{pages.name}.result"
+    refusal = looking_refusal(g.session) if looks else refused_here(Action.ACCEPT)
     if refusal is None:
         return None
     return error_page(
@@ -83,10 +85,10 @@ def _only_those_who_may() -> Response | None:
 @pages.get("")
 def preview(key: str) -> AnyResponse:
     """The choices and statements a charge needs."""
-    charge = _charge(key)
-    if charge is not None and charge.state not in {ChargeState.PREPARED, ChargeState.REFUSED}:
+    charge = charge_of(key)
+    if charge is not None and charge.state not in ACCEPTABLE:
         return redirect(url_for("charges.result", sid=g.session.id, key=key))
-    return _choices_page(_case(key), Form(frozenset(), {}), (), 200)
+    return _choices_page(case_of(key), Form(frozenset(), {}), (), 200)
 
 
 @pages.post("/check")
@@ -120,7 +122,7 @@ def accept(key: str) -> AnyResponse:
     """Write it. Pressing again leads to what was written the first time."""
     if request.form.get("patient") != g.session.patient:
         raise Moved
-    charge = _charge(key)
+    charge = charge_of(key)
     if charge is not None and charge.state is ChargeState.CONFIRMED:
         return _to_result(key)
     case, form = _posted_case(key), Form.sent()
@@ -133,23 +135,23 @@ def accept(key: str) -> AnyResponse:
     attested = tuple(entry for entry in case.decision.unverified if entry in form.attested)
     acceptance = Acceptance(g.session, case.snapshot, case.findings, case.decision, attested, resource)
     result = here.writer.accept(here.client_of(g.session), acceptance)
-    return _told(key, result)
+    return told(key, result)
 
 
 @pages.post("/again")
 def ask_again(key: str) -> AnyResponse:
     """Find out what became of a charge without an answer."""
-    charge = _charge(key)
+    charge = charge_of(key)
     if charge is None or request.form.get("patient") != g.session.patient:
         raise Moved
     here = services()
-    return _told(key, here.writer.ask_again(here.client_of(g.session), g.session, charge))
+    return told(key, here.writer.ask_again(here.client_of(g.session), g.session, charge))
 
 
 @pages.get("/result")
 def result(key: str) -> AnyResponse:
     """What became of the charge. One that is on its way is looked up in the EHR first."""
-    charge = _charge(key)
+    charge = charge_of(key)
     if charge is None:
         return redirect(url_for("patient.page", sid=g.session.id))
     if charge.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
@@ -165,7 +167,8 @@ def result(key: str) -> AnyResponse:
 # What a request is about
 
 
-def _case(key: str) -> Case:
+def case_of(key: str) -> Case:
+    """The decision that may be charged now. Raises Moved where it is no suggestion any more."""
     found = services().jobs.findings(g.session.id)
     if found is None:
         raise Moved
@@ -183,12 +186,19 @@ def _posted_case(key: str) -> Case:
     if found is None:
         raise Moved
     require_same(g.session.patient, found[0].id)
-    return _case(key)
+    return case_of(key)
 
 
-def _charge(key: str) -> Charge | None:
+def charge_of(key: str) -> Charge | None:
+    """Our own charge for a decision, whatever became of it; of several, the one that was accepted last."""
     rows = services().store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
-    return next((row for row in rows if row.content.decision == key), None)
+    return next((row for row in reversed(rows) if row.content.decision == key), None)
+
+
+def revision(key: str) -> int:
+    """1, and one more for each time that this very charge was written and taken back."""
+    rows = services().store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
+    return 1 + sum(row.content.decision == key and row.state is ChargeState.WITHDRAWN for row in rows)
 
 
 def _entered_at() -> datetime:
@@ -288,6 +298,8 @@ def _resource(case: Case, form: Form, entered_at: datetime) -> dict[str, object]
             context=place if place.startswith("Encounter/") else None,
             account=place if place.startswith("Account/") else None,
             attested=tuple(entry for entry in case.decision.unverified if entry in form.attested),
+            revision=revision(case.decision.key),
+            **kept_here(case.decision, case.findings),
         ),
     )
 
@@ -299,12 +311,10 @@ def _digest(resource: dict[str, object]) -> str:
 # What became of it
 
 
-def _told(key: str, result: Result) -> AnyResponse:
+def told(key: str, result: Result) -> AnyResponse:
     """Where a finished attempt leads. A written charge makes the snapshot old, so the chart is read again."""
-    if result.step in {Step.MOVED, Step.OVERLAPS}:
-        return make_response(
-            render_template("moved.html", result=result, overlaps=result.step is Step.OVERLAPS), 409
-        )
+    if result.step in {Step.MOVED, Step.OVERLAPS, Step.LOCKED}:
+        return make_response(render_template("moved.html", result=result, why=result.step.value), 409)
     if result.step is Step.WRITTEN:
         services().jobs.read_again(g.session)
     return _to_result(key)

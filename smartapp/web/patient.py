@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from smartapp.application import services
+from smartapp.store.months import Month
 from smartapp.store.reading import JobState
 from smartapp.web import words
 from smartapp.web.cards import patient_view
-from smartapp.web.permission import charging_refusal
+from smartapp.web.changes import changes_view
+from smartapp.web.months import certified_months, without_closed
+from smartapp.web.permission import Action, refusal, role_of
 
 pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
 
@@ -58,28 +63,44 @@ def decisions() -> tuple[Response, int]:
     return response, 200
 
 
-@pages.get("/evidence/<type_>/<logical_id>")
-def evidence(type_: str, logical_id: str) -> Response:
+@pages.get("/evidence/<address>")
+def evidence(address: str) -> Response:
     """One source record of the snapshot, as the EHR sent it."""
     here = services()
     found = here.jobs.findings(g.session.id)
-    wanted = f"{type_}/{logical_id}"
-    if found is None or wanted not in found[1].versions:
-        raise NotFound
-    for resource in here.store.reading.resources(found[0].id):
-        if resource.reference == wanted:
-            return Response(resource.raw, mimetype="application/fhir+json")
+    known = () if found is None else found[1].versions
+    wanted = next((name for name in known if address_of(name, g.session.id) == address), None)
+    if found is not None and wanted is not None:
+        for resource in here.store.reading.resources(found[0].id):
+            if resource.reference == wanted:
+                return Response(resource.raw, mimetype="application/fhir+json")
     raise NotFound
+
+
+def address_of(reference: str, session_id: str) -> str:
+    """What a record is called in this session's addresses: the EHR's own ids stay out of them."""
+    return hashlib.sha256(f"{session_id} {reference}".encode()).hexdigest()[:24]
 
 
 def _content() -> dict[str, object]:
     here = services()
     job = here.jobs.state(g.session)
     found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
-    view = None
+    view = changes = None
+    months: tuple[Month, ...] = ()
     if found is not None:
-        refusal = charging_refusal(g.session, g.issuer)
+        role = role_of(g.session, here.site, found[1])
+        refused = refusal(Action.ACCEPT, g.session, g.issuer, role, here.site)
         charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
-        view = patient_view(*found, here.site, charges, refusal)
+        view = patient_view(*found, here.site, charges, refused)
         g.findings = found[1]
-    return {"view": view, "job": job}
+        changes = changes_view(found[1], charges)
+        months = certified_months(g.session.issuer_id, g.session.patient or "")
+        view = without_closed(view, months)
+    return {
+        "view": view,
+        "job": job,
+        "changes": changes,
+        "months": months,
+        "locks_months": here.site.lock_certified_months,
+    }

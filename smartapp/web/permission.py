@@ -1,20 +1,143 @@
-"""Who may write charges, and into which EHR: one question, answered with a sentence where it is no."""
+"""Who may do what here, and in which EHR: one question, answered with a sentence where it is no.
+
+Three things must agree: what kind of user the EHR says is signed in, what the EHR lets this app do, and what
+the site lets somebody in that role do. Looking needs none of them; everything else needs all.
+"""
 
 from __future__ import annotations
 
+from enum import Enum
+
+from flask import g
+
+from fhir_mappings.vocabulary import Role
 from launch.identity import user_kind
 from launch.issuers import Issuer
 from launch.ports import LaunchSession
 from launch.profiles import WriteRung
 from launch.scopes import Interaction, Scopes
+from smartapp.application import services
+from smartapp.ehr.findings import Findings
+from smartapp.site import Site
+from smartapp.store.reading import Snapshot
+
+
+class Action(Enum):
+    """What a site grants by role. The values are the keys of `permissions` in site.yaml."""
+
+    LOG = "log"
+    """Log time and conversations, and sign them."""
+    ACCEPT = "accept"
+    """Accept a suggestion, update or replace it later, and state what the record does not show."""
+    APPROVE = "approve"
+    """Approve what somebody else accepted; certify a month and reopen it."""
+    WITHDRAW = "withdraw"
+    """Take back a suggestion that was written from here."""
+
+
+DOING: dict[Action, str] = {
+    Action.LOG: "log time",
+    Action.ACCEPT: "accept charges",
+    Action.APPROVE: "approve charges or certify months",
+    Action.WITHDRAW: "withdraw charges",
+}
+
+ROLES: dict[Role, str] = {
+    Role.PHYSICIAN: "physician",
+    Role.QUALIFIED_PROFESSIONAL: "qualified health care professional",
+    Role.PHYSICAL_THERAPIST: "physical therapist",
+    Role.OCCUPATIONAL_THERAPIST: "occupational therapist",
+    Role.SPEECH_LANGUAGE_PATHOLOGIST: "speech-language pathologist",
+    Role.THERAPIST_ASSISTANT: "therapist assistant",
+    Role.CLINICAL_STAFF: "clinical staff",
+    Role.NON_CLINICAL: "non-clinical staff",
+    Role.UNKNOWN: "unknown",
+}
+
+
+def refusal(
+    action: Action, session: LaunchSession, issuer: Issuer, role: Role | None, site: Site
+) -> str | None:
+    """Why this session may not do this; None if it may. `role` None: the chart has not been read yet."""
+    if not user_kind(session.fhir_user).may_charge:
+        return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
+    if action is Action.ACCEPT and (problem := _create_refusal(session, issuer)) is not None:
+        return problem
+    if action is Action.WITHDRAW and (problem := refusal_of_update(session)) is not None:
+        return problem
+    if role is None:
+        return "The chart has not been read yet, so your role is not known here. Go back to the patient page."
+    if role is Role.UNKNOWN:
+        return (
+            f"The EHR does not say in which role you work, so you can look but not {DOING[action]}. "
+            f"An administrator can list {session.fhir_user} under `users` in the site file, or your role's "
+            "coding under `terminology.staff`."
+        )
+    if role not in getattr(site.permissions, action.value):
+        return (
+            f"At this site your role ({ROLES[role]}) does not {DOING[action]}. "
+            f"An administrator can change that under `permissions.{action.value}` in the site file."
+        )
+    return None
+
+
+def looking_refusal(session: LaunchSession) -> str | None:
+    """Why this session may not even see what became of a charge: patients and relatives never do."""
+    if user_kind(session.fhir_user).may_charge:
+        return None
+    return "Charges are shown to clinicians only; the EHR did not say that one is signed in."
+
+
+def refusal_of_update(session: LaunchSession) -> str | None:
+    """Why no charge can be changed in this session, whatever its user's role."""
+    if Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.UPDATE):
+        return None
+    return "The EHR gave this app no permission to change charges (ChargeItem update)."
 
 
 def charging_refusal(session: LaunchSession, issuer: Issuer) -> str | None:
-    """Why this session cannot write charges; None if it can."""
+    """Why no charge can be written in this session, whatever its user's role; None if one can."""
     if not user_kind(session.fhir_user).may_charge:
         return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
+    return _create_refusal(session, issuer)
+
+
+def _create_refusal(session: LaunchSession, issuer: Issuer) -> str | None:
     if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.CREATE):
         return "The EHR gave this app no permission to write charges (ChargeItem create)."
     if issuer.profile.write_rung is WriteRung.ORACLE_CREATE:
         return "This EHR takes charges only through an operation of its own, which this app does not speak."
     return None
+
+
+def role_of(session: LaunchSession, site: Site, findings: Findings | None) -> Role | None:
+    """In which role the signed-in user works: as the site's file says, else as the chart's staff records do.
+
+    None where neither can be known yet, because no chart has been read.
+    """
+    named = site.role_of(session.issuer_id, session.fhir_user)
+    if named is not None:
+        return named
+    return None if findings is None else findings.user_role
+
+
+# In a request
+
+
+def present_findings() -> tuple[Snapshot, Findings] | None:
+    """The present snapshot of the request's session, understood once a request."""
+    if "present_findings" not in g:
+        g.present_findings = services().jobs.findings(g.session.id)
+    found: tuple[Snapshot, Findings] | None = g.present_findings
+    return found
+
+
+def role_here() -> Role | None:
+    """`role_of` for the session of this request."""
+    found = present_findings()
+    return role_of(g.session, services().site, None if found is None else found[1])
+
+
+def refused_here(action: Action) -> str | None:
+    """`refusal` for the session of this request."""
+    return refusal(action, g.session, g.issuer, role_here(), services().site)

@@ -5,8 +5,13 @@ An enum value without words here would show its bare name; a test keeps the tabl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
+from fhir_mappings.anchor import AnchorSource
+from fhir_mappings.local_time import Window
+from fhir_mappings.reconciliation import ChangeKind, ChangeReason
+from fhir_mappings.time_log import EntryProblem
 from fhir_mappings.vocabulary import (
     Activity,
     ExcludedReason,
@@ -19,6 +24,8 @@ from fhir_mappings.vocabulary import (
 )
 from launch.errors import HttpError
 from smartapp.ehr.reader import NoticeKind
+from smartapp.store.changes import ChangeState
+from smartapp.store.time_log import EntryState, Measured
 
 OUTCOMES: dict[Outcome, tuple[str, str]] = {
     Outcome.SUGGEST: ("Ready to charge", "Every requirement is met and the period is over."),
@@ -170,6 +177,52 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.CHARGED_PERIOD_UNCLEAR: "a charge that does not say which period it stands for",
 }
 
+ENTRY_PROBLEMS: dict[EntryProblem, str] = {
+    EntryProblem.NO_SUCH_TIME: "This time did not exist on that day: the clocks went forward over it.",
+    EntryProblem.END_BEFORE_START: (
+        "The end lies before the start. If it was after midnight, give the end's date too."
+    ),
+    EntryProblem.NO_LENGTH: "Start and end are the same moment.",
+    EntryProblem.TOO_LONG: "Longer than 4 hours: log what was really spent, in several entries if need be.",
+    EntryProblem.IN_THE_FUTURE: "The end lies in the future. Only what has taken place can be logged.",
+    EntryProblem.CALL_WITHOUT_CONVERSATION: (
+        "A call or a meeting without a live conversation (nobody answered, a voice mail) is logged as a "
+        "message."
+    ),
+    EntryProblem.CONVERSATION_WITHOUT_CALL: (
+        "A review of data or a message is no live conversation. If you talked to the patient or a "
+        "caregiver, log the call as an entry of its own."
+    ),
+    EntryProblem.NO_PROGRAM: "Say which program the time was for.",
+    EntryProblem.NO_ACTIVITY: "Say what was done.",
+    EntryProblem.NOT_SAID_WHETHER_LIVE: "Say whether there was a live conversation.",
+    EntryProblem.NO_PERSON: "Say whose time it was.",
+}
+
+ENTRY_STATES: dict[EntryState, tuple[str, str]] = {
+    EntryState.DRAFT: ("Not signed", "It counts nothing until somebody signs it."),
+    EntryState.SIGNED: ("Signed", "It counts."),
+    EntryState.WRITTEN: ("Signed, in the EHR", "It counts, and the EHR holds it as an Encounter."),
+    EntryState.WITHDRAWN: ("Withdrawn", "It counts nothing. It is kept."),
+}
+
+MEASURED: dict[Measured, str] = {
+    Measured.TYPED: "times typed",
+    Measured.CLOCK: "times by a clock that was started and stopped by hand",
+    Measured.CLOCK_CHANGED: "times by a clock, corrected by hand",
+}
+
+ANCHOR_SOURCES: dict[str, str] = {
+    AnchorSource.DEVICE_CHARGE: "A device charge in the EHR fixes it.",
+    AnchorSource.ENROLMENT: "It was confirmed here.",
+    AnchorSource.EPISODE_OF_CARE: "The first day with counted data within the episode of care in the EHR.",
+    AnchorSource.SET_UP: "The first day with counted data from the documented set-up on.",
+    AnchorSource.FIRST_QUALIFYING_DAY: "The first day with counted data that was read.",
+    "accepted-charge": "The first charge that was accepted here fixed it.",
+    "charged-elsewhere": "Device periods were charged in another system.",
+    "enrolment-record": "The practice's own enrolment record says so.",
+}
+
 NOTICES: dict[NoticeKind, str] = {
     NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",
     NoticeKind.REFUSED: "the EHR refused to give it",
@@ -177,6 +230,46 @@ NOTICES: dict[NoticeKind, str] = {
     NoticeKind.CUT_OFF: "not read to the end",
     NoticeKind.FOREIGN: "belonged to another patient and was dropped",
     NoticeKind.SERVER_SAYS: "the EHR remarked",
+}
+
+CHANGES: dict[ChangeKind, str] = {
+    ChangeKind.KEEP: "As it should be",
+    ChangeKind.UPDATE: "To be updated",
+    ChangeKind.REPLACE: "To be replaced",
+    ChangeKind.WITHDRAW: "To be withdrawn",
+    ChangeKind.DISAGREES: "Does not agree",
+}
+
+CHANGE_REASONS: dict[ChangeReason, str] = {
+    ChangeReason.MORE_UNITS: "The record earns more units now.",
+    ChangeReason.FEWER_UNITS: "The record earns fewer units now.",
+    ChangeReason.HIGHER_CODE: "The record earns a higher code of the same group now.",
+    ChangeReason.LOWER_CODE: "The record earns a lower code of the same group now.",
+    ChangeReason.NOT_MET: "The record does not meet this code any more.",
+    ChangeReason.BASE_GONE: "The base code of the same month is neither met nor charged any more.",
+    ChangeReason.EVIDENCE_GONE: "Records it rests on do not count any more; others still earn it.",
+    ChangeReason.DUPLICATE: "Another suggestion written from here stands for the same.",
+    ChangeReason.ALREADY_CHARGED: "Another charge of this code stands for the same time.",
+    ChangeReason.EXCLUDED_BY_OTHER: "Another charge in the same time excludes this code.",
+    ChangeReason.NOT_OURS: "It was not written from here, so nothing is changed from here.",
+    ChangeReason.NOT_PLANNED: "Billing has taken it up, so nothing is changed from here.",
+    ChangeReason.IN_DOUBT: "There is a doubt that a person must settle first.",
+    ChangeReason.RECORD_INCOMPLETE: "Not everything could be read, so what is missing may only be unread.",
+    ChangeReason.PERIOD_UNCLEAR: "Which period it stands for is not clear.",
+    ChangeReason.NOT_READ: "Its records lie before what was read.",
+    ChangeReason.STILL_OPEN: "The period is still open.",
+}
+
+CHANGE_STATES: dict[ChangeState, str] = {
+    ChangeState.PREPARED: "prepared, not sent",
+    ChangeState.AWAITING: "awaits a second person's approval",
+    ChangeState.SENT: "sent, not confirmed yet",
+    ChangeState.TAKEN_BACK: "half done: the old charge is taken back, the new one is not in the EHR yet",
+    ChangeState.DONE: "done",
+    ChangeState.STALE: "not done, because the chart or the charge had moved on",
+    ChangeState.UNKNOWN: "sent, and the EHR gave no answer",
+    ChangeState.REFUSED: "refused by the EHR",
+    ChangeState.DECLINED: "not approved",
 }
 
 FAILURES: dict[str, str] = {
@@ -215,6 +308,27 @@ _HTTP_FAILURES = {problem.value: sentence for problem, sentence in HttpError.SEN
 
 def activity(value: str) -> str:
     return ACTIVITIES[Activity(value)] if value in set(Activity) else plain(value)
+
+
+_MODIFIERS = {
+    "GP": "a physical therapist bills this time.",
+    "GO": "an occupational therapist bills this time.",
+    "GN": "a speech-language pathologist bills this time.",
+    "CQ": "a physical therapist's assistant did more of it than the de minimis share.",
+    "CO": "an occupational therapist's assistant did more of it than the de minimis share.",
+}
+
+
+def modifier(value: str) -> str:
+    """Why a modifier is proposed; one that is not a therapist's comes from the payer's table."""
+    return _MODIFIERS.get(value, "the payer's table asks for it.")
+
+
+def scope(codes: Iterable[str], window: Window | None) -> str:
+    """For which codes and days a statement holds."""
+    told = ", ".join(codes) or "all codes"
+    days = "until it is taken back" if window is None else f"{day(window.start)} to {day(window.end)}"
+    return f"{told}; {days}"
 
 
 def failure(value: str | None) -> str:

@@ -58,6 +58,19 @@ class World:
             ).fetchall()
         return [json.loads(body) for (body,) in rows]
 
+    def resources(self, type_: str, patient: str) -> list[dict[str, Any]]:
+        """A patient's resources of a type, straight from the EHR's tables."""
+        with self.ehr.sandbox.database.read() as connection:
+            rows = connection.execute(
+                "SELECT body FROM resource WHERE type = ? AND patient = ?", (type_, patient)
+            ).fetchall()
+        return [json.loads(body) for (body,) in rows]
+
+    def ehr_changes(self, type_: str, logical_id: str, **elements: Any) -> None:
+        """Somebody else changes a resource in the EHR."""
+        stored = self.ehr.sandbox.store.read(type_, logical_id)
+        self.ehr.sandbox.store.update({**json.loads(stored.body), **elements}, None)
+
     def ehr_creates(self, resource: dict[str, Any]) -> str:
         """Somebody else writes a resource into the EHR; its logical id."""
         stored, _ = self.ehr.sandbox.store.create(resource)
@@ -147,7 +160,17 @@ class AppProcess:
                 pipe.close()
 
 
-def _settings(folder: Path, ehr_url: str, port: int, **more: Any) -> Settings:
+EXTRA_SCOPES = ("patient/DeviceMetric.rs", "patient/CarePlan.rs")
+
+
+def _settings(
+    folder: Path,
+    ehr_url: str,
+    port: int,
+    extra_scopes: tuple[str, ...] = EXTRA_SCOPES,
+    site_more: str = "",
+    **more: Any,
+) -> Settings:
     issuers = folder / "issuers.toml"
     issuers.write_text(
         f"[issuers.{ISSUER}]\n"
@@ -155,10 +178,10 @@ def _settings(folder: Path, ehr_url: str, port: int, **more: Any) -> Settings:
         f'client_id = "{CLIENT_ID}"\n'
         'profile = "sandbox"\n'
         f'frame_ancestors = ["{ehr_url}"]\n'
-        'extra_scopes = ["patient/DeviceMetric.rs", "patient/CarePlan.rs"]\n'
+        f"extra_scopes = {json.dumps(extra_scopes)}\n"
     )
     site = folder / "site.yaml"
-    site.write_bytes((files("launch") / "sandbox" / "site.yaml").read_bytes())
+    site.write_text((files("launch") / "sandbox" / "site.yaml").read_text("utf-8") + site_more)
     return Settings(
         keys=(Fernet.generate_key(),),
         base_url=f"http://127.0.0.1:{port}",

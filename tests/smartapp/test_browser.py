@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -128,3 +130,44 @@ def test_a_lost_cookie_is_noticed_before_the_ehr_is_asked_and_the_launch_stays_u
     assert second.status_code == 200
     assert "Open in a new window" in second.text
     assert "launch=unspent" in second.text
+
+
+def test_a_call_that_the_ehr_does_not_hold_is_logged_signed_and_charged_in_a_side_panel(world, window):
+    patient = "calls-not-in-the-ehr"
+    page = window.new_page()
+    page.goto(f"{world.ehr.base_url}/")
+    with window.expect_page() as opened:
+        page.locator(f"#{patient} button[value=tab]").click()
+    app = opened.value
+    app.set_viewport_size({"width": 400, "height": 800})
+    complaints = []
+    app.on("console", lambda message: complaints.append(message.text))
+    app.locator("#findings").wait_for()
+
+    app.get_by_role("link", name="Log time or a conversation").click()
+    last_month = datetime.now(ZoneInfo("America/New_York")).date().replace(day=1) - timedelta(days=3)
+    app.get_by_label("Date", exact=True).fill(last_month.isoformat())
+    app.get_by_label("Start", exact=True).fill("10:00")
+    app.get_by_label("End", exact=True).fill("10:22")
+    app.get_by_label("Whose time").select_option(index=1)
+    app.get_by_label("Program").select_option("rtm")
+    app.get_by_label("What was done").select_option("phone-call")
+    app.get_by_label("Live, two-way").select_option("yes")
+    app.get_by_role("button", name="Enter, to be signed next").click()
+    assert app.locator("#entry-length").inner_text() == "22:00 min"
+    assert app.evaluate("document.documentElement.scrollWidth") <= 400
+    app.get_by_role("checkbox").check()
+    app.get_by_role("button", name="Sign as").click()
+
+    app.get_by_role("link", name="State what the record does not show").click()
+    app.get_by_role("radio").first.check()
+    app.get_by_label("Codes").select_option("all")
+    app.get_by_role("checkbox").check()
+    app.get_by_role("button", name="State it as").click()
+    app.get_by_role("heading", name="Statements made (1)").wait_for()
+    assert app.evaluate("document.documentElement.scrollWidth") <= 400
+
+    app.get_by_role("link", name="Back to the patient").click()
+    written = accept_first(app, "98980")
+    assert written in {f"ChargeItem/{charge['id']}" for charge in world.charges(patient)}
+    assert complaints == []

@@ -56,6 +56,8 @@ def test_a_full_run_of_every_chart_leaves_no_patient_in_any_log_or_address(
     for patient in sorted(ids):
         page = world.open(browser, patient)
         browser.get(page.url + "decisions.json")
+        for link in [target for target, text in page.links if "/evidence/" in target][:3]:
+            assert browser.get(link).status == 200
         browser.get(page.url + f"charges/98977-{patient}")  # an address that doesn't exist
     page = world.open(browser, "ready-musculoskeletal")
     before = len(world.charges("ready-musculoskeletal"))

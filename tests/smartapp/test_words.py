@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_mappings.reconciliation import ChangeKind, ChangeReason
 from fhir_mappings.vocabulary import (
     Activity,
     ExcludedReason,
@@ -12,10 +13,12 @@ from fhir_mappings.vocabulary import (
     Program,
     RequirementKind,
     ReviewReason,
+    Role,
     Unverified,
 )
 from smartapp.ehr.reader import NoticeKind
-from smartapp.web import words
+from smartapp.store.changes import ChangeState
+from smartapp.web import permission, words
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,11 @@ from smartapp.web import words
         (Unverified, words.ATTESTATIONS),
         (ExcludedReason, words.EXCLUDED),
         (NoticeKind, words.NOTICES),
+        (ChangeKind, words.CHANGES),
+        (ChangeReason, words.CHANGE_REASONS),
+        (ChangeState, words.CHANGE_STATES),
+        (Role, permission.ROLES),
+        (permission.Action, permission.DOING),
     ],
 )
 def test_every_value_has_words(kind, table):

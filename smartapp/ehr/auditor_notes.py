@@ -1,0 +1,84 @@
+"""What an auditor would ask about (D19). Notes change no outcome; they stand on the card they belong to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fhir_mappings.decision import CountedSpan, Decision
+from fhir_mappings.local_time import DAY_MICROSECONDS, LocalClock, Moment, utc
+from fhir_mappings.vocabulary import RequirementKind
+
+LATE_DAYS = 7
+ROUND_SECONDS = 20 * 60
+
+
+def days_late(observation: Mapping[str, Any], clock: LocalClock) -> int:
+    """Whole days between measuring and the server's receipt (`issued`, else `meta.lastUpdated`); 0 where
+    either is not told. Never raises on shape."""
+    measured = clock.read(_measured(observation))
+    received = clock.read(_text(observation.get("issued"))) if observation.get("issued") else None
+    if not isinstance(received, Moment):
+        meta = observation.get("meta")
+        received_at = clock.read(_text(meta.get("lastUpdated") if isinstance(meta, dict) else None))
+        received = received_at if isinstance(received_at, Moment) else None
+    if not isinstance(measured, Moment) or received is None:
+        return 0
+    return max(0, (received.instant - measured.instant) // DAY_MICROSECONDS)
+
+
+def notes_on(
+    decision: Decision, spans: Iterable[CountedSpan], late: Mapping[str, int], zone: ZoneInfo
+) -> tuple[str, ...]:
+    """The notes of one decision, in words."""
+    found: list[str] = []
+    for need in decision.requirements:
+        if need.requirement is RequirementKind.MONITORING_DAYS:
+            number = sum(late.get(name, 0) > LATE_DAYS for name in need.evidence)
+            if number:
+                found.append(
+                    f"{number} of the {need.found} days rest on readings received more than {LATE_DAYS} days "
+                    "after they were measured."
+                )
+        if need.requirement is RequirementKind.MANAGEMENT_TIME:
+            if need.found == ROUND_SECONDS:
+                found.append("The minutes of this month are exactly 20:00.")
+            if _same_as_the_month_before(decision, spans, zone):
+                found.append("The minutes have the same times and lengths as those of the month before.")
+    return tuple(found)
+
+
+def _same_as_the_month_before(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -> bool:
+    this, before = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
+    first = decision.period.start
+    for span in spans:
+        if span.program is not decision.program:
+            continue
+        start = utc(span.start).astimezone(zone)
+        months = (first.year - start.year) * 12 + first.month - start.month
+        if months in (0, 1):
+            (this if months == 0 else before)[_shape(start, span)] += 1
+    return bool(this) and this == before
+
+
+def _shape(start: datetime, span: CountedSpan) -> tuple[str, int]:
+    return start.strftime("%H:%M:%S"), span.seconds
+
+
+def _measured(observation: Mapping[str, Any]) -> str | None:
+    for name in ("effectiveDateTime", "effectiveInstant"):
+        if text := _text(observation.get(name)):
+            return text
+    period = observation.get("effectivePeriod")
+    if isinstance(period, dict):
+        return _text(period.get("start"))
+    timing = observation.get("effectiveTiming")
+    events = timing.get("event") if isinstance(timing, dict) else None
+    return _text(events[0]) if isinstance(events, list) and events else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,167 @@
+"""Months that somebody certified: closed for changes from here, until they are reopened with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from smartapp.store.audit import AuditTrail
+from smartapp.store.database import Database
+from smartapp.store.models import MonthRow
+from smartapp.store.vault import Vault
+
+
+class _Content(msgspec.Struct, frozen=True):
+    by: str
+    by_name: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """One patient's calendar month, as it was certified or reopened last."""
+
+    first_day: date
+    certified: bool
+    by: str
+    by_name: str
+    reason: str
+    at: datetime
+
+
+def month_of(day: date) -> date:
+    """The first day of the calendar month."""
+    return day.replace(day=1)
+
+
+class MonthStore:
+    """Certified and reopened months of one database."""
+
+    def __init__(self, database: Database, vault: Vault, audit: AuditTrail) -> None:
+        self._database = database
+        self._vault = vault
+        self._audit = audit
+
+    def of_patient(self, issuer_id: str, patient: str) -> dict[date, Month]:
+        """By the first day of the month; months that nobody ever certified are not among them."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(MonthRow).where(MonthRow.issuer_id == issuer_id, MonthRow.patient == patient)
+            ).all()
+        found = {}
+        for row in rows:
+            content = self._vault.unseal_record(row.sealed, _Content)
+            found[row.first_day] = Month(
+                row.first_day, row.certified, content.by, content.by_name, content.reason, row.changed_at
+            )
+        return found
+
+    def certified(self, issuer_id: str, patient: str, days: Iterable[date]) -> date | None:
+        """The first day of a certified month that holds one of these days; None if none does."""
+        with self._database.read() as connection:
+            return certified_among(connection, issuer_id, patient, days)
+
+    def certify(
+        self,
+        issuer_id: str,
+        patient: str,
+        day: date,
+        by: str,
+        by_name: str,
+        now: datetime,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        """Close the month that holds this day. False if it is closed already."""
+        content = _Content(by, by_name)
+        return self._turn(issuer_id, patient, day, True, content, now, "month-certified", **facts)
+
+    def reopen(
+        self,
+        issuer_id: str,
+        patient: str,
+        day: date,
+        by: str,
+        by_name: str,
+        reason: str,
+        now: datetime,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        """Open it again. False if it is not closed. The reason is kept, sealed, in the audit trail."""
+        content = _Content(by, by_name, reason)
+        sealed = self._vault.seal_text(reason)
+        return self._turn(
+            issuer_id, patient, day, False, content, now, "month-reopened", reason_sealed=sealed, **facts
+        )
+
+    def _turn(
+        self,
+        issuer_id: str,
+        patient: str,
+        day: date,
+        certified: bool,
+        content: _Content,
+        now: datetime,
+        event: str,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        first_day = month_of(day)
+        same = (
+            MonthRow.issuer_id == issuer_id,
+            MonthRow.patient == patient,
+            MonthRow.first_day == first_day,
+        )
+        values = {
+            "certified": certified,
+            "sealed": self._vault.seal_record(content),
+            "changed_at": now,
+        }
+        with self._database.write() as connection:
+            before = connection.execute(
+                select(MonthRow.certified).where(*same).with_for_update()
+            ).scalar_one_or_none()
+            if (before or False) is certified:
+                return False
+            if before is None:
+                connection.execute(
+                    insert(MonthRow).values(
+                        issuer_id=issuer_id, patient=patient, first_day=first_day, **values
+                    )
+                )
+            else:
+                connection.execute(update(MonthRow).where(*same).values(**values))
+            self._audit.add_with(
+                connection,
+                now,
+                event,
+                issuer=issuer_id,
+                patient=patient,
+                user=content.by,
+                month=f"{first_day:%Y-%m}",
+                **facts,
+            )
+        return True
+
+
+def certified_among(
+    connection: Connection, issuer_id: str, patient: str, days: Iterable[date]
+) -> date | None:
+    """`MonthStore.certified` within somebody's transaction: what is true there stays true until its end."""
+    months = sorted({month_of(day) for day in days})
+    if not months:
+        return None
+    return connection.execute(
+        select(MonthRow.first_day)
+        .where(
+            MonthRow.issuer_id == issuer_id,
+            MonthRow.patient == patient,
+            MonthRow.first_day.in_(months),
+            MonthRow.certified.is_(True),
+        )
+        .order_by(MonthRow.first_day)
+        .limit(1)
+        .with_for_update(read=True)
+    ).scalar_one_or_none()

@@ -1,0 +1,141 @@
+"""A second person's approval: see exactly what the first one accepted, then approve it or decline.
+
+Only at sites with `second_approval`. Nothing of an accepted charge is sent until somebody else approves it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from fhir_mappings.decision import Decision
+from smartapp.application import services
+from smartapp.ehr.findings import Findings
+from smartapp.ehr.writer import Acceptance, Step, decision_of, same_person
+from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.reading import Snapshot
+from smartapp.web.cards import card_view
+from smartapp.web.charges import case_of, charge_of, told
+from smartapp.web.errors import error_page
+from smartapp.web.permission import Action, charging_refusal, looking_refusal, present_findings, refused_here
+from smartapp.web.security import Moved, require_same
+
+pages = Blueprint("approvals", __name__, url_prefix="/s/<sid>/approvals/<key>")
+
+LONGEST_REASON = 500
+OWN = "You accepted this charge yourself; somebody else must approve it."
+
+
+@pages.before_request
+def _only_clinicians() -> Response | None:
+    refusal = looking_refusal(g.session)
+    if refusal is None:
+        return None
+    return error_page(403, "This page is for clinicians", refusal, "Nothing was changed.")
+
+
+@pages.get("")
+def page(key: str) -> AnyResponse:
+    """What was accepted, by whom, and exactly what would be written."""
+    charge = charge_of(key)
+    if charge is None or charge.state is not ChargeState.AWAITING:
+        return redirect(url_for("charges.result", sid=g.session.id, key=key))
+    return _page(key, charge, (), 200)
+
+
+@pages.post("")
+def approve(key: str) -> AnyResponse:
+    """Run the same guards again, and write it. Pressing again leads to what was written the first time."""
+    if request.form.get("patient") != g.session.patient:
+        raise Moved
+    charge = charge_of(key)
+    if charge is None:
+        raise Moved
+    if charge.state is not ChargeState.AWAITING:
+        return redirect(url_for("charges.result", sid=g.session.id, key=key), 303)
+    if (refusal := approval_refusal(charge)) is not None:
+        return error_page(403, "This charge was not approved", refusal, "It awaits approval as before.")
+    require_same(g.session.patient, _present()[0].id)
+    if request.form.get("accepted_at") != charge.changed_at.isoformat():
+        raise Moved  # declined and accepted anew since this page was made
+    case, here = case_of(key), services()
+    approver = Acceptance(
+        g.session,
+        case.snapshot,
+        case.findings,
+        case.decision,
+        charge.content.attested,
+        charge.content.resource,
+    )
+    return told(key, here.writer.approve(here.client_of(g.session), approver, charge))
+
+
+@pages.post("/decline")
+def decline(key: str) -> AnyResponse:
+    """Do not send it, and say why. Who accepted it may take it back in the same way."""
+    charge = charge_of(key)
+    if charge is None or request.form.get("patient") != g.session.patient:
+        raise Moved
+    if charge.state is not ChargeState.AWAITING:
+        return redirect(url_for("charges.result", sid=g.session.id, key=key), 303)
+    if (refusal := decline_refusal(charge)) is not None:
+        return error_page(403, "This charge was not declined", refusal, "It awaits approval as before.")
+    require_same(g.session.patient, _present()[0].id)
+    reason = request.form.get("reason", "").strip()[:LONGEST_REASON]
+    if not reason:
+        return _page(key, charge, ("Say why: the reason is kept.",), 422)
+    result = services().writer.decline(g.session, _present()[1], charge, reason)
+    if result.step is not Step.DECLINED:
+        return told(key, result)
+    return redirect(url_for("patient.page", sid=g.session.id), 303)
+
+
+def approval_refusal(charge: Charge) -> str | None:
+    """Why the signed-in user may not approve this charge; None if they may."""
+    if accepted_here(charge):
+        return OWN
+    return refused_here(Action.APPROVE) or charging_refusal(g.session, g.issuer)
+
+
+def decline_refusal(charge: Charge) -> str | None:
+    return None if accepted_here(charge) else refused_here(Action.APPROVE)
+
+
+def accepted_here(charge: Charge) -> bool:
+    """Whether the signed-in user is who accepted it."""
+    content = charge.content
+    return same_person(g.session, content.confirmed_by, content.confirmed_by_subject)
+
+
+def _present() -> tuple[Snapshot, Findings]:
+    found = present_findings()
+    if found is None:
+        raise Moved
+    return found
+
+
+def _page(key: str, charge: Charge, problems: tuple[str, ...], status: int) -> Response:
+    snapshot, findings = _present()
+    g.findings = findings
+    decision: Decision = decision_of(charge)
+    if decision.key != key:
+        abort(404)
+    return make_response(
+        render_template(
+            "approval.html",
+            charge=charge,
+            key=key,
+            snapshot=snapshot,
+            person=findings.patient,
+            card=card_view(decision, findings, services().site),
+            decision=decision,
+            approval_refusal=approval_refusal(charge),
+            decline_refusal=decline_refusal(charge),
+            own=accepted_here(charge),
+            problems=problems,
+            longest=LONGEST_REASON,
+            json=msgspec.json.format(msgspec.json.encode(charge.content.resource), indent=2).decode(),
+        ),
+        status,
+    )

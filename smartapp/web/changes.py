@@ -1,0 +1,625 @@
+"""What changed since it was charged: each change before and after, confirmed by a person, written once.
+
+A change is never made by a single click: the page shows the charge as the EHR holds it at that moment and
+exactly what would be written instead; the form carries the version it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from fhir_mappings.charge_change import Statement, replacement, taken_back, updated
+from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid
+from fhir_mappings.decision import Decision
+from fhir_mappings.reconciliation import Change, ChangeKind, ChangeReason
+from fhir_mappings.vocabulary import Unverified
+from smartapp.application import services
+from smartapp.ehr.changer import ChangeResult, ChangeStep, Held, Order, changeable
+from smartapp.ehr.findings import Findings
+from smartapp.ehr.writer import same_person
+from smartapp.store.changes import UNFINISHED, ChangeState, ChargeChange, change_id
+from smartapp.store.charges import Charge, ChargeState
+from smartapp.web import own_pages, words
+from smartapp.web.approvals import LONGEST_REASON
+from smartapp.web.cards import RequirementView, card_view, kept_here
+from smartapp.web.charges import PREVIEW_LIFE, revision
+from smartapp.web.errors import error_page
+from smartapp.web.permission import (
+    Action,
+    charging_refusal,
+    looking_refusal,
+    refusal,
+    refusal_of_update,
+    refused_here,
+    role_of,
+)
+from smartapp.web.security import Moved
+
+pages = Blueprint("changes", __name__, url_prefix="/s/<sid>/changes")
+
+ACTIONABLE = frozenset({ChangeKind.UPDATE, ChangeKind.REPLACE, ChangeKind.WITHDRAW})
+_GROWS = frozenset({ChangeReason.MORE_UNITS, ChangeReason.HIGHER_CODE, ChangeReason.LOWER_CODE})
+"""What is charged then was not confirmed when the first charge was: its statements are asked for again."""
+OWN = "You confirmed this change yourself; somebody else must approve it."
+
+
+@dataclass(frozen=True)
+class ChangeView:
+    """One line of "What changed since it was charged"."""
+
+    change: Change
+    charge_item: str
+    title: str
+    period: str
+    sentences: tuple[str, ...]
+    gone: tuple[str, ...]
+    can_review: bool
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class ChangesView:
+    """The section of the patient page. `withdrawable`: own suggestions that agree, by logical id."""
+
+    changes: tuple[ChangeView, ...]
+    unfinished: tuple[ChargeChange, ...]
+    withdrawable: frozenset[str]
+
+
+def changes_view(findings: Findings, charges: tuple[Charge, ...]) -> ChangesView:
+    """What the patient page shows of a snapshot's charges."""
+    store = services().store.changes
+    rows = store.of_patient(g.session.issuer_id, g.session.patient or "")
+    confirmed = {row.identifier for row in charges if row.state is ChargeState.CONFIRMED}
+    open_rows = tuple(
+        row
+        for row in rows
+        if row.state in UNFINISHED
+        and not (
+            row.state is ChangeState.TAKEN_BACK
+            and row.content.new is not None
+            and row.content.new.identifier in confirmed
+        )
+    )
+    busy = {row.charge_item for row in open_rows}
+    may_withdraw = _refusal(ChangeKind.WITHDRAW, findings) is None
+    touchable = {change.charge for change in findings.changes if change.touchable}
+    return ChangesView(
+        changes=tuple(
+            _view(change, findings, busy) for change in findings.changes if change.kind is not ChangeKind.KEEP
+        ),
+        unfinished=open_rows,
+        withdrawable=frozenset(
+            row.charge_item
+            for row in charges
+            if may_withdraw
+            and row.charge_item
+            and row.state is ChargeState.CONFIRMED
+            and f"ChargeItem/{row.charge_item}" in touchable
+        )
+        - busy,
+    )
+
+
+def _view(change: Change, findings: Findings, busy: set[str]) -> ChangeView:
+    logical_id = change.charge.split("/", 1)[1]
+    denied = None
+    if change.kind in ACTIONABLE:
+        days = [change.service_date] if change.service_date is not None else []
+        denied = _refusal(change.kind, findings) or services().writer.locked_sentence(
+            g.session.issuer_id, g.session.patient or "", days
+        )
+    return ChangeView(
+        change=change,
+        charge_item=logical_id,
+        title=title_of(change),
+        period="no period"
+        if change.window is None
+        else f"{words.day(change.window.start)} – {words.day(change.window.end)}",
+        sentences=sentences_of(change),
+        gone=change.gone,
+        can_review=change.kind in ACTIONABLE and denied is None and logical_id not in busy,
+        refusal=denied,
+    )
+
+
+def title_of(change: Change) -> str:
+    """What would become of what: "98979 → 98980", "98981: 1 → 2 units"."""
+    if change.to_code not in (None, change.code):
+        return f"{change.code} → {change.to_code}"
+    if change.kind is ChangeKind.UPDATE and change.to_quantity != change.quantity:
+        return f"{change.code}: {change.quantity} → {change.to_quantity} units"
+    return change.code
+
+
+def sentences_of(change: Change) -> tuple[str, ...]:
+    """Why, in words."""
+    return (
+        *(words.CHANGE_REASONS[reason] for reason in change.reasons),
+        *(words.reason(doubt) for doubt in change.doubts),
+    )
+
+
+def _refusal(kind: ChangeKind, findings: Findings) -> str | None:
+    """Why the signed-in user may not confirm such a change."""
+    action = Action.WITHDRAW if kind is ChangeKind.WITHDRAW else Action.ACCEPT
+    site = services().site
+    role = role_of(g.session, site, findings)
+    return refusal(action, g.session, g.issuer, role, site) or refusal_of_update(g.session)
+
+
+# Pages
+
+
+@pages.before_request
+def _only_clinicians() -> Response | None:
+    denied = looking_refusal(g.session)
+    if denied is None:
+        return None
+    return error_page(403, "Charges cannot be changed here", denied, "Nothing was changed.")
+
+
+@pages.get("/<charge_item>")
+def preview(charge_item: str) -> AnyResponse:
+    """The charge as the EHR holds it now, and exactly what would be written instead."""
+    chart = own_pages.chart()
+    change = _change(chart.findings, charge_item)
+    if change.kind not in ACTIONABLE:
+        return redirect(url_for("patient.page", sid=g.session.id))
+    if (denied := _refusal(change.kind, chart.findings)) is not None:
+        return _denied(denied)
+    held = _held(charge_item)
+    return _page(chart, _drafted(chart, change, held, _now(), frozenset(), None), (), 200)
+
+
+@pages.post("/<charge_item>")
+def confirm(charge_item: str) -> AnyResponse:
+    """Make the change. Pressing again leads to what became of it the first time."""
+    if request.form.get("patient") != g.session.patient:
+        raise Moved
+    here = services()
+    version, reason = request.form.get("version", ""), _reason()
+    before = here.store.changes.get(
+        g.session.issuer_id, g.session.patient or "", change_id(g.session.issuer_id, charge_item, version)
+    )
+    if before is not None and before.state in {ChangeState.DONE, ChangeState.TAKEN_BACK}:
+        return _to_result(before)
+    chart = own_pages.posted_chart()
+    change = _change(chart.findings, charge_item)
+    kind = ChangeKind.WITHDRAW if reason is not None else change.kind
+    if kind not in ACTIONABLE:
+        raise Moved
+    if reason is not None and (stopped := _not_withdrawable(chart, charge_item)) is not None:
+        return stopped
+    if (denied := _refusal(kind, chart.findings)) is not None:
+        return _denied(denied)
+    held = _held(charge_item)
+    if held.version != version:
+        return _moved((f"ChargeItem/{charge_item} was changed since this page was made.",), charge_item)
+    attested = frozenset(request.form.getlist("attest"))
+    draft = _drafted(chart, change, held, _entered_at(), attested, reason)
+    if draft.digest != request.form.get("preview"):
+        raise Moved
+    if open_statements := [entry for entry in draft.statements if entry not in attested]:
+        number = len(open_statements)
+        problem = f"{number} statement{'s are' if number > 1 else ' is'} not confirmed."
+        return _page(chart, draft, (problem,), 422)
+    order = Order(
+        session=g.session,
+        snapshot=chart.snapshot,
+        findings=chart.findings,
+        kind=kind,
+        charge_item=charge_item,
+        held=held,
+        after=draft.after,
+        said=draft.said,
+        code=change.code,
+        days=(change.service_date or chart.today,),
+        change=None if reason is not None else change,
+        decision=draft.decision,
+        new=draft.new,
+        attested=tuple(entry for entry in draft.statements if entry in attested),
+    )
+    return _told(here.changer.change(here.client_of(g.session), order), charge_item)
+
+
+@pages.get("/<charge_item>/withdraw")
+def withdraw(charge_item: str) -> AnyResponse:
+    """Take back a suggestion of ours for a reason of one's own: the reason comes first."""
+    chart = own_pages.chart()
+    if (stopped := _not_withdrawable(chart, charge_item)) is not None:
+        return stopped
+    return _reason_page(chart, charge_item, (), 200)
+
+
+@pages.post("/<charge_item>/withdraw")
+def withdraw_check(charge_item: str) -> AnyResponse:
+    """Exactly what would be written, with that reason."""
+    chart = own_pages.posted_chart()
+    if (stopped := _not_withdrawable(chart, charge_item)) is not None:
+        return stopped
+    reason = _reason()
+    if reason is None:
+        return _reason_page(chart, charge_item, ("Say why: the reason is kept with the charge.",), 422)
+    change = _change(chart.findings, charge_item)
+    held = _held(charge_item)
+    return _page(chart, _drafted(chart, change, held, _now(), frozenset(), reason), (), 200)
+
+
+@pages.get("/of/<change>")
+def result(change: str) -> Response:
+    """How far a change came, and what can be done about it."""
+    return _result_page(_row(change), (), 200)
+
+
+@pages.post("/of/<change>/again")
+def go_on(change: str) -> AnyResponse:
+    """Finish a change that was interrupted, from what the EHR holds now."""
+    chart, row = own_pages.chart(), _posted_row(change)
+    if (denied := _refusal(row.kind, chart.findings)) is not None:
+        return _denied(denied)
+    here = services()
+    return _told(
+        here.changer.go_on(here.client_of(g.session), g.session, chart.findings, row), row.charge_item
+    )
+
+
+@pages.post("/of/<change>/leave")
+def leave(change: str) -> AnyResponse:
+    """Of a replacement: the old charge stays taken back, and no new one is written."""
+    chart, row = own_pages.chart(), _posted_row(change)
+    if (denied := _refusal(row.kind, chart.findings)) is not None:
+        return _denied(denied)
+    return _told(services().changer.leave_at_that(g.session, row), row.charge_item)
+
+
+@pages.post("/of/<change>/approve")
+def approve(change: str) -> AnyResponse:
+    """A second person's yes."""
+    row = _posted_row(change)
+    chart = own_pages.posted_chart()
+    if (denied := approval_refusal(row)) is not None:
+        return _denied(denied)
+    if request.form.get("confirmed_at") != row.changed_at.isoformat():
+        raise Moved
+    here = services()
+    return _told(
+        here.changer.approve(here.client_of(g.session), g.session, chart.findings, row), row.charge_item
+    )
+
+
+@pages.post("/of/<change>/decline")
+def decline(change: str) -> AnyResponse:
+    """A second person's no, with its reason; or the first person takes it back."""
+    row = _posted_row(change)
+    chart = own_pages.posted_chart()
+    denied = None if confirmed_here(row) else refused_here(Action.APPROVE)
+    if denied is not None:
+        return _denied(denied)
+    reason = _reason()
+    if reason is None:
+        return _result_page(row, ("Say why: the reason is kept.",), 422)
+    return _told(services().changer.decline(g.session, chart.findings, row, reason), row.charge_item)
+
+
+def approval_refusal(row: ChargeChange) -> str | None:
+    """Why the signed-in user may not approve this change; None if they may."""
+    if confirmed_here(row):
+        return OWN
+    return (
+        refused_here(Action.APPROVE) or charging_refusal(g.session, g.issuer) or refusal_of_update(g.session)
+    )
+
+
+def confirmed_here(row: ChargeChange) -> bool:
+    content = row.content
+    return same_person(g.session, content.confirmed_by, content.confirmed_by_subject)
+
+
+# What a request is about
+
+
+def _change(findings: Findings, charge_item: str) -> Change:
+    """What the snapshot says of a charge; 404 for one it does not hold."""
+    name = f"ChargeItem/{charge_item}"
+    found = next((change for change in findings.changes if change.charge == name), None)
+    if found is None:
+        abort(404)
+    return found
+
+
+def _not_withdrawable(chart: own_pages.Chart, charge_item: str) -> AnyResponse | None:
+    """Only a suggestion that was written from here and that billing has not taken up."""
+    if (denied := _refusal(ChangeKind.WITHDRAW, chart.findings)) is not None:
+        return _denied(denied)
+    rows = services().store.charges.of_patient(chart.issuer_id, chart.patient)
+    ours = any(row.charge_item == charge_item and row.state is ChargeState.CONFIRMED for row in rows)
+    if ours and _change(chart.findings, charge_item).touchable:
+        return None
+    return _denied("It was not written from here, or billing has taken it up. Change it in the EHR.")
+
+
+def _held(charge_item: str) -> Held:
+    """The charge as the EHR holds it now: still a suggestion, still this patient's."""
+    here = services()
+    held = here.changer.held(here.client_of(g.session), charge_item)
+    if held is None or not changeable(held.body) or not _is_theirs(held.body):
+        raise Moved
+    return held
+
+
+def _is_theirs(body: Mapping[str, Any]) -> bool:
+    subject = body.get("subject")
+    named = subject.get("reference") if isinstance(subject, dict) else None
+    base = g.issuer.fhir_base.rstrip("/")
+    return named in {f"Patient/{g.session.patient}", f"{base}/Patient/{g.session.patient}"}
+
+
+def _row(change: str) -> ChargeChange:
+    found = services().store.changes.get(g.session.issuer_id, g.session.patient or "", change)
+    if found is None:
+        abort(404)
+    return found
+
+
+def _posted_row(change: str) -> ChargeChange:
+    if request.form.get("patient") != g.session.patient:
+        raise Moved
+    return _row(change)
+
+
+def _reason() -> str | None:
+    return request.form.get("reason", "").strip()[:LONGEST_REASON] or None
+
+
+def _now() -> datetime:
+    return services().clock.now().replace(microsecond=0)
+
+
+def _entered_at() -> datetime:
+    """When the preview was made; too old a preview is no preview any more."""
+    try:
+        entered_at = datetime.fromisoformat(request.form.get("entered_at", ""))
+        recent = timedelta() <= services().clock.now() - entered_at <= PREVIEW_LIFE
+    except (ValueError, TypeError):
+        raise Moved from None
+    if not recent:
+        raise Moved
+    return entered_at
+
+
+# Before and after
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a preview shows and a confirmation writes."""
+
+    kind: ChangeKind
+    change: Change
+    held: Held
+    after: dict[str, Any]
+    new: dict[str, Any] | None
+    said: str
+    decision: Decision | None
+    statements: tuple[Unverified, ...]
+    attested: frozenset[str]
+    entered_at: datetime
+    reason: str | None
+
+    @property
+    def digest(self) -> str:
+        """Of what the form was made from; statements apart, which are confirmed in it."""
+        content = msgspec.json.encode(
+            [self.held.version, self.after, _without_statements(self.new)], order="deterministic"
+        )
+        return hashlib.sha256(content).hexdigest()
+
+    @property
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """What differs, for a person: element, before, after."""
+        instead = self.new if self.new is not None else self.after
+        before, after = self.held.body, instead
+        told = [
+            ("Code", _code(before), _code(after) if self.kind is not ChangeKind.WITHDRAW else _code(before)),
+            ("Quantity", _quantity(before), _quantity(after)),
+            ("Status", str(before.get("status")), str(after.get("status"))),
+            ("Records named", _records(before), _records(after)),
+        ]
+        return tuple(told)
+
+
+def _drafted(
+    chart: own_pages.Chart,
+    change: Change,
+    held: Held,
+    entered_at: datetime,
+    attested: frozenset[str],
+    reason: str | None,
+) -> Draft:
+    """Before and after of one change. `reason`: of somebody's own withdrawal."""
+    kind = ChangeKind.WITHDRAW if reason is not None else change.kind
+    number = change_id(g.session.issuer_id, change.charge.split("/", 1)[1], held.version)[:12]
+    decision = None if change.decision is None else chart.findings.decision(change.decision)
+    said = _said(kind, change, reason, number)
+    statement = Statement(said, g.session.fhir_user or "", entered_at)
+    rules = chart.findings.contract["rules_version"]
+    new = None
+    statements: tuple[Unverified, ...] = ()
+    if decision is not None and kind in {ChangeKind.UPDATE, ChangeKind.REPLACE}:
+        statements = decision.unverified if _GROWS & set(change.reasons) else ()
+    try:
+        if kind is ChangeKind.UPDATE and decision is not None:
+            after = updated(held.body, decision, rules, statement)
+        else:
+            after = taken_back(held.body, statement)
+        if kind is ChangeKind.REPLACE and decision is not None:
+            details = ChargeDetails(
+                issuer=g.issuer.fhir_base,
+                patient=f"Patient/{g.session.patient}",
+                enterer=g.session.fhir_user or "",
+                entered_at=entered_at,
+                rules_version=rules,
+                attested=tuple(entry for entry in statements if entry in attested),
+                **kept_here(decision, chart.findings),
+                revision=revision(decision.key),
+            )
+            instead = Statement(
+                f"It comes in the place of {change.charge} ({change.code}). Change {number}.",
+                statement.by,
+                entered_at,
+            )
+            new = replacement(held.body, decision, details, instead)
+    except ChargeNotValid:
+        raise Moved from None  # the EHR holds something that cannot be written back as it is
+    return Draft(kind, change, held, after, new, said, decision, statements, attested, entered_at, reason)
+
+
+def _said(kind: ChangeKind, change: Change, reason: str | None, number: str) -> str:
+    """The note of the change: what, why, and how this app calls it."""
+    if reason is not None:
+        what = f"Withdrawn: {reason}"
+    else:
+        why = " ".join(sentences_of(change))
+        what = {
+            ChangeKind.UPDATE: f"Updated, quantity {change.quantity} to {change.to_quantity}: {why}",
+            ChangeKind.REPLACE: f"Withdrawn, to be replaced by {change.to_code}: {why}",
+        }.get(kind, f"Withdrawn: {why}")
+    if change.gone:
+        what += f" Not counted any more: {', '.join(change.gone)}."
+    return f"{what} Change {number}."
+
+
+def _without_statements(new: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The new charge without its first note, which lists what was confirmed in this very form."""
+    return None if new is None else {**new, "note": new["note"][1:]}
+
+
+def _code(body: Mapping[str, Any]) -> str:
+    codings = (body.get("code") or {}).get("coding") or [{}]
+    return str(codings[0].get("code", ""))
+
+
+def _quantity(body: Mapping[str, Any]) -> str:
+    return str((body.get("quantity") or {}).get("value", ""))
+
+
+def _records(body: Mapping[str, Any]) -> str:
+    return str(len(body.get("service") or []) + len(body.get("supportingInformation") or []))
+
+
+# What is shown
+
+
+def _page(chart: own_pages.Chart, draft: Draft, problems: tuple[str, ...], status: int) -> Response:
+    pieces = [("The charge, as it is written", draft.after)]
+    if draft.new is not None:
+        pieces = [("First: the old charge, taken back", draft.after), ("Then: the new charge", draft.new)]
+    return make_response(
+        render_template(
+            "change.html",
+            chart=chart,
+            draft=draft,
+            person=chart.findings.patient,
+            title=title_of(draft.change),
+            view=_view(draft.change, chart.findings, set()),
+            found=_found(draft, chart.findings),
+            problems=problems,
+            second_approval=services().site.second_approval and draft.kind is not ChangeKind.WITHDRAW,
+            pieces=[
+                (name, msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+                for name, body in pieces
+            ],
+        ),
+        status,
+    )
+
+
+def _found(draft: Draft, findings: Findings) -> tuple[RequirementView, ...]:
+    """What the record has for what is charged afterwards, or had for what is withdrawn."""
+    if draft.decision is None or draft.reason is not None:
+        return ()
+    return card_view(draft.decision, findings, services().site).requirements
+
+
+def _reason_page(
+    chart: own_pages.Chart, charge_item: str, problems: tuple[str, ...], status: int
+) -> Response:
+    return make_response(
+        render_template(
+            "withdraw.html",
+            chart=chart,
+            change=_change(chart.findings, charge_item),
+            charge_item=charge_item,
+            person=chart.findings.patient,
+            problems=problems,
+            longest=LONGEST_REASON,
+        ),
+        status,
+    )
+
+
+def _result_page(row: ChargeChange, problems: tuple[str, ...], status: int) -> Response:
+    chart = own_pages.chart()
+    new = row.content.new
+    kept = None if new is None else services().store.charges.get(new.identifier)
+    pieces = [("The charge, as it is written", row.content.after)]
+    if new is not None:
+        pieces = [
+            ("First: the old charge, taken back", row.content.after),
+            ("Then: the new charge", new.content.resource),
+        ]
+    return make_response(
+        render_template(
+            "change_result.html",
+            chart=chart,
+            row=row,
+            state=row.state.value,
+            person=chart.findings.patient,
+            written=None if kept is None else kept.charge_item,
+            problems=problems,
+            own=confirmed_here(row),
+            approval_refusal=approval_refusal(row) if row.state is ChangeState.AWAITING else None,
+            may_decline=confirmed_here(row) or refused_here(Action.APPROVE) is None,
+            refusal=_refusal(row.kind, chart.findings),
+            longest=LONGEST_REASON,
+            pieces=[
+                (name, msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+                for name, body in pieces
+            ],
+        ),
+        status,
+    )
+
+
+def _denied(sentence: str) -> Response:
+    return error_page(403, "This charge cannot be changed here", sentence, "Nothing was changed.")
+
+
+def _moved(differences: tuple[str, ...], charge_item: str) -> Response:
+    return make_response(
+        render_template("change_moved.html", differences=differences, charge_item=charge_item), 409
+    )
+
+
+def _told(result: ChangeResult, charge_item: str) -> AnyResponse:
+    """Where a finished attempt leads. A changed charge makes the snapshot old, so the chart is read again."""
+    if result.step in {ChangeStep.MOVED, ChangeStep.LOCKED}:
+        return _moved(result.differences, charge_item)
+    if result.step in {ChangeStep.DONE, ChangeStep.HALF}:
+        services().jobs.read_again(g.session)
+    if result.change is None:
+        return redirect(url_for("patient.page", sid=g.session.id), 303)
+    return _to_result(result.change)
+
+
+def _to_result(change: ChargeChange) -> AnyResponse:
+    return redirect(url_for("changes.result", sid=g.session.id, change=change.id), 303)

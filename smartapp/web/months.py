@@ -1,0 +1,222 @@
+"""Certified months: a patient's calendar month is closed for changes, until it is reopened with a reason.
+
+Only at sites with `lock_certified_months`. What a month holds is shown before it is closed; nothing that is
+still on its way to the EHR may lie in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from fhir_mappings.decision import Decision
+from fhir_mappings.vocabulary import Outcome
+from smartapp.application import services
+from smartapp.ehr.writer import service_date_of
+from smartapp.store.changes import UNFINISHED
+from smartapp.store.charges import ChargeState
+from smartapp.store.months import Month, month_of
+from smartapp.web import own_pages
+from smartapp.web.approvals import LONGEST_REASON
+from smartapp.web.cards import CardView, PatientView
+from smartapp.web.errors import error_page
+from smartapp.web.permission import Action, looking_refusal, refused_here
+
+pages = Blueprint("months", __name__, url_prefix="/s/<sid>/months")
+
+# One that is only prepared is not: before it is sent, the month is asked for once more.
+_ON_ITS_WAY = frozenset({ChargeState.AWAITING, ChargeState.SENT, ChargeState.UNKNOWN})
+
+
+@dataclass(frozen=True)
+class MonthView:
+    """A month of this patient: what is charged in it, what is not settled, and whether it is certified."""
+
+    first_day: date
+    key: str
+    over: bool
+    month: Month | None
+    charged: tuple[Decision, ...]
+    waiting: tuple[Decision, ...]
+    """Earned and not charged: closing the month leaves them out."""
+    on_its_way: tuple[str, ...]
+    """Codes of charges and changes that are not finished: the month cannot be closed over them."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.first_day:%B %Y}"
+
+    @property
+    def certified(self) -> bool:
+        return self.month is not None and self.month.certified
+
+
+@pages.before_request
+def _where_months_are_certified() -> Response | None:
+    denied = looking_refusal(g.session)
+    if denied is not None:
+        return error_page(403, "This page is for clinicians", denied, "Nothing was changed.")
+    if not services().site.lock_certified_months:
+        abort(404)
+    return None
+
+
+@pages.get("")
+def page() -> Response:
+    """Every month that holds something of remote monitoring, the latest first."""
+    chart = own_pages.chart()
+    return make_response(render_template("months.html", months=months_of(chart), chart=chart))
+
+
+@pages.get("/<key>")
+def month(key: str) -> Response:
+    """One month: what it holds, and the way to close or reopen it."""
+    chart = own_pages.chart()
+    return _page(chart, _month(chart, key), (), 200)
+
+
+@pages.post("/<key>/certify")
+def certify(key: str) -> AnyResponse:
+    """Close the month."""
+    chart = own_pages.posted_chart()
+    if (stopped := own_pages.unless_allowed(Action.APPROVE, "This month was not certified")) is not None:
+        return stopped
+    view, here = _month(chart, key), services()
+    problems = []
+    if not view.over:
+        problems.append("The month is not over yet.")
+    if view.on_its_way:
+        problems.append(f"Not finished yet: {', '.join(view.on_its_way)}. Settle that first.")
+    if problems:
+        return _page(chart, view, tuple(problems), 422)
+    by, name = own_pages.user()
+    here.store.months.certify(
+        chart.issuer_id,
+        chart.patient,
+        view.first_day,
+        by,
+        name,
+        here.clock.now(),
+        session=g.session.id,
+        snapshot=chart.snapshot.id,
+        charged=", ".join(f"{item.code} x{item.quantity}" for item in view.charged),
+    )
+    return redirect(url_for("months.month", sid=g.session.id, key=key), 303)
+
+
+@pages.post("/<key>/reopen")
+def reopen(key: str) -> AnyResponse:
+    """Open it again, for a reason that is kept."""
+    chart = own_pages.posted_chart()
+    if (stopped := own_pages.unless_allowed(Action.APPROVE, "This month was not reopened")) is not None:
+        return stopped
+    view, here = _month(chart, key), services()
+    reason = request.form.get("reason", "").strip()[:LONGEST_REASON]
+    if not reason:
+        return _page(chart, view, ("Say why: the reason is kept.",), 422)
+    by, name = own_pages.user()
+    here.store.months.reopen(
+        chart.issuer_id,
+        chart.patient,
+        view.first_day,
+        by,
+        name,
+        reason,
+        here.clock.now(),
+        session=g.session.id,
+    )
+    return redirect(url_for("months.month", sid=g.session.id, key=key), 303)
+
+
+def certified_months(issuer_id: str, patient: str) -> tuple[Month, ...]:
+    """Those that are closed now, the latest first; none where the site certifies none."""
+    here = services()
+    if not here.site.lock_certified_months:
+        return ()
+    found = here.store.months.of_patient(issuer_id, patient)
+    return tuple(found[day] for day in sorted(found, reverse=True) if found[day].certified)
+
+
+def without_closed(view: PatientView, months: tuple[Month, ...]) -> PatientView:
+    """The patient page without a way to accept what lies in a certified month."""
+    closed = {month.first_day for month in months}
+
+    def card(shown: CardView) -> CardView:
+        day = shown.decision.service_date
+        open_ = day is None or month_of(day) not in closed
+        return replace(shown, can_accept=shown.can_accept and open_)
+
+    return replace(view, now=tuple(map(card, view.now)), settled=tuple(map(card, view.settled)))
+
+
+def months_of(chart: own_pages.Chart) -> list[MonthView]:
+    """Months with a charge, a suggestion, something on its way, or a certification."""
+    here = services()
+    kept = here.store.months.of_patient(chart.issuer_id, chart.patient)
+    on_its_way = _on_its_way(chart)
+    dated = [
+        (month_of(item.service_date), item)
+        for item in chart.findings.assessment.decisions
+        if item.service_date is not None
+    ]
+    days = {*kept, *on_its_way, *(first_day for first_day, _ in dated)}
+    return [
+        MonthView(
+            first_day,
+            f"{first_day:%Y-%m}",
+            _last_day(first_day) < chart.today,
+            kept.get(first_day),
+            tuple(item for at, item in dated if at == first_day and item.outcome is Outcome.CHARGED),
+            tuple(
+                item
+                for at, item in dated
+                if at == first_day and item.outcome in {Outcome.SUGGEST, Outcome.REVIEW}
+            ),
+            tuple(on_its_way.get(first_day, ())),
+        )
+        for first_day in sorted(days, reverse=True)
+        if first_day <= chart.today
+    ]
+
+
+def _month(chart: own_pages.Chart, key: str) -> MonthView:
+    found = next((view for view in months_of(chart) if view.key == key), None)
+    if found is None:
+        abort(404)
+    return found
+
+
+def _on_its_way(chart: own_pages.Chart) -> dict[date, list[str]]:
+    """Codes of charges and changes that are not finished, by month."""
+    store = services().store
+    found: dict[date, list[str]] = {}
+    for row in store.charges.of_patient(chart.issuer_id, chart.patient):
+        if row.state in _ON_ITS_WAY:
+            found.setdefault(month_of(service_date_of(row)), []).append(row.code)
+    for change in store.changes.of_patient(chart.issuer_id, chart.patient):
+        if change.state in UNFINISHED:
+            for day in change.content.days:
+                found.setdefault(month_of(day), []).append(f"change of {change.content.code}")
+    return found
+
+
+def _last_day(first_day: date) -> date:
+    return month_of(first_day + timedelta(days=31)) - timedelta(days=1)
+
+
+def _page(chart: own_pages.Chart, view: MonthView, problems: tuple[str, ...], status: int) -> Response:
+    return make_response(
+        render_template(
+            "month.html",
+            chart=chart,
+            view=view,
+            person=chart.findings.patient,
+            refusal=refused_here(Action.APPROVE),
+            problems=problems,
+            longest=LONGEST_REASON,
+        ),
+        status,
+    )

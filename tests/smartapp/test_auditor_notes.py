@@ -1,0 +1,82 @@
+"""What an auditor would ask about is told on the card, and changes nothing (D19)."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from fhir_mappings.chart import Chart
+from fhir_mappings.local_time import LocalClock
+from fhir_mappings.rules.engine import assess
+from fhir_mappings.rules.policy import load_policy
+from fhir_mappings.terminology import load_terminology
+from smartapp.ehr.auditor_notes import days_late, notes_on
+from tests.support.chart import Event, build_resources, site_terminology
+
+ZONE = ZoneInfo("America/New_York")
+AS_OF = date(2026, 4, 10)
+DAYS: Event = {"days": {"of": "HEP", "from": "2026-02-03", "count": "50"}}
+
+
+def notes(given: list[Event], code: str, start: str, late: dict[str, int] | None = None) -> tuple[str, ...]:
+    chart = Chart(load_terminology(site_terminology()), ZONE, AS_OF)
+    for resource in build_resources(given, ZONE.key):
+        chart.add(json.dumps(resource).encode())
+    found = assess(chart.record("Patient/p1"), load_policy("medicare"), AS_OF, all_evidence=True)
+    (decision,) = (
+        one for one in found.decisions if (one.code, one.period.start.isoformat()) == (code, start)
+    )
+    return notes_on(decision, found.spans, late or {}, ZONE)
+
+
+def call(at: str, length: str) -> Event:
+    return {"call": {"at": at, "for": length, "by": "physician"}}
+
+
+def test_minutes_of_exactly_twenty_are_noted_and_a_second_more_is_not() -> None:
+    round_month = notes([DAYS, call("2026-03-10T10:00", "20:00")], "98980", "2026-03-01")
+    assert round_month == ("The minutes of this month are exactly 20:00.",)
+    assert notes([DAYS, call("2026-03-10T10:00", "20:01")], "98980", "2026-03-01") == ()
+
+
+def test_the_same_spans_in_two_months_are_noted() -> None:
+    calls = [call("2026-02-10T10:00", "25:00"), call("2026-03-12T10:00", "25:00")]
+    assert notes([DAYS, *calls], "98980", "2026-03-01") == (
+        "The minutes have the same times and lengths as those of the month before.",
+    )
+    assert notes([DAYS, *calls], "98980", "2026-02-01") == ()
+
+
+def test_another_time_of_day_or_length_is_no_repetition() -> None:
+    for other in (call("2026-03-12T11:00", "25:00"), call("2026-03-12T10:00", "26:00")):
+        assert notes([DAYS, call("2026-02-10T10:00", "25:00"), other], "98980", "2026-03-01") == ()
+
+
+def test_late_uploads_are_noted_from_the_eighth_day_on() -> None:
+    late = {"Observation/o1": 8, "Observation/o2": 7, "Observation/o3": 30}
+    assert notes([DAYS], "98977", "2026-02-03", late) == (
+        "2 of the 30 days rest on readings received more than 7 days after they were measured.",
+    )
+    assert notes([DAYS], "98977", "2026-02-03", {"Observation/o2": 7}) == ()
+
+
+@pytest.mark.parametrize(
+    ("observation", "days"),
+    [
+        ({"effectiveDateTime": "2026-03-01T08:00:00-05:00", "issued": "2026-03-09T08:00:00-04:00"}, 7),
+        ({"effectiveDateTime": "2026-03-01T08:00:00-05:00", "issued": "2026-03-09T09:00:00-04:00"}, 8),
+        ({"effectiveInstant": "2026-03-01T13:00:00Z", "meta": {"lastUpdated": "2026-03-11T13:00:00Z"}}, 10),
+        ({"effectivePeriod": {"start": "2026-03-01"}, "issued": "2026-03-11T13:00:00Z"}, 10),
+        ({"effectiveTiming": {"event": ["2026-03-01"]}, "issued": "2026-03-11T13:00:00Z"}, 10),
+        ({"effectiveDateTime": "2026-03-01", "issued": "2026-02-11T13:00:00Z"}, 0),
+        ({"effectiveDateTime": "2026-03-01"}, 0),
+        ({"issued": "2026-03-01T13:00:00Z"}, 0),
+        ({"effectiveDateTime": 7, "issued": [], "meta": "odd", "effectiveTiming": {"event": {}}}, 0),
+    ],
+)
+def test_lateness_is_counted_in_whole_days_and_never_guessed(observation: dict[str, Any], days: int) -> None:
+    assert days_late(observation, LocalClock(ZONE)) == days
