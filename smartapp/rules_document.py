@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from fhir_mappings.rules.policy import Policy, load_policy
 from fhir_mappings.rules.register import PARTS, RuleInForce, needed_in_words, rules_in_force
 from fhir_mappings.rules.tables import CodeRule, Kind, Tables
+from fhir_mappings.terminology import Discipline
 from fhir_mappings.vocabulary import Line
 
 _INTRODUCTION = """\
@@ -47,7 +48,7 @@ def rules_document() -> str:
     for _, name in PARTS:
         if name not in ("Codes", "Payers"):
             parts.append(f"## {name}\n" + _table(policy.tables, (r for r in rules if r.part == name)))
-    parts.append("## Payers\n" + "\n".join(_payers(rules)))
+    parts.append("## Payers\n" + "\n".join(_payers(policy.tables, rules)))
     parts.append("## Settings\n" + "\n".join(_settings(policy)))
     parts.append("## Sources\n" + "\n".join(_sources(policy.tables)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -75,6 +76,50 @@ def _codes(policy: Policy, last: date) -> Iterator[str]:
     if notes:
         yield ""
         yield from notes
+    yield ""
+    yield from _thresholds(policy)
+    yield ""
+    yield from _places(policy)
+
+
+def _thresholds(policy: Policy) -> Iterator[str]:
+    yield "Each threshold, the first date of service it holds for, and where it comes from:"
+    yield ""
+    yield "| code | least | from | sources | checked |"
+    yield "|---|---|---|---|---|"
+    for code in policy.codes.values():
+        for row in code.monitoring_days or code.management_seconds:
+            yield _row(
+                code.code,
+                needed_in_words(code, row),
+                row.start.isoformat(),
+                ", ".join(row.sources),
+                row.last_checked.isoformat(),
+            )
+
+
+def _places(policy: Policy) -> Iterator[str]:
+    yield "Where each code stands. Of one group only the highest tier is charged; modifiers follow the"
+    yield "therapist's discipline; past the last day of a code's table its decisions are for a human."
+    yield ""
+    yield "| code | program | kind | line | group | tier | therapist | assistant | until |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for code in policy.codes.values():
+        yield _row(
+            code.code,
+            code.program,
+            code.kind,
+            code.line or "-",
+            code.group or "-",
+            str(code.tier) if code.tier else "-",
+            _modifiers(code.therapy_modifiers),
+            _modifiers(code.assistant_modifiers),
+            code.covers_to.isoformat(),
+        )
+
+
+def _modifiers(of_discipline: Mapping[Discipline, str]) -> str:
+    return ", ".join(f"{discipline} {modifier}" for discipline, modifier in of_discipline.items()) or "-"
 
 
 def _is_bare(code: CodeRule) -> bool:
@@ -112,25 +157,32 @@ def _table(tables: Tables, rules: Iterable[RuleInForce]) -> str:
     return "\n".join(rows)
 
 
-def _payers(rules: Iterable[RuleInForce]) -> Iterator[str]:
+def _payers(tables: Tables, rules: Iterable[RuleInForce]) -> Iterator[str]:
+    payers = {f"R6-{payer.payer}": payer for payer in tables.payers.values()}
     yield "A code that a payer's table does not name is unknown, never covered: `review: payer-unknown`."
     yield "The patient's Coverage chooses the payer where the site says which Coverage means whom."
     yield ""
     for rule in rules:
         if rule.part == "Payers":
-            yield f"- **{rule.id}** {rule.says} {rule.value} (checked {rule.last_checked.isoformat()})"
+            sources = ", ".join(payers[rule.id].sources)
+            published = f", {payers[rule.id].published}" if payers[rule.id].published else ""
+            yield (
+                f"- **{rule.id}** {rule.says} {rule.value} "
+                f"({sources}{published}; checked {rule.last_checked.isoformat()})"
+            )
 
 
 def _settings(policy: Policy) -> Iterator[str]:
     yield "What a site or a payer may decide otherwise: `settings` of the site's file or of a payer's table."
     yield ""
-    yield "| setting | shipped | Medicare | reason | checked |"
-    yield "|---|---|---|---|---|"
+    yield "| setting | shipped | Medicare | from | reason | checked |"
+    yield "|---|---|---|---|---|---|"
     for name, row in policy.tables.settings.items():
         yield _row(
             f"`{name}`",
             _shown(row.value),
             _shown(policy.setting(name)),
+            row.start.isoformat(),
             row.reason,
             row.last_checked.isoformat(),
         )

@@ -282,7 +282,7 @@ def test_the_limit_counts_unpacked_bytes(ehr, client):
     assert failure(client.fhir, "GET", "c", limits=limits).problem is HttpProblem.TOO_LARGE
 
 
-@pytest.mark.parametrize("body", [b"not gzip at all", gzip.compress(b'{"a": 1}')[:-9], b"\x1f\x8b"])
+@pytest.mark.parametrize("body", [b"not gzip at all", gzip.compress(b'{"a": 1}', mtime=0)[:-9], b"\x1f\x8b"])
 def test_a_compressed_body_that_is_broken_is_an_error_not_half_an_answer(ehr, client, body):
     ehr.answer("/fhir/a", body, Content_Encoding="gzip")
     error = failure(client.fhir, "GET", "a", repeatable=False)
