@@ -15,7 +15,7 @@ from fhir_mappings.record import Attestation
 from fhir_mappings.vocabulary import Unverified
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.models import AttestationRow
+from smartapp.store.tables import ATTESTATIONS
 from smartapp.store.vault import Vault
 
 STATED, REVOKED = "stated", "revoked"
@@ -78,7 +78,7 @@ class AttestationStore:
         attestation_id = str(uuid.uuid4())
         with self._database.write() as connection:
             connection.execute(
-                insert(AttestationRow).values(
+                insert(ATTESTATIONS).values(
                     attestation_id=attestation_id,
                     issuer_id=issuer_id,
                     patient=patient,
@@ -119,7 +119,7 @@ class AttestationStore:
         try:
             with self._database.write() as connection:
                 connection.execute(
-                    insert(AttestationRow).values(
+                    insert(ATTESTATIONS).values(
                         attestation_id=attestation_id,
                         issuer_id=issuer_id,
                         patient=patient,
@@ -146,9 +146,9 @@ class AttestationStore:
         """Every statement, the latest first, those that were taken back included."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(AttestationRow)
-                .where(AttestationRow.issuer_id == issuer_id, AttestationRow.patient == patient)
-                .order_by(AttestationRow.position)
+                select(ATTESTATIONS)
+                .where(ATTESTATIONS.c.issuer_id == issuer_id, ATTESTATIONS.c.patient == patient)
+                .order_by(ATTESTATIONS.c.position)
             ).all()
         found: dict[str, StoredStatement] = {}
         for row in rows:
@@ -166,8 +166,8 @@ class AttestationStore:
         """The ids of the statements that stand. Nothing is unsealed."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(AttestationRow.attestation_id, AttestationRow.state).where(
-                    AttestationRow.issuer_id == issuer_id, AttestationRow.patient == patient
+                select(ATTESTATIONS.c.attestation_id, ATTESTATIONS.c.state).where(
+                    ATTESTATIONS.c.issuer_id == issuer_id, ATTESTATIONS.c.patient == patient
                 )
             ).all()
         stated = {row.attestation_id for row in rows if row.state == STATED}

@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from smartapp.store.database import Database
-from smartapp.store.models import AuditHeadRow, AuditRow
+from smartapp.store.tables import AUDIT, AUDIT_HEAD
 
 START = "0" * 64
 EMPTIED = "audit-emptied"
@@ -149,18 +149,16 @@ class AuditTrail:
     ) -> None:
         """Append one entry in the caller's write transaction: both happen, or neither."""
         head = connection.execute(
-            select(AuditHeadRow.position, AuditHeadRow.digest).where(AuditHeadRow.id == 1).with_for_update()
+            select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest).where(AUDIT_HEAD.c.id == 1).with_for_update()
         ).one()
         entry = json.dumps({"event": event, **facts}, sort_keys=True, ensure_ascii=False)
         position = head.position + 1
         digest = _digest(position, at.isoformat(), content_digest(entry), head.digest)
         connection.execute(
-            insert(AuditRow).values(
-                position=position, at=at, entry=entry, previous=head.digest, digest=digest
-            )
+            insert(AUDIT).values(position=position, at=at, entry=entry, previous=head.digest, digest=digest)
         )
         connection.execute(
-            update(AuditHeadRow).where(AuditHeadRow.id == 1).values(position=position, digest=digest)
+            update(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1).values(position=position, digest=digest)
         )
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -189,7 +187,7 @@ class AuditTrail:
     def whole(self) -> Iterator[tuple[Iterator[Link], tuple[int, str]]]:
         """The chain as it is at one moment, and position and digest of what must be its last entry."""
         with self._snapshot() as connection:
-            head = connection.execute(select(AuditHeadRow.position, AuditHeadRow.digest)).one()
+            head = connection.execute(select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest)).one()
             yield _links(connection), (head.position, head.digest)
 
     @contextmanager
@@ -217,8 +215,8 @@ class AuditTrail:
             with _rewriting(connection):
                 for position, entry in rows:
                     connection.execute(
-                        update(AuditRow)
-                        .where(AuditRow.position == position)
+                        update(AUDIT)
+                        .where(AUDIT.c.position == position)
                         .values(entry=json.dumps({"emptied": _sha256(entry)}))
                     )
             self.add_with(connection, now, EMPTIED, up_to=rows[-1][0], count=len(rows))
@@ -226,17 +224,17 @@ class AuditTrail:
 
 
 def _links(connection: Connection) -> Iterator[Link]:
-    for row in connection.execute(select(AuditRow).order_by(AuditRow.position)):
+    for row in connection.execute(select(AUDIT).order_by(AUDIT.c.position)):
         yield Link(row.position, row.at.isoformat(), row.entry, row.previous, row.digest)
 
 
 def _to_empty(connection: Connection, cutoff: datetime) -> list[tuple[int, str]]:
     """A prefix of the chain: an entry whose clock was wrong keeps what comes after it."""
-    kept = select(func.min(AuditRow.position)).where(AuditRow.at >= cutoff).scalar_subquery()
+    kept = select(func.min(AUDIT.c.position)).where(AUDIT.c.at >= cutoff).scalar_subquery()
     rows = connection.execute(
-        select(AuditRow.position, AuditRow.entry)
-        .where(AuditRow.at < cutoff, func.coalesce(AuditRow.position < kept, True))
-        .order_by(AuditRow.position)
+        select(AUDIT.c.position, AUDIT.c.entry)
+        .where(AUDIT.c.at < cutoff, func.coalesce(AUDIT.c.position < kept, True))
+        .order_by(AUDIT.c.position)
     )
     return [(row.position, row.entry) for row in rows if not is_emptied(row.entry)]
 

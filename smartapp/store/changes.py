@@ -21,8 +21,8 @@ from fhir_mappings.reconciliation import ChangeKind
 from smartapp.store.audit import AuditTrail
 from smartapp.store.charges import Approval, ChargeContent, ChargeState
 from smartapp.store.database import Database
-from smartapp.store.models import ChangePacketRow, ChargeChangeRow, OutboxRow
 from smartapp.store.months import certified_among
+from smartapp.store.tables import CHANGE_PACKETS, CHARGE_CHANGES, OUTBOX
 from smartapp.store.vault import Vault
 
 
@@ -125,10 +125,10 @@ class ChangeStore:
         """The change, if it is this patient's."""
         with self._database.read() as connection:
             row = connection.execute(
-                select(ChargeChangeRow).where(
-                    ChargeChangeRow.id == id_,
-                    ChargeChangeRow.issuer_id == issuer_id,
-                    ChargeChangeRow.patient == patient,
+                select(CHARGE_CHANGES).where(
+                    CHARGE_CHANGES.c.id == id_,
+                    CHARGE_CHANGES.c.issuer_id == issuer_id,
+                    CHARGE_CHANGES.c.patient == patient,
                 )
             ).one_or_none()
         return None if row is None else self._change(row)
@@ -137,9 +137,9 @@ class ChangeStore:
         """Oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(ChargeChangeRow)
-                .where(ChargeChangeRow.issuer_id == issuer_id, ChargeChangeRow.patient == patient)
-                .order_by(ChargeChangeRow.created_at)
+                select(CHARGE_CHANGES)
+                .where(CHARGE_CHANGES.c.issuer_id == issuer_id, CHARGE_CHANGES.c.patient == patient)
+                .order_by(CHARGE_CHANGES.c.created_at)
             ).all()
         return tuple(self._change(row) for row in rows)
 
@@ -161,7 +161,7 @@ class ChangeStore:
         try:
             with self._database.write() as connection:
                 connection.execute(
-                    insert(ChargeChangeRow).values(
+                    insert(CHARGE_CHANGES).values(
                         id=change.id,
                         issuer_id=change.issuer_id,
                         patient=change.patient,
@@ -174,17 +174,17 @@ class ChangeStore:
             return True
         except IntegrityError:  # the row is there: pressed again, another tab, another process, or a restart
             pass
-        free = or_(ChargeChangeRow.lease_until.is_(None), ChargeChangeRow.lease_until <= now)
+        free = or_(CHARGE_CHANGES.c.lease_until.is_(None), CHARGE_CHANGES.c.lease_until <= now)
         with self._database.write() as connection:
             for states, values in ((_STARTABLE, fresh), (_RESUMABLE, held)):
                 claimed = connection.execute(
-                    update(ChargeChangeRow)
+                    update(CHARGE_CHANGES)
                     .where(
-                        ChargeChangeRow.id == change.id,
+                        CHARGE_CHANGES.c.id == change.id,
                         free,
-                        ChargeChangeRow.state.in_([state.value for state in states]),
+                        CHARGE_CHANGES.c.state.in_([state.value for state in states]),
                     )
-                    .values(attempt=ChargeChangeRow.attempt + 1, **values)
+                    .values(attempt=CHARGE_CHANGES.c.attempt + 1, **values)
                 ).rowcount
                 if claimed:
                     return True
@@ -194,11 +194,11 @@ class ChangeStore:
         """True for the one caller that may approve this change now."""
         with self._database.write() as connection:
             claimed = connection.execute(
-                update(ChargeChangeRow)
+                update(CHARGE_CHANGES)
                 .where(
-                    ChargeChangeRow.id == id_,
-                    ChargeChangeRow.state == ChangeState.AWAITING.value,
-                    or_(ChargeChangeRow.lease_until.is_(None), ChargeChangeRow.lease_until <= now),
+                    CHARGE_CHANGES.c.id == id_,
+                    CHARGE_CHANGES.c.state == ChangeState.AWAITING.value,
+                    or_(CHARGE_CHANGES.c.lease_until.is_(None), CHARGE_CHANGES.c.lease_until <= now),
                 )
                 .values(holder=holder, lease_until=now + lease)
             ).rowcount
@@ -236,11 +236,11 @@ class ChangeStore:
             ):
                 return False
             moved = connection.execute(
-                update(ChargeChangeRow)
+                update(CHARGE_CHANGES)
                 .where(
-                    ChargeChangeRow.id == change.id,
-                    ChargeChangeRow.holder == holder,
-                    ChargeChangeRow.state != ChangeState.DONE.value,
+                    CHARGE_CHANGES.c.id == change.id,
+                    CHARGE_CHANGES.c.holder == holder,
+                    CHARGE_CHANGES.c.state != ChangeState.DONE.value,
                 )
                 .values(**values)
             ).rowcount
@@ -271,10 +271,10 @@ class ChangeStore:
             values |= {"holder": None, "lease_until": None}
         with self._database.write() as connection:
             moved = connection.execute(
-                update(ChargeChangeRow)
+                update(CHARGE_CHANGES)
                 .where(
-                    ChargeChangeRow.id == change.id,
-                    ChargeChangeRow.state.not_in([ChangeState.DONE.value, ChangeState.TAKEN_BACK.value]),
+                    CHARGE_CHANGES.c.id == change.id,
+                    CHARGE_CHANGES.c.state.not_in([ChangeState.DONE.value, ChangeState.TAKEN_BACK.value]),
                 )
                 .values(**values)
             ).rowcount
@@ -282,7 +282,7 @@ class ChangeStore:
                 return False
             digest = hashlib.sha256(packet).hexdigest()
             connection.execute(
-                insert(ChangePacketRow).values(
+                insert(CHANGE_PACKETS).values(
                     change_id=change.id,
                     issuer_id=change.issuer_id,
                     patient=change.patient,
@@ -295,12 +295,12 @@ class ChangeStore:
             )
             if change.kind in {ChangeKind.WITHDRAW, ChangeKind.REPLACE}:
                 connection.execute(
-                    update(OutboxRow)
+                    update(OUTBOX)
                     .where(
-                        OutboxRow.issuer_id == change.issuer_id,
-                        OutboxRow.patient == change.patient,
-                        OutboxRow.charge_item == change.charge_item,
-                        OutboxRow.state == ChargeState.CONFIRMED.value,
+                        OUTBOX.c.issuer_id == change.issuer_id,
+                        OUTBOX.c.patient == change.patient,
+                        OUTBOX.c.charge_item == change.charge_item,
+                        OUTBOX.c.state == ChargeState.CONFIRMED.value,
                     )
                     .values(state=ChargeState.WITHDRAWN.value, changed_at=now)
                 )
@@ -320,8 +320,10 @@ class ChangeStore:
         """The second half of a replacement is over: nothing is left to do."""
         with self._database.write() as connection:
             moved = connection.execute(
-                update(ChargeChangeRow)
-                .where(ChargeChangeRow.id == change.id, ChargeChangeRow.state == ChangeState.TAKEN_BACK.value)
+                update(CHARGE_CHANGES)
+                .where(
+                    CHARGE_CHANGES.c.id == change.id, CHARGE_CHANGES.c.state == ChangeState.TAKEN_BACK.value
+                )
                 .values(
                     state=ChangeState.DONE.value,
                     problem=None,
@@ -338,7 +340,7 @@ class ChangeStore:
         """What a change wrote, and why."""
         with self._database.read() as connection:
             sealed = connection.execute(
-                select(ChangePacketRow.sealed).where(ChangePacketRow.change_id == id_)
+                select(CHANGE_PACKETS.c.sealed).where(CHANGE_PACKETS.c.change_id == id_)
             ).scalar_one_or_none()
         return None if sealed is None else self._vault.unseal(sealed)
 

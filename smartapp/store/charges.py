@@ -18,8 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.models import ChargePacketRow, EnrolmentRow, OutboxRow
 from smartapp.store.months import certified_among
+from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
 from smartapp.store.vault import Vault
 
 
@@ -134,7 +134,7 @@ class ChargeStore:
         try:
             with self._database.write() as connection:
                 connection.execute(
-                    insert(OutboxRow).values(
+                    insert(OUTBOX).values(
                         identifier=charge.identifier,
                         issuer_id=charge.issuer_id,
                         patient=charge.patient,
@@ -148,15 +148,15 @@ class ChargeStore:
             return True
         except IntegrityError:  # the row is there: pressed again, another tab, another process, or a restart
             pass
-        free = or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now)
-        never_arrived = OutboxRow.state.in_([state.value for state in NEVER_SENT])
-        in_doubt = OutboxRow.state.in_([ChargeState.SENT.value, ChargeState.UNKNOWN.value])
+        free = or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now)
+        never_arrived = OUTBOX.c.state.in_([state.value for state in NEVER_SENT])
+        in_doubt = OUTBOX.c.state.in_([ChargeState.SENT.value, ChargeState.UNKNOWN.value])
         with self._database.write() as connection:
             replaced = connection.execute(
-                update(OutboxRow)
-                .where(OutboxRow.identifier == charge.identifier, free, never_arrived)
+                update(OUTBOX)
+                .where(OUTBOX.c.identifier == charge.identifier, free, never_arrived)
                 .values(
-                    attempt=OutboxRow.attempt + 1,
+                    attempt=OUTBOX.c.attempt + 1,
                     sealed=self._vault.seal_record(charge.content),
                     problem=None,
                     **values,
@@ -165,9 +165,9 @@ class ChargeStore:
             if replaced:
                 return True
             resumed = connection.execute(
-                update(OutboxRow)
-                .where(OutboxRow.identifier == charge.identifier, free, in_doubt)
-                .values(attempt=OutboxRow.attempt + 1, holder=holder, lease_until=now + lease)
+                update(OUTBOX)
+                .where(OUTBOX.c.identifier == charge.identifier, free, in_doubt)
+                .values(attempt=OUTBOX.c.attempt + 1, holder=holder, lease_until=now + lease)
             ).rowcount
         return resumed == 1
 
@@ -175,10 +175,10 @@ class ChargeStore:
         """Nothing was sent and nothing will be: the row goes, as if nobody had pressed."""
         with self._database.write() as connection:
             connection.execute(
-                delete(OutboxRow).where(
-                    OutboxRow.identifier == identifier,
-                    OutboxRow.holder == holder,
-                    OutboxRow.state == ChargeState.PREPARED.value,
+                delete(OUTBOX).where(
+                    OUTBOX.c.identifier == identifier,
+                    OUTBOX.c.holder == holder,
+                    OUTBOX.c.state == ChargeState.PREPARED.value,
                 )
             )
 
@@ -190,11 +190,11 @@ class ChargeStore:
         """Accepted, and sent to nobody before a second person approves; with its audit entry."""
         with self._database.write() as connection:
             moved = connection.execute(
-                update(OutboxRow)
+                update(OUTBOX)
                 .where(
-                    OutboxRow.identifier == identifier,
-                    OutboxRow.holder == holder,
-                    OutboxRow.state == ChargeState.PREPARED.value,
+                    OUTBOX.c.identifier == identifier,
+                    OUTBOX.c.holder == holder,
+                    OUTBOX.c.state == ChargeState.PREPARED.value,
                 )
                 .values(
                     state=ChargeState.AWAITING.value,
@@ -212,11 +212,11 @@ class ChargeStore:
         """True for the one caller that may approve this charge now."""
         with self._database.write() as connection:
             claimed = connection.execute(
-                update(OutboxRow)
+                update(OUTBOX)
                 .where(
-                    OutboxRow.identifier == identifier,
-                    OutboxRow.state == ChargeState.AWAITING.value,
-                    or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now),
+                    OUTBOX.c.identifier == identifier,
+                    OUTBOX.c.state == ChargeState.AWAITING.value,
+                    or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now),
                 )
                 .values(holder=holder, lease_until=now + lease)
             ).rowcount
@@ -226,11 +226,11 @@ class ChargeStore:
         """It was not approved after all: it awaits approval as before."""
         with self._database.write() as connection:
             connection.execute(
-                update(OutboxRow)
+                update(OUTBOX)
                 .where(
-                    OutboxRow.identifier == identifier,
-                    OutboxRow.holder == holder,
-                    OutboxRow.state == ChargeState.AWAITING.value,
+                    OUTBOX.c.identifier == identifier,
+                    OUTBOX.c.holder == holder,
+                    OUTBOX.c.state == ChargeState.AWAITING.value,
                 )
                 .values(holder=None, lease_until=None)
             )
@@ -239,11 +239,11 @@ class ChargeStore:
         """Keep the approval with the charge (`content.approval`), and its audit entry. It is sent next."""
         with self._database.write() as connection:
             kept = connection.execute(
-                update(OutboxRow)
+                update(OUTBOX)
                 .where(
-                    OutboxRow.identifier == charge.identifier,
-                    OutboxRow.holder == holder,
-                    OutboxRow.state == ChargeState.AWAITING.value,
+                    OUTBOX.c.identifier == charge.identifier,
+                    OUTBOX.c.holder == holder,
+                    OUTBOX.c.state == ChargeState.AWAITING.value,
                 )
                 .values(sealed=self._vault.seal_record(charge.content))
             ).rowcount
@@ -257,11 +257,11 @@ class ChargeStore:
         reason = "" if approval is None else approval.declined_because or ""
         with self._database.write() as connection:
             declined = connection.execute(
-                update(OutboxRow)
+                update(OUTBOX)
                 .where(
-                    OutboxRow.identifier == charge.identifier,
-                    OutboxRow.state == ChargeState.AWAITING.value,
-                    or_(OutboxRow.lease_until.is_(None), OutboxRow.lease_until <= now),
+                    OUTBOX.c.identifier == charge.identifier,
+                    OUTBOX.c.state == ChargeState.AWAITING.value,
+                    or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now),
                 )
                 .values(
                     state=ChargeState.DECLINED.value,
@@ -279,17 +279,15 @@ class ChargeStore:
 
     def get(self, identifier: str) -> Charge | None:
         with self._database.read() as connection:
-            row = connection.execute(
-                select(OutboxRow).where(OutboxRow.identifier == identifier)
-            ).one_or_none()
+            row = connection.execute(select(OUTBOX).where(OUTBOX.c.identifier == identifier)).one_or_none()
         return None if row is None else self._charge(row)
 
     def of_patient(self, issuer_id: str, patient: str) -> tuple[Charge, ...]:
         with self._database.read() as connection:
             rows = connection.execute(
-                select(OutboxRow)
-                .where(OutboxRow.issuer_id == issuer_id, OutboxRow.patient == patient)
-                .order_by(OutboxRow.created_at)
+                select(OUTBOX)
+                .where(OUTBOX.c.issuer_id == issuer_id, OUTBOX.c.patient == patient)
+                .order_by(OUTBOX.c.created_at)
             ).all()
         return tuple(self._charge(row) for row in rows)
 
@@ -298,10 +296,10 @@ class ChargeStore:
         written = [ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]
         with self._database.read() as connection:
             rows = connection.execute(
-                select(OutboxRow.identifier).where(
-                    OutboxRow.issuer_id == issuer_id,
-                    OutboxRow.patient == patient,
-                    OutboxRow.state.in_(written),
+                select(OUTBOX.c.identifier).where(
+                    OUTBOX.c.issuer_id == issuer_id,
+                    OUTBOX.c.patient == patient,
+                    OUTBOX.c.state.in_(written),
                 )
             ).scalars()
             return frozenset(identifier.rsplit("|", 1)[1] for identifier in rows)
@@ -345,10 +343,10 @@ class ChargeStore:
         """
         with self._database.write() as connection:
             confirmed = connection.execute(
-                update(OutboxRow)
+                update(OUTBOX)
                 .where(
-                    OutboxRow.identifier == charge.identifier,
-                    OutboxRow.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
+                    OUTBOX.c.identifier == charge.identifier,
+                    OUTBOX.c.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
                 )
                 .values(
                     state=ChargeState.CONFIRMED.value,
@@ -363,7 +361,7 @@ class ChargeStore:
                 return False
             digest = hashlib.sha256(packet).hexdigest()
             connection.execute(
-                insert(ChargePacketRow).values(
+                insert(CHARGE_PACKETS).values(
                     identifier=charge.identifier,
                     issuer_id=charge.issuer_id,
                     patient=charge.patient,
@@ -385,7 +383,7 @@ class ChargeStore:
         """The evidence of a written charge."""
         with self._database.read() as connection:
             sealed = connection.execute(
-                select(ChargePacketRow.sealed).where(ChargePacketRow.identifier == identifier)
+                select(CHARGE_PACKETS.c.sealed).where(CHARGE_PACKETS.c.identifier == identifier)
             ).scalar_one_or_none()
         return None if sealed is None else self._vault.unseal(sealed)
 
@@ -404,16 +402,16 @@ class ChargeStore:
         if not keep_lease:
             values |= {"holder": None, "lease_until": None}
         mine = and_(
-            OutboxRow.identifier == identifier,
-            OutboxRow.holder == holder,
-            OutboxRow.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
+            OUTBOX.c.identifier == identifier,
+            OUTBOX.c.holder == holder,
+            OUTBOX.c.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
         )
         with self._database.write() as connection:
             if unless_certified is not None:
-                whose = connection.execute(select(OutboxRow.issuer_id, OutboxRow.patient).where(mine)).first()
+                whose = connection.execute(select(OUTBOX.c.issuer_id, OUTBOX.c.patient).where(mine)).first()
                 if whose is not None and certified_among(connection, *whose, [unless_certified]):
                     return False
-            moved = connection.execute(update(OutboxRow).where(mine).values(**values)).rowcount
+            moved = connection.execute(update(OUTBOX).where(mine).values(**values)).rowcount
         return moved == 1
 
     def _charge(self, row: Row[Any]) -> Charge:
@@ -435,9 +433,7 @@ class ChargeStore:
         """The patient's enrolments by program."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(EnrolmentRow).where(
-                    EnrolmentRow.issuer_id == issuer_id, EnrolmentRow.patient == patient
-                )
+                select(ENROLMENTS).where(ENROLMENTS.c.issuer_id == issuer_id, ENROLMENTS.c.patient == patient)
             ).all()
         return {
             row.program: Enrolment(
@@ -456,9 +452,9 @@ class ChargeStore:
     def confirm_anchor(self, enrolment: Enrolment, **facts: str | int | bool | None) -> bool:
         """Keep a confirmed or corrected anchor day, with its audit entry. False once it is frozen."""
         same = and_(
-            EnrolmentRow.issuer_id == enrolment.issuer_id,
-            EnrolmentRow.patient == enrolment.patient,
-            EnrolmentRow.program == enrolment.program,
+            ENROLMENTS.c.issuer_id == enrolment.issuer_id,
+            ENROLMENTS.c.patient == enrolment.patient,
+            ENROLMENTS.c.program == enrolment.program,
         )
         values = {
             "anchor_day": enrolment.anchor_day,
@@ -469,11 +465,11 @@ class ChargeStore:
         }
         with self._database.write() as connection:
             before = connection.execute(
-                select(EnrolmentRow.frozen, EnrolmentRow.anchor_day).where(same).with_for_update()
+                select(ENROLMENTS.c.frozen, ENROLMENTS.c.anchor_day).where(same).with_for_update()
             ).one_or_none()
             if before is None:
                 connection.execute(
-                    insert(EnrolmentRow).values(
+                    insert(ENROLMENTS).values(
                         issuer_id=enrolment.issuer_id,
                         patient=enrolment.patient,
                         program=enrolment.program,
@@ -483,7 +479,7 @@ class ChargeStore:
             elif before.frozen:
                 return False
             else:
-                connection.execute(update(EnrolmentRow).where(same).values(**values))
+                connection.execute(update(ENROLMENTS).where(same).values(**values))
             self._audit.add_with(
                 connection,
                 enrolment.confirmed_at,
@@ -503,9 +499,9 @@ class ChargeStore:
 def _freeze(connection: Connection, enrolment: Enrolment) -> None:
     """Keep the anchor the first accepted charge rests on; an earlier frozen one stays as it is."""
     same = and_(
-        EnrolmentRow.issuer_id == enrolment.issuer_id,
-        EnrolmentRow.patient == enrolment.patient,
-        EnrolmentRow.program == enrolment.program,
+        ENROLMENTS.c.issuer_id == enrolment.issuer_id,
+        ENROLMENTS.c.patient == enrolment.patient,
+        ENROLMENTS.c.program == enrolment.program,
     )
     values = {
         "anchor_day": enrolment.anchor_day,
@@ -514,11 +510,11 @@ def _freeze(connection: Connection, enrolment: Enrolment) -> None:
         "confirmed_at": enrolment.confirmed_at,
         "frozen": True,
     }
-    if connection.execute(select(EnrolmentRow.frozen).where(same).with_for_update()).one_or_none() is None:
+    if connection.execute(select(ENROLMENTS.c.frozen).where(same).with_for_update()).one_or_none() is None:
         connection.execute(
-            insert(EnrolmentRow).values(
+            insert(ENROLMENTS).values(
                 issuer_id=enrolment.issuer_id, patient=enrolment.patient, program=enrolment.program, **values
             )
         )
     else:
-        connection.execute(update(EnrolmentRow).where(same, EnrolmentRow.frozen.is_(False)).values(**values))
+        connection.execute(update(ENROLMENTS).where(same, ENROLMENTS.c.frozen.is_(False)).values(**values))

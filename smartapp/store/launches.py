@@ -10,13 +10,13 @@ from sqlalchemy.exc import IntegrityError
 
 from launch.ports import LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
 from smartapp.store.database import Database
-from smartapp.store.models import (
-    LaunchSessionRow,
-    PendingLaunchRow,
-    ReadingJobRow,
-    RefreshLeaseRow,
-    SnapshotRow,
-    TokenRow,
+from smartapp.store.tables import (
+    LAUNCH_SESSIONS,
+    PENDING_LAUNCHES,
+    READING_JOBS,
+    REFRESH_LEASES,
+    SNAPSHOTS,
+    TOKENS,
 )
 from smartapp.store.vault import Vault
 
@@ -31,7 +31,7 @@ class SqlLaunchStore:
     def save_pending(self, pending: PendingLaunch) -> None:
         with self._database.write() as connection:
             connection.execute(
-                insert(PendingLaunchRow).values(
+                insert(PENDING_LAUNCHES).values(
                     state_digest=pending.state_digest,
                     sealed=self._vault.seal_record(pending),
                     expires_at=pending.expires_at,
@@ -39,22 +39,22 @@ class SqlLaunchStore:
             )
 
     def take_pending(self, state_digest: str) -> PendingLaunch | PendingAbsence:
-        row_of_state = PendingLaunchRow.state_digest == state_digest
+        row_of_state = PENDING_LAUNCHES.c.state_digest == state_digest
         with self._database.write() as connection:
             row = connection.execute(
-                select(PendingLaunchRow.sealed).where(row_of_state).with_for_update()
+                select(PENDING_LAUNCHES.c.sealed).where(row_of_state).with_for_update()
             ).one_or_none()
             if row is None:
                 return PendingAbsence.UNKNOWN
             if row.sealed is None:
                 return PendingAbsence.REPLAYED
-            connection.execute(update(PendingLaunchRow).where(row_of_state).values(sealed=None))
+            connection.execute(update(PENDING_LAUNCHES).where(row_of_state).values(sealed=None))
         return self._vault.unseal_record(row.sealed, PendingLaunch)
 
     def create_session(self, session: LaunchSession, tokens: TokenSet) -> None:
         with self._database.write() as connection:
             connection.execute(
-                insert(LaunchSessionRow).values(
+                insert(LAUNCH_SESSIONS).values(
                     id=session.id,
                     sealed=self._vault.seal_record(session),
                     last_seen=session.last_seen,
@@ -62,7 +62,7 @@ class SqlLaunchStore:
                 )
             )
             connection.execute(
-                insert(TokenRow).values(
+                insert(TOKENS).values(
                     session_id=session.id, version=tokens.version, sealed=self._vault.seal_record(tokens)
                 )
             )
@@ -71,11 +71,11 @@ class SqlLaunchStore:
         with self._database.read() as connection:
             row = connection.execute(
                 select(
-                    LaunchSessionRow.sealed,
-                    LaunchSessionRow.last_seen,
-                    LaunchSessionRow.ended_at,
-                    LaunchSessionRow.ended_because,
-                ).where(LaunchSessionRow.id == session_id)
+                    LAUNCH_SESSIONS.c.sealed,
+                    LAUNCH_SESSIONS.c.last_seen,
+                    LAUNCH_SESSIONS.c.ended_at,
+                    LAUNCH_SESSIONS.c.ended_because,
+                ).where(LAUNCH_SESSIONS.c.id == session_id)
             ).one_or_none()
         if row is None:
             return None
@@ -89,11 +89,11 @@ class SqlLaunchStore:
     def touch_session(self, session_id: str, at: datetime) -> None:
         with self._database.write() as connection:
             connection.execute(
-                update(LaunchSessionRow)
+                update(LAUNCH_SESSIONS)
                 .where(
-                    LaunchSessionRow.id == session_id,
-                    LaunchSessionRow.ended_at.is_(None),
-                    LaunchSessionRow.last_seen < at,
+                    LAUNCH_SESSIONS.c.id == session_id,
+                    LAUNCH_SESSIONS.c.ended_at.is_(None),
+                    LAUNCH_SESSIONS.c.last_seen < at,
                 )
                 .values(last_seen=at)
             )
@@ -101,13 +101,13 @@ class SqlLaunchStore:
     def end_session(self, session_id: str, at: datetime, because: SessionEnd) -> bool:
         with self._database.write() as connection:
             ended = connection.execute(
-                update(LaunchSessionRow)
-                .where(LaunchSessionRow.id == session_id, LaunchSessionRow.ended_at.is_(None))
+                update(LAUNCH_SESSIONS)
+                .where(LAUNCH_SESSIONS.c.id == session_id, LAUNCH_SESSIONS.c.ended_at.is_(None))
                 .values(ended_at=at, ended_because=because.value)
             ).rowcount
             # What was read goes with the tokens; a reading under way stops at its next report.
-            for table in (TokenRow, SnapshotRow, ReadingJobRow):
-                connection.execute(delete(table).where(table.session_id == session_id))
+            for table in (TOKENS, SNAPSHOTS, READING_JOBS):
+                connection.execute(delete(table).where(table.c.session_id == session_id))
         return ended == 1
 
     def idle_sessions(self, since: datetime) -> tuple[str, ...]:
@@ -115,8 +115,8 @@ class SqlLaunchStore:
         with self._database.read() as connection:
             return tuple(
                 connection.execute(
-                    select(LaunchSessionRow.id).where(
-                        LaunchSessionRow.ended_at.is_(None), LaunchSessionRow.last_seen <= since
+                    select(LAUNCH_SESSIONS.c.id).where(
+                        LAUNCH_SESSIONS.c.ended_at.is_(None), LAUNCH_SESSIONS.c.last_seen <= since
                     )
                 ).scalars()
             )
@@ -124,15 +124,15 @@ class SqlLaunchStore:
     def get_tokens(self, session_id: str) -> TokenSet | None:
         with self._database.read() as connection:
             sealed = connection.execute(
-                select(TokenRow.sealed).where(TokenRow.session_id == session_id)
+                select(TOKENS.c.sealed).where(TOKENS.c.session_id == session_id)
             ).scalar_one_or_none()
         return None if sealed is None else self._vault.unseal_record(sealed, TokenSet)
 
     def replace_tokens(self, session_id: str, tokens: TokenSet, expected_version: int) -> bool:
         with self._database.write() as connection:
             replaced = connection.execute(
-                update(TokenRow)
-                .where(TokenRow.session_id == session_id, TokenRow.version == expected_version)
+                update(TOKENS)
+                .where(TOKENS.c.session_id == session_id, TOKENS.c.version == expected_version)
                 .values(version=tokens.version, sealed=self._vault.seal_record(tokens))
             ).rowcount
         return replaced == 1
@@ -141,16 +141,16 @@ class SqlLaunchStore:
         try:
             with self._database.write() as connection:
                 renewed = connection.execute(
-                    update(RefreshLeaseRow)
+                    update(REFRESH_LEASES)
                     .where(
-                        RefreshLeaseRow.session_id == session_id,
-                        or_(RefreshLeaseRow.holder == holder, RefreshLeaseRow.until <= now),
+                        REFRESH_LEASES.c.session_id == session_id,
+                        or_(REFRESH_LEASES.c.holder == holder, REFRESH_LEASES.c.until <= now),
                     )
                     .values(holder=holder, until=now + ttl)
                 ).rowcount
                 if renewed == 0:
                     connection.execute(
-                        insert(RefreshLeaseRow).values(session_id=session_id, holder=holder, until=now + ttl)
+                        insert(REFRESH_LEASES).values(session_id=session_id, holder=holder, until=now + ttl)
                     )
         except IntegrityError:  # somebody else holds it, or there is no such session
             return False
@@ -159,20 +159,20 @@ class SqlLaunchStore:
     def release_refresh_lease(self, session_id: str, holder: str) -> None:
         with self._database.write() as connection:
             connection.execute(
-                delete(RefreshLeaseRow).where(
-                    RefreshLeaseRow.session_id == session_id, RefreshLeaseRow.holder == holder
+                delete(REFRESH_LEASES).where(
+                    REFRESH_LEASES.c.session_id == session_id, REFRESH_LEASES.c.holder == holder
                 )
             )
 
     def purge(self, now: datetime, keep_ended: timedelta) -> int:
         over = or_(
-            LaunchSessionRow.ended_at < now - keep_ended,
-            LaunchSessionRow.expires_at < now - keep_ended,
+            LAUNCH_SESSIONS.c.ended_at < now - keep_ended,
+            LAUNCH_SESSIONS.c.expires_at < now - keep_ended,
         )
         with self._database.write() as connection:
             launches = connection.execute(
-                delete(PendingLaunchRow).where(PendingLaunchRow.expires_at < now)
+                delete(PENDING_LAUNCHES).where(PENDING_LAUNCHES.c.expires_at < now)
             ).rowcount
             # Tokens, leases, jobs and snapshots of a session go with it (ON DELETE CASCADE).
-            sessions = connection.execute(delete(LaunchSessionRow).where(over)).rowcount
+            sessions = connection.execute(delete(LAUNCH_SESSIONS).where(over)).rowcount
         return launches + sessions

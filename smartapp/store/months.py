@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.models import MonthRow
+from smartapp.store.tables import MONTHS
 from smartapp.store.vault import Vault
 
 
@@ -50,7 +50,7 @@ class MonthStore:
         """By the first day of the month; months that nobody ever certified are not among them."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(MonthRow).where(MonthRow.issuer_id == issuer_id, MonthRow.patient == patient)
+                select(MONTHS).where(MONTHS.c.issuer_id == issuer_id, MONTHS.c.patient == patient)
             ).all()
         found = {}
         for row in rows:
@@ -110,9 +110,9 @@ class MonthStore:
     ) -> bool:
         first_day = month_of(day)
         same = (
-            MonthRow.issuer_id == issuer_id,
-            MonthRow.patient == patient,
-            MonthRow.first_day == first_day,
+            MONTHS.c.issuer_id == issuer_id,
+            MONTHS.c.patient == patient,
+            MONTHS.c.first_day == first_day,
         )
         values = {
             "certified": certified,
@@ -121,18 +121,16 @@ class MonthStore:
         }
         with self._database.write() as connection:
             before = connection.execute(
-                select(MonthRow.certified).where(*same).with_for_update()
+                select(MONTHS.c.certified).where(*same).with_for_update()
             ).scalar_one_or_none()
             if (before or False) is certified:
                 return False
             if before is None:
                 connection.execute(
-                    insert(MonthRow).values(
-                        issuer_id=issuer_id, patient=patient, first_day=first_day, **values
-                    )
+                    insert(MONTHS).values(issuer_id=issuer_id, patient=patient, first_day=first_day, **values)
                 )
             else:
-                connection.execute(update(MonthRow).where(*same).values(**values))
+                connection.execute(update(MONTHS).where(*same).values(**values))
             self._audit.add_with(
                 connection,
                 now,
@@ -154,14 +152,14 @@ def certified_among(
     if not months:
         return None
     return connection.execute(
-        select(MonthRow.first_day)
+        select(MONTHS.c.first_day)
         .where(
-            MonthRow.issuer_id == issuer_id,
-            MonthRow.patient == patient,
-            MonthRow.first_day.in_(months),
-            MonthRow.certified.is_(True),
+            MONTHS.c.issuer_id == issuer_id,
+            MONTHS.c.patient == patient,
+            MONTHS.c.first_day.in_(months),
+            MONTHS.c.certified.is_(True),
         )
-        .order_by(MonthRow.first_day)
+        .order_by(MONTHS.c.first_day)
         .limit(1)
         .with_for_update(read=True)
     ).scalar_one_or_none()

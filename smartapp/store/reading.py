@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
 from smartapp.store.database import Database
-from smartapp.store.models import LaunchSessionRow, ReadingJobRow, SnapshotChunkRow, SnapshotRow
+from smartapp.store.tables import LAUNCH_SESSIONS, READING_JOBS, SNAPSHOT_CHUNKS, SNAPSHOTS
 from smartapp.store.vault import Vault
 
 ATTEMPTS = 3
@@ -103,13 +103,13 @@ class ReadingStore:
         with self._database.write() as connection:
             # The session's row is the lock under which "none yet" stays true.
             connection.execute(
-                select(LaunchSessionRow.id).where(LaunchSessionRow.id == session_id).with_for_update()
+                select(LAUNCH_SESSIONS.c.id).where(LAUNCH_SESSIONS.c.id == session_id).with_for_update()
             ).one()
             row = connection.execute(
-                select(ReadingJobRow)
+                select(READING_JOBS)
                 .where(
-                    ReadingJobRow.session_id == session_id,
-                    ReadingJobRow.state.in_([JobState.WAITING.value, JobState.RUNNING.value]),
+                    READING_JOBS.c.session_id == session_id,
+                    READING_JOBS.c.state.in_([JobState.WAITING.value, JobState.RUNNING.value]),
                 )
                 .limit(1)
             ).one_or_none()
@@ -117,7 +117,7 @@ class ReadingStore:
                 return _job(row)
             job = ReadingJob(secrets.token_hex(16), session_id, JobState.WAITING, Progress(), None, now)
             connection.execute(
-                insert(ReadingJobRow).values(
+                insert(READING_JOBS).values(
                     id=job.id,
                     session_id=session_id,
                     state=job.state.value,
@@ -131,32 +131,34 @@ class ReadingStore:
     def latest(self, session_id: str) -> ReadingJob | None:
         with self._database.read() as connection:
             row = connection.execute(
-                select(ReadingJobRow)
-                .where(ReadingJobRow.session_id == session_id)
-                .order_by(ReadingJobRow.created_at.desc())
+                select(READING_JOBS)
+                .where(READING_JOBS.c.session_id == session_id)
+                .order_by(READING_JOBS.c.created_at.desc())
                 .limit(1)
             ).one_or_none()
         return None if row is None else _job(row)
 
     def claim(self, job_id: str, holder: str, now: datetime, lease: timedelta) -> bool:
         """True for the one caller that must do the job now: a new one, or one whose process went silent."""
-        lapsed = and_(ReadingJobRow.state == JobState.RUNNING.value, ReadingJobRow.lease_until <= now)
+        lapsed = and_(READING_JOBS.c.state == JobState.RUNNING.value, READING_JOBS.c.lease_until <= now)
         with self._database.write() as connection:
             given_up = connection.execute(
-                update(ReadingJobRow)
-                .where(ReadingJobRow.id == job_id, lapsed, ReadingJobRow.attempts >= ATTEMPTS)
+                update(READING_JOBS)
+                .where(READING_JOBS.c.id == job_id, lapsed, READING_JOBS.c.attempts >= ATTEMPTS)
                 .values(state=JobState.FAILED.value, failure="process-lost")
             ).rowcount
             if given_up:
                 return False
             claimed = connection.execute(
-                update(ReadingJobRow)
-                .where(ReadingJobRow.id == job_id, or_(ReadingJobRow.state == JobState.WAITING.value, lapsed))
+                update(READING_JOBS)
+                .where(
+                    READING_JOBS.c.id == job_id, or_(READING_JOBS.c.state == JobState.WAITING.value, lapsed)
+                )
                 .values(
                     state=JobState.RUNNING.value,
                     holder=holder,
                     lease_until=now + lease,
-                    attempts=ReadingJobRow.attempts + 1,
+                    attempts=READING_JOBS.c.attempts + 1,
                 )
             ).rowcount
         return claimed == 1
@@ -165,7 +167,7 @@ class ReadingStore:
         """Write progress and renew the lease. False if the job is no longer the holder's: stop reading."""
         with self._database.write() as connection:
             mine = connection.execute(
-                update(ReadingJobRow)
+                update(READING_JOBS)
                 .where(_held(job_id, holder))
                 .values(progress=msgspec.json.encode(progress).decode(), lease_until=now + lease)
             ).rowcount
@@ -174,7 +176,7 @@ class ReadingStore:
     def fail(self, job_id: str, holder: str, reason: str) -> bool:
         with self._database.write() as connection:
             mine = connection.execute(
-                update(ReadingJobRow)
+                update(READING_JOBS)
                 .where(_held(job_id, holder))
                 .values(state=JobState.FAILED.value, failure=reason)
             ).rowcount
@@ -184,18 +186,18 @@ class ReadingStore:
         """Keep the snapshot and close its job, both or neither; older snapshots of the session go."""
         with self._database.write() as connection:
             mine = connection.execute(
-                update(ReadingJobRow).where(_held(snapshot.id, holder)).values(state=JobState.DONE.value)
+                update(READING_JOBS).where(_held(snapshot.id, holder)).values(state=JobState.DONE.value)
             ).rowcount
             if mine != 1:
                 return False
-            connection.execute(delete(SnapshotRow).where(SnapshotRow.session_id == snapshot.session_id))
+            connection.execute(delete(SNAPSHOTS).where(SNAPSHOTS.c.session_id == snapshot.session_id))
             self._keep(connection, snapshot, chunks)
         return True
 
     def replace(self, before: str, snapshot: Snapshot, chunks: Sequence[SealedChunk]) -> bool:
         """Put a snapshot in the place of another one. False if that is not there any more."""
         with self._database.write() as connection:
-            gone = connection.execute(delete(SnapshotRow).where(SnapshotRow.id == before)).rowcount
+            gone = connection.execute(delete(SNAPSHOTS).where(SNAPSHOTS.c.id == before)).rowcount
             if gone != 1:
                 return False
             self._keep(connection, snapshot, chunks)
@@ -203,7 +205,7 @@ class ReadingStore:
 
     def _keep(self, connection: Connection, snapshot: Snapshot, chunks: Sequence[SealedChunk]) -> None:
         connection.execute(
-            insert(SnapshotRow).values(
+            insert(SNAPSHOTS).values(
                 id=snapshot.id,
                 session_id=snapshot.session_id,
                 created_at=snapshot.created_at,
@@ -213,7 +215,7 @@ class ReadingStore:
         )
         for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin)):
             connection.execute(
-                insert(SnapshotChunkRow).values(
+                insert(SNAPSHOT_CHUNKS).values(
                     snapshot_id=snapshot.id, position=position, sealed=chunk.sealed
                 )
             )
@@ -224,9 +226,9 @@ class ReadingStore:
         """The pages of a snapshot, sealed as they are kept."""
         with self._database.read() as connection:
             pages = connection.execute(
-                select(SnapshotChunkRow.sealed)
-                .where(SnapshotChunkRow.snapshot_id == snapshot_id)
-                .order_by(SnapshotChunkRow.position)
+                select(SNAPSHOT_CHUNKS.c.sealed)
+                .where(SNAPSHOT_CHUNKS.c.snapshot_id == snapshot_id)
+                .order_by(SNAPSHOT_CHUNKS.c.position)
             ).scalars()
             found = []
             for sealed in pages:
@@ -246,9 +248,9 @@ class ReadingStore:
         """The session's present snapshot."""
         with self._database.read() as connection:
             row = connection.execute(
-                select(SnapshotRow)
-                .where(SnapshotRow.session_id == session_id)
-                .order_by(SnapshotRow.created_at.desc())
+                select(SNAPSHOTS)
+                .where(SNAPSHOTS.c.session_id == session_id)
+                .order_by(SNAPSHOTS.c.created_at.desc())
                 .limit(1)
             ).one_or_none()
         if row is None:
@@ -259,9 +261,9 @@ class ReadingStore:
         """Every resource of a snapshot, page by page."""
         with self._database.read() as connection:
             pages = connection.execute(
-                select(SnapshotChunkRow.sealed)
-                .where(SnapshotChunkRow.snapshot_id == snapshot_id)
-                .order_by(SnapshotChunkRow.position)
+                select(SNAPSHOT_CHUNKS.c.sealed)
+                .where(SNAPSHOT_CHUNKS.c.snapshot_id == snapshot_id)
+                .order_by(SNAPSHOT_CHUNKS.c.position)
             ).scalars()
             for sealed in pages:
                 yield from msgspec.msgpack.decode(self._vault.unseal(sealed), type=list[StoredResource])
@@ -269,9 +271,9 @@ class ReadingStore:
 
 def _held(job_id: str, holder: str) -> ColumnElement[bool]:
     return and_(
-        ReadingJobRow.id == job_id,
-        ReadingJobRow.holder == holder,
-        ReadingJobRow.state == JobState.RUNNING.value,
+        READING_JOBS.c.id == job_id,
+        READING_JOBS.c.holder == holder,
+        READING_JOBS.c.state == JobState.RUNNING.value,
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.models import ChangePacketRow, ChargeChangeRow, ChargePacketRow, OutboxRow
+from smartapp.store.tables import CHANGE_PACKETS, CHARGE_CHANGES, CHARGE_PACKETS, OUTBOX
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Retention:
     def past(self, today: date, audit_cutoff: datetime) -> PastItsTime:
         """What `purge` would remove."""
         with self._database.read() as connection:
-            packets = sum(
+            packets: int = sum(
                 connection.execute(
-                    select(func.count()).select_from(table).where(table.keep_until < today)
+                    select(func.count()).select_from(table).where(table.c.keep_until < today)
                 ).scalar_one()
-                for table in (ChargePacketRow, ChangePacketRow)
+                for table in (CHARGE_PACKETS, CHANGE_PACKETS)
             )
         return PastItsTime(packets, self._audit.older_than(audit_cutoff))
 
@@ -53,20 +53,20 @@ def _delete_packets(connection: Connection, today: date) -> int:
     Such a row holds the same evidence as its packet. Without it the charge could be accepted anew; the EHR's
     own list of charges still stands in the way.
     """
-    past = ChangePacketRow.keep_until < today
-    changes = connection.execute(select(ChangePacketRow.change_id).where(past)).scalars().all()
-    connection.execute(delete(ChangePacketRow).where(past))
+    past = CHANGE_PACKETS.c.keep_until < today
+    changes = connection.execute(select(CHANGE_PACKETS.c.change_id).where(past)).scalars().all()
+    connection.execute(delete(CHANGE_PACKETS).where(past))
     for change in changes:
-        connection.execute(delete(ChargeChangeRow).where(ChargeChangeRow.id == change))
-    past = ChargePacketRow.keep_until < today
-    charges = connection.execute(select(ChargePacketRow.identifier).where(past)).scalars().all()
-    connection.execute(delete(ChargePacketRow).where(past))
-    kept = select(ChargePacketRow.id).where(ChargePacketRow.identifier == OutboxRow.identifier)
-    changed = select(ChangePacketRow.change_id).where(
-        ChangePacketRow.issuer_id == OutboxRow.issuer_id, ChangePacketRow.charge_item == OutboxRow.charge_item
+        connection.execute(delete(CHARGE_CHANGES).where(CHARGE_CHANGES.c.id == change))
+    past = CHARGE_PACKETS.c.keep_until < today
+    charges = connection.execute(select(CHARGE_PACKETS.c.identifier).where(past)).scalars().all()
+    connection.execute(delete(CHARGE_PACKETS).where(past))
+    kept = select(CHARGE_PACKETS.c.id).where(CHARGE_PACKETS.c.identifier == OUTBOX.c.identifier)
+    changed = select(CHANGE_PACKETS.c.change_id).where(
+        CHANGE_PACKETS.c.issuer_id == OUTBOX.c.issuer_id, CHANGE_PACKETS.c.charge_item == OUTBOX.c.charge_item
     )
     for identifier in set(charges):
         connection.execute(
-            delete(OutboxRow).where(OutboxRow.identifier == identifier, ~kept.exists(), ~changed.exists())
+            delete(OUTBOX).where(OUTBOX.c.identifier == identifier, ~kept.exists(), ~changed.exists())
         )
     return len(changes) + len(charges)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from fhir_mappings.time_log import LoggedTime
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.models import RunningClockRow, TimeEntryRow
+from smartapp.store.tables import RUNNING_CLOCKS, TIME_ENTRIES
 from smartapp.store.vault import Vault
 
 
@@ -161,7 +161,7 @@ class TimeLog:
         try:
             with self._database.write() as connection:
                 connection.execute(
-                    insert(TimeEntryRow).values(
+                    insert(TIME_ENTRIES).values(
                         entry_id=entry_id,
                         version=after + 1,
                         issuer_id=issuer_id,
@@ -190,9 +190,9 @@ class TimeLog:
         """Every entry, the one that was begun last first."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(TimeEntryRow)
-                .where(TimeEntryRow.issuer_id == issuer_id, TimeEntryRow.patient == patient)
-                .order_by(TimeEntryRow.position)
+                select(TIME_ENTRIES)
+                .where(TIME_ENTRIES.c.issuer_id == issuer_id, TIME_ENTRIES.c.patient == patient)
+                .order_by(TIME_ENTRIES.c.position)
             ).all()
         return tuple(reversed(self._entries(rows)))
 
@@ -200,13 +200,13 @@ class TimeLog:
         """The entry, if it is this patient's."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(TimeEntryRow)
+                select(TIME_ENTRIES)
                 .where(
-                    TimeEntryRow.entry_id == entry_id,
-                    TimeEntryRow.issuer_id == issuer_id,
-                    TimeEntryRow.patient == patient,
+                    TIME_ENTRIES.c.entry_id == entry_id,
+                    TIME_ENTRIES.c.issuer_id == issuer_id,
+                    TIME_ENTRIES.c.patient == patient,
                 )
-                .order_by(TimeEntryRow.position)
+                .order_by(TIME_ENTRIES.c.position)
             ).all()
         return next(iter(self._entries(rows)), None)
 
@@ -214,9 +214,9 @@ class TimeLog:
         """The last version of every entry that counts, by the entry's reference. Nothing is unsealed."""
         with self._database.read() as connection:
             rows = connection.execute(
-                select(TimeEntryRow.entry_id, TimeEntryRow.version, TimeEntryRow.state)
-                .where(TimeEntryRow.issuer_id == issuer_id, TimeEntryRow.patient == patient)
-                .order_by(TimeEntryRow.version)
+                select(TIME_ENTRIES.c.entry_id, TIME_ENTRIES.c.version, TIME_ENTRIES.c.state)
+                .where(TIME_ENTRIES.c.issuer_id == issuer_id, TIME_ENTRIES.c.patient == patient)
+                .order_by(TIME_ENTRIES.c.version)
             ).all()
         last = {row.entry_id: row for row in rows}
         return {
@@ -227,17 +227,17 @@ class TimeLog:
         """Whether an entry that counts has the same person with somebody else at the same time."""
         logged = entry.latest.content.logged
         with self._database.read() as connection:
-            candidates = select(TimeEntryRow.entry_id).where(
-                TimeEntryRow.issuer_id == entry.issuer_id,
-                TimeEntryRow.person == logged.person,
-                TimeEntryRow.patient != entry.patient,
+            candidates = select(TIME_ENTRIES.c.entry_id).where(
+                TIME_ENTRIES.c.issuer_id == entry.issuer_id,
+                TIME_ENTRIES.c.person == logged.person,
+                TIME_ENTRIES.c.patient != entry.patient,
                 # Nothing is signed before it has taken place.
-                TimeEntryRow.created_at >= logged.start,
+                TIME_ENTRIES.c.created_at >= logged.start,
             )
             rows = connection.execute(
-                select(TimeEntryRow)
-                .where(TimeEntryRow.entry_id.in_(candidates))
-                .order_by(TimeEntryRow.position)
+                select(TIME_ENTRIES)
+                .where(TIME_ENTRIES.c.entry_id.in_(candidates))
+                .order_by(TIME_ENTRIES.c.position)
             ).all()
         return any(
             other.person == logged.person and other.start < logged.end and logged.start < other.end
@@ -270,7 +270,7 @@ class TimeLog:
         try:
             with self._database.write() as connection:
                 connection.execute(
-                    insert(RunningClockRow).values(
+                    insert(RUNNING_CLOCKS).values(
                         issuer_id=issuer_id, fhir_user=user, patient=patient, started_at=now
                     )
                 )
@@ -285,8 +285,8 @@ class TimeLog:
         """This person's running clock."""
         with self._database.read() as connection:
             row = connection.execute(
-                select(RunningClockRow.patient, RunningClockRow.started_at).where(
-                    RunningClockRow.issuer_id == issuer_id, RunningClockRow.fhir_user == user
+                select(RUNNING_CLOCKS.c.patient, RUNNING_CLOCKS.c.started_at).where(
+                    RUNNING_CLOCKS.c.issuer_id == issuer_id, RUNNING_CLOCKS.c.fhir_user == user
                 )
             ).one_or_none()
         return None if row is None else RunningClock(row.patient, row.started_at)
@@ -307,18 +307,18 @@ class TimeLog:
         entry_id = str(uuid.uuid4())
         with self._database.write() as connection:
             stopped = connection.execute(
-                delete(RunningClockRow).where(
-                    RunningClockRow.issuer_id == issuer_id,
-                    RunningClockRow.fhir_user == user,
-                    RunningClockRow.patient == clock.patient,
-                    RunningClockRow.started_at == clock.started_at,
+                delete(RUNNING_CLOCKS).where(
+                    RUNNING_CLOCKS.c.issuer_id == issuer_id,
+                    RUNNING_CLOCKS.c.fhir_user == user,
+                    RUNNING_CLOCKS.c.patient == clock.patient,
+                    RUNNING_CLOCKS.c.started_at == clock.started_at,
                 )
             ).rowcount
             if stopped != 1:
                 return None
             if content is not None:
                 connection.execute(
-                    insert(TimeEntryRow).values(
+                    insert(TIME_ENTRIES).values(
                         entry_id=entry_id,
                         version=1,
                         issuer_id=issuer_id,

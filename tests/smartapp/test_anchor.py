@@ -123,12 +123,12 @@ def test_an_anchor_that_was_corrected_elsewhere_stops_a_charge_on_the_old_period
 
 def test_the_store_never_moves_a_frozen_anchor(store, now):
     from smartapp.store.charges import Enrolment
-    from smartapp.store.models import EnrolmentRow
+    from smartapp.store.tables import ENROLMENTS
 
     first = Enrolment("sandbox", "p1", "rtm", now.date(), "set-up", PHYSICIAN, now, False)
     assert store.charges.confirm_anchor(first)
     with store.database.write() as connection:
-        connection.execute(EnrolmentRow.__table__.update().values(frozen=True))
+        connection.execute(ENROLMENTS.update().values(frozen=True))
     assert not store.charges.confirm_anchor(first)
 
 

@@ -19,8 +19,8 @@ from smartapp.purge import years_before
 from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
 from smartapp.store.audit import ChainFault, content_digest
-from smartapp.store.models import ChangePacketRow, ChargeChangeRow, ChargePacketRow, OutboxRow
 from smartapp.store.retention import Retention
+from smartapp.store.tables import CHANGE_PACKETS, CHARGE_CHANGES, CHARGE_PACKETS, OUTBOX
 
 PATIENT = "patient-of-nobody-elses-business"
 LONG_AGO = datetime(2019, 5, 1, 12, tzinfo=UTC)
@@ -328,13 +328,13 @@ def test_packets_past_their_date_go_with_the_rows_that_hold_the_same_evidence(st
     yesterday, tomorrow = (today + timedelta(days=days) for days in (-1, 1))
     with store.database.write() as connection:
         for name, until in (("old", yesterday), ("young", tomorrow)):
-            connection.execute(insert(OutboxRow).values(**outbox(name, today)))
-            connection.execute(insert(ChargePacketRow).values(**packet(name, until.date(), today)))
+            connection.execute(insert(OUTBOX).values(**outbox(name, today)))
+            connection.execute(insert(CHARGE_PACKETS).values(**packet(name, until.date(), today)))
     retention = Retention(store.database, store.audit)
     assert retention.past(today.date(), CUTOFF).packets == 1
     assert retention.purge(today, CUTOFF).packets == 1
-    assert identifiers(store, ChargePacketRow.identifier) == {"young"}
-    assert identifiers(store, OutboxRow.identifier) == {"young"}
+    assert identifiers(store, CHARGE_PACKETS.c.identifier) == {"young"}
+    assert identifiers(store, OUTBOX.c.identifier) == {"young"}
     assert [entry["event"] for entry in store.audit.entries()] == ["packets-purged"]
 
 
@@ -342,20 +342,20 @@ def test_a_charge_whose_later_change_is_still_kept_keeps_its_row(store):
     today = datetime.now(UTC)
     yesterday, tomorrow = (today + timedelta(days=days) for days in (-1, 1))
     with store.database.write() as connection:
-        connection.execute(insert(OutboxRow).values(**outbox("old", today)))
-        connection.execute(insert(ChargePacketRow).values(**packet("old", yesterday.date(), today)))
+        connection.execute(insert(OUTBOX).values(**outbox("old", today)))
+        connection.execute(insert(CHARGE_PACKETS).values(**packet("old", yesterday.date(), today)))
         for name, until in (("first", yesterday), ("last", tomorrow)):
             change = packet("old", until.date(), today)
             del change["identifier"]
-            connection.execute(insert(ChangePacketRow).values(change_id=name, **change))
+            connection.execute(insert(CHANGE_PACKETS).values(change_id=name, **change))
             row = outbox("old", today)
             for key in ("identifier", "code"):
                 del row[key]
-            connection.execute(insert(ChargeChangeRow).values(id=name, kind="update", **row))
+            connection.execute(insert(CHARGE_CHANGES).values(id=name, kind="update", **row))
     assert Retention(store.database, store.audit).purge(today, CUTOFF).packets == 2
-    assert identifiers(store, ChangePacketRow.change_id) == {"last"}
-    assert identifiers(store, ChargeChangeRow.id) == {"last"}
-    assert identifiers(store, OutboxRow.identifier) == {"old"}
+    assert identifiers(store, CHANGE_PACKETS.c.change_id) == {"last"}
+    assert identifiers(store, CHARGE_CHANGES.c.id) == {"last"}
+    assert identifiers(store, OUTBOX.c.identifier) == {"old"}
 
 
 def environment_of(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -17,8 +17,8 @@ from launch.ports import LaunchKind, LaunchSession, PendingAbsence, PendingLaunc
 from smartapp.store import Store
 from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
 from smartapp.store.database import SchemaOutdated
-from smartapp.store.models import Base
 from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
+from smartapp.store.tables import METADATA
 from smartapp.store.vault import SealBroken, Vault
 
 
@@ -96,7 +96,7 @@ def test_the_migration_makes_exactly_the_tables_of_the_models(store):
     from alembic.migration import MigrationContext
 
     with store.database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def test_migrating_twice_changes_nothing(store):

@@ -1,0 +1,296 @@
+"""The tables. `sealed` columns hold bytes of the `Vault`; nothing else here is secret or clinical.
+
+Plain tables, no mapped classes: every statement is written out where it is used. The migrations under
+`migrations/versions` create exactly these (a test compares the two).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from smartapp.store.database import UtcDateTime
+
+METADATA = MetaData()
+
+# A launch between our redirect and the callback. `sealed` is erased when it is taken.
+PENDING_LAUNCHES = Table(
+    "pending_launches",
+    METADATA,
+    Column("state_digest", String(64), primary_key=True),
+    Column("sealed", LargeBinary(), nullable=True),
+    Column("expires_at", UtcDateTime(), index=True, nullable=False),
+)
+
+
+# A launch session; `sealed` is the record as it began, the columns are what changes.
+LAUNCH_SESSIONS = Table(
+    "launch_sessions",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("last_seen", UtcDateTime(), nullable=False),
+    Column("expires_at", UtcDateTime(), nullable=False),
+    Column("ended_at", UtcDateTime(), index=True, nullable=True),
+    Column("ended_because", String(32), nullable=True),
+)
+
+
+# The tokens of a session that has not ended; `version` is what compare-and-set compares.
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("session_id", String(64), ForeignKey("launch_sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer(), nullable=False),
+    Column("sealed", LargeBinary(), nullable=False),
+)
+
+
+# Who may use a session's refresh token now, and until when.
+REFRESH_LEASES = Table(
+    "refresh_leases",
+    METADATA,
+    Column("session_id", String(64), ForeignKey("launch_sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until", UtcDateTime(), nullable=False),
+)
+
+
+# The reading of one chart: any process answers for its state, one process at a time does it.
+READING_JOBS = Table(
+    "reading_jobs",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column(
+        "session_id",
+        String(64),
+        ForeignKey("launch_sessions.id", ondelete="CASCADE"),
+        index=True,
+        nullable=False,
+    ),
+    Column("state", String(16), nullable=False),
+    Column("holder", String(64), nullable=True),
+    Column("lease_until", UtcDateTime(), nullable=True),
+    Column("attempts", Integer(), nullable=False),
+    # JSON: steps done and expected, resources so far. Counts only.
+    Column("progress", Text, nullable=False),
+    Column("failure", String(64), nullable=True),
+    Column("created_at", UtcDateTime(), nullable=False),
+)
+
+
+# What one reading found. Lives as long as its session.
+SNAPSHOTS = Table(
+    "snapshots",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column(
+        "session_id",
+        String(64),
+        ForeignKey("launch_sessions.id", ondelete="CASCADE"),
+        index=True,
+        nullable=False,
+    ),
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    # The assessment and everything a page shows, as JSON.
+    Column("sealed", LargeBinary(), nullable=False),
+)
+
+
+# The resources of a snapshot as the EHR sent them, one row a search page.
+SNAPSHOT_CHUNKS = Table(
+    "snapshot_chunks",
+    METADATA,
+    Column("snapshot_id", String(32), ForeignKey("snapshots.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer(), primary_key=True),
+    Column("sealed", LargeBinary(), nullable=False),
+)
+
+
+# The anchor day of a program's 30-day periods. Frozen with the first accepted charge.
+ENROLMENTS = Table(
+    "enrolments",
+    METADATA,
+    Column("issuer_id", String(128), primary_key=True),
+    Column("patient", String(256), primary_key=True),
+    Column("program", String(16), primary_key=True),
+    Column("anchor_day", Date(), nullable=False),
+    Column("source", String(32), nullable=False),
+    Column("confirmed_by", String(256), nullable=False),
+    Column("confirmed_at", UtcDateTime(), nullable=False),
+    Column("frozen", Boolean(), nullable=False),
+)
+
+
+# One charge on its way to the EHR. `identifier` is deterministic: the same charge is the same row.
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("identifier", String(256), primary_key=True),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("code", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("holder", String(64), nullable=True),
+    Column("lease_until", UtcDateTime(), nullable=True),
+    Column("attempt", Integer(), nullable=False),
+    # The ChargeItem as it is (to be) sent and who confirmed what.
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("charge_item", String(256), nullable=True),
+    Column("problem", Text, nullable=True),
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("changed_at", UtcDateTime(), nullable=False),
+    Index("outbox_patient", "issuer_id", "patient"),
+)
+
+
+# The evidence of one written charge. Never changed; kept until `keep_until`.
+CHARGE_PACKETS = Table(
+    "charge_packets",
+    METADATA,
+    Column("id", Integer(), primary_key=True, autoincrement=True),
+    Column("identifier", String(256), nullable=False),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("charge_item", String(256), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("keep_until", Date(), nullable=False),
+    UniqueConstraint("identifier", "charge_item", name="one_packet_a_charge"),
+)
+
+
+# One version of an entry of the time log. Append-only: a correction is a new version.
+TIME_ENTRIES = Table(
+    "time_entries",
+    METADATA,
+    Column("position", Integer(), primary_key=True, autoincrement=True),
+    Column("entry_id", String(36), nullable=False),
+    Column("version", Integer(), nullable=False),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    # Reference of whose time it is, so that nobody is signed for with two patients at once.
+    Column("person", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    # When, who, what, the note, and who entered or signed it.
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    UniqueConstraint("entry_id", "version", name="one_row_a_version"),
+    Index("time_entries_patient", "issuer_id", "patient"),
+    Index("time_entries_person", "issuer_id", "person", "created_at"),
+)
+
+
+# A clock somebody started and has not stopped. One a person: nobody is in two conversations at once.
+RUNNING_CLOCKS = Table(
+    "running_clocks",
+    METADATA,
+    Column("issuer_id", String(128), primary_key=True),
+    Column("fhir_user", String(256), primary_key=True),
+    Column("patient", String(256), nullable=False),
+    Column("started_at", UtcDateTime(), nullable=False),
+)
+
+
+# What somebody stated about a patient, or the revocation of it. Append-only.
+ATTESTATIONS = Table(
+    "attestations",
+    METADATA,
+    Column("position", Integer(), primary_key=True, autoincrement=True),
+    Column("attestation_id", String(36), nullable=False),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    UniqueConstraint("attestation_id", "state", name="stated_once_revoked_once"),
+    Index("attestations_patient", "issuer_id", "patient"),
+)
+
+
+# One change of a charge that was written: an update, a replacement, a withdrawal. `id` names the charge
+# and the version that was read, so that two people who change the same version share one row.
+CHARGE_CHANGES = Table(
+    "charge_changes",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("charge_item", String(256), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("holder", String(64), nullable=True),
+    Column("lease_until", UtcDateTime(), nullable=True),
+    Column("attempt", Integer(), nullable=False),
+    # The charge before and after, who confirmed it and why.
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("problem", Text, nullable=True),
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("changed_at", UtcDateTime(), nullable=False),
+    Index("charge_changes_patient", "issuer_id", "patient"),
+)
+
+
+# What one change wrote, and why. Never changed; kept until `keep_until`.
+CHANGE_PACKETS = Table(
+    "change_packets",
+    METADATA,
+    Column("change_id", String(64), primary_key=True),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("charge_item", String(256), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("keep_until", Date(), nullable=False),
+)
+
+
+# Whether a patient's calendar month is certified, and who said so last. The audit trail has the rest.
+MONTHS = Table(
+    "months",
+    METADATA,
+    Column("issuer_id", String(128), primary_key=True),
+    Column("patient", String(256), primary_key=True),
+    Column("first_day", Date(), primary_key=True),
+    Column("certified", Boolean(), nullable=False),
+    # Who, and the reason of a reopening.
+    Column("sealed", LargeBinary(), nullable=False),
+    Column("changed_at", UtcDateTime(), nullable=False),
+)
+
+
+# Who did what, when. Append-only; each entry's digest covers the one before.
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("position", Integer(), primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime(), nullable=False),
+    Column("entry", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+)
+
+
+# The last audit entry: one row, locked while the next entry is written.
+AUDIT_HEAD = Table(
+    "audit_head",
+    METADATA,
+    Column("id", Integer(), primary_key=True, autoincrement=False),
+    Column("position", Integer(), nullable=False),
+    Column("digest", String(64), nullable=False),
+)
