@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test strangers lint docs bench clean
+.PHONY: help install demo demo-check test strangers lint docs bench oracle fuzz sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,26 @@ docs: $(READY) ## Make docs/rules.md anew from the tables
 
 bench: $(READY) ## Measure, as ratios in one run
 	$(BIN)/python -m bench
+
+oracle: $(READY) ## Hold the rules against their independent oracle on 20,000 random charts
+	ORACLE_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/test_oracle.py
+
+fuzz: $(READY) ## Spoil charts and answers for a long while: every parser of outside bytes
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/fhir_mappings/test_outside_bytes.py tests/launch/test_outside_bytes.py
+
+build/shipped/.ready: pyproject.toml
+	$(PYTHON) -m venv build/shipped
+	build/shipped/bin/python -m pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+sbom: $(READY) build/shipped/.ready ## Write build/sbom.json: everything the app is shipped with (CycloneDX)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
+	$(BIN)/cyclonedx-py environment build/shipped/bin/python --pyproject pyproject.toml --output-file build/sbom.json
+	@$(PYTHON) -c 'import json; print(len(json.load(open("build/sbom.json"))["components"]), "components in build/sbom.json")'
+
+audit: $(READY) build/shipped/.ready ## Ask the public advisories about everything shipped (needs the internet)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
+	$(BIN)/pip-audit --strict --path build/shipped/lib/python3*/site-packages --skip-editable
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

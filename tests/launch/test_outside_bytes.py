@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,8 +42,13 @@ ISSUERS = load_issuers(
 ISSUER = ISSUERS.match(BASE)
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
+# `make fuzz` asks for many more, and for others each time.
 many = settings(
-    max_examples=200, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 TEXT = st.text(max_size=40)
