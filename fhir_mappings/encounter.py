@@ -225,7 +225,8 @@ def _visit(
     span = _span(period, encounter.length, clock)
     last: date | None = None
     if isinstance(end, Moment):
-        last = _local_day(end, clock)
+        # The end is exclusive: a visit that ends at midnight was no visit of the next day.
+        last = end.day if end.date_only else clock.day_of(max(start.instant, end.instant - 1))
     elif isinstance(span, _Span) and span.seconds is None:
         last = clock.day_of(span.end - 1)
     if last is not None:
