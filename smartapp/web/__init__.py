@@ -17,6 +17,7 @@ from smartapp.web import (
     launch,
     months,
     patient,
+    scopes,
     security,
     time_log,
     what_if,
@@ -40,6 +41,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(attestations.pages)
     app.register_blueprint(anchor.pages)
     app.register_blueprint(what_if.pages)
+    app.register_blueprint(scopes.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["words"] = words
     app.jinja_env.filters.update(

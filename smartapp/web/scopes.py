@@ -1,0 +1,21 @@
+"""What was asked of the EHR at this launch, what it granted, and what is missing for that: a page for IT."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, g, make_response, render_template
+
+from launch.scopes import difference
+from smartapp.application import FEATURES
+from smartapp.registration import PURPOSES
+
+pages = Blueprint("scopes", __name__, url_prefix="/s/<sid>/scopes")
+
+
+@pages.get("")
+def page() -> Response:
+    """Scopes asked for, granted and lost, and what each lost feature means for the people who use the app."""
+    found = difference(g.session.requested_scope, g.session.granted_scope, FEATURES)
+    lost = [(feature.value, PURPOSES[feature]) for feature in found.lost_features]
+    return make_response(
+        render_template("scopes.html", found=found, lost=lost, requested=g.session.requested_scope.split())
+    )
