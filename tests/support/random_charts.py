@@ -1,0 +1,556 @@
+"""Random charts of one patient, pointed at where the rules turn: thresholds, midnights, doubts.
+
+A chart is a list of events in the shorthand of `chart.py`, so that a failing one can be read, cut down and
+pasted into a case file. Nothing here knows what the answer should be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from .chart import ACT, CPT, Resource, build_resources
+
+Event = dict[str, Any]
+
+ZONES = ["America/New_York", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland"]
+
+#: Where a chart begins: around New Year, clock changes (US, Europe, New Zealand), leap days, plain months.
+ORIGINS = [
+    date(2025, 9, 1),
+    date(2025, 12, 2),
+    date(2025, 12, 10),
+    date(2025, 12, 17),
+    date(2026, 1, 5),
+    date(2026, 2, 1),
+    date(2026, 3, 1),
+    date(2026, 3, 20),
+    date(2026, 9, 20),
+    date(2026, 10, 20),
+    date(2026, 12, 3),
+    date(2026, 12, 20),
+    date(2028, 2, 1),
+    date(2024, 2, 10),
+]
+
+#: What is read, through what, by whom; None leaves the element out.
+Source = tuple[str, Any, str | None]
+SOURCES: list[Source] = [
+    ("HEP", None, None),
+    ("HEP", None, "patient"),
+    ("HEP", "knee-app", "patient"),
+    ("HEP", "knee-app-2", None),
+    ("HEP", "inhaler-cap", None),
+    ("PUFFS", None, "patient"),
+    ("PUFFS", "inhaler-cap", None),
+    ("MOOD", None, "patient"),
+    ("MOOD", "mood-app", None),
+    ("SWIM", "pool-sensor", None),
+    ("SWIM", None, "patient"),
+    ("CUFF-ROW", None, None),
+    ("CUFF-ROW", None, "patient"),
+    ("CUFF-ROW", "cuff", None),
+    ("BP", "cuff", None),
+    ("BP", "cuff", "patient"),
+    ("BP", "cuff-2", None),
+    ("BP", None, "patient"),
+    ("BP", None, None),
+    ("BP", {"reference": "Device/gone"}, None),
+    ("BP", {"display": "some cuff"}, None),
+    ("BP", "phone-app", "patient"),
+    ("BP", "gateway", None),
+    ("BP", "knee-app", None),
+    ("WEIGHT", "scale", None),
+    ("WEIGHT", "cuff", None),
+    ("BATTERY", "cuff", None),
+    ("PHQ9", None, "patient"),
+]
+ODD_READINGS = ["instant", "date", "month", "naive", "period", "timing", "same", "visit", "twice"]
+COUNTS = [1, 1, 2, 2, 3, 8, 9, 13, 14, 15, 15, 16, 16, 17, 29, 30, 31]
+CLOCKS = ["08:00", "00:00", "23:58", "03:30+00:00", "22:15-00:00", "23:30-08:00", "00:10+09:30"]
+
+ODD_WORK = ["plain"] * 4 + ["status", "length", "only-length", "generic", "coded", "own-period"]
+ODD_WORK += ["bare-date", "utc", "ambulatory"]
+THRESHOLDS = [10, 20, 40, 60, 80, 100]
+ROLES = ["physician", "physician-2", "np", "pt", "pt-2", "ot", "slp", "pta", "ota", "nurse", "nurse-2"]
+ROLES += ["front-desk", "somebody"]
+MINUTES_OF_WORK = ["call", "call", "call", "video", "review", "review"]
+OTHER_WORK = ["setup", "in-person", "visit", "message", "admin"]
+
+
+@dataclass(frozen=True, repr=False)
+class RandomChart:
+    """A chart to ask both sides about."""
+
+    zone: str
+    payer: str | None
+    as_of: str
+    events: list[Event] = field(default_factory=list)
+
+    def resources(self) -> list[Resource]:
+        return build_resources(self.events, self.zone)
+
+    def __repr__(self) -> str:
+        return "..."  # hypothesis prints it once more, at length
+
+    def __str__(self) -> str:
+        told = "\n".join(f"  - {event}" for event in self.events)
+        return f"zone {self.zone}, payer {self.payer}, as of {self.as_of}\n{told}"
+
+
+@st.composite
+def charts(draw: st.DrawFn) -> RandomChart:
+    """A chart: a theme decides what it has plenty of, everything else appears now and then."""
+    zone = draw(st.sampled_from(ZONES))
+    origin = draw(st.sampled_from(ORIGINS))
+    theme = draw(st.sampled_from(["days", "doubts", "minutes", "minutes", "both", "charges", "episodes"]))
+    events: list[Event] = []
+    if theme == "doubts":
+        events += draw(doubtful_days(origin))
+    elif theme != "minutes":
+        events += draw(readings(origin, at_most=4 if theme == "days" else 2))
+    if theme in ("minutes", "both") or draw(st.integers(0, 3)) == 0:
+        events += draw(minutes(origin))
+    for kind, odds in ODDS.items():
+        if draw(st.integers(1, odds)) == 1:
+            events += draw(EXTRAS[kind](origin))
+    if theme == "charges" or draw(st.integers(0, 5)) == 0:
+        events += draw(charges(origin, _charged_codes(events)))
+    if theme == "episodes":
+        events += draw(episodes(origin))
+    return RandomChart(
+        zone=zone,
+        payer=draw(st.sampled_from(["medicare"] * 7 + [None])),
+        as_of=draw(days_of_asking(origin)).isoformat(),
+        events=events,
+    )
+
+
+def _later(origin: date, days: int) -> str:
+    return (origin + timedelta(days=days)).isoformat()
+
+
+@st.composite
+def days_of_asking(draw: st.DrawFn, origin: date) -> date:
+    """Inside windows, on their last day, the day after; month ends; long after."""
+    if draw(st.booleans()):
+        return origin + timedelta(
+            days=draw(st.sampled_from([0, 1, 2, 14, 16, 28, 29, 30, 31, 45, 59, 60, 95, 160]))
+        )
+    month = (origin.replace(day=1) + timedelta(days=32 * draw(st.integers(1, 4)))).replace(day=1)
+    return month + timedelta(days=draw(st.sampled_from([-2, -1, 0, 1])))
+
+
+# -- readings ----------------------------------------------------------
+
+
+@st.composite
+def readings(draw: st.DrawFn, origin: date, at_most: int = 3) -> list[Event]:
+    """Runs of readings; sometimes a duplicate, a period, a partial date, another's device."""
+    events: list[Event] = []
+    for _ in range(draw(st.integers(1, at_most))):
+        of, device, by = draw(st.sampled_from(SOURCES))
+        told: Event = {
+            "of": of,
+            "from": _later(
+                origin, draw(st.sampled_from([0, 0, 0, 1, 2, 13, 14, 15, 16, 29, 30, 31, 44, 60, 125]))
+            ),
+            "count": draw(st.sampled_from(COUNTS)),
+        }
+        if draw(st.integers(0, 4)) == 0:
+            told["every"] = 2
+        if draw(st.integers(0, 2)) == 0:
+            told["at"] = draw(st.sampled_from(CLOCKS))
+        if device is not None:
+            told["device"] = device
+        if by is not None:
+            told["by"] = by
+        if draw(st.integers(0, 9)) == 0:
+            told["status"] = draw(
+                st.sampled_from(["amended", "preliminary", "entered-in-error", "cancelled"])
+            )
+        events.append({"days": told})
+    if draw(st.integers(0, 3)) == 0:
+        events.append(draw(odd_readings(origin)))
+    if draw(st.integers(0, 11)) == 0:  # the gap after which an episode is unclear
+        of, device, by = draw(st.sampled_from(SOURCES[:6]))
+        for first in (0, draw(st.sampled_from([90, 91, 92, 93]))):
+            events.append(_run(of, device, by, origin, first, 2))
+    return events
+
+
+@st.composite
+def odd_readings(draw: st.DrawFn, origin: date) -> Event:
+    """One reading that is not plain: bare or partial date, period, events, duplicate, borrowed device."""
+    of, device, by = draw(st.sampled_from([s for s in SOURCES if not isinstance(s[1], dict)]))
+    day = _later(origin, draw(st.integers(-2, 33)))
+    told: Event = {"of": of, "at": f"{day}T12:00:00"}
+    if device is not None:
+        told["device"] = device
+    if by is not None:
+        told["by"] = by
+    kind = draw(st.sampled_from(ODD_READINGS))
+    if kind == "date":
+        told["at"] = day
+    elif kind == "month":
+        told["at"] = day[:7]
+    elif kind == "instant":
+        told["raw"] = {"effectiveDateTime": None, "effectiveInstant": f"{day}T02:00:00Z"}
+    elif kind == "naive":
+        told["raw"] = {"effectiveDateTime": f"{day}T23:59:59"}
+    elif kind == "period":
+        ends = _later(date.fromisoformat(day), 1)
+        told["raw"] = {
+            "effectiveDateTime": None,
+            "effectivePeriod": {"start": f"{day}T23:00:00-05:00", "end": f"{ends}T07:00:00-05:00"},
+        }
+    elif kind == "timing":
+        both = [f"{day}T09:00:00-05:00", f"{_later(date.fromisoformat(day), 3)}T09:00:00-05:00"]
+        told["raw"] = {"effectiveDateTime": None, "effectiveTiming": {"event": both}}
+    elif kind == "same":
+        told["value"] = 7
+        told["raw"] = {"identifier": [{"system": "urn:x", "value": "1"}]}
+        return {"days": {**told, "at": "08:00", "from": day, "count": draw(st.integers(2, 3))}}
+    elif kind == "visit":
+        told["encounter"] = "e1"
+    elif kind == "twice":
+        return {"days": {**told, "at": "08:00", "on": [day, day, day], "value": 7}}
+    return {"reading": told}
+
+
+#: line -> its sound sources, and those that raise a doubt
+DOUBTS: dict[str, tuple[list[Source], list[Source]]] = {
+    "rpm": (
+        [("BP", "cuff", None), ("CUFF-ROW", None, None), ("WEIGHT", "scale", None)],
+        [
+            ("BP", {"reference": "Device/gone"}, None),
+            ("BP", "gateway", None),
+            ("CUFF-ROW", None, "patient"),
+            ("BP", "knee-app", None),
+        ],
+    ),
+    "rtm": (
+        [("HEP", None, "patient"), ("HEP", "knee-app", None)],
+        [("HEP", "inhaler-cap", None), ("PUFFS", "knee-app", None), ("HEP", "cuff", None)],
+    ),
+}
+
+
+@st.composite
+def doubtful_days(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Sound days that come to a threshold, or nearly, and days in doubt before, among or behind them."""
+    sound, doubtful = DOUBTS[draw(st.sampled_from(["rpm", "rtm"]))]
+    count = draw(st.sampled_from([1, 2, 8, 9, 14, 15, 16]))
+    of, device, by = draw(st.sampled_from(sound))
+    events = [_run(of, device, by, origin, 0, count)]
+    if draw(st.integers(0, 3)) == 0:
+        of, device, by = draw(st.sampled_from(sound))
+        events.append(_run(of, device, by, origin, draw(st.sampled_from([0, 5, 16])), count - 1))
+    for _ in range(draw(st.integers(1, 2))):
+        of, device, by = draw(st.sampled_from(doubtful))
+        more = draw(st.sampled_from([1, 2, max(1, 15 - count), max(1, 16 - count), 17]))
+        first = draw(st.sampled_from([0, max(0, count - 2), count, count, 30 - more, 30]))
+        events.append(_run(of, device, by, origin, first, more))
+    return events
+
+
+def _run(of: str, device: Any, by: str | None, origin: date, first: int, count: int) -> Event:
+    told: Event = {"of": of, "from": _later(origin, first), "count": count}
+    told |= {} if device is None else {"device": device}
+    return {"days": told | ({} if by is None else {"by": by})}
+
+
+# -- minutes ----------------------------------------------------------
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02}:{seconds % 60:02}"
+
+
+#: Who works a month together. The last may be anybody.
+TEAMS = [
+    ["physician", "nurse"],
+    ["np", "nurse", "physician-2"],
+    ["pt", "pta"],
+    ["ot", "ota"],
+    ["slp"],
+    ["pt", "pt-2", "nurse"],
+    ["physician", "pt"],
+    ["physician", "pt", "nurse", "pta"],
+    ["nurse", "nurse-2"],
+    ["pta"],
+    ["physician", "front-desk"],
+    ["physician", "nurse", "somebody"],
+    ["pt", "somebody"],
+    ROLES,
+]
+
+
+@st.composite
+def minutes(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Work near a threshold: talks and reviews whose lengths come to it, a second less, a second more."""
+    program = draw(st.sampled_from(["rtm", "rtm", "rpm", "rpm", "any"]))
+    team = draw(st.sampled_from(TEAMS))
+    total = draw(st.sampled_from(THRESHOLDS)) * 60 + draw(st.sampled_from([-61, -1, 0, 0, 1, 300]))
+    parts = draw(st.integers(1, 4))
+    start = draw(moments_of_work(origin))
+    events: list[Event] = []
+    if draw(st.integers(0, 3)):  # something to manage in either month
+        of = "CUFF-ROW" if program == "rpm" else "HEP"
+        days = [start[:10], _later(date.fromisoformat(start[:10]).replace(day=1), 32)]
+        events.append({"days": {"of": of, "on": days, "at": "07:00"}})
+    for n in range(parts):
+        last = n == parts - 1
+        length = total if last else draw(st.sampled_from([60, 240, 599, 600, total // 2, total // 10]))
+        length = max(1, min(length, total - (parts - n - 1)))
+        total -= length
+        words = MINUTES_OF_WORK if n else ["call", "call", "video", "review"]
+        word = draw(st.sampled_from(words))
+        events.append(_work(word, start, length, draw(staff(team)), program))
+        start = _shift(start, length + draw(st.sampled_from([0, 0, 60, 86400, -30])))
+        if draw(st.integers(0, 7)) == 0:
+            program = draw(st.sampled_from(["rtm", "rpm", "any", "other"]))
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
+        events.append(draw(other_work(origin, start)))
+    return events
+
+
+def _shift(start: str, seconds: int) -> str:
+    return (datetime.fromisoformat(start) + timedelta(seconds=seconds)).isoformat()
+
+
+def _work(word: str, at: str, length: int, by: Any, program: str) -> Event:
+    return {word: {"at": at, "for": _clock(length), "by": by, "program": program}}
+
+
+@st.composite
+def moments_of_work(draw: st.DrawFn, origin: date) -> str:
+    """A time on some day: plain, just before midnight, before a month ends, before clocks change."""
+    if draw(st.integers(0, 3)):
+        day = origin + timedelta(days=draw(st.integers(0, 20)))
+        clock = draw(st.sampled_from(["10:00:00", "10:05:00", "14:30:00", "23:50:00", "01:50:00"]))
+    else:
+        ends = (origin.replace(day=1) + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+        day = draw(
+            st.sampled_from([ends, date(2026, 3, 8), date(2026, 11, 1), date(2026, 3, 29), date(2026, 4, 5)])
+        )
+        clock = draw(st.sampled_from(["23:45:00", "23:55:00", "10:00:00", "01:45:00", "00:30:00"]))
+    return f"{day}T{clock}"
+
+
+def staff(team: list[str]) -> st.SearchStrategy[Any]:
+    """One of a team mostly, now and then two, nobody at all."""
+    one = st.sampled_from(team)
+    return st.one_of(one, one, one, one, st.tuples(one, st.sampled_from(ROLES)).map(list), st.just([]))
+
+
+@st.composite
+def other_work(draw: st.DrawFn, origin: date, near: str) -> Event:
+    """Work that takes minutes away, or adds none: set-up, visit, another program's, odd spans."""
+    word = draw(st.sampled_from([*OTHER_WORK, *MINUTES_OF_WORK]))
+    program = draw(st.sampled_from(["rtm", "rpm", "any", "other"]))
+    at = draw(st.one_of(st.just(_shift(near, -120)), moments_of_work(origin)))
+    length = draw(st.sampled_from([0, 60, 300, 600, 1200, 1800, 4 * 3600, 4 * 3600 + 1]))
+    event = _work(word, at, length, draw(staff(ROLES)), program)
+    kind = draw(st.sampled_from(ODD_WORK))
+    told = event[word]
+    if kind == "status":
+        told["status"] = draw(st.sampled_from(["cancelled", "planned", "in-progress", "entered-in-error"]))
+    elif kind == "length":
+        told["length"] = draw(st.sampled_from([60, 599, 600, 1200, 20000]))
+    elif kind == "only-length":
+        del told["for"]
+        told["length"] = draw(st.sampled_from([599, 600, 1200]))
+    elif kind == "generic":
+        told["raw"] = {"type": None, "class": {"system": ACT, "code": "VR"}}
+    elif kind == "coded":
+        coding = {"system": CPT, "code": draw(st.sampled_from(["99213", "99204"]))}
+        told["raw"] = {
+            "type": [{"coding": [coding]}],
+            "class": {"system": ACT, "code": draw(st.sampled_from(["AMB", "VR"]))},
+        }
+    elif kind == "bare-date":
+        told.update(at=at[:10], length=draw(st.sampled_from([599, 600, 1200])))
+        del told["for"]
+    elif kind == "utc":
+        told["at"] = f"{at}+00:00"
+    elif kind == "ambulatory":
+        told["class"] = "AMB"
+    elif kind == "own-period":
+        own = {"start": told["at"], "end": _shift(told["at"], 300)}  # no offset: the site's zone
+        role = draw(st.sampled_from(["role-nurse", "role-physician", "role-pt"]))
+        told["raw"] = {
+            "participant": [{"individual": {"reference": f"PractitionerRole/{role}"}, "period": own}]
+        }
+    return event
+
+
+# -- the rest ----------------------------------------------------------
+
+
+@st.composite
+def set_ups(draw: st.DrawFn, origin: date) -> list[Event]:
+    at = f"{_later(origin, draw(st.sampled_from([-1, 0, 0, 0, 1, 5, 31])))}T09:00:00"
+    program = draw(st.sampled_from(["rtm", "rpm", "any"]))
+    return [
+        _work("setup", at, draw(st.sampled_from([60, 1200])), draw(st.sampled_from(["nurse", "pt"])), program)
+    ]
+
+
+@st.composite
+def stays(draw: st.DrawFn, origin: date) -> list[Event]:
+    first = draw(st.integers(-1, 30))
+    told: Event = {"at": f"{_later(origin, first)}T12:00:00"}
+    if draw(st.integers(0, 3)):
+        told["until"] = (
+            f"{_later(origin, first + draw(st.integers(0, 6)))}T{draw(st.sampled_from(['08:00', '13:00']))}"
+        )
+        if told["until"][:10] == told["at"][:10]:
+            told["until"] = f"{told['at'][:10]}T13:00"
+    if draw(st.integers(0, 3)) == 0:
+        told["status"] = draw(st.sampled_from(["in-progress", "cancelled", "onleave"]))
+    return [{"stay": told}]
+
+
+@st.composite
+def deaths(draw: st.DrawFn, origin: date) -> list[Event]:
+    day = _later(origin, draw(st.integers(0, 30)))
+    return [{"patient": {"died": draw(st.sampled_from([day, f"{day}T08:00:00"]))}}]
+
+
+@st.composite
+def enrolments(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A Consent, or an order of one program."""
+    if draw(st.booleans()):
+        told: Resource = {
+            "resourceType": "Consent",
+            "id": "consent",
+            "status": draw(st.sampled_from(["active", "rejected"])),
+            "patient": {"reference": "Patient/p1"},
+            "dateTime": origin.isoformat(),
+        }
+    else:
+        told = {
+            "resourceType": "ServiceRequest",
+            "id": "order",
+            "status": "active",
+            "intent": "order",
+            "code": {"coding": [{"system": CPT, "code": draw(st.sampled_from(["98977", "99457"]))}]},
+            "subject": {"reference": "Patient/p1"},
+            "authoredOn": origin.isoformat(),
+        }
+    return [{"resource": told}]
+
+
+@st.composite
+def billed_elsewhere(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A call that another charge uses up."""
+    at = f"{_later(origin, draw(st.integers(0, 9)))}T11:00:00"
+    told = _work(
+        "call", at, 1200, draw(st.sampled_from(["physician", "pt"])), draw(st.sampled_from(["rtm", "rpm"]))
+    )
+    told["call"]["id"] = "billed"
+    code = draw(st.sampled_from(["99213", "99490", "97110"]))
+    status = draw(st.sampled_from(["billable", "billed", "entered-in-error"]))
+    return [told, {"charge": {"code": code, "on": at[:10], "context": "billed", "status": status}}]
+
+
+@st.composite
+def devices(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A cuff that is somebody else's, nobody's, or of no known type; a reading through a DeviceMetric."""
+    kind = draw(st.sampled_from(["p2", None, "type", "metric"]))
+    if kind == "metric":
+        metric = {"resourceType": "DeviceMetric", "id": "metric", "source": {"reference": "Device/cuff"}}
+        read: Event = {"of": "BP", "from": _later(origin, 0), "count": draw(st.sampled_from([2, 16]))}
+        read["device"] = {"reference": "DeviceMetric/metric"}
+        return [{"device": {"name": "cuff"}}, {"resource": metric}, {"days": read}]
+    told: Event = {"name": draw(st.sampled_from(["cuff", "knee-app"])), "patient": "p1"}
+    if kind == "type":
+        told["type"] = ["urn:clinic:device", "unheard-of"]
+    else:
+        told["patient"] = kind
+    return [{"device": told}]
+
+
+EXTRAS = {
+    "set_up": set_ups,
+    "device": devices,
+    "stay": stays,
+    "death": deaths,
+    "enrolment": enrolments,
+    "elsewhere": billed_elsewhere,
+}
+
+
+#: One chart in so many has it.
+ODDS = {"set_up": 2, "stay": 6, "death": 12, "enrolment": 6, "elsewhere": 8, "device": 8}
+
+
+def _charged_codes(events: list[Event]) -> list[str]:
+    """What may have been charged before: above all codes of the lines that are read."""
+    read = {event["days"]["of"] for event in events if "days" in event}
+    return CHARGED_CODES + [code for of in sorted(read) for code in CODES_OF.get(of, [])] * 5
+
+
+@st.composite
+def charges(draw: st.DrawFn, origin: date, codes: list[str]) -> list[Event]:
+    """Prior charges: 30-day periods on and off the grid, single dates, odd periods, months, start-ups."""
+    events: list[Event] = []
+    for _ in range(draw(st.integers(1, 2))):
+        code = draw(st.sampled_from(codes))
+        told: Event = {"code": code}
+        first = draw(st.sampled_from([0, 0, 0, 5, 30, -30, -25]))
+        if code in MONTHLY:
+            day = origin + timedelta(days=draw(st.integers(0, 40)))
+            month_end = (day.replace(day=1) + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+            if draw(st.booleans()):
+                told["on"] = draw(st.sampled_from([day, month_end])).isoformat()
+            else:
+                told["period"] = [day.replace(day=1).isoformat(), month_end.isoformat()]
+        elif code in ("98975", "99453") or draw(st.integers(0, 2)) == 0:
+            told["on"] = _later(origin, first + draw(st.integers(0, 29)))
+        else:
+            length = draw(st.sampled_from([30, 30, 30, 30, 29, 31, 16]))
+            told["period"] = [_later(origin, first), _later(origin, first + length - 1)]
+        if draw(st.integers(0, 4)) == 0:
+            told["quantity"] = 2
+        if draw(st.integers(0, 5)) == 0:
+            told["status"] = draw(
+                st.sampled_from(["entered-in-error", "aborted", "not-billable", "billed", "planned"])
+            )
+        events.append({"charge": told})
+    return events
+
+
+MONTHLY = ["98979", "98980", "98981", "99470", "99457", "99458", "99091"]
+CHARGED_CODES = ["98977", "98985", "98976", "99454", "99445", "98975", "99453", *MONTHLY]
+CODES_OF = {
+    "HEP": ["98977", "98985"],
+    "PUFFS": ["98976", "98984"],
+    "MOOD": ["98978", "98986"],
+    "BP": ["99454", "99445"],
+    "CUFF-ROW": ["99454", "99445"],
+}
+
+
+@st.composite
+def episodes(draw: st.DrawFn, origin: date) -> list[Event]:
+    """One EpisodeOfCare or two, the second with or without a set-up inside."""
+    first = draw(st.sampled_from([-10, -1, 0, 1]))
+    if draw(st.integers(0, 2)) == 0:
+        status = draw(st.sampled_from(["active", "active", "planned", "cancelled", "entered-in-error"]))
+        return [{"episode": {"from": _later(origin, first), "status": status}}]
+    last = draw(st.sampled_from([10, 15, 29, 30, 40]))
+    events: list[Event] = [{"episode": {"from": _later(origin, first), "to": _later(origin, last)}}]
+    if draw(st.booleans()):
+        again = last + draw(st.sampled_from([0, 1, 2, 5, 30]))
+        ends = draw(st.sampled_from([None, None, again, again + 20, last - 1]))
+        told: Event = {"from": _later(origin, again)}
+        events.append({"episode": told if ends is None else {**told, "to": _later(origin, max(ends, again))}})
+        if draw(st.booleans()):
+            at = f"{_later(origin, again + draw(st.integers(0, 3)))}T09:00:00"
+            events.append(_work("setup", at, 600, "nurse", draw(st.sampled_from(["rtm", "rpm", "any"]))))
+    return events

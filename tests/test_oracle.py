@@ -1,0 +1,244 @@
+"""The product and the oracle (`oracle.py`) answer the same charts, and must agree.
+
+Random charts: 300 by default, as many as ORACLE_EXAMPLES says; always the same ones, unless ORACLE_SEED gives
+another series. And every boundary in turn: 0 to 31 days for each line and each set of rules, every second
+around each threshold of minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+import smartapp.evaluate
+from smartapp.evaluate import evaluate
+from smartapp.site_file import SiteFile, read_site_file
+
+from . import oracle
+from .support.chart import Resource, build_resources, site_file
+from .support.evaluation import brief, write_site
+from .support.random_charts import RandomChart, charts
+
+EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "300"))
+SEED = os.environ.get("ORACLE_SEED")
+
+Answer = dict[str, Any]
+Ask = Callable[[list[Resource], str, str, str | None], list[str]]
+
+#: Why an Encounter is left out that is nothing to monitoring: words of the product's own.
+NOTHING_TO_COUNT = {
+    "activity-not-configured",
+    "covered-by-other-time",
+    "not-management",
+    "program-not-shown",
+    "role-not-counted",
+    "same-day-visit",
+    "zero-duration",
+}
+#: What is unverified is mostly advice; these follow from the chart alone (D1, D6, D17).
+UNVERIFIED_BY_RULE = {"other-program", "prior-charges", "in-facility"}
+#: And these may have other reasons too (D7, D14).
+UNVERIFIED_AT_LEAST = {"fda-device", "enrolment", "staff-role"}
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Asks both sides about a chart: what they disagree on, in a line each.
+
+    The product is called as `smartapp evaluate` calls it; only, the shipped tables are read but once.
+    """
+    folder = tmp_path_factory.mktemp("oracle")
+    chart = folder / "chart.ndjson"
+    load = smartapp.evaluate.load_terminology
+    terminologies: dict[int, Any] = {}
+
+    @cache
+    def site(zone: str, payer: str | None) -> SiteFile:
+        return read_site_file(write_site(folder, zone, payer))
+
+    def load_once(declared: Any) -> Any:
+        if id(declared) not in terminologies:
+            terminologies[id(declared)] = load(declared)
+        return terminologies[id(declared)]
+
+    def compare(resources: list[Resource], as_of: str, zone: str, payer: str | None) -> list[str]:
+        chart.write_text("\n".join(json.dumps(resource) for resource in resources) + "\n")
+        told = evaluate([chart], as_of=date.fromisoformat(as_of), site=site(zone, payer))
+        assert isinstance(told, dict)
+        expected = oracle.answer(resources, site_file(zone, payer, None), as_of)
+        found = list(differences(told, expected))
+        return [*found, "product:", brief(told), "oracle:", brief(expected)] if found else []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smartapp.evaluate, "load_terminology", load_once)
+        yield compare
+
+
+# -- comparing ----------------------------------------------------------
+
+
+def differences(told: Answer, expected: Answer) -> Iterator[str]:
+    """Where the product's answer is not the oracle's, a line each."""
+    for key in ("patient", "as_of", "timezone", "payer"):
+        if told[key] != expected[key]:
+            yield f"{key}: {told[key]}, oracle {expected[key]}"
+    ours, theirs = _by_code(told), _by_code(expected)
+    for key in sorted(ours.keys() | theirs.keys()):
+        label = " ".join(key)
+        if key not in theirs or key not in ours:
+            one = ours.get(key) or theirs[key]
+            yield f"{label}: only {'the product' if key in ours else 'the oracle'} has it ({one['outcome']})"
+        else:
+            yield from (f"{label}: {text}" for text in _decision_differences(ours[key], theirs[key]))
+    yield from _exclusion_differences(told, expected)
+
+
+def _by_code(answer: Answer) -> dict[tuple[str, ...], Any]:
+    """The decisions by code and period; a start-up code without a day has no certain period."""
+    found: dict[tuple[str, ...], Any] = {}
+    for d in answer["decisions"]:
+        key: tuple[str, ...] = (d["code"], d["period"]["start"], d["period"]["end"])
+        if _has_no_day(d):
+            key = (d["code"], "without a day", str(sum(k[:2] == (d["code"], "without a day") for k in found)))
+        found[key] = d
+    return found
+
+
+def _has_no_day(d: Answer) -> bool:
+    """Until there is a first day nothing fixes the first period of 98975 and 99453."""
+    days = [r["found"] for r in d["requirements"] if r["requirement"] == "monitoring-days"]
+    return d["code"] in ("98975", "99453") and sum(days) == 0
+
+
+def _decision_differences(ours: Answer, theirs: Answer) -> Iterator[str]:
+    keys = ["program", "line", "outcome", "quantity"]
+    if not _has_no_day(theirs):
+        keys.append("forecast")
+    if theirs["line"] is None and theirs["code"] not in ("98975", "99453"):
+        keys.append("modifiers")
+    if theirs["outcome"] != "charged":
+        keys.append("service_date")
+    for key in keys:
+        if ours[key] != theirs[key]:
+            yield f"{key} is {ours[key]}, oracle {theirs[key]}"
+    if _has_no_day(theirs):
+        return
+    if sorted(ours["reasons"]) != sorted(theirs["reasons"]):
+        yield f"reasons are {sorted(ours['reasons'])}, oracle {sorted(theirs['reasons'])}"
+    unverified = [sorted(UNVERIFIED_BY_RULE & set(d["unverified"])) for d in (ours, theirs)]
+    if unverified[0] != unverified[1]:
+        yield f"unverified is {unverified[0]}, oracle {unverified[1]}"
+    if missing := UNVERIFIED_AT_LEAST & set(theirs["unverified"]) - set(ours["unverified"]):
+        yield f"unverified lacks {sorted(missing)}"
+    told, expected = _requirements(ours), _requirements(theirs)
+    for name in sorted(told.keys() | expected.keys()):
+        if told.get(name) != expected.get(name):
+            yield f"{name} is {told.get(name)}, oracle {expected.get(name)}"
+
+
+def _requirements(d: Answer) -> dict[str, Any]:
+    return {
+        r["requirement"]: (r["found"], r["needed"], r["unit"], r["met"], sorted(r["evidence"]))
+        for r in d["requirements"]
+    }
+
+
+def _exclusion_differences(told: Answer, expected: Answer) -> Iterator[str]:
+    ours, theirs = ({e["resource"]: e["reason"] for e in a["excluded"]} for a in (told, expected))
+    for ref in sorted(ours.keys() | theirs.keys()):
+        if ref.startswith("Encounter/") and ours.get(ref) in NOTHING_TO_COUNT:
+            continue
+        if ref.startswith(("Consent/", "ServiceRequest/", "EpisodeOfCare/")):
+            continue
+        if ours.get(ref) != theirs.get(ref):
+            yield f"{ref}: excluded as {ours.get(ref)}, oracle {theirs.get(ref)}"
+
+
+def _hold(found: list[str], about: str) -> None:
+    if found:
+        pytest.fail("\n".join(["", about, *found]), pytrace=False)
+
+
+# -- random charts ----------------------------------------------------------
+
+_series = seed(int(SEED)) if SEED else lambda test: test
+
+
+@_series
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=SEED is None,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+@given(chart=charts())
+def test_random_charts(ask: Ask, chart: RandomChart) -> None:
+    found = ask(chart.resources(), chart.as_of, chart.zone, chart.payer)
+    _hold(found, str(chart))
+
+
+# -- every boundary ----------------------------------------------------------
+
+LINES = {
+    "respiratory": {"of": "PUFFS", "device": "inhaler-cap"},
+    "musculoskeletal": {"of": "HEP", "device": "knee-app"},
+    "cognitive-behavioral": {"of": "MOOD", "device": "mood-app"},
+    "physiologic": {"of": "BP", "device": "cuff"},
+    "other": {"of": "SWIM", "device": "pool-sensor"},
+}
+FIRST_DAYS = {
+    "2025": date(2025, 9, 1),
+    "into 2026": date(2025, 12, 10),
+    "2026": date(2026, 1, 5),
+    "leap year": date(2028, 2, 1),
+}
+NEW_YORK = "America/New_York"
+
+
+@pytest.mark.parametrize("first", FIRST_DAYS.values(), ids=FIRST_DAYS.keys())
+@pytest.mark.parametrize("line", LINES)
+def test_every_number_of_days(ask: Ask, line: str, first: date) -> None:
+    """0 to 31 days in a row; asked on the last of them, inside the period, on its last day, the day after."""
+    program = "rpm" if line == "physiologic" else "rtm"
+    set_up = {"setup": {"at": f"{first}T07:00:00", "for": "10:00", "by": "nurse", "program": program}}
+    for count in range(32):
+        days = {"days": {**LINES[line], "from": str(first), "count": count}}
+        resources = build_resources([set_up, days], NEW_YORK)
+        for day in {max(count - 1, 0), 14, 15, 16, 28, 29, 30}:
+            found = ask(resources, str(first + timedelta(days=day)), NEW_YORK, "medicare")
+            _hold(found, f"{line}, {count} days from {first}, asked on day {day + 1}")
+
+
+@pytest.mark.parametrize("as_of", ["2026-03-20", "2026-03-31", "2026-04-01"])
+@pytest.mark.parametrize("minutes", [10, 20, 40, 60, 80, 100])
+@pytest.mark.parametrize(("program", "of"), [("rtm", "HEP"), ("rpm", "CUFF-ROW")])
+def test_every_second_around_a_threshold(ask: Ask, program: str, of: str, minutes: int, as_of: str) -> None:
+    """A call of three minutes and a review of the rest, a second longer each time."""
+    day = {"reading": {"of": of, "at": "2026-03-05T08:00:00"}}
+    call = {"call": {"at": "2026-03-10T10:00:00", "for": "3:00", "by": "physician", "program": program}}
+    for total in range(minutes * 60 - 61, minutes * 60 + 62):
+        review = {"at": "2026-03-11T09:00:00", "for": total - 180, "by": "nurse", "program": program}
+        found = ask(build_resources([day, call, {"review": review}], NEW_YORK), as_of, NEW_YORK, "medicare")
+        _hold(found, f"{program}, {total} seconds, asked on {as_of}")
+
+
+@pytest.mark.parametrize("month", ["2025-12", "2026-01"])
+@pytest.mark.parametrize(("program", "of"), [("rtm", "HEP"), ("rpm", "CUFF-ROW")])
+def test_the_ten_minute_codes_begin_with_2026(ask: Ask, program: str, of: str, month: str) -> None:
+    """Both sets of rules, every second around ten and twenty minutes."""
+    day = {"reading": {"of": of, "at": f"{month}-05T08:00:00"}}
+    for threshold in (600, 1200):
+        for total in range(threshold - 2, threshold + 3):
+            call = {"at": f"{month}-10T10:00:00", "for": total, "by": "physician", "program": program}
+            resources = build_resources([day, {"call": call}], NEW_YORK)
+            found = ask(resources, "2026-02-01", NEW_YORK, "medicare")
+            _hold(found, f"{program}, {total} seconds in {month}")
