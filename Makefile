@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test strangers lint docs bench oracle fuzz sbom audit clean
+.PHONY: help install demo demo-check test strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(READY) ## Make .venv with the app and its development tools
 
@@ -45,6 +45,12 @@ bench: $(READY) ## Measure, as ratios in one run
 oracle: $(READY) ## Hold the rules against their independent oracle on 20,000 random charts
 	ORACLE_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/test_oracle.py
 
+mutate: $(READY) ## Try whether the tests notice one wrong thing in the rules or their tables (docs/quality.md)
+	$(BIN)/python -m tests.mutation
+
+mutate-changed: $(READY) ## The same for files that changed since it was last measured, ten minutes at most
+	$(BIN)/python -m tests.mutation --changed-since recorded --minutes 10
+
 fuzz: $(READY) ## Spoil charts and answers for a long while: every parser of outside bytes
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/fhir_mappings/test_outside_bytes.py tests/launch/test_outside_bytes.py
 
@@ -63,4 +69,4 @@ audit: $(READY) build/shipped/.ready ## Ask the public advisories about everythi
 	$(BIN)/pip-audit --strict --path build/shipped/lib/python3*/site-packages --skip-editable
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutation

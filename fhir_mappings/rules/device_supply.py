@@ -138,7 +138,6 @@ def _place_charges(
         elif occurrence is not None and any(
             occurrence.overlaps(episode.window(number))
             for episode in chart.episodes
-            if episode.anchor is not None
             for number in episode.days
         ):
             unclear.append(occurrence)
@@ -199,7 +198,7 @@ def _window_candidates(
             continue
         block_lower_tiers(tiers)
         if episode.doubtful:
-            _add_evidence_doubts(tiers, count, _doubtful(episode, line, window, service_date))
+            _add_evidence_doubts(tiers, count, _doubtful(episode, line, window))
         for candidate in tiers:
             candidate.forecast = _forecast(candidate, tiers, count)
         found += tiers
@@ -239,12 +238,8 @@ def _candidate(
     return candidate
 
 
-def _doubtful(episode: Episode, line: Line, window: Window, last: date) -> list[Reading]:
-    return [
-        reading
-        for reading in episode.doubtful
-        if reading.line is line and reading.day in window and reading.day <= last
-    ]
+def _doubtful(episode: Episode, line: Line, window: Window) -> list[Reading]:
+    return [reading for reading in episode.doubtful if reading.line is line and reading.day in window]
 
 
 def _add_evidence_doubts(tiers: list[Candidate], count: DayCount, doubtful: list[Reading]) -> None:

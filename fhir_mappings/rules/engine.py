@@ -112,7 +112,7 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         reason_order(reasons) if reasons else (),
         tuple([entry for entry in _UNVERIFIED if entry in unverified]),
         candidate.modifiers,
-        candidate.forecast if outcome is not Outcome.OUT_OF_REACH else None,
+        candidate.forecast,
         tuple([charge.resource for charge in candidate.charges]),
         candidate.units if candidate.met else 0,
         reason_order(doubts) if doubts else (),

@@ -63,8 +63,9 @@ class Episode:
         """The 30-day period in which start-up is earned; before any reading, a month from the start."""
         if self.first_day is not None and self.anchor is not None:
             return self.window(period_number(self.anchor, self.first_day))
-        begin = self.start or (self.set_up.day if self.set_up is not None else None)
-        return None if begin is None else Window(begin, begin + timedelta(days=PERIOD_DAYS - 1))
+        return (
+            None if self.start is None else Window(self.start, self.start + timedelta(days=PERIOD_DAYS - 1))
+        )
 
 
 _Home = tuple[Episode, date | None, SeriesDays]

@@ -134,7 +134,7 @@ def _month_candidates(
         candidate.unverified |= unverified
         chart.add_plan_of_care(candidate)
         found.append(candidate)
-    block_lower_tiers([candidate for candidate in found if candidate.rule.base is None])
+    block_lower_tiers(found)
     for candidate in found:
         candidate.forecast = _forecast(candidate, found, tally.seconds)
     return found

@@ -22,7 +22,6 @@ PARTS = (
     ("R6", "Payers"),
     ("D", "Defaults where the sources are silent or differ"),
 )
-OUT_OF_FORCE = "not in force"
 
 
 class RuleInForce(Struct, frozen=True):

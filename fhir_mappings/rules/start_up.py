@@ -37,7 +37,6 @@ def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
             candidate = _candidate(chart, rule, episode, placed.get(position, []))
             if candidate is None:
                 continue
-            candidate.episode = position
             add_episode_doubts(candidate, episode)
             if not episode.start_seen:
                 candidate.reasons.add(ReviewReason.HISTORY_INCOMPLETE)

@@ -61,3 +61,24 @@ def test_the_sites_own_codings_are_asked_for(terminology: Terminology) -> None:
     found = asked(terminology)
     assert ("urn:clinic:flowsheet", "HEP") in found.codings
     assert ("http://loinc.org", "85354-9") in found.codings
+
+
+def written_here(code: str, first: date, last: date, status: str = "planned") -> PriorCharge:
+    return PriorCharge("ChargeItem/own", code, 1, Window(first, last), status, ("a-key-of-ours",))
+
+
+@pytest.mark.parametrize(
+    ("charge", "start"),
+    [
+        (written_here("98980", date(2025, 12, 1), date(2025, 12, 31)), date(2025, 12, 1)),
+        # a start-up charge names a day somewhere in its first period
+        (written_here("98975", date(2025, 12, 20), date(2025, 12, 20)), date(2025, 11, 20)),
+        # what billing has taken up follows the record no more
+        (written_here("98980", date(2025, 12, 1), date(2025, 12, 31), "billed"), date(2026, 3, 1)),
+        (written_here("98980", date(2020, 12, 1), date(2020, 12, 31)), date(2025, 3, 1)),
+    ],
+)
+def test_the_period_of_a_suggestion_of_ours_is_read_until_billing_takes_it_up(
+    charge: PriorCharge, start: date, terminology: Terminology
+) -> None:
+    assert asked(terminology, charges=[device_charge(date(2026, 4, 5)), charge]).start == start

@@ -106,3 +106,87 @@ def test_only_medicare_is_covered_without_a_question() -> None:
 def test_a_wrong_setting_is_one_line(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_policy("medicare", settings)
+
+
+def test_of_several_rows_the_lowest_cap_and_the_first_day_hold() -> None:
+    rows = [
+        {"from": start, "codes": ["98981"], "covered": "yes", "units_cap": cap, "least": least}
+        for start, cap, least in (("2026-07-01", 4, 1500), ("2026-03-01", 2, 1800))
+    ]
+    policy = load_policy("acme", payer_rules=[payer(*rows)])
+    rule = policy.code("98981")
+    assert rule.units_cap == 2
+    assert [rule.least(date(2026, month, 15)).least for month in (2, 3, 6, 7)] == [1200, 1800, 1800, 1500]
+
+
+def test_a_threshold_holds_from_its_day_and_the_first_one_before_it_too() -> None:
+    rule = load_tables().codes["98975"]
+    days = [date(2021, 12, 31), date(2022, 1, 1), date(2025, 12, 31), date(2026, 1, 1)]
+    assert [rule.least(day).least for day in days] == [16, 16, 16, 2]
+
+
+def test_a_row_that_only_names_a_threshold_leaves_the_cap_as_it_is() -> None:
+    rows = [{"from": "2026-01-01", "codes": ["98981"], "covered": "yes", "least": 1500}]
+    assert load_policy("acme", payer_rules=[payer(*rows)]).code("98981").units_cap == 3
+
+
+def test_a_payers_modifiers_are_those_of_its_newest_row() -> None:
+    rows = [row("2026-01-01", modifiers=["KX"]), row("2026-07-01", modifiers=["GP"])]
+    policy = load_policy("acme", payer_rules=[payer(*rows)])
+    asked = [policy.on("98985", date(2026, month, 1))[1] for month in (1, 6, 7)]
+    assert asked == [("KX",), ("KX",), ("GP",)]
+    assert policy.on("98985", date(2025, 12, 31)) == (Covered.UNKNOWN, ())
+    assert load_policy("nobody").on("98985", date(2026, 7, 1)) == (Covered.UNKNOWN, ())
+
+
+def test_the_version_names_the_day_of_the_last_check_and_the_tables() -> None:
+    tables = load_tables()
+    newest = max(code.last_checked for code in tables.codes.values())
+    day, _, digest = load_policy("medicare").version.partition("+")
+    assert (day, len(digest)) == (newest.isoformat(), 12)
+    assert int(digest, 16) >= 0
+
+
+def test_a_site_goes_before_its_payer_and_its_payer_before_the_shipped_value() -> None:
+    assert load_policy("medicare").setting("rtm_aux_time_counts") is True
+    assert load_policy("anthem").setting("rtm_aux_time_counts") is False
+    site = load_policy("medicare", {"rtm_aux_time_counts": False, "multi_device_rule": "union"})
+    assert site.setting("rtm_aux_time_counts") is site.rtm_aux_time_counts is False
+    assert (site.setting("multi_device_rule"), site.multi_device_union) == ("union", True)
+    assert load_policy("medicare").multi_device_union is False
+
+
+def test_nobody_and_a_payer_without_a_table_cover_nothing() -> None:
+    assert load_policy().payer == "unknown"
+    nobody = load_policy("nobody")
+    assert (nobody.payer, nobody.rule) == ("nobody", None)
+    assert nobody.covered("98985", date(2026, 3, 1)) is Covered.UNKNOWN
+
+
+def test_each_payer_of_a_site_has_its_policy_made_once() -> None:
+    policies = Policies(None, {"contacts_per_addon_unit": 1}, [payer(row("2026-01-01"))])
+    assert policies.default.payer == "unknown"
+    acme = policies.of("acme")
+    assert acme is policies.of("acme")
+    assert acme.covered("98985", date(2026, 3, 1)) is Covered.YES
+    assert acme.contacts_per_addon_unit == policies.default.contacts_per_addon_unit == 1
+    assert policies.of(None) is policies.of("unknown") is policies.default
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"colour": 1},
+            "unknown setting: colour (known: assistant_de_minimis_percent, contacts_per_addon_unit, "
+            "empty_days_until_episode_unclear, multi_device_rule, rtm_and_rpm_exclusive, "
+            "rtm_aux_time_counts)",
+        ),
+        ({"multi_device_rule": "most"}, "setting multi_device_rule: expected max or union, got 'most'"),
+        ({"rtm_aux_time_counts": 1}, "setting rtm_aux_time_counts: expected bool, got 1"),
+    ],
+)
+def test_a_wrong_setting_says_what_was_expected(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole text is compared
+        load_policy("medicare", settings)
+    assert str(refused.value) == said

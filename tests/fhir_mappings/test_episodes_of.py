@@ -1,0 +1,274 @@
+"""From when to when an episode runs, and which period of the grid is its first (D3, D4)."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from msgspec.structs import replace
+
+from fhir_mappings.local_time import LocalClock, Window
+from fhir_mappings.record import (
+    Enrolment,
+    EpisodeOfCare,
+    Excluded,
+    PatientRecord,
+    PriorCharge,
+    Reading,
+    SetUp,
+)
+from fhir_mappings.rules.episodes import Episode, episodes_of
+from fhir_mappings.rules.policy import load_policy
+from fhir_mappings.vocabulary import ExcludedReason, Line, Program
+
+ZONE = ZoneInfo("America/New_York")
+POLICY = load_policy("medicare")
+NOBODY = PatientRecord("Patient/p1", date(2026, 6, 30), ZONE)
+Span = tuple[str | None, str | None]
+
+
+def day(text: str) -> date:
+    return date.fromisoformat(f"2026-{text}")
+
+
+def care(*spans: Span) -> tuple[EpisodeOfCare, ...]:
+    return tuple(
+        EpisodeOfCare(f"EpisodeOfCare/{n}", start and day(start), end and day(end))  # type: ignore[arg-type]
+        for n, (start, end) in enumerate(spans)
+    )
+
+
+def readings(first: str, count: int) -> tuple[Reading, ...]:
+    days = [day(first) + timedelta(days=n) for n in range(count)]
+    return tuple(
+        Reading(
+            f"Observation/{on}", Line.MUSCULOSKELETAL, "musculoskeletal|x", on, LocalClock(ZONE).midnight(on)
+        )
+        for on in days
+    )
+
+
+def set_up(on: str) -> SetUp:
+    return SetUp(f"Encounter/{on}", Program.RTM, day(on), 0)
+
+
+def charge(start: str, days: int = 30, code: str = "98977") -> PriorCharge:
+    return PriorCharge(
+        f"ChargeItem/{start}", code, 1, Window(day(start), day(start) + timedelta(days=days - 1))
+    )
+
+
+def episodes(record: PatientRecord) -> list[Episode]:
+    return episodes_of(record, Program.RTM, POLICY, set())
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([("01-05", "01-20"), ("01-20", "02-10")], [("01-05", "02-10")]),
+        ([("01-05", "01-20"), ("01-21", "02-10")], [("01-05", "01-20"), ("01-21", "02-10")]),
+        ([("03-01", "03-20"), ("01-05", "01-20")], [("01-05", "01-20"), ("03-01", "03-20")]),
+        ([("01-05", None), ("03-01", "03-20")], [("01-05", None)]),
+        ([("01-05", "01-31"), ("01-20", None)], [("01-05", None)]),
+        ([("01-05", "03-31"), ("02-01", "02-10")], [("01-05", "03-31")]),
+        ([("01-05", "01-31"), ("01-10", "02-10"), ("02-05", "02-20")], [("01-05", "02-20")]),
+        (
+            [("01-05", "01-20"), ("02-01", "02-10"), ("02-08", "02-20")],
+            [("01-05", "01-20"), ("02-01", "02-20")],
+        ),
+        ([("01-05", "01-20"), ("02-01", None), ("03-01", None)], [("01-05", "01-20"), ("02-01", None)]),
+        (
+            [("01-05", "01-20"), ("02-01", "02-20"), ("02-05", "02-10")],
+            [("01-05", "01-20"), ("02-01", "02-20")],
+        ),
+        ([("01-05", "01-05")], [("01-05", "01-05")]),
+        ([("01-05", "01-04")], [(None, None)]),
+        ([(None, "01-20")], [(None, None)]),
+        ([(None, None)], [(None, None)]),
+    ],
+)
+def test_episodes_that_share_a_day_are_one(told: list[Span], expected: list[Span]) -> None:
+    found = episodes(replace(NOBODY, episodes=care(*told)))
+    assert [(one.start, one.end) for one in found] == [
+        (start and day(start), end and day(end)) for start, end in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("on", "position"),
+    [("01-04", None), ("01-05", 0), ("01-20", 0), ("01-21", None), ("02-01", 1), ("04-01", 1)],
+)
+def test_a_set_up_belongs_to_the_episode_that_holds_its_day(on: str, position: int | None) -> None:
+    spans = care(("01-05", "01-20"), ("02-01", None))
+    found = episodes(replace(NOBODY, episodes=spans, set_ups=(set_up(on),)))
+    assert [one.set_up is not None for one in found] == [position == 0, position == 1]
+    assert [one.unclear for one in found] == [False, position != 1]
+
+
+def test_the_first_of_several_set_ups_is_the_episodes() -> None:
+    (found,) = episodes(replace(NOBODY, set_ups=(set_up("01-05"), set_up("02-05"))))
+    assert found.set_up == set_up("01-05")
+
+
+def test_without_an_episode_of_care_the_set_up_or_the_first_day_begins_it() -> None:
+    (found,) = episodes(replace(NOBODY, set_ups=(set_up("01-05"),), readings=readings("01-08", 3)))
+    assert (found.start, found.first_day, found.anchor) == (day("01-05"), day("01-08"), day("01-08"))
+    (found,) = episodes(replace(NOBODY, readings=readings("01-08", 3)))
+    assert found.start == day("01-08")
+    # An older device charge shows that the set-up was not the first.
+    older = replace(
+        NOBODY, set_ups=(set_up("02-10"),), readings=readings("02-08", 3), charges=(charge("01-02"),)
+    )
+    (found,) = episodes(older)
+    assert (found.start, found.anchor) == (day("02-08"), day("01-02"))
+    (found,) = episodes(NOBODY)
+    assert (found.start, found.first_period, found.first_number) == (None, None, None)
+
+
+def test_a_charged_period_is_the_first_unless_readings_lie_before_it() -> None:
+    (found,) = episodes(replace(NOBODY, charges=(charge("02-01"),)))
+    assert (found.anchor, found.first_day, found.first_number) == (day("02-01"), None, 0)
+    assert found.first_period is None
+    (found,) = episodes(replace(NOBODY, charges=(charge("02-01"),), readings=readings("03-10", 2)))
+    assert (found.anchor, found.first_number) == (day("02-01"), 0)
+    assert found.first_period == Window(day("03-03"), day("04-01"))
+    (found,) = episodes(replace(NOBODY, charges=(charge("02-01"),), readings=readings("01-10", 2)))
+    assert (found.anchor, found.first_number) == (day("02-01"), -1)
+
+
+@pytest.mark.parametrize("days", [1, 29, 31])
+def test_only_a_charge_of_thirty_days_fixes_the_grid(days: int) -> None:
+    (found,) = episodes(replace(NOBODY, charges=(charge("02-01", days),), readings=readings("01-10", 2)))
+    assert (found.anchor, found.anchor_charged) == (day("01-10"), False)
+
+
+def test_charges_of_other_kinds_fix_no_grid() -> None:
+    others = tuple(charge("02-01", code=code) for code in ("98975", "98980", "99454"))
+    (found,) = episodes(replace(NOBODY, charges=others, readings=readings("01-10", 2)))
+    assert found.anchor == day("01-10")
+
+
+def test_the_earliest_charged_period_fixes_the_grid() -> None:
+    (found,) = episodes(
+        replace(NOBODY, charges=(charge("03-05"), charge("02-01")), readings=readings("02-20", 2))
+    )
+    assert found.anchor == day("02-01")
+
+
+def test_a_charge_of_before_the_first_episode_fixes_its_grid_and_no_later_one() -> None:
+    spans = care(("02-10", "03-20"), ("04-01", None))
+    one = replace(NOBODY, episodes=spans, charges=(charge("01-25"),))
+    first, second = episodes(replace(one, readings=(*readings("02-12", 2), *readings("04-02", 2))))
+    assert (first.anchor, second.anchor) == (day("01-25"), day("04-02"))
+    first, second = episodes(replace(one, charges=(charge("04-05"),), readings=readings("04-02", 2)))
+    assert (first.anchor, second.anchor) == (None, day("04-05"))
+
+
+@pytest.mark.parametrize(("charged", "kept"), [("01-09", True), ("01-10", False), ("01-11", False)])
+def test_only_a_charge_of_before_the_set_up_shows_an_earlier_beginning(charged: str, kept: bool) -> None:
+    excluded: set[Excluded] = set()
+    record = replace(
+        NOBODY, set_ups=(set_up("01-10"),), readings=readings("01-08", 5), charges=(charge(charged, 1),)
+    )
+    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    assert found.first_day == day("01-08" if kept else "01-10")
+    before = {ExcludedReason.BEFORE_SET_UP} if not kept else set()
+    assert {entry.reason for entry in excluded} == before
+
+
+def test_a_charge_of_the_former_episode_says_nothing_of_a_later_set_up() -> None:
+    record = replace(
+        NOBODY,
+        episodes=care(("01-05", "02-10"), ("04-01", None)),
+        set_ups=(set_up("01-05"), set_up("04-05")),
+        readings=(*readings("01-05", 3), *readings("04-03", 5)),
+        charges=(charge("01-05"),),
+    )
+    first, second = episodes(record)
+    assert (first.first_day, second.first_day) == (day("01-05"), day("04-05"))
+    within = replace(record, charges=(charge("01-05"), charge("04-02", 1)))
+    assert episodes(within)[1].first_day == day("04-03")
+
+
+def test_a_charge_of_before_the_first_episode_shows_an_earlier_beginning_than_its_set_up() -> None:
+    record = replace(
+        NOBODY,
+        episodes=care(("01-05", None)),
+        set_ups=(set_up("01-10"),),
+        readings=readings("01-06", 6),
+    )
+    assert episodes(record)[0].first_day == day("01-10")
+    assert episodes(replace(record, charges=(charge("01-02", 1),)))[0].first_day == day("01-06")
+
+
+def test_readings_outside_every_episode_are_left_out_and_said() -> None:
+    excluded: set[Excluded] = set()
+    record = replace(NOBODY, episodes=care(("01-05", "01-06")), readings=readings("01-04", 4))
+    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    assert sorted(found.days[0]["musculoskeletal|x"]) == [day("01-05"), day("01-06")]
+    assert {(entry.resource, entry.reason) for entry in excluded} == {
+        (f"Observation/2026-{on}", ExcludedReason.OUTSIDE_EPISODE) for on in ("01-04", "01-07")
+    }
+
+
+@pytest.mark.parametrize(
+    ("history", "more", "seen"),
+    [
+        (None, {}, True),
+        ("01-01", {}, False),
+        ("01-01", {"set_ups": (set_up("01-10"),)}, True),
+        ("01-01", {"episodes": care(("01-01", None))}, True),
+        ("01-02", {"episodes": care(("01-01", None))}, False),
+    ],
+)
+def test_the_beginning_is_seen_where_nothing_older_can_exist(
+    history: str | None, more: dict[str, object], seen: bool
+) -> None:
+    record = replace(NOBODY, readings=readings("01-10", 3), history_from=history and day(history), **more)
+    (found,) = episodes(record)
+    assert (found.start_seen, found.anchor_fixed) == (seen, seen)
+    (found,) = episodes(replace(record, charges=(charge("01-10"),)))
+    assert (found.start_seen, found.anchor_fixed) == (seen, True)
+
+
+def test_doubtful_readings_follow_the_same_limits_without_being_told_twice() -> None:
+    excluded: set[Excluded] = set()
+    doubtful = tuple(replace(one, doubt=ExcludedReason.DEVICE_UNKNOWN) for one in readings("01-04", 6))
+    record = replace(
+        NOBODY,
+        episodes=care(("01-05", "01-08")),
+        set_ups=(set_up("01-06"),),
+        readings=readings("01-07", 1),
+        doubtful_readings=doubtful,
+    )
+    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    assert [one.day for one in found.doubtful] == [day("01-06"), day("01-07"), day("01-08")]
+    assert excluded == set()
+
+
+def test_several_series_of_a_day_are_counted_each_in_its_period() -> None:
+    other = tuple(replace(one, series="musculoskeletal|y") for one in readings("02-03", 3))
+    (found,) = episodes(replace(NOBODY, readings=(*readings("01-05", 2), *other)))
+    assert {
+        number: {series: sorted(days) for series, days in of.items()} for number, of in found.days.items()
+    } == {
+        0: {
+            "musculoskeletal|x": [day("01-05"), day("01-06")],
+            "musculoskeletal|y": [day("02-03")],
+        },
+        1: {"musculoskeletal|y": [day("02-04"), day("02-05")]},
+    }
+
+
+def test_of_several_confirmed_anchors_the_last_in_the_episode_counts() -> None:
+    anchors = tuple(Enrolment(program, day(on)) for program, on in (
+        (Program.RTM, "01-06"), (Program.RTM, "01-08"), (Program.RPM, "01-09"), (Program.RTM, "05-01"),
+    ))  # fmt: skip
+    record = replace(
+        NOBODY, episodes=care(("01-05", "03-31")), readings=readings("01-10", 3), enrolments=anchors
+    )
+    (found,) = episodes(record)
+    assert (found.anchor, found.anchor_moved) == (day("01-08"), False)
+    (found,) = episodes(replace(record, readings=readings("01-07", 3)))
+    assert (found.anchor, found.anchor_moved, found.first_number) == (day("01-08"), True, -1)

@@ -1,0 +1,99 @@
+"""Whole seconds of the union of spans, and what is left of a span beside others (R4-3, D11, D13)."""
+
+from __future__ import annotations
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhir_mappings.local_time import MICROSECONDS, LocalClock
+from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
+from fhir_mappings.rules.minutes import Piece, months_of, whole_seconds
+from fhir_mappings.vocabulary import Activity, ExcludedReason, Program, Role
+
+ZONE = ZoneInfo("America/New_York")
+NOON = LocalClock(ZONE).midnight(date(2026, 3, 10)) + 12 * 3600 * MICROSECONDS
+Span = tuple[float, float]
+
+
+def at(seconds: float) -> int:
+    return NOON + round(seconds * MICROSECONDS)
+
+
+def work(start: float, end: float, name: str = "e1", seconds: int | None = None) -> ManagementTime:
+    return ManagementTime(
+        f"Encounter/{name}",
+        Program.RTM,
+        Activity.PHONE_CALL,
+        True,
+        "Practitioner/x",
+        Role.PHYSICIAN,
+        at(start),
+        at(end),
+        seconds,
+    )
+
+
+def pieces(*spans: Span) -> list[Piece]:
+    return [Piece(work(start, end), at(start), at(end)) for start, end in spans]
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([], 0),
+        ([(0, 60)], 60),
+        ([(0, 60), (30, 90)], 90),
+        ([(30, 90), (0, 60)], 90),
+        ([(0, 90), (30, 60)], 90),
+        ([(0, 60), (0, 60)], 60),
+        ([(100, 160), (0, 60)], 120),
+        # one call handed over in the middle of a second
+        ([(0, 0.5), (0.5, 1)], 1),
+        ([(0, 59.999999)], 59),
+        ([(0, 0.6), (10, 10.6)], 0),
+    ],
+)
+def test_two_people_at_once_are_one_span_and_nothing_is_rounded_up(spans: list[Span], seconds: int) -> None:
+    assert whole_seconds(pieces(*spans)) == seconds
+
+
+def test_durations_without_a_time_are_added_once_an_encounter() -> None:
+    bare = [work(0, 0, "e1", 60), work(0, 0, "e1", 90), work(0, 0, "e1", 30), work(0, 0, "e2", 1)]
+    assert whole_seconds([Piece(one, one.start, one.end) for one in bare]) == 91
+
+
+quarters = st.integers(0, 40)
+spans = st.tuples(quarters, quarters).filter(lambda span: span[0] < span[1])
+
+
+@given(spans, st.lists(spans, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Span]) -> None:
+    excluded: set[Excluded] = set()
+    taken = tuple(
+        UsedTime(f"Encounter/u{n}", at(start), at(end)) for n, (start, end) in enumerate(sorted(used))
+    )
+    record = PatientRecord(
+        "Patient/p1",
+        date(2026, 4, 10),
+        ZONE,
+        management=(work(*own),),
+        contacts=(LiveContact("Encounter/e1", Program.RTM, date(2026, 3, 10), False, frozenset()),),
+        used_time=taken,
+    )
+    months = months_of(record, Program.RTM, excluded)
+    left = {n for n in range(own[0], own[1]) if not any(start <= n < end for start, end in used)}
+    if not left:
+        assert excluded == {Excluded("Encounter/e1", ExcludedReason.COVERED_BY_OTHER_TIME)}
+        assert months == {}
+        return
+    (month,) = months.values()
+    assert (month.first_day, excluded) == (date(2026, 3, 1), set())
+    assert whole_seconds(month.pieces) == len(left)
+    assert all(piece.start < piece.end for piece in month.pieces)
+    assert {n for p in month.pieces for n in range(40) if p.start <= at(n) < p.end} == left
+    assert list(month.calls) == ["Encounter/e1"]
