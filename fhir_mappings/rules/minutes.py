@@ -67,8 +67,10 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
     used = _merged((used.start, used.end) for used in record.used_time)
     used_starts = [start for start, _ in used]
     visit_days = _visit_days(record, clock)
-    visit_spans = _merged((start, end) for start, end, _ in visit_days.values())
-    visit_starts = [start for start, _ in visit_spans]
+    visit_spans = [(start, end) for start, end, _ in visit_days.values()]
+    # Most spans touch neither: both are asked at once.
+    taken = _merged([*used, *visit_spans])
+    taken_starts = [start for start, _ in taken]
     months: dict[date, Month] = {}
 
     def month(first_day: date) -> Month:
@@ -97,12 +99,11 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
                 left.add(time.resource)
             continue
         spans = [(time.start, time.end)]
-        if _touches(time.start, time.end, used, used_starts):
+        if _touches(time.start, time.end, taken, taken_starts):
             spans = _without(time.start, time.end, used, used_starts)
             if not spans:
                 gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
                 continue
-        if _touches(time.start, time.end, visit_spans, visit_starts):
             spans = [part for span in spans for part in _outside_visits(time, *span, visit_days, clock)]
             if not spans:
                 gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
