@@ -242,3 +242,42 @@ def test_the_ten_minute_codes_begin_with_2026(ask: Ask, program: str, of: str, m
             resources = build_resources([day, {"call": call}], NEW_YORK)
             found = ask(resources, "2026-02-01", NEW_YORK, "medicare")
             _hold(found, f"{program}, {total} seconds in {month}")
+
+
+@pytest.mark.parametrize("empty", range(88, 94))
+def test_the_gap_that_makes_an_episode_unclear(ask: Ask, empty: int) -> None:
+    """Two days, so many empty ones, two days again: with and without EpisodeOfCare."""
+    again = date(2026, 1, 6) + timedelta(days=empty + 1)
+    days = [{"days": {"of": "HEP", "from": first, "count": 2}} for first in ("2026-01-05", str(again))]
+    for episode in ([], [{"episode": {"from": "2026-01-01"}}]):
+        for as_of in (again, again + timedelta(days=1), again + timedelta(days=40)):
+            found = ask(build_resources([*days, *episode], NEW_YORK), str(as_of), NEW_YORK, "medicare")
+            _hold(found, f"{empty} empty days, {episode}, asked on {as_of}")
+
+
+@pytest.mark.parametrize("set_up", [True, False])
+@pytest.mark.parametrize("last", range(36))
+def test_every_end_of_an_episode(ask: Ask, last: int, set_up: bool) -> None:
+    """A reading a day; the episode ends on each day in turn, another one begins that day, or soon after."""
+    first = date(2026, 1, 5)
+    days = {"days": {"of": "HEP", "from": str(first), "count": 60}}
+    former = {"episode": {"from": str(first), "to": str(first + timedelta(days=last))}}
+    for later in (0, 1, 2, 20):
+        begins = first + timedelta(days=last + later)
+        work = {"at": f"{begins}T09:00:00", "for": "5:00", "by": "nurse", "program": "rtm"}
+        events = [days, former, {"episode": {"from": str(begins)}}, *([{"setup": work}] if set_up else [])]
+        for as_of in {first + timedelta(days=last), first + timedelta(days=last + 1), date(2026, 3, 20)}:
+            found = ask(build_resources(events, NEW_YORK), str(as_of), NEW_YORK, "medicare")
+            _hold(found, f"ends {former}, again on {begins}, set up {set_up}, asked on {as_of}")
+
+
+@pytest.mark.parametrize(("therapist", "assistant"), [("pt", "pta"), ("ot", "ota")])
+def test_every_second_of_an_assistant_around_a_tenth(ask: Ask, therapist: str, assistant: str) -> None:
+    """Twenty minutes, of which an assistant's 118 to 122 seconds: a tenth is 120."""
+    day = {"reading": {"of": "HEP", "at": "2026-03-05T08:00:00"}}
+    for seconds in range(118, 123):
+        call = {"at": "2026-03-10T10:00:00", "for": 1200 - seconds, "by": therapist, "program": "rtm"}
+        review = {"at": "2026-03-11T10:00:00", "for": seconds, "by": assistant, "program": "rtm"}
+        resources = build_resources([day, {"call": call}, {"review": review}], NEW_YORK)
+        found = ask(resources, "2026-04-01", NEW_YORK, "medicare")
+        _hold(found, f"{seconds} seconds of {assistant}")

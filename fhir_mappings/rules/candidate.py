@@ -25,10 +25,10 @@ class Candidate:
     rule: CodeRule
     window: Window
     service_date: date
-    open: bool
-    met: bool
-    reachable: bool
-    units: int
+    open: bool = False
+    met: bool = False
+    reachable: bool = False
+    units: int = 0
     requirements: tuple[Requirement, ...] = ()
     charges: list[PriorCharge] = field(default_factory=list)
     reasons: Reasons = field(default_factory=set)

@@ -164,11 +164,8 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
 
 def _first_day_after_gap(chart: ProgramChart) -> date | None:
     allowed = chart.policy.empty_days_until_episode_unclear
-    days = chart.data_days
-    if len(days) < 2 or (days[-1] - days[0]).days <= allowed:
-        return None
     longest = timedelta(days=allowed + 1)
-    return next((after for before, after in pairwise(days) if after - before > longest), None)
+    return next((after for before, after in pairwise(chart.data_days) if after - before > longest), None)
 
 
 def _has_day_from(episode: Episode, number: int, first: date) -> bool:
@@ -222,7 +219,7 @@ def _candidate(
         chart.as_of <= service_date,
         met,
         count.reach >= threshold.least,
-        1 if met else 0,
+        int(met),
         (days_requirement(chart, threshold.least, threshold, count),),
         [charge for charge in charges if charge.code == rule.code],
         line=rule.line,
@@ -248,13 +245,11 @@ def _add_evidence_doubts(tiers: list[Candidate], count: DayCount, doubtful: list
         return
     found, with_doubts = count.found, count.with_days(doubtful)
     reasons = {ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None}
-    needs = [candidate.requirements[0].needed for candidate in tiers]
-    now = max((needed for needed in needs if needed <= found), default=0)
-    then = max((needed for needed in needs if needed <= with_doubts), default=0)
-    for candidate, needed in zip(tiers, needs, strict=True):
-        if candidate.met and then != now:
+    changes = any(found < candidate.requirements[0].needed <= with_doubts for candidate in tiers)
+    for candidate in tiers:
+        if candidate.met and changes:
             candidate.reasons |= reasons
-        elif not candidate.met and needed <= with_doubts:
+        elif not candidate.met and candidate.requirements[0].needed <= with_doubts:
             candidate.unmet_reasons |= reasons
 
 

@@ -22,17 +22,17 @@ class Episode:
     start: date | None
     end: date | None
     set_up: SetUp | None
+    unclear: bool
+    """A second EpisodeOfCare without a set-up of its own."""
+    documented: bool
+    """An EpisodeOfCare covers it."""
     anchor: date | None = None
     first_day: date | None = None
-    unclear: bool = False
-    """A second EpisodeOfCare without a set-up of its own."""
     anchor_charged: bool = False
     """A charged device period fixes the grid, also backwards."""
     anchor_fixed: bool = False
     start_seen: bool = False
     anchor_moved: bool = False
-    documented: bool = False
-    """An EpisodeOfCare covers it."""
     days: dict[int, SeriesDays] = field(default_factory=dict)
     """Counted days by number of the 30-day period."""
     doubtful: list[Reading] = field(default_factory=list)

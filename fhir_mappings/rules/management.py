@@ -67,10 +67,6 @@ def held_back_candidates(chart: ProgramChart) -> list[Candidate]:
             chart.policy.code(code),
             month_window(first_day),
             next_month(first_day) - timedelta(days=1),
-            open=False,
-            met=False,
-            reachable=False,
-            units=0,
             charges=charges,
             unverified=set(chart.base_unverified),
         )

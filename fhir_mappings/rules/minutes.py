@@ -199,10 +199,11 @@ def whole_seconds(pieces: Iterable[Piece]) -> int:
     spans: list[tuple[int, int]] = []
     bare: dict[str, int] = {}
     for piece in pieces:
-        if piece.time.seconds is None:
+        seconds = piece.time.seconds
+        if seconds is None:
             spans.append((piece.start, piece.end))
         else:
-            bare[piece.time.resource] = max(bare.get(piece.time.resource, 0), piece.time.seconds)
+            bare[piece.time.resource] = max(bare.get(piece.time.resource, seconds), seconds)
     return sum([(end - start) // MICROSECONDS for start, end in _merged(spans)]) + sum(bare.values())
 
 

@@ -135,9 +135,9 @@ class Policies:
 def _as_paid(code: CodeRule, rule: PayerRule | None) -> CodeRule:
     """A code with a payer's thresholds and cap, from the day they hold in place of the shipped ones."""
     rows = [] if rule is None else rule.rows(code.code)
-    caps = [row for row in rows if row.units_cap is not None]
+    caps = [row.units_cap for row in rows if row.units_cap is not None]
     if caps:
-        code = replace(code, units_cap=min(row.units_cap for row in caps if row.units_cap is not None))
+        code = replace(code, units_cap=min(caps))
     own = [
         Dated(row.start, row.least, rule.sources, rule.last_checked)
         for row in rows

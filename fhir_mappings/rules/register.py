@@ -108,9 +108,10 @@ def _of_code(code: CodeRule, policy: Policy, day: date) -> RuleInForce:
         if covered is not Covered.YES:
             words.append(f"Payer {policy.payer}: {covered}.")
         value = " ".join(words)
+    rule_id = f"R1.1-{code.code}"
     return RuleInForce(
-        f"R1.1-{code.code}",
-        part_of("R1.1"),
+        rule_id,
+        part_of(rule_id),
         f"{code.code}, {code.label}.",
         value,
         "decided" if code.kind is not Kind.HELD_BACK else "review",
@@ -128,9 +129,10 @@ def _of_payer(rule: PayerRule, tables: Tables) -> RuleInForce:
         for row in rule.coverage
     ]
     own = [f"{name} = {_shown(value)}" for name, value in sorted(rule.settings.items())]
+    rule_id = f"R6-{rule.payer}"
     return RuleInForce(
-        f"R6-{rule.payer}",
-        part_of("R6"),
+        rule_id,
+        part_of(rule_id),
         f"{rule.label}. {rule.note}".strip(),
         "; ".join([*rows, *own]) + "." if rows or own else "Nothing is covered for certain.",
         "decided" if rule.settings or any(row.covered is Covered.YES for row in rule.coverage) else "review",

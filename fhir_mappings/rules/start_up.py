@@ -26,9 +26,9 @@ from fhir_mappings.vocabulary import Line, RequirementKind, ReviewReason, Role, 
 def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
     """One start-up code an episode that holds a counted day, a set-up or a start-up charge."""
     charges = chart.charges_of(Kind.START_UP)
-    if not any(_has_begun(episode) for episode in chart.episodes):
-        return _charged_alone(chart, charges)
     placed, unclear = _place_charges(charges, list(enumerate(chart.episodes)))
+    if not any(_has_begun(one) or (one.documented and at in placed) for at, one in enumerate(chart.episodes)):
+        return _charged_alone(chart, charges)
     found: list[Candidate] = []
     for position, episode in enumerate(chart.episodes):
         if not _has_begun(episode) and position not in placed:
@@ -90,10 +90,6 @@ def _charged_alone(chart: ProgramChart, charges: list[PriorCharge]) -> list[Cand
                 chart.policy.code(code),
                 window,
                 day,
-                open=False,
-                met=False,
-                reachable=False,
-                units=0,
                 charges=of_code,
                 unverified=set(chart.base_unverified),
             )
@@ -135,7 +131,7 @@ def _candidate(
         reachable=(days_ahead is None or days_ahead >= least_ahead)
         if waiting
         else as_of <= last and count.reach >= least_ahead,
-        units=1 if earned_on is not None else 0,
+        units=int(earned_on is not None),
         requirements=(
             days_requirement(chart, threshold.least, threshold, count),
             Requirement(

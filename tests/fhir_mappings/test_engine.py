@@ -106,6 +106,35 @@ def test_a_day_names_every_reading_the_earliest_first() -> None:
     )
 
 
+def test_days_of_several_lines_come_in_order_and_each_with_its_earliest_reading_first() -> None:
+    given = [
+        days("2026-03-04", 2, every="9", at="09:00"),
+        days("2026-03-08", 1, "PUFFS", device="inhaler-cap"),
+        days("2026-03-13", 1, device="knee-app", at="08:00"),
+    ]
+    told = [(day.day.day, day.evidence) for day in assessed(given, "2026-04-10", everything=True).days]
+    assert told == [
+        (4, ("Observation/o1",)),
+        (8, ("Observation/o3",)),
+        (13, ("Observation/o4", "Observation/o2")),
+    ]
+
+
+def test_the_parts_of_a_call_that_was_cut_come_in_order_too() -> None:
+    given: list[Event] = [
+        days("2026-03-03", 2, "BP", device="cuff"),
+        {"call": {"at": "2026-03-03T07:00", "for": "30:00", "by": "nurse", "program": "rpm"}},
+        {"review": {"at": "2026-03-03T07:05", "for": "3:00", "by": "physician", "program": "rpm"}},
+        {"setup": {"at": "2026-03-03T07:10", "for": "5:00", "by": "nurse-2", "program": "rpm"}},
+    ]
+    spans = assessed(given, "2026-04-10", everything=True).spans
+    assert [(span.resource, span.seconds) for span in spans] == [
+        ("Encounter/e1", 600),
+        ("Encounter/e2", 180),
+        ("Encounter/e1", 900),
+    ]
+
+
 def test_spans_come_in_order_and_a_duration_without_a_time_says_its_seconds() -> None:
     given = [
         days("2026-03-04", 2),
@@ -276,6 +305,16 @@ def test_evidence_of_several_devices_is_in_the_order_of_the_days() -> None:
     given = [SET_UP, days("2026-01-05", 2, every="15"), days("2026-01-10", 1, device="knee-app")]
     told = found(read(given, "2026-02-10"), setting(multi_device_rule="union"))["98985", "2026-01-05"]
     assert told.requirements[0].evidence == ("Observation/o1", "Observation/o3", "Observation/o2")
+
+
+def test_of_several_devices_on_a_day_the_earliest_reading_is_evidence() -> None:
+    given = [
+        SET_UP,
+        days("2026-01-05", 2, at="09:00"),
+        days("2026-01-06", 1, device="knee-app", at="08:00"),
+    ]
+    told = found(read(given, "2026-02-10"), setting(multi_device_rule="union"))["98985", "2026-01-05"]
+    assert told.requirements[0].evidence == ("Observation/o1", "Observation/o3")
 
 
 def test_somebody_of_unknown_role_alone_is_one_question() -> None:

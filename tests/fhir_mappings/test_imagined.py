@@ -105,7 +105,7 @@ def test_days_lie_in_the_latest_period_with_a_counted_day() -> None:
 
 
 def test_every_device_type_of_the_period_gets_its_days() -> None:
-    given = [days("2026-01-05", 3, device="knee-app"), days("2026-01-05", 1, "PUFFS", device="inhaler-cap")]
+    given = [days("2026-01-05", 3, device="knee-app"), days("2026-01-04", 1, "PUFFS", device="inhaler-cap")]
     record = imagined(given, "2026-01-20", WhatIf(days=1))
     assert [(one.line, one.day) for one in new_days(record)] == [
         ("musculoskeletal", date(2026, 1, 20)),
@@ -174,6 +174,24 @@ def test_minutes_are_of_the_last_who_worked_in_the_latest_month() -> None:
     assert keys == sorted(keys)
     told = [(contact.day, contact.resource) for contact in record.contacts]
     assert told == sorted(told)
+
+
+def test_minutes_are_of_the_last_of_several_and_of_a_month_with_a_counted_minute() -> None:
+    monitored = days("2026-01-05", 3)
+    given: list[Event] = [
+        monitored,
+        {"call": {"at": "2026-02-10T10:00", "for": "5:00", "by": "pt"}},
+        {"review": {"at": "2026-02-11T10:00", "for": "5:00", "by": "slp"}},
+    ]
+    (time,) = new_times(imagined(given, "2026-04-10", WhatIf(minutes=8)))
+    assert (time.role, time.discipline) == (Role.SPEECH_LANGUAGE_PATHOLOGIST, "speech")
+    given = [
+        days("2026-01-05", 3, "BP", device="cuff"),
+        {"call": {"at": "2026-02-10T10:00", "for": "5:00", "by": "nurse", "program": "rpm"}},
+        {"review": {"at": "2026-03-10T10:00", "for": "5:00", "by": "pt", "program": "rpm"}},
+    ]
+    (time,) = new_times(imagined(given, "2026-04-10", WhatIf(minutes=8)))
+    assert (time.role, time.start) == (Role.CLINICAL_STAFF, CLOCK.midnight(date(2026, 2, 1)))
 
 
 def test_without_anybody_they_are_a_physicians_of_today() -> None:

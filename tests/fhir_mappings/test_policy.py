@@ -125,6 +125,16 @@ def test_a_threshold_holds_from_its_day_and_the_first_one_before_it_too() -> Non
     assert [rule.least(day).least for day in days] == [16, 16, 16, 2]
 
 
+def test_a_payers_first_day_ends_the_shipped_thresholds() -> None:
+    rows = [
+        {"from": start, "codes": ["98975"], "covered": "yes", "least": least}
+        for start, least in (("2026-07-01", 5), ("2025-07-01", 10))
+    ]
+    rule = load_policy("acme", payer_rules=[payer(*rows)]).code("98975")
+    days = [date(2025, 6, 30), date(2025, 7, 1), date(2026, 1, 1), date(2026, 7, 1)]
+    assert [rule.least(day).least for day in days] == [16, 10, 10, 5]
+
+
 def test_a_row_that_only_names_a_threshold_leaves_the_cap_as_it_is() -> None:
     rows = [{"from": "2026-01-01", "codes": ["98981"], "covered": "yes", "least": 1500}]
     assert load_policy("acme", payer_rules=[payer(*rows)]).code("98981").units_cap == 3

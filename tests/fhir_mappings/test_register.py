@@ -133,6 +133,7 @@ def test_minutes_in_words() -> None:
     code = TABLES.codes["98980"]
     row = Dated(date(2026, 1, 1), 605, (), date(2026, 1, 1))
     assert needed_in_words(code, row) == "10:05 min"
+    assert needed_in_words(code, Dated(date(2026, 1, 1), 1199, (), date(2026, 1, 1))) == "19:59 min"
     assert needed_in_words(code, row, code) == "each further 10:05 min on top of 98980"
     assert (
         needed_in_words(TABLES.codes["98977"], row)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from fhir_mappings.rules import tables
 from fhir_mappings.rules.tables import (
     CodeRule,
     Coverage,
@@ -18,6 +22,7 @@ from fhir_mappings.rules.tables import (
     RuleEntry,
     SettingRow,
     Source,
+    Tables,
     load_tables,
     monitoring_codes,
     setting_value,
@@ -42,6 +47,37 @@ def test_a_key_that_nobody_knows_is_refused(kind: type[Any]) -> None:
     assert msgspec.convert(row, kind) == ROWS[kind]()
     with pytest.raises(msgspec.ValidationError, match="colour"):
         msgspec.convert({**row, "colour": "red"}, kind)
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tables, which are read from there."""
+    shutil.copytree(Path(tables.__file__).parent, tmp_path / "rules")
+    monkeypatch.setattr(tables, "files", lambda package: tmp_path / "rules")
+    return tmp_path / "rules"
+
+
+def read() -> Tables:
+    return load_tables.__wrapped__()
+
+
+def test_the_version_is_of_the_last_check_and_of_every_table(copied: Path) -> None:
+    assert read().version == TABLES.version
+    code = copied / "codes" / "98975.yaml"
+    code.write_text(code.read_text().replace("\nlast_checked: 2026-11-22", "\nlast_checked: 2026-10-01"))
+    (copied / "codes" / "98975.yaml~").write_text("somebody's editor kept this")
+    changed = read()
+    day, _, digest = changed.version.partition("+")
+    assert changed.codes["98975"].last_checked == date(2026, 10, 1)
+    assert day == TABLES.version.partition("+")[0]
+    assert digest != TABLES.version.partition("+")[2]
+    assert list(changed.codes) == list(TABLES.codes)
+
+
+@pytest.mark.parametrize("name", ["register.yaml", "settings.yaml", "sources.yaml", "payers/aetna.yaml"])
+def test_a_change_of_any_table_is_another_version(copied: Path, name: str) -> None:
+    (copied / name).write_text((copied / name).read_text() + "# changed\n")
+    assert read().version != TABLES.version
 
 
 def test_the_shipped_tables_are_named_as_their_files() -> None:

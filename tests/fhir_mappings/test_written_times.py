@@ -23,6 +23,7 @@ from fhir_mappings.local_time import (
     utc,
     zone_named,
 )
+from fhir_mappings.vocabulary import ExcludedReason
 
 ZONES = ["America/New_York", "Pacific/Auckland", "Asia/Kathmandu", "Asia/Beirut"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -216,6 +217,14 @@ def test_months_and_periods_follow_each_other() -> None:
     numbers = [period_number(anchor, anchor + timedelta(days=n)) for n in (-31, -30, -1, 0, 29, 30, 59, 60)]
     assert numbers == [-2, -1, -1, 0, 0, 1, 1, 2]
     assert period_window(anchor, -1) == Window(date(2026, 1, 2), date(2026, 1, 31))
+
+
+def test_why_a_time_names_no_day_is_why_its_record_is_left_out() -> None:
+    assert [ExcludedReason(problem) for problem in TimeProblem] == [
+        ExcludedReason.NO_DATE,
+        ExcludedReason.PARTIAL_DATE,
+        ExcludedReason.UNREADABLE_DATE,
+    ]
 
 
 def test_a_zone_is_known_by_its_name() -> None:
