@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -109,12 +110,14 @@ _REASONS: Mapping[str, int] = {reason: position for position, reason in enumerat
 
 def reason_order(reasons: Iterable[ReviewReason | str]) -> tuple[str, ...]:
     """Reasons as text: enum values in their own order, then codes."""
-    different = set(reasons)
-    if len(different) > 1:
-        return tuple(
-            str(reason) for reason in sorted(different, key=lambda reason: (_REASONS.get(reason, 99), reason))
-        )
-    return tuple(map(str, different))
+    return _in_order(frozenset(reasons))
+
+
+@lru_cache(maxsize=1024)
+def _in_order(reasons: frozenset[ReviewReason | str]) -> tuple[str, ...]:
+    return tuple(
+        str(reason) for reason in sorted(reasons, key=lambda reason: (_REASONS.get(reason, 99), reason))
+    )
 
 
 def to_contract(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -240,6 +241,7 @@ def period_number(anchor: date, day: date) -> int:
     return (day - anchor).days // PERIOD_DAYS
 
 
+@lru_cache(maxsize=4096)
 def period_window(anchor: date, number: int) -> Window:
     """The 30-day period of that number. Day 30 is `start + 29` (R2.2)."""
     start = anchor + timedelta(days=PERIOD_DAYS * number)

@@ -12,6 +12,8 @@ from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, Program, ReviewReason, Unverified
 
+_STANDING = frozenset({Outcome.SUGGEST, Outcome.PROVISIONAL, Outcome.CHARGED})
+
 
 class ExclusionViolated(AssertionError):
     """Two codes that exclude each other were about to be answered together. Never shown as a suggestion."""
@@ -89,11 +91,7 @@ def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:
     Asked of the answer itself, so that a slip anywhere else becomes an error and never a false claim. Two
     charges that the EHR already holds are a fact, not an answer of ours.
     """
-    standing = [
-        decision
-        for decision in decisions
-        if decision.outcome in (Outcome.SUGGEST, Outcome.PROVISIONAL, Outcome.CHARGED)
-    ]
+    standing = [decision for decision in decisions if decision.outcome in _STANDING]
     for position, one in enumerate(standing):
         for other in standing[:position]:
             if (

@@ -164,8 +164,11 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
 
 def _first_day_after_gap(chart: ProgramChart) -> date | None:
     allowed = chart.policy.empty_days_until_episode_unclear
-    longest = timedelta(days=allowed + 1)
-    return next((after for before, after in pairwise(chart.data_days) if after - before > longest), None)
+    longest, days = timedelta(days=allowed + 1), chart.data_days
+    # Mostly so few days are empty in all that no gap can be too long: nothing has to be looked through.
+    if not days or (days[-1] - days[0]).days + 1 - len(days) <= allowed:
+        return None
+    return next((after for before, after in pairwise(days) if after - before > longest), None)
 
 
 def _has_day_from(episode: Episode, number: int, first: date) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -35,6 +36,8 @@ class Episode:
     anchor_moved: bool = False
     days: dict[int, SeriesDays] = field(default_factory=dict)
     """Counted days by number of the 30-day period."""
+    counted_days: list[tuple[Line, list[date]]] = field(default_factory=list)
+    """The same days of each series, in order, with the series' line."""
     doubtful: list[Reading] = field(default_factory=list)
 
     def holds(self, day: date) -> bool:
@@ -182,11 +185,10 @@ def _share_out(
                 by_day = unnumbered.get(reading.series)
                 if by_day is None:
                     by_day = unnumbered[reading.series] = {}
-                same_day = by_day.get(day)
-                if same_day is None:
-                    by_day[day] = [reading]
+                if day in by_day:
+                    by_day[day].append(reading)
                 else:
-                    same_day.append(reading)
+                    by_day[day] = [reading]
 
 
 def _home_of(day: date, homes: list[_Home]) -> _Home | None:
@@ -245,10 +247,12 @@ def _number_days(episode: Episode) -> None:
     if anchor is None:
         return
     for series, by_day in unsorted.items():
-        number: int | None = None
-        numbered: dict[date, list[Reading]] = {}
-        for day, readings in by_day.items():
-            if (found := period_number(anchor, day)) != number:
-                number = found
-                numbered = episode.days.setdefault(number, {}).setdefault(series, {})
-            numbered[day] = readings
+        ordered = sorted(by_day)
+        episode.counted_days.append((next(iter(by_day.values()))[0].line, ordered))
+        begin = 0
+        while begin < len(ordered):
+            number = period_number(anchor, ordered[begin])
+            end = bisect_right(ordered, period_window(anchor, number).end, begin)
+            in_period = {day: by_day[day] for day in ordered[begin:end]}
+            episode.days.setdefault(number, {})[series] = in_period
+            begin = end

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import date
+from itertools import chain
 
 from fhir_mappings.decision import CountedDay, CountedSpan
-from fhir_mappings.local_time import MICROSECONDS, Window, month_window
+from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.episodes import episodes_of
@@ -54,16 +56,9 @@ class ProgramChart:
             if month.pieces
         }
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
+        counted = [days for episode in self.episodes for _, days in episode.counted_days]
         # A dict keeps them in their order, nearly sorted already; a set would have to be sorted anew.
-        self.data_days = sorted(
-            dict.fromkeys(
-                day
-                for episode in self.episodes
-                for of_period in episode.days.values()
-                for by_day in of_period.values()
-                for day in by_day
-            )
-        )
+        self.data_days = counted[0] if len(counted) == 1 else sorted(dict.fromkeys(chain(*counted)))
         self.lines_by_month = self._lines_by_month()
         self.base_unverified = self._base_unverified()
         self.counted: set[str] = set()
@@ -72,12 +67,12 @@ class ProgramChart:
     def _lines_by_month(self) -> dict[date, set[Line]]:
         found: dict[date, set[Line]] = {}
         for episode in self.episodes:
-            for of_period in episode.days.values():
-                for by_day in of_period.values():
-                    line = next(iter(by_day.values()))[0].line
-                    # In thirty days no month comes twice.
-                    for day in {day.month: day for day in by_day}.values():
-                        found.setdefault(day.replace(day=1), set()).add(line)
+            for line, days in episode.counted_days:
+                begin = 0
+                while begin < len(days):
+                    first_day = days[begin].replace(day=1)
+                    found.setdefault(first_day, set()).add(line)
+                    begin = bisect_left(days, next_month(first_day), begin)
         return found
 
     def _base_unverified(self) -> frozenset[Unverified]:

@@ -109,6 +109,35 @@ def test_every_thousandth_is_known() -> None:
         assert clock.read(text) == plainly(text, clock.zone), text
 
 
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("offset", ["Z", "+00:00", "-05:00", "+13:45"])
+def test_what_a_date_and_an_offset_say_is_worked_out_once(zone: str, offset: str) -> None:
+    clock = LocalClock(ZoneInfo(zone))
+    clock.read(f"2026-03-04T10:30:15.250{offset}")
+    clock.read("2026-03-05T10:30:15.250-08:00")
+
+    def in_full(text: str) -> Moment:
+        raise AssertionError(f"read in full again: {text}")
+
+    clock._read_time = in_full  # type: ignore[method-assign]
+    at = datetime(2026, 3, 5)  # noqa: DTZ001 - the offset is written behind it
+    for seconds in (*range(0, 86400, 60), *range(60), 86399):
+        text = (at + timedelta(seconds=seconds)).isoformat() + offset
+        assert clock.read(text) == plainly(text, clock.zone), text
+    for n in (0, 1, 250, 998, 999):
+        text = f"2026-03-05T23:59:59.{n:03}{offset}"
+        assert clock.read(text) == plainly(text, clock.zone), text
+
+
+@pytest.mark.parametrize("offset", ["+05", "+0530", "+05:30:15", "+05:30:15.5"])
+def test_an_offset_that_fhir_does_not_write_is_not_kept(offset: str) -> None:
+    clock = LocalClock(ZoneInfo("America/New_York"))
+    told = [clock.read(f"2026-03-05T10:30:{n}{offset}") for n in (15, 16, 16)]
+    assert told == [plainly(f"2026-03-05T10:30:{n}{offset}", clock.zone) for n in (15, 16, 16)]
+    assert not clock._offsets
+    assert not clock._written_dates
+
+
 @pytest.mark.parametrize(
     ("text", "readable"),
     [
