@@ -52,7 +52,7 @@ def test_a_key_that_nobody_knows_is_refused(kind: type[Any]) -> None:
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the tables, which are read from there."""
-    shutil.copytree(Path(tables.__file__).parent, tmp_path / "rules")
+    shutil.copytree(Path(str(tables.files("fhir_mappings.rules"))), tmp_path / "rules")
     monkeypatch.setattr(tables, "files", lambda package: tmp_path / "rules")
     return tmp_path / "rules"
 

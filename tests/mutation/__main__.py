@@ -146,6 +146,7 @@ def kind_of_killer(by: str) -> str:
         "import": "import",
         "case": "worked case",
         "page": "rules page",
+        "written": "values written twice",
         "test": "unit test",
         "unit": "unit test",
     }

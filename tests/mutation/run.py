@@ -259,11 +259,13 @@ class Runner:
             key = f"{mutant.file}|{mutant.function}"
             names = [name for name in names if key in base.calls[name]]
         known = self.killers.get(_kin(mutant), Counter())
-        page_last = isinstance(mutant, TableMutant) and mutant.deciding
+        # What decides should be noticed by what is decided, and only else by what is written.
+        behaviour_first = isinstance(mutant, TableMutant) and mutant.deciding
 
-        def rank(name: str) -> tuple[bool, int, bool, float]:
+        def rank(name: str) -> tuple[int, int, bool, float]:
             page = name == "page"
-            return page and page_last, -known[name], not page, base.seconds.get(name, 0)
+            late = 2 if page else name.startswith("written ")
+            return late if behaviour_first else 0, -known[name], not page, base.seconds.get(name, 0)
 
         tests = [name for name in names if name.startswith("test ")]
         return sorted((n for n in names if not n.startswith("test ")), key=rank), sorted(tests, key=rank)

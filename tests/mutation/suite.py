@@ -120,7 +120,11 @@ class Suite:
             with _captured() as said:
                 cases.test_the_worked_case_comes_out_as_written(case, self.folder, said)
 
+        again = importlib.import_module("tests.fhir_mappings.test_values_again")
         found = [Item("page", page)]
+        found += [
+            Item(f"written {name}", test) for name, test in vars(again).items() if name.startswith("test_")
+        ]
         found += [Item(f"case {name}", _bind(worked, case)) for name, case in self.cases.items()]
         found += [Item(question.name, _bind(ask, question)) for question in self.questions]
         return found
