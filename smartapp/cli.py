@@ -7,26 +7,26 @@ from collections.abc import Callable
 
 
 def _evaluate(arguments: list[str]) -> int:
-    from smartapp.evaluate import run
+    from smartapp.commands.evaluate import run
 
     return run(arguments)
 
 
 def _rules(arguments: list[str]) -> int:
-    from smartapp.rules import run
+    from smartapp.commands.rules import run
 
     return run(arguments)
 
 
 def _demo(arguments: list[str]) -> int:
-    from smartapp.demo import run
+    from smartapp.commands.demo import run
 
     return run(arguments)
 
 
 def _migrate(arguments: list[str]) -> int:
+    from smartapp.commands.migrate import run
     from smartapp.config import ConfigurationError
-    from smartapp.migrate import run
 
     try:
         return run(arguments)
@@ -36,37 +36,37 @@ def _migrate(arguments: list[str]) -> int:
 
 
 def _keys(arguments: list[str]) -> int:
-    from smartapp.keys import run
+    from smartapp.commands.keys import run
 
     return run(arguments)
 
 
 def _audit(arguments: list[str]) -> int:
-    from smartapp.audit import run
+    from smartapp.commands.audit import run
 
     return run(arguments)
 
 
 def _purge(arguments: list[str]) -> int:
-    from smartapp.purge import run
+    from smartapp.commands.purge import run
 
     return run(arguments)
 
 
 def _doctor(arguments: list[str]) -> int:
-    from smartapp.doctor.command import run
+    from smartapp.commands.doctor.command import run
 
     return run(arguments)
 
 
 def _register(arguments: list[str]) -> int:
-    from smartapp.register import run
+    from smartapp.commands.register import run
 
     return run(arguments)
 
 
 def _config(arguments: list[str]) -> int:
-    from smartapp.config_check import run
+    from smartapp.commands.config_check import run
 
     return run(arguments)
 

@@ -14,7 +14,7 @@ from launch.errors import ConfigurationError as LaunchConfigurationError
 from launch.errors import LaunchError
 from launch.issuers import Issuer, Issuers, load_issuers
 from launch.urls import UnsafeUrl, parse_base
-from smartapp.checks import Fault
+from smartapp.commands.checks import Fault
 from smartapp.config import ConfigurationError, read_setting, setting
 from smartapp.signing_keys import filled_in
 

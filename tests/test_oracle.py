@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-import smartapp.evaluate
-from smartapp.evaluate import evaluate
+import smartapp.commands.evaluate
+from smartapp.commands.evaluate import evaluate
 from smartapp.site_file import SiteFile, read_site_file
 
 from . import oracle
@@ -56,7 +56,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """
     folder = tmp_path_factory.mktemp("oracle")
     chart = folder / "chart.ndjson"
-    load = smartapp.evaluate.load_terminology
+    load = smartapp.commands.evaluate.load_terminology
     terminologies: dict[int, Any] = {}
 
     @cache
@@ -77,7 +77,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         return [*found, "product:", brief(told), "oracle:", brief(expected)] if found else []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(smartapp.evaluate, "load_terminology", load_once)
+        patch.setattr(smartapp.commands.evaluate, "load_terminology", load_once)
         yield compare
 
 

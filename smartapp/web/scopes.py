@@ -6,7 +6,7 @@ from flask import Blueprint, Response, g, make_response, render_template
 
 from launch.scopes import difference
 from smartapp.application import FEATURES
-from smartapp.registration import PURPOSES
+from smartapp.commands.registration import PURPOSES
 
 pages = Blueprint("scopes", __name__, url_prefix="/s/<sid>/scopes")
 

@@ -30,9 +30,9 @@ LEAST_OF_CODE = 0.95
 #: What may change a verdict beside the mutated file itself.
 SUITE = [
     "fhir_mappings",
-    "smartapp/evaluate.py",
-    "smartapp/rules.py",
-    "smartapp/rules_document.py",
+    "smartapp/commands/evaluate.py",
+    "smartapp/commands/rules.py",
+    "smartapp/commands/rules_document.py",
     "tests",
     "docs/rules.md",
 ]

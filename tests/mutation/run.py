@@ -390,7 +390,12 @@ def name_of(mutant: Mutant, counted: Counter[str]) -> str:
 
 def prepare_parent() -> None:
     """Imports everything that is not ours, so that children need not."""
-    for name in ("smartapp.evaluate", "smartapp.rules", "tests.test_cases", "tests.smartapp.test_rules"):
+    for name in (
+        "smartapp.commands.evaluate",
+        "smartapp.commands.rules",
+        "tests.test_cases",
+        "tests.smartapp.test_rules",
+    ):
         importlib.import_module(name)
     for name in ("tests.smartapp.conftest", "tests.fhir_mappings.conftest"):
         with contextlib.suppress(ImportError):

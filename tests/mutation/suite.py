@@ -98,7 +98,7 @@ class Suite:
         cases = importlib.import_module("tests.test_cases")
         oracle = importlib.import_module("tests.test_oracle")
         rules = importlib.import_module("tests.smartapp.test_rules")
-        product_ = importlib.import_module("smartapp.evaluate")
+        product_ = importlib.import_module("smartapp.commands.evaluate")
         product_.load_terminology = cache(product_.load_terminology)
 
         def ask(question: Question) -> None:

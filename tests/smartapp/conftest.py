@@ -21,9 +21,9 @@ from cryptography.fernet import Fernet
 
 from launch.sandbox import Client, RunningSandbox, serve_sandbox
 from smartapp import create_app
+from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
+from smartapp.commands.demo_check import Browser, Form, Page
 from smartapp.config import Mode, Settings
-from smartapp.demo import CLIENT_ID, ISSUER, free_port
-from smartapp.demo_check import Browser, Form, Page
 from smartapp.ehr.findings import Findings
 from smartapp.serving import AppServer
 from smartapp.store import Store

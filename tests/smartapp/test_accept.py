@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import requests
 
 from smartapp import create_app
-from smartapp.demo_check import Browser
+from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.charges import ChargeState
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from smartapp.demo_check import Browser
+from smartapp.commands.demo_check import Browser
 from smartapp.store.charges import ChargeState
 
 PATIENT = "ready-musculoskeletal"

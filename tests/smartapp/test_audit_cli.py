@@ -13,9 +13,9 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import insert, select
 
-from smartapp.audit import run
-from smartapp.purge import run as run_purge
-from smartapp.purge import years_before
+from smartapp.commands.audit import run
+from smartapp.commands.purge import run as run_purge
+from smartapp.commands.purge import years_before
 from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
 from smartapp.store.audit import ChainFault, content_digest

@@ -11,9 +11,9 @@ import pytest
 from cryptography.fernet import Fernet
 from joserfc.jwk import ECKey
 
+from smartapp.commands.config_check import run
+from smartapp.commands.keys import run as run_keys
 from smartapp.config import SETTINGS
-from smartapp.config_check import run
-from smartapp.keys import run as run_keys
 from smartapp.store import Store
 
 SECRET = "correct-horse-battery-staple"

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from smartapp.demo import Demo, run
+from smartapp.commands.demo import Demo, run
 
 PROGRAM = "import sys; from smartapp.cli import main; sys.exit(main())"
 

@@ -30,11 +30,11 @@ from launch.sandbox import Client, RunningSandbox, serve_sandbox
 from launch.sandbox.capability import capability_statement, openid_configuration, smart_configuration
 from launch.sandbox.config import ClientType, SandboxConfig
 from launch.sandbox.credentials import CredentialKind
-from smartapp.config_check import CheckId as ConfigCheckId
-from smartapp.demo import free_port
-from smartapp.doctor import connection
-from smartapp.doctor.command import run
-from smartapp.doctor.ids import CheckId
+from smartapp.commands.config_check import CheckId as ConfigCheckId
+from smartapp.commands.demo import free_port
+from smartapp.commands.doctor import connection
+from smartapp.commands.doctor.command import run
+from smartapp.commands.doctor.ids import CheckId
 from smartapp.signing_keys import KeyAlgorithm, PublishedKeys, SigningKeys
 
 PATIENT = "ready-musculoskeletal"

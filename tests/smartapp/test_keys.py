@@ -14,9 +14,9 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 from launch.client_auth import signed_assertion
 from launch.sandbox.config import ClientType
 from smartapp import create_app
+from smartapp.commands.keys import run
 from smartapp.config import ConfigurationError, Mode, Settings
 from smartapp.issuers_file import read_issuers
-from smartapp.keys import run
 from smartapp.serving import AppServer
 from smartapp.signing_keys import (
     PUBLISHED_FOR,

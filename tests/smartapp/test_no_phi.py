@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask, request, request_finished
 
-from smartapp.demo_check import Browser
+from smartapp.commands.demo_check import Browser
 from tests.smartapp.conftest import World
 
 LEFT_OUT = {"nothing"}

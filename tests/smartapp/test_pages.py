@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from smartapp.demo_check import Browser
+from smartapp.commands.demo_check import Browser
 from smartapp.web.security import session_cookie_name
 
 PATIENT = "ready-musculoskeletal"

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from smartapp import create_app
-from smartapp.demo_check import Browser
+from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.changes import ChangeState
 from smartapp.store.charges import ChargeState

@@ -10,8 +10,8 @@ from joserfc.jwk import ECKey
 
 from launch.scopes import Feature, Interaction, Scopes
 from smartapp.application import FEATURES
-from smartapp.register import run
-from smartapp.registration import PURPOSES
+from smartapp.commands.register import run
+from smartapp.commands.registration import PURPOSES
 
 SECRET = "correct-horse-battery-staple"
 

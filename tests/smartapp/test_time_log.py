@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 from fhir_mappings.time_log import TIME_LOG, LoggedTime
 from fhir_mappings.vocabulary import Activity, Program
 from smartapp import create_app
-from smartapp.demo_check import Browser
+from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.time_log import EntryContent, EntryState, Measured
 

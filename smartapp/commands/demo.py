@@ -220,7 +220,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with Demo(ehr_port=options.ehr_port, app_port=options.port, readings=options.readings) as demo:
             if options.check:
-                from smartapp.demo_check import check
+                from smartapp.commands.demo_check import check
 
                 check(demo)
                 return 0

@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 
 from launch.http import Response
 from launch.identity import SKEW
-from smartapp.doctor.examination import Examination
-from smartapp.doctor.ids import CheckId
+from smartapp.commands.doctor.examination import Examination
+from smartapp.commands.doctor.ids import CheckId
 
 RENEW_WITHIN = timedelta(days=30)
 NOTICEABLE_SKEW = timedelta(seconds=60)

@@ -9,9 +9,9 @@ from datetime import datetime
 from launch.errors import HttpError, HttpProblem
 from launch.http import EhrClient, Limits, Response
 from launch.issuers import Issuer
-from smartapp.checks import Checks
+from smartapp.commands.checks import Checks
+from smartapp.commands.registration import Sheet
 from smartapp.issuers_file import Registered
-from smartapp.registration import Sheet
 
 UNREACHED = frozenset(
     {HttpProblem.CONNECTION, HttpProblem.TIMEOUT, HttpProblem.TLS, HttpProblem.REFUSED_ADDRESS}

@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from smartapp.demo import Demo, DemoError
+from smartapp.commands.demo import Demo, DemoError
 
 PATIENT = "ready-musculoskeletal"
 READING_SECONDS = 60

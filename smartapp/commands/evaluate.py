@@ -115,7 +115,7 @@ def run(arguments: list[str]) -> int:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
-        from smartapp.evaluate_table import print_table
+        from smartapp.commands.evaluate_table import print_table
 
         print_table(answer, sys.stdout)
     return 0

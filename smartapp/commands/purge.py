@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smartapp.checks import CANNOT, Fault, Parser
+from smartapp.commands.checks import CANNOT, Fault, Parser
 from smartapp.config import ConfigurationError, Settings
 
 

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     try:
         options = parser.parse_args(arguments)
         if options.markdown:
-            from smartapp.rules_document import rules_document
+            from smartapp.commands.rules_document import rules_document
 
             print(rules_document(), end="")
             return 0

@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from smartapp.checks import Fault
+from smartapp.commands.checks import Fault
 from smartapp.signing_keys import KeyAlgorithm, SigningKeys
 from smartapp.store.audit import Chain, ChainCheck, Link
 

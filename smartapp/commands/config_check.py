@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from smartapp.checks import CANNOT, Checks, Fault, Parser, as_json, listed
+from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json, listed
 from smartapp.config import SETTINGS, ConfigurationError, read_setting, unknown_settings
 
 if TYPE_CHECKING:

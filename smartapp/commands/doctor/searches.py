@@ -14,13 +14,13 @@ from launch.errors import HttpError, LaunchError, LaunchReason
 from launch.http import Limits, Response
 from launch.issuers import ClientAuth
 from launch.tokens import request_token
-from smartapp.checks import Fault
-from smartapp.doctor.discovery import Found
-from smartapp.doctor.examination import Examination, status_words, trouble
-from smartapp.doctor.ids import CheckId
-from smartapp.doctor.metadata import Declared
+from smartapp.commands.checks import Fault
+from smartapp.commands.doctor.discovery import Found
+from smartapp.commands.doctor.examination import Examination, status_words, trouble
+from smartapp.commands.doctor.ids import CheckId
+from smartapp.commands.doctor.metadata import Declared
+from smartapp.commands.registration import ResourceLine, without
 from smartapp.ehr.fhir import NotAPage, look, names_another_patient, search_page, search_target
-from smartapp.registration import ResourceLine, without
 
 _Parameters = tuple[tuple[str, str], ...]
 LIMITS = Limits(connect=5.0, read=15.0, total=15.0)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smartapp.audit_export import SignatureWrong, verify_export, write_export
-from smartapp.checks import CANNOT, Fault, Parser, as_json
+from smartapp.commands.audit_export import SignatureWrong, verify_export, write_export
+from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
 from smartapp.config import ConfigurationError, read_setting, setting
 from smartapp.signing_keys import SigningKeys
 from smartapp.store.audit import AuditTrail, ChainCheck, ChainFault

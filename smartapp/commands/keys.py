@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from smartapp.checks import CANNOT, Fault, Parser, as_json
+from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
 from smartapp.config import ConfigurationError
 from smartapp.signing_keys import (
     PUBLISHED_FOR,

@@ -15,10 +15,10 @@ import msgspec
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, NAMESPACE
 from launch.errors import HttpError
 from launch.http import Limits, Response
-from smartapp.doctor.examination import Examination, status_words, trouble
-from smartapp.doctor.ids import CheckId
-from smartapp.doctor.metadata import Declared
-from smartapp.doctor.searches import LIMITS, headers_of
+from smartapp.commands.doctor.examination import Examination, status_words, trouble
+from smartapp.commands.doctor.ids import CheckId
+from smartapp.commands.doctor.metadata import Declared
+from smartapp.commands.doctor.searches import LIMITS, headers_of
 from smartapp.ehr.fhir import NotAPage, look, read_target, search_page, search_target
 
 ONCE = Limits(connect=5.0, read=30.0, total=30.0, tries=1)

@@ -10,8 +10,8 @@ from launch.errors import HttpError, LaunchError
 from launch.identity import parse_jwks
 from launch.issuers import Issuer
 from launch.urls import UnsafeUrl, join_url, parse_url
-from smartapp.doctor.examination import UNREACHED, Examination, trouble
-from smartapp.doctor.ids import CheckId
+from smartapp.commands.doctor.examination import UNREACHED, Examination, trouble
+from smartapp.commands.doctor.ids import CheckId
 
 _ENDPOINTS = (
     "authorization_endpoint",

@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from launch.http import EhrClient
-from smartapp.checks import CANNOT, Checks, Fault, Parser, as_json
+from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json
+from smartapp.commands.doctor.client import check_keys, check_registration, check_scopes
+from smartapp.commands.doctor.connection import check_connection, check_pace
+from smartapp.commands.doctor.discovery import NOTHING, check_discovery, check_identity, check_launch
+from smartapp.commands.doctor.examination import Examination
+from smartapp.commands.doctor.ids import CheckId
+from smartapp.commands.doctor.metadata import check_metadata, read_metadata
+from smartapp.commands.doctor.searches import check_searches, token_of
+from smartapp.commands.doctor.write_test import check_write
+from smartapp.commands.register import sheet_of
 from smartapp.config import ConfigurationError
-from smartapp.doctor.client import check_keys, check_registration, check_scopes
-from smartapp.doctor.connection import check_connection, check_pace
-from smartapp.doctor.discovery import NOTHING, check_discovery, check_identity, check_launch
-from smartapp.doctor.examination import Examination
-from smartapp.doctor.ids import CheckId
-from smartapp.doctor.metadata import check_metadata, read_metadata
-from smartapp.doctor.searches import check_searches, token_of
-from smartapp.doctor.write_test import check_write
 from smartapp.issuers_file import Registered, add_options, registered
-from smartapp.register import sheet_of
 from smartapp.site_file import SiteFileError, read_site_file
 
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,255}")

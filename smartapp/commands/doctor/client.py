@@ -13,11 +13,11 @@ from launch.http import EhrClient
 from launch.issuers import ClientAuth, Issuer
 from launch.profiles import ScopeStyle
 from launch.scopes import difference
-from smartapp.checks import listed
+from smartapp.commands.checks import listed
+from smartapp.commands.doctor.discovery import Found
+from smartapp.commands.doctor.examination import Examination, trouble
+from smartapp.commands.doctor.ids import CheckId
 from smartapp.config import ConfigurationError
-from smartapp.doctor.discovery import Found
-from smartapp.doctor.examination import Examination, trouble
-from smartapp.doctor.ids import CheckId
 from smartapp.issuers_file import Registered
 from smartapp.signing_keys import KeyState, SigningKeys
 

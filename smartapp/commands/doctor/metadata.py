@@ -8,10 +8,10 @@ from typing import Any
 from launch.errors import HttpError
 from launch.http import MEGABYTE, Limits
 from launch.profiles import WriteRung
-from smartapp.checks import listed
-from smartapp.doctor.examination import UNREACHED, Examination, status_words, trouble
-from smartapp.doctor.ids import CheckId
-from smartapp.registration import ResourceLine, without
+from smartapp.commands.checks import listed
+from smartapp.commands.doctor.examination import UNREACHED, Examination, status_words, trouble
+from smartapp.commands.doctor.ids import CheckId
+from smartapp.commands.registration import ResourceLine, without
 
 LIMITS = Limits(connect=5.0, read=20.0, total=30.0, max_bytes=16 * MEGABYTE)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from smartapp.checks import CANNOT, Fault, Parser, as_json
+from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
+from smartapp.commands.registration import Sheet, sheet
 from smartapp.config import ConfigurationError, read_setting, setting
 from smartapp.issuers_file import Registered, add_options, registered
-from smartapp.registration import Sheet, sheet
 
 
 def run(arguments: Sequence[str]) -> int:
