@@ -72,7 +72,10 @@ def test_only_the_demo_knows_the_sandbox() -> None:
 def test_evaluate_needs_neither_the_web_nor_the_slow_models() -> None:
     """It starts in a fraction of a second only as long as this holds."""
     heavy = "flask", "requests", "authlib", "sqlalchemy", "fhir.resources", "pydantic"
-    script = "import sys, smartapp.commands.evaluate\nprint([name for name in sys.argv[1:] if name in sys.modules])"
+    script = (
+        "import sys, smartapp.commands.evaluate\n"
+        "print([name for name in sys.argv[1:] if name in sys.modules])"
+    )
     out = subprocess.run(
         [sys.executable, "-c", script, *heavy], capture_output=True, text=True, check=True, cwd=ROOT
     )
