@@ -154,6 +154,9 @@ def test_a_timeout_is_not_tried_again(ehr, client):
 
 # Retry-After
 
+CLOSED = "Content-Length: 0\r\nConnection: close\r\n\r\n"
+"""The end of a head whose connection is not used again."""
+
 
 def test_seconds_of_retry_after_are_waited(ehr, client, watch):
     first_then(ehr, "/fhir/a", 1, Answer(429, {}, {"Retry-After": "7"}), Answer(body={}))
@@ -164,7 +167,7 @@ def test_seconds_of_retry_after_are_waited(ehr, client, watch):
 def test_a_date_of_retry_after_counts_from_the_servers_own_clock(ehr, client, watch):
     """The server's clock is decades off: only the distance between its two dates says anything."""
     now, later = (format_datetime(datetime(1999, 1, 1, 0, 0, s, tzinfo=UTC), usegmt=True) for s in (0, 9))
-    head = f"HTTP/1.1 503 Busy\r\nDate: {now}\r\nRetry-After: {later}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    head = f"HTTP/1.1 503 Busy\r\nDate: {now}\r\nRetry-After: {later}\r\n{CLOSED}"
     first_then(ehr, "/fhir/a", 1, raw(head.encode())(None), Answer(body={}))
     assert client.fhir("GET", "a").ok
     assert watch.slept == [9.0]
@@ -172,7 +175,7 @@ def test_a_date_of_retry_after_counts_from_the_servers_own_clock(ehr, client, wa
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1.5", "99999999", "Fri, 99 Nov 2026 00:00:00 GMT", "٣"])
 def test_a_retry_after_that_says_nothing_is_our_own_short_pause(ehr, client, watch, text):
-    head = f"HTTP/1.1 503 Busy\r\nRetry-After: {text}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    head = f"HTTP/1.1 503 Busy\r\nRetry-After: {text}\r\n{CLOSED}"
     first_then(ehr, "/fhir/a", 1, raw(head.encode())(None), Answer(body={}))
     assert client.fhir("GET", "a").ok
     assert watch.slept[0] < 0.5
