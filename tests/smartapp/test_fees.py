@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from smartapp.fees import Fee, FeeTable
 from smartapp.site_file import SiteFileError, read_site_file
+from tests.smartapp.conftest import Browser, World
 
 
 def fee(**changes: object) -> Fee:
@@ -52,3 +54,21 @@ def test_a_sites_file_names_its_table(tmp_path: Path) -> None:
     site.write_text("fees: []\n")
     with pytest.raises(SiteFileError, match="fee_table"):
         read_site_file(site)
+
+
+def test_the_card_tells_the_sites_amount_with_its_year_and_source(
+    tmp_path: Path, make_world: Callable[..., World], browser: Browser
+) -> None:
+    this_year = datetime.now(UTC).year
+    rows = [
+        f"- {{code: '98977', amount: '43.20', year: {year}, source: our own table}}\n"
+        for year in (this_year - 1, this_year, this_year + 1)
+    ]
+    (tmp_path / "fees.yaml").write_text("".join(rows))
+    told = make_world(site_more="fee_table: fees.yaml\n").open(browser, "ready-musculoskeletal").text
+    assert "Expected amount: 43.20 USD" in told
+    assert "(our own table)" in told
+
+
+def test_without_a_table_no_amount_appears(shared_world: World, browser: Browser) -> None:
+    assert "Expected amount" not in shared_world.open(browser, "ready-musculoskeletal").text
