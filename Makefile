@@ -36,8 +36,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(READY) ## Make docs/rules.md anew from the tables
+docs: $(READY) ## Make docs/rules.md anew from the tables, docs/conformance.md from the marks of the tests
 	$(BIN)/smartapp rules --markdown > docs/rules.md
+	$(BIN)/python -m tests.conformance
 
 bench: $(READY) ## Measure, as ratios in one run
 	$(BIN)/python -m bench

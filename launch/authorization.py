@@ -298,6 +298,7 @@ class Launcher:
             requested_scope=request_scope(self._features, kind=kind, v2=v2, extra=issuer.extra_scopes),
             created_at=now,
             expires_at=now + PENDING_LIFE,
+            promises_iss=configuration.promises_iss,
         )
 
 
@@ -337,7 +338,9 @@ def _check_callback(
     if parse_url(pending.redirect_uri).path != path:
         raise LaunchError(LaunchReason.WRONG_CALLBACK)
     expected = pending.authorization_server
-    if callback.iss is not None and expected is not None and callback.iss != expected:
+    if expected is None or callback.iss == expected:
+        return
+    if callback.iss is not None or pending.promises_iss:
         raise LaunchError(LaunchReason.WRONG_AUTHORIZATION_SERVER)
 
 

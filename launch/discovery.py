@@ -39,6 +39,8 @@ class SmartConfiguration:
     scopes_supported: frozenset[str] = frozenset()
     token_auth_methods: frozenset[str] = frozenset()
     code_challenge_methods: frozenset[str] = frozenset()
+    promises_iss: bool = False
+    """Its answers to authorization requests carry `iss` (RFC 9207)."""
     from_capability_statement: bool = False
     """Read from /metadata: a server of SMART 1."""
 
@@ -114,6 +116,7 @@ def parse_configuration(
         scopes_supported=_texts(document.get("scopes_supported")),
         token_auth_methods=_texts(document.get("token_endpoint_auth_methods_supported")),
         code_challenge_methods=_texts(document.get("code_challenge_methods_supported")),
+        promises_iss=document.get("authorization_response_iss_parameter_supported") is True,
         from_capability_statement=from_capability_statement,
     )
 

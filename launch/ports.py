@@ -67,6 +67,8 @@ class PendingLaunch:
     requested_scope: str
     created_at: datetime
     expires_at: datetime
+    promises_iss: bool = False
+    """The authorization server said that its answers carry `iss` (RFC 9207): one without is not its own."""
 
 
 @dataclass(frozen=True, slots=True)

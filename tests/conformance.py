@@ -117,8 +117,8 @@ LIMITS = """
 ## Limitations
 - Tests show a requirement at the app's own door, against servers that answer as told; a certification is
   another matter.
-- An authorization server that promises `iss` in its answers (RFC 9207) and then leaves it out is not refused
-  for that; a callback path for each EHR stands against a mix-up all the same.
+- An authorization server that doesn't send `iss` in its answers (RFC 9207) is not refused for that; a
+  callback path for each EHR stands against a mix-up all the same.
 """
 
 

@@ -207,6 +207,28 @@ def test_an_iss_that_is_not_exactly_that_is_a_mix_up(door, ehr, server, change, 
     assert ehr.to("/auth/token") == []
 
 
+@pytest.mark.threat("5.2")
+@pytest.mark.parametrize("rest", [{"code": "c"}, {"error": "access_denied"}])
+def test_an_iss_that_was_promised_and_is_missing_is_a_mix_up(door, ehr, server, rest):
+    server.configuration["authorization_response_iss_parameter_supported"] = True
+    error = back(door, state=door.begin()["state"], **rest)
+    assert error.reason is LaunchReason.WRONG_AUTHORIZATION_SERVER
+    assert ehr.to("/auth/token") == []
+
+
+@pytest.mark.threat("5.2")
+def test_an_iss_that_was_promised_and_comes_is_accepted(door, server):
+    server.configuration["authorization_response_iss_parameter_supported"] = True
+    assert door.finish(state=door.begin()["state"], code="c", iss=server.issuer)
+
+
+@pytest.mark.threat("5.2")
+@pytest.mark.parametrize("said", [False, "true", None])
+def test_an_iss_that_was_not_promised_may_be_missing(door, server, said):
+    server.configuration["authorization_response_iss_parameter_supported"] = said
+    assert door.finish(state=door.begin()["state"], code="c")
+
+
 def test_where_the_ehr_does_not_say_who_it_is_an_iss_proves_nothing_and_hurts_nothing(door, server):
     issuer = server.configuration.pop("issuer")
     door.configure({"oidc_issuer": issuer})
