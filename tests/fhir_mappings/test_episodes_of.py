@@ -272,3 +272,17 @@ def test_of_several_confirmed_anchors_the_last_in_the_episode_counts() -> None:
     assert (found.anchor, found.anchor_moved) == (day("01-08"), False)
     (found,) = episodes(replace(record, readings=readings("01-07", 3)))
     assert (found.anchor, found.anchor_moved, found.first_number) == (day("01-08"), True, -1)
+
+
+def test_days_are_numbered_in_their_own_order_whatever_the_order_of_the_instants() -> None:
+    """A clock far east writes tomorrow's date before one far west writes today's."""
+    days = [day(on) for on in ("01-06", "01-05", "02-04", "02-03")]
+    series = tuple(
+        replace(readings("01-05", 1)[0], resource=f"Observation/{n}", day=on, instant=n)
+        for n, on in enumerate(days)
+    )
+    (found,) = episodes(replace(NOBODY, readings=series))
+    assert {number: sorted(of["musculoskeletal|x"]) for number, of in found.days.items()} == {
+        0: [day("01-05"), day("01-06"), day("02-03")],
+        1: [day("02-04")],
+    }
