@@ -39,6 +39,7 @@ _STATUSES = {
     "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
     "unknown": ExcludedReason.UNKNOWN,
 }
+_LONGEST_SECONDS = 10 * 366 * 86_400
 _SECONDS_IN = {
     "s": 1,
     "sec": 1,
@@ -256,7 +257,10 @@ def _duration_seconds(length: Quantity | None) -> int | None:
     if length is None or length.value is None:
         return None
     unit = _SECONDS_IN.get((length.code or length.unit or "").strip().lower())
-    return int(length.value * unit) if unit is not None else None
+    if unit is None:
+        return None
+    # Beyond ten years any span is implausible; a number without bounds would leave the calendar.
+    return int(max(-_LONGEST_SECONDS, min(length.value * unit, _LONGEST_SECONDS)))
 
 
 def _span(period: Period | None, length: Quantity | None, clock: LocalClock) -> _Span | ExcludedReason:

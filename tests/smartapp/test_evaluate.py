@@ -180,6 +180,29 @@ def test_a_broken_line_is_listed_and_stops_nothing(tmp_path: Path, site: Path, r
     assert decided(out, "99445")["requirements"][0]["found"] == 2
 
 
+@pytest.mark.parametrize("value", [1e22, 1e308, -1e308])
+@pytest.mark.parametrize("start", ["2026-03-10", "2026-03-10T10:00:00-04:00"])
+@pytest.mark.parametrize("kind", ["VR", "IMP"])
+def test_a_length_beyond_all_calendars_stops_nothing(
+    tmp_path: Path, site: Path, run: Run, value: float, start: str, kind: str
+) -> None:
+    strange = {
+        "resourceType": "Encounter",
+        "id": "strange",
+        "status": "finished",
+        "subject": {"reference": "Patient/p1"},
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": kind},
+        "period": {"start": start},
+        "length": {"value": value, "code": "min"},
+    }
+    chart = ndjson(tmp_path / "chart.ndjson", [CUFF, *readings(16), strange])
+    code, out, err = run(chart, "--site", site, "--as-of", "2026-04-10", "--json")
+    assert code == 0, err
+    assert decided(out, "99454")["requirements"][0]["found"] == 16
+    suggested = {told["code"] for told in json.loads(out)["decisions"] if told["outcome"] == "suggest"}
+    assert not suggested & {"98979", "98980", "98981", "99457", "99458", "99470"}
+
+
 def test_the_payer_of_the_call_beats_the_sites(tmp_path: Path, site: Path, run: Run) -> None:
     chart = ndjson(tmp_path / "chart.ndjson", [CUFF, *readings(2)])
     _, out, _ = run(chart, "--site", site, "--payer", "nobody", "--as-of", "2026-02-10", "--json")
