@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from fhir_mappings.local_time import Window, period_number, period_window
 from fhir_mappings.record import PatientRecord
-from fhir_mappings.rules.episodes import Episode, episodes_of
+from fhir_mappings.rules.episodes import Episode, data_days, episodes_of, silence
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Program
 
@@ -24,7 +24,9 @@ class AnchorSource(StrEnum):
     ENROLMENT = "enrolment"
     """Confirmed here, or fixed by the first charge that was accepted here."""
     EPISODE_OF_CARE = "episode-of-care"
-    """The first qualifying day within a documented episode of care."""
+    """The first qualifying day within an episode of care that the EHR documents."""
+    CONFIRMED_EPISODE = "confirmed-episode"
+    """The first qualifying day within an episode of care that was confirmed in the app."""
     SET_UP = "set-up"
     """The first qualifying day from the documented set-up on."""
     FIRST_QUALIFYING_DAY = "first-qualifying-day"
@@ -34,7 +36,8 @@ class AnchorSource(StrEnum):
 class ProgramAnchor(Struct, frozen=True):
     """One episode's anchor. `day` is None where the program shows no day yet.
 
-    `certain` is false where older data may exist; `moved` is true where a reading lies before the anchor.
+    `certain` is false where older data may exist; `moved` is true where a reading lies before the anchor, or
+    before the beginning that was confirmed.
     """
 
     program: Program
@@ -49,6 +52,10 @@ class ProgramAnchor(Struct, frozen=True):
     certain: bool = True
     moved: bool = False
     unclear: bool = False
+    confirmed: bool = False
+    """Somebody confirmed the episode in the app, since the EHR documents none."""
+    silent: Window | None = None
+    """Too many days without data to tell whether care went on; None once an episode is documented."""
 
 
 def anchors_of(record: PatientRecord, policy: Policy) -> tuple[ProgramAnchor, ...]:
@@ -62,11 +69,14 @@ def anchors_of(record: PatientRecord, policy: Policy) -> tuple[ProgramAnchor, ..
             if episode.anchor is not None or episode.set_up is not None or episode.first_day is not None
         ]
         if shown:
-            found.append(_anchor(record, program, shown[-1]))
+            silent = None if shown[-1].documented else silence(data_days(episodes), policy)
+            found.append(_anchor(record, program, shown[-1], silent))
     return tuple(found)
 
 
-def _anchor(record: PatientRecord, program: Program, episode: Episode) -> ProgramAnchor:
+def _anchor(
+    record: PatientRecord, program: Program, episode: Episode, silent: Window | None
+) -> ProgramAnchor:
     set_up = episode.set_up
     return ProgramAnchor(
         program,
@@ -81,6 +91,8 @@ def _anchor(record: PatientRecord, program: Program, episode: Episode) -> Progra
         episode.anchor_fixed,
         episode.anchor_moved,
         episode.unclear,
+        episode.confirmed,
+        silent,
     )
 
 
@@ -95,7 +107,7 @@ def _source(record: PatientRecord, program: Program, episode: Episode) -> Anchor
     ):
         return AnchorSource.ENROLMENT
     if episode.documented:
-        return AnchorSource.EPISODE_OF_CARE
+        return AnchorSource.CONFIRMED_EPISODE if episode.confirmed else AnchorSource.EPISODE_OF_CARE
     return AnchorSource.SET_UP if episode.set_up is not None else AnchorSource.FIRST_QUALIFYING_DAY
 
 

@@ -410,8 +410,10 @@ class Chart:
         patient: str,
         enrolments: Iterable[Enrolment] = (),
         attestations: Iterable[Attestation] = (),
+        confirmed: Iterable[EpisodeOfCare] = (),
     ) -> PatientRecord:
-        """One patient's record. `patient` is one of `patients()`."""
+        """One patient's record. `patient` is one of `patients()`; `confirmed`: episodes of care that somebody
+        confirmed in the app."""
         excluded: set[Excluded] = {
             entry for folder in self._owned.get(patient, ()) for entry in folder.excluded
         }
@@ -458,7 +460,7 @@ class Chart:
                 )
             ),
             charges=self._charges(patient, excluded),
-            episodes=self._episodes(patient, excluded),
+            episodes=(*self._episodes(patient, excluded), *confirmed),
             consents=self._consents(patient, excluded),
             orders=self._orders(patient, excluded),
             care_plans=self._care_plans(patient, excluded),

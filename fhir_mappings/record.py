@@ -110,9 +110,13 @@ class PriorCharge(Struct, frozen=True, gc=False):
 
 
 class EpisodeOfCare(Struct, frozen=True, gc=False):
+    """An episode of care. `program` is None for the EHR's, which name none; one that was confirmed in the app
+    is of one program, and speaks only where the EHR documents no episode."""
+
     resource: str
     start: date | None
     end: date | None
+    program: Program | None = None
 
 
 class Order(Struct, frozen=True, gc=False):

@@ -50,7 +50,7 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy
 def _shows_enrolment(record: PatientRecord, program: Program, policy: Policy) -> bool:
     either = (program, Program.ANY)
     return bool(
-        record.episodes
+        any(episode.program in (None, program) for episode in record.episodes)
         or record.consents
         or program in record.coded_programs
         or any(set_up.program in either for set_up in record.set_ups)

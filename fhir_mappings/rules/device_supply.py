@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
-from itertools import pairwise
 
 from msgspec import Struct
 
@@ -12,7 +11,7 @@ from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import Window, period_number
 from fhir_mappings.record import Excluded, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate, block_lower_tiers
-from fhir_mappings.rules.episodes import Episode
+from fhir_mappings.rules.episodes import Episode, silence
 from fhir_mappings.rules.program import ProgramChart, earliest_first, unverified_of
 from fhir_mappings.rules.tables import CodeRule, Dated, Kind
 from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, ReviewReason, Unit, Unverified
@@ -43,7 +42,7 @@ def device_candidates(chart: ProgramChart) -> list[Candidate]:
     """Both tiers of every line with a counted day or a device charge, in each 30-day period."""
     found: list[Candidate] = []
     placed, unclear, unclear_everywhere = _place_charges(chart)
-    after_gap = _first_day_after_gap(chart)
+    silent = silence(chart.data_days, chart.policy)
     for position, episode in enumerate(chart.episodes):
         if episode.anchor is None:
             continue
@@ -54,7 +53,7 @@ def device_candidates(chart: ProgramChart) -> list[Candidate]:
             doubts: set[ReviewReason | str] = set()
             if unclear_everywhere or any(window.overlaps(occurrence) for occurrence in unclear):
                 doubts.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
-            if after_gap is not None and not episode.documented and _has_day_from(episode, number, after_gap):
+            if silent is not None and not episode.documented and _has_day_after(episode, number, silent.end):
                 doubts.add(ReviewReason.EPISODE_UNCLEAR)
             for candidate in in_window:
                 candidate.episode = position
@@ -162,17 +161,8 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
     return None
 
 
-def _first_day_after_gap(chart: ProgramChart) -> date | None:
-    allowed = chart.policy.empty_days_until_episode_unclear
-    longest, days = timedelta(days=allowed + 1), chart.data_days
-    # Mostly so few days are empty in all that no gap can be too long: nothing has to be looked through.
-    if not days or (days[-1] - days[0]).days + 1 - len(days) <= allowed:
-        return None
-    return next((after for before, after in pairwise(days) if after - before > longest), None)
-
-
-def _has_day_from(episode: Episode, number: int, first: date) -> bool:
-    return any(day >= first for by_day in episode.days.get(number, {}).values() for day in by_day)
+def _has_day_after(episode: Episode, number: int, last: date) -> bool:
+    return any(day > last for by_day in episode.days.get(number, {}).values() for day in by_day)
 
 
 def _window_candidates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import chain, pairwise
 
 from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number, period_window
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading, SetUp
@@ -26,7 +27,9 @@ class Episode:
     unclear: bool
     """A second EpisodeOfCare without a set-up of its own."""
     documented: bool
-    """An EpisodeOfCare covers it."""
+    """An EpisodeOfCare covers it, or somebody confirmed it in the app."""
+    confirmed: bool = False
+    """By somebody in the app, since the EHR documents none."""
     anchor: date | None = None
     first_day: date | None = None
     anchor_charged: bool = False
@@ -79,7 +82,8 @@ def episodes_of(
     record: PatientRecord, program: Program, policy: Policy, excluded: set[Excluded]
 ) -> list[Episode]:
     """A program's episodes, each with its grid and counted days. Readings outside go to `excluded`."""
-    spans = _documented_spans(record)
+    of_ehr = _documented_spans(record, None)
+    spans = of_ehr or _documented_spans(record, program)
     set_ups = [set_up for set_up in record.set_ups if set_up.program in (program, Program.ANY)]
     device_charges = [
         charge
@@ -101,6 +105,7 @@ def episodes_of(
                 set_up,
                 unclear=position > 0 and set_up is None,
                 documented=bool(spans),
+                confirmed=bool(spans) and not of_ehr,
             )
         )
     _share_out(record, program, episodes, device_charges, excluded)
@@ -114,13 +119,36 @@ def episodes_of(
     return episodes
 
 
-def _documented_spans(record: PatientRecord) -> list[tuple[date, date | None]]:
-    """EpisodesOfCare as spans of days; those that overlap are one."""
+def data_days(episodes: list[Episode]) -> list[date]:
+    """Every day with a counted reading of a program's episodes, in order."""
+    counted = [days for episode in episodes for _, days in episode.counted_days]
+    # A dict keeps them in their order, nearly sorted already; a set would have to be sorted anew.
+    return counted[0] if len(counted) == 1 else sorted(dict.fromkeys(chain(*counted)))
+
+
+def silence(days: list[date], policy: Policy) -> Window | None:
+    """The first run of empty days that is too long to tell whether care went on (D4). `days`: with data."""
+    allowed = policy.empty_days_until_episode_unclear
+    # Mostly so few days are empty in all that no gap can be too long: nothing has to be looked through.
+    if not days or (days[-1] - days[0]).days + 1 - len(days) <= allowed:
+        return None
+    longest, one = timedelta(days=allowed + 1), timedelta(days=1)
+    return next(
+        (Window(before + one, after - one) for before, after in pairwise(days) if after - before > longest),
+        None,
+    )
+
+
+def _documented_spans(record: PatientRecord, program: Program | None) -> list[tuple[date, date | None]]:
+    """EpisodesOfCare (None: the EHR's; else those of a program confirmed in the app) as spans of days; those
+    that overlap are one."""
     spans: list[tuple[date, date | None]] = []
     known = sorted(
         (episode.start, episode.end or date.max)
         for episode in record.episodes
-        if episode.start is not None and (episode.end is None or episode.start <= episode.end)
+        if episode.program is program
+        and episode.start is not None
+        and (episode.end is None or episode.start <= episode.end)
     )
     for start, end in known:
         last = None if end == date.max else end
@@ -174,6 +202,10 @@ def _share_out(
             if home is None:
                 if not doubtful:
                     excluded.add(Excluded(reading.resource, ExcludedReason.OUTSIDE_EPISODE))
+                    first = episodes[0]
+                    if first.confirmed and first.start is not None and day < first.start:
+                        # Whoever confirmed the beginning did not know of this reading, or left it out.
+                        first.anchor_moved = True
                 continue
             episode, floor, unnumbered = home
             if floor is not None and day < floor:
@@ -228,7 +260,7 @@ def _set_anchor(
         episode.anchor_charged = True
     elif enrolled:
         episode.anchor = enrolled[-1]
-        episode.anchor_moved = episode.first_day is not None and episode.first_day < episode.anchor
+        episode.anchor_moved |= episode.first_day is not None and episode.first_day < episode.anchor
     else:
         episode.anchor = episode.first_day
     # Where older data may exist, only a documented beginning says that the first day seen was the first.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import date
-from itertools import chain
 
 from fhir_mappings.decision import CountedDay, CountedSpan
 from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate
-from fhir_mappings.rules.episodes import episodes_of
+from fhir_mappings.rules.episodes import data_days, episodes_of
 from fhir_mappings.rules.minutes import Piece, Staffing, clock_of, months_of, staffing
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.tables import CodeRule, Covered, Kind
@@ -56,9 +55,7 @@ class ProgramChart:
             if month.pieces
         }
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
-        counted = [days for episode in self.episodes for _, days in episode.counted_days]
-        # A dict keeps them in their order, nearly sorted already; a set would have to be sorted anew.
-        self.data_days = counted[0] if len(counted) == 1 else sorted(dict.fromkeys(chain(*counted)))
+        self.data_days = data_days(self.episodes)
         self.lines_by_month = self._lines_by_month()
         self.base_unverified = self._base_unverified()
         self.counted: set[str] = set()

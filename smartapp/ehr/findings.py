@@ -20,6 +20,7 @@ from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
+from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
@@ -91,7 +92,7 @@ class FindingsMaker:
         """`own`: what this app keeps of the patient. `history_from`: from which day on was read, where that
         is known already. `written`: identifiers of the charges that were written from here."""
         self._written = written
-        self._own = own or OwnRecord(f"Patient/{patient}", site.zone, {}, ())
+        self._own = own or OwnRecord(f"Patient/{patient}", site.zone, {})
         self._history_from = history_from
         self._copies: dict[str, str] = {}
         """The EHR's copies of logged entries: entry -> reference."""
@@ -156,14 +157,18 @@ class FindingsMaker:
         unread: frozenset[str],
         reopen: Callable[[], Iterable[StoredResource]],
         imagined: WhatIf | None = None,
+        supposed: Iterable[EpisodeOfCare] = (),
     ) -> Findings:
         """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence.
 
-        `imagined`: what there might be besides; such findings are shown as not real and never kept.
+        `imagined`: what there might be besides, `supposed`: episodes that nobody has confirmed yet; such
+        findings are shown as not real and never kept.
         """
         assert self._chart is not None, "needs() comes first"
         self._chart.unread = unread
-        record = self._chart.record(self._patient, self._anchors, self._own.attestations)
+        record = self._chart.record(
+            self._patient, self._anchors, self._own.attestations, (*self._own.confirmed, *supposed)
+        )
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 
 import msgspec
 
+from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
@@ -125,8 +126,11 @@ class ReadingJobs:
                 before=before.id,
             )
 
-    def imagined(self, session: LaunchSession, changes: WhatIf) -> Findings | None:
-        """What would be decided from the present snapshot if there were more. Nothing of it is kept."""
+    def imagined(
+        self, session: LaunchSession, changes: WhatIf | None, supposed: Iterable[EpisodeOfCare] = ()
+    ) -> Findings | None:
+        """What would be decided from the present snapshot if there were more, or if these episodes of care
+        were confirmed. Nothing of it is kept."""
         found = self._kept(session.id)
         gathered = None if found is None else self._gathered(session, *found)
         if found is None or gathered is None:
@@ -139,6 +143,7 @@ class ReadingJobs:
             unread_of(notices),
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
             changes,
+            supposed,
         )
 
     def _gathered(

@@ -1,4 +1,4 @@
-"""What this app itself keeps of a patient, beside what the EHR holds: logged time and statements.
+"""What this app itself keeps of a patient, beside what the EHR holds: logged time, statements, episodes.
 
 A signed entry becomes an Encounter and goes the way of the EHR's Encounters. Where the EHR holds its copy,
 the copy counts and the entry is not counted again; a copy of an earlier version counts nothing.
@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import Attestation
+from fhir_mappings.record import Attestation, EpisodeOfCare
 from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, says_the_same
 from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.people_and_places import decode
 from smartapp.ehr.reader import Notice, NoticeKind
 from smartapp.store import Store
-from smartapp.store.attestations import StoredStatement
+from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement, episode_of
 from smartapp.store.reading import StoredResource
 from smartapp.store.time_log import EntryState, TimeEntry
 
@@ -52,30 +52,42 @@ class StatementLine(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class OwnRecord:
-    """Entries and standing statements of one patient, as they were when it was made."""
+    """Entries, standing statements and confirmed episodes of one patient, as they were when it was made."""
 
     patient: str
     zone: ZoneInfo
     entries: Mapping[str, TimeEntry]
-    statements: tuple[StoredStatement, ...]
+    statements: tuple[Stated[Statement], ...] = ()
+    episodes: tuple[Stated[ConfirmedEpisode], ...] = ()
 
     @classmethod
     def load(cls, store: Store, issuer_id: str, patient: str, zone: ZoneInfo) -> OwnRecord:
         entries = {entry.id: entry for entry in store.time_log.of_patient(issuer_id, patient)}
         statements = store.attestations.of_patient(issuer_id, patient)
-        return cls(f"Patient/{patient}", zone, entries, tuple(item for item in statements if item.stands))
+        episodes = store.attestations.episodes(issuer_id, patient)
+        return cls(
+            f"Patient/{patient}",
+            zone,
+            entries,
+            tuple(item for item in statements if item.stands),
+            tuple(item for item in episodes if item.stands),
+        )
 
     @property
     def basis(self) -> tuple[str, ...]:
         """What was decided from: compared with `present_basis` to see whether anything has changed."""
         return _basis(
             {entry.reference: entry.latest.version for entry in self.entries.values() if entry.counts},
-            (item.id for item in self.statements),
+            [*(item.id for item in self.statements), *(item.id for item in self.episodes)],
         )
 
     @property
     def attestations(self) -> tuple[Attestation, ...]:
-        return tuple(item.attestation for item in self.statements)
+        return tuple(item.content.attestation for item in self.statements)
+
+    @property
+    def confirmed(self) -> tuple[EpisodeOfCare, ...]:
+        return tuple(episode_of(item) for item in self.episodes)
 
     @property
     def statement_lines(self) -> tuple[StatementLine, ...]:
@@ -132,7 +144,7 @@ class OwnRecord:
         return msgspec.json.encode({**body, "status": "entered-in-error"}), None
 
     def told(self, held: Mapping[str, str]) -> dict[str, Any]:
-        """For the page's JSON and the packet: what was logged here and who stated what; empty where nothing.
+        """For the page's JSON and the packet: what was logged, stated and confirmed here, if anything.
 
         `held`: the EHR's copies, entry -> reference.
         """
@@ -159,7 +171,19 @@ class OwnRecord:
             }
             for item in self.statements
         ]
-        return {name: value for name, value in (("time_log", logged), ("attestations", stated)) if value}
+        confirmed = [
+            {
+                "program": item.content.program.value,
+                "start": item.content.start.isoformat(),
+                "end": None if item.content.end is None else item.content.end.isoformat(),
+                "source": item.content.source,
+                "by": item.content.by,
+                "at": item.at.isoformat(),
+            }
+            for item in self.episodes
+        ]
+        told = {"time_log": logged, "attestations": stated, "episodes": confirmed}
+        return {name: value for name, value in told.items() if value}
 
 
 def present_basis(store: Store, issuer_id: str, patient: str) -> tuple[str, ...]:
@@ -196,7 +220,7 @@ def own_differences(
         if name.startswith(URN) and findings.versions.get(name) != str(present.get(name))
     ]
     if not found and present_basis(store, issuer_id, patient) != findings.basis:
-        found.append("The time log or a statement was changed since the chart was read.")
+        found.append("The time log, a statement or a confirmed episode was changed since the chart was read.")
     anchors = {
         program: enrolment.anchor_day
         for program, enrolment in store.charges.enrolments(issuer_id, patient).items()

@@ -1,24 +1,30 @@
-"""What clinicians stated about a patient. Append-only: taking a statement back is a row of its own."""
+"""What clinicians stated about a patient: attestations, and episodes of care where the EHR documents none.
+
+Append-only: taking a statement back is a row of its own.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Generic, TypeVar
 
 import msgspec
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import Attestation
-from fhir_mappings.vocabulary import Unverified
+from fhir_mappings.record import Attestation, EpisodeOfCare
+from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
 from smartapp.store.tables import ATTESTATIONS
 from smartapp.store.vault import Vault
 
-STATED, REVOKED = "stated", "revoked"
+STATED, EPISODE, REVOKED = "stated", "episode", "revoked"
+Facts = str | int | bool | None
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,19 +36,39 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     by_name: str = ""
 
+    @property
+    def attestation(self) -> Attestation:
+        """As the rules read it."""
+        return Attestation(str(self.statement), frozenset(self.codes), self.window)
+
+
+class ConfirmedEpisode(msgspec.Struct, frozen=True, kw_only=True):
+    """Who confirmed from when to when one episode of care of a program ran. `end` is None while it runs."""
+
+    program: Program
+    start: date
+    end: date | None = None
+    source: str
+    """What they know it from."""
+    by: str
+    by_name: str = ""
+
 
 class _Revocation(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     by_name: str = ""
 
 
+Content = TypeVar("Content", Statement, ConfirmedEpisode)
+
+
 @dataclass(frozen=True, slots=True)
-class StoredStatement:
-    """A statement, and who took it back, where somebody did."""
+class Stated(Generic[Content]):
+    """What was stated, and who took it back, where somebody did."""
 
     id: str
     at: datetime
-    content: Statement
+    content: Content
     revoked_at: datetime | None = None
     revoked_by: str | None = None
     revoked_by_name: str = ""
@@ -51,11 +77,11 @@ class StoredStatement:
     def stands(self) -> bool:
         return self.revoked_at is None
 
-    @property
-    def attestation(self) -> Attestation:
-        """As the rules read it."""
-        content = self.content
-        return Attestation(str(content.statement), frozenset(content.codes), content.window)
+
+def episode_of(stated: Stated[ConfirmedEpisode]) -> EpisodeOfCare:
+    """As the rules read it."""
+    content = stated.content
+    return EpisodeOfCare(f"urn:uuid:{stated.id}", content.start, content.end, content.program)
 
 
 class AttestationStore:
@@ -66,41 +92,26 @@ class AttestationStore:
         self._vault = vault
         self._audit = audit
 
-    def state(
-        self,
-        issuer_id: str,
-        patient: str,
-        content: Statement,
-        now: datetime,
-        **facts: str | int | bool | None,
-    ) -> str:
+    def state(self, issuer_id: str, patient: str, content: Statement, now: datetime, **facts: Facts) -> str:
         """Keep a statement; its id."""
-        attestation_id = str(uuid.uuid4())
-        with self._database.write() as connection:
-            connection.execute(
-                insert(ATTESTATIONS).values(
-                    attestation_id=attestation_id,
-                    issuer_id=issuer_id,
-                    patient=patient,
-                    state=STATED,
-                    sealed=self._vault.seal_record(content),
-                    created_at=now,
-                )
-            )
-            self._audit.add_with(
-                connection,
-                now,
-                "attested",
-                issuer=issuer_id,
-                patient=patient,
-                user=content.by,
-                attestation=attestation_id,
-                statement=str(content.statement),
-                codes=", ".join(content.codes),
-                window=None if content.window is None else f"{content.window.start}/{content.window.end}",
-                **facts,
-            )
-        return attestation_id
+        window = content.window
+        said: dict[str, Facts] = {
+            "statement": str(content.statement),
+            "codes": ", ".join(content.codes),
+            "window": None if window is None else f"{window.start}/{window.end}",
+        }
+        return self._keep(issuer_id, patient, STATED, content, now, "attested", said | facts)
+
+    def confirm_episode(
+        self, issuer_id: str, patient: str, content: ConfirmedEpisode, now: datetime, **facts: Facts
+    ) -> str:
+        """Keep a confirmed episode of care; its id."""
+        said: dict[str, Facts] = {
+            "program": str(content.program),
+            "episode": f"{content.start}/{content.end or ''}",
+            "source": content.source,
+        }
+        return self._keep(issuer_id, patient, EPISODE, content, now, "episode-confirmed", said | facts)
 
     def revoke(
         self,
@@ -110,65 +121,96 @@ class AttestationStore:
         by: str,
         by_name: str,
         now: datetime,
-        **facts: str | int | bool | None,
+        **facts: Facts,
     ) -> bool:
         """Take a statement back. False where this patient has no such statement, or it was taken back."""
-        standing = {item.id for item in self.of_patient(issuer_id, patient) if item.stands}
-        if attestation_id not in standing:
+        if attestation_id not in self.standing(issuer_id, patient):
             return False
+        content = _Revocation(by=by, by_name=by_name)
         try:
-            with self._database.write() as connection:
-                connection.execute(
-                    insert(ATTESTATIONS).values(
-                        attestation_id=attestation_id,
-                        issuer_id=issuer_id,
-                        patient=patient,
-                        state=REVOKED,
-                        sealed=self._vault.seal_record(_Revocation(by=by, by_name=by_name)),
-                        created_at=now,
-                    )
-                )
-                self._audit.add_with(
-                    connection,
-                    now,
-                    "attestation-revoked",
-                    issuer=issuer_id,
-                    patient=patient,
-                    user=by,
-                    attestation=attestation_id,
-                    **facts,
-                )
+            self._keep(
+                issuer_id, patient, REVOKED, content, now, "attestation-revoked", facts, attestation_id
+            )
         except IntegrityError:
             return False
         return True
 
-    def of_patient(self, issuer_id: str, patient: str) -> tuple[StoredStatement, ...]:
+    def of_patient(self, issuer_id: str, patient: str) -> tuple[Stated[Statement], ...]:
         """Every statement, the latest first, those that were taken back included."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                select(ATTESTATIONS)
-                .where(ATTESTATIONS.c.issuer_id == issuer_id, ATTESTATIONS.c.patient == patient)
-                .order_by(ATTESTATIONS.c.position)
-            ).all()
-        found: dict[str, StoredStatement] = {}
-        for row in rows:
-            if row.state == STATED:
-                content = self._vault.unseal_record(row.sealed, Statement)
-                found[row.attestation_id] = StoredStatement(row.attestation_id, row.created_at, content)
-            elif (stated := found.get(row.attestation_id)) is not None:
-                revocation = self._vault.unseal_record(row.sealed, _Revocation)
-                found[row.attestation_id] = StoredStatement(
-                    stated.id, stated.at, stated.content, row.created_at, revocation.by, revocation.by_name
-                )
-        return tuple(reversed(found.values()))
+        return self._all(issuer_id, patient, STATED, Statement)
+
+    def episodes(self, issuer_id: str, patient: str) -> tuple[Stated[ConfirmedEpisode], ...]:
+        """Every confirmed episode, the latest first, those that were taken back included."""
+        return self._all(issuer_id, patient, EPISODE, ConfirmedEpisode)
 
     def standing(self, issuer_id: str, patient: str) -> frozenset[str]:
-        """The ids of the statements that stand. Nothing is unsealed."""
+        """The ids of what stands. Nothing is unsealed."""
         with self._database.read() as connection:
             rows = connection.execute(
                 select(ATTESTATIONS.c.attestation_id, ATTESTATIONS.c.state).where(
                     ATTESTATIONS.c.issuer_id == issuer_id, ATTESTATIONS.c.patient == patient
                 )
             ).all()
-        stated = {row.attestation_id for row in rows if row.state == STATED}
-        return frozenset(stated - {row.attestation_id for row in rows if row.state == REVOKED})
+        revoked = {row.attestation_id for row in rows if row.state == REVOKED}
+        return frozenset({row.attestation_id for row in rows} - revoked)
+
+    def _keep(
+        self,
+        issuer_id: str,
+        patient: str,
+        state: str,
+        content: Statement | ConfirmedEpisode | _Revocation,
+        now: datetime,
+        event: str,
+        facts: Mapping[str, Facts],
+        attestation_id: str | None = None,
+    ) -> str:
+        """One row with its audit entry, both or none."""
+        attestation_id = attestation_id or str(uuid.uuid4())
+        with self._database.write() as connection:
+            connection.execute(
+                insert(ATTESTATIONS).values(
+                    attestation_id=attestation_id,
+                    issuer_id=issuer_id,
+                    patient=patient,
+                    state=state,
+                    sealed=self._vault.seal_record(content),
+                    created_at=now,
+                )
+            )
+            self._audit.add_with(
+                connection,
+                now,
+                event,
+                issuer=issuer_id,
+                patient=patient,
+                user=content.by,
+                attestation=attestation_id,
+                **facts,
+            )
+        return attestation_id
+
+    def _all(
+        self, issuer_id: str, patient: str, state: str, type_: type[Content]
+    ) -> tuple[Stated[Content], ...]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(ATTESTATIONS)
+                .where(
+                    ATTESTATIONS.c.issuer_id == issuer_id,
+                    ATTESTATIONS.c.patient == patient,
+                    ATTESTATIONS.c.state.in_((state, REVOKED)),
+                )
+                .order_by(ATTESTATIONS.c.position)
+            ).all()
+        found: dict[str, Stated[Content]] = {}
+        for row in rows:
+            if row.state == state:
+                content = self._vault.unseal_record(row.sealed, type_)
+                found[row.attestation_id] = Stated(row.attestation_id, row.created_at, content)
+            elif (stated := found.get(row.attestation_id)) is not None:
+                revocation = self._vault.unseal_record(row.sealed, _Revocation)
+                found[row.attestation_id] = Stated(
+                    stated.id, stated.at, stated.content, row.created_at, revocation.by, revocation.by_name
+                )
+        return tuple(reversed(found.values()))

@@ -206,7 +206,8 @@ RUNNING_CLOCKS = Table(
 )
 
 
-# What somebody stated about a patient, or the revocation of it. Append-only.
+# What somebody stated about a patient (an attestation, an episode of care), or the revocation of it.
+# Append-only.
 ATTESTATIONS = Table(
     "attestations",
     METADATA,

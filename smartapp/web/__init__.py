@@ -11,6 +11,7 @@ from smartapp.web import (
     attestations,
     changes,
     charges,
+    episode,
     errors,
     health,
     jwks,
@@ -40,6 +41,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(time_log.pages)
     app.register_blueprint(attestations.pages)
     app.register_blueprint(anchor.pages)
+    app.register_blueprint(episode.pages)
     app.register_blueprint(what_if.pages)
     app.register_blueprint(scopes.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

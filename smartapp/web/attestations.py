@@ -16,7 +16,7 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Outcome, Unverified
 from smartapp.application import services
 from smartapp.ehr.findings import Findings
-from smartapp.store.attestations import Statement, StoredStatement
+from smartapp.store.attestations import Stated, Statement
 from smartapp.web import own_pages, words
 from smartapp.web.permission import Action
 from smartapp.web.security import Moved
@@ -153,7 +153,7 @@ class StatementView:
     revoked: str
 
 
-def _view(item: StoredStatement) -> StatementView:
+def _view(item: Stated[Statement]) -> StatementView:
     content, zone = item.content, services().site.zone
     revoked = ""
     if item.revoked_at is not None:

@@ -88,7 +88,10 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.NO_DEVICE_CODE: "There is no device code for what is monitored here.",
     ReviewReason.NO_DATA_IN_MONTH: "The month holds management time but no monitoring data.",
     ReviewReason.SETUP_NOT_DOCUMENTED: "The record does not show that set-up and teaching took place.",
-    ReviewReason.EPISODE_UNCLEAR: "It is not clear whether a new episode of care has begun.",
+    ReviewReason.EPISODE_UNCLEAR: (
+        "It is not clear whether a new episode of care has begun. Where the EHR documents none, it can be "
+        'confirmed under "Where the periods begin".'
+    ),
     ReviewReason.PERIODS_OVERLAP: "The period overlaps one that was charged on another grid.",
     ReviewReason.HISTORY_INCOMPLETE: "Older data may exist: where the 30-day periods begin is not certain.",
     ReviewReason.ANCHOR_MOVED: "An earlier reading has turned up since the 30-day periods were fixed.",
@@ -216,12 +219,20 @@ ANCHOR_SOURCES: dict[str, str] = {
     AnchorSource.DEVICE_CHARGE: "A device charge in the EHR fixes it.",
     AnchorSource.ENROLMENT: "It was confirmed here.",
     AnchorSource.EPISODE_OF_CARE: "The first day with counted data within the episode of care in the EHR.",
+    AnchorSource.CONFIRMED_EPISODE: "The first day with counted data within the episode confirmed here.",
     AnchorSource.SET_UP: "The first day with counted data from the documented set-up on.",
     AnchorSource.FIRST_QUALIFYING_DAY: "The first day with counted data that was read.",
     "accepted-charge": "The first charge that was accepted here fixed it.",
     "charged-elsewhere": "Device periods were charged in another system.",
     "enrolment-record": "The practice's own enrolment record says so.",
 }
+
+EPISODE_SOURCES: dict[str, str] = {
+    "enrolment-record": "The practice's own enrolment record says so.",
+    "plan-of-care": "The order or plan of care says so.",
+    "discharge-record": "A discharge or the end of treatment is documented.",
+}
+"""What an episode of care is known from: a closed set, none of which is "it fits better"."""
 
 NOTICES: dict[NoticeKind, str] = {
     NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",

@@ -18,7 +18,7 @@ from fhir_mappings.record import (
     Reading,
     SetUp,
 )
-from fhir_mappings.rules.episodes import Episode, episodes_of
+from fhir_mappings.rules.episodes import Episode, episodes_of, silence
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.vocabulary import ExcludedReason, Line, Program
 
@@ -109,6 +109,69 @@ def test_a_set_up_belongs_to_the_episode_that_holds_its_day(on: str, position: i
 def test_the_first_of_several_set_ups_is_the_episodes() -> None:
     (found,) = episodes(replace(NOBODY, set_ups=(set_up("01-05"), set_up("02-05"))))
     assert found.set_up == set_up("01-05")
+
+
+def confirmed(start: str, end: str | None = None, program: Program = Program.RTM) -> EpisodeOfCare:
+    return EpisodeOfCare(f"urn:uuid:{start}", day(start), end and day(end), program)  # type: ignore[arg-type]
+
+
+def test_an_episode_that_was_confirmed_counts_for_its_program_where_the_ehr_documents_none() -> None:
+    record = replace(NOBODY, episodes=(confirmed("01-05", "03-31"),), readings=readings("01-05", 3))
+    (found,) = episodes(record)
+    assert (found.start, found.end, found.documented, found.confirmed) == (
+        day("01-05"),
+        day("03-31"),
+        True,
+        True,
+    )
+    (other,) = episodes_of(record, Program.RPM, POLICY, set())
+    assert (other.documented, other.confirmed) == (False, False)
+
+
+def test_the_ehrs_own_episode_comes_before_one_that_was_confirmed() -> None:
+    both = (*care(("01-05", None)), confirmed("01-05", "03-31"), confirmed("04-10"))
+    (found,) = episodes(replace(NOBODY, episodes=both))
+    assert (found.start, found.end, found.confirmed) == (day("01-05"), None, False)
+
+
+def test_a_second_confirmed_episode_needs_a_set_up_of_its_own_too() -> None:
+    both = (confirmed("01-05", "03-31"), confirmed("04-10"))
+    assert [one.unclear for one in episodes(replace(NOBODY, episodes=both))] == [False, True]
+    taught = replace(NOBODY, episodes=both, set_ups=(set_up("04-10"),))
+    assert [one.unclear for one in episodes(taught)] == [False, False]
+
+
+def test_a_reading_before_the_confirmed_beginning_is_left_out_and_a_doubt() -> None:
+    excluded: set[Excluded] = set()
+    record = replace(NOBODY, episodes=(confirmed("01-06"),), readings=readings("01-05", 4))
+    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    assert excluded == {Excluded("Observation/2026-01-05", ExcludedReason.OUTSIDE_EPISODE)}
+    assert (found.anchor, found.anchor_moved) == (day("01-06"), True)
+    # Between two episodes and after the last there is no such doubt, nor before one that the EHR documents.
+    spans = (confirmed("01-05", "01-06"), confirmed("01-08", "01-08"))
+    between = episodes(replace(NOBODY, episodes=spans, readings=readings("01-05", 6)))
+    assert [one.anchor_moved for one in between] == [False, False]
+    (of_ehr,) = episodes(replace(NOBODY, episodes=care(("01-06", None)), readings=readings("01-05", 4)))
+    assert not of_ehr.anchor_moved
+
+
+def test_a_confirmed_anchor_does_not_take_that_doubt_back() -> None:
+    record = replace(
+        NOBODY,
+        episodes=(confirmed("01-06"),),
+        readings=readings("01-05", 4),
+        enrolments=(Enrolment(Program.RTM, day("01-06")),),
+    )
+    (found,) = episodes(record)
+    assert found.anchor_moved
+
+
+@pytest.mark.parametrize(("gap", "silent"), [(90, False), (91, True)])
+def test_more_than_ninety_empty_days_are_a_silence(gap: int, silent: bool) -> None:
+    days = [day("01-05"), day("01-05") + timedelta(days=gap + 1)]
+    expected = Window(day("01-06"), days[1] - timedelta(days=1)) if silent else None
+    assert silence(days, POLICY) == expected
+    assert silence([], POLICY) is None
 
 
 def test_without_an_episode_of_care_the_set_up_or_the_first_day_begins_it() -> None:

@@ -233,6 +233,17 @@ def _calls_on_paper(chart: Chart) -> None:
     chart.resources = [one for one in chart.resources if one["resourceType"] != "Consent"]
 
 
+def _after_a_break(chart: Chart) -> None:
+    """A period of readings, four silent months, and readings again: nothing in the EHR says whether that is
+    one episode of care."""
+    chart.cover()
+    start = _ago(chart, 190)
+    device = _begin(chart, MUSCULOSKELETAL, start)
+    for first in (start, start + timedelta(days=150)):
+        chart.readings(EXERCISE_APP, device, chart.days(first, 30, 18))
+    chart.resources = [one for one in chart.resources if one["resourceType"] != "EpisodeOfCare"]
+
+
 def _nothing(chart: Chart) -> None:
     chart.cover()
 
@@ -370,5 +381,12 @@ def tales(readings: int) -> tuple[Tale, ...]:
             "Calls not in the EHR",
             "Inhaler used all of last month; the calls and the consent are on paper. Log them in the app.",
             _calls_on_paper,
+        ),
+        Tale(
+            "back-after-a-break",
+            "Back-After-A-Break",
+            "Back after a break",
+            "Home exercise, four silent months, home exercise again; no episode of care in the EHR.",
+            _after_a_break,
         ),
     )
