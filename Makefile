@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
+.PHONY: help install demo demo-check test test-postgresql strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,6 +27,10 @@ demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find
 
 test: $(READY) ## Run every test (the browser's too, where Debian's chromium is installed)
 	$(BIN)/python -m pytest -n 2 -q
+
+test-postgresql: $(READY) ## The app's tests on a PostgreSQL server of their own (needs Debian's postgresql)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgresql]'
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser" tests/smartapp
 
 strangers: ## Install the independent SMART and OAuth implementations that judge ours (Node.js 20)
 	npm ci --prefix tests/strangers --silent

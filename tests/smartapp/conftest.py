@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import MetaData, create_engine, select, text
 
 from launch.sandbox import Client, RunningSandbox, serve_sandbox
 from smartapp import create_app
@@ -28,9 +30,12 @@ from smartapp.ehr.findings import Findings
 from smartapp.serving import AppServer
 from smartapp.store import Store
 from smartapp.store.reading import Snapshot
+from tests.support.postgres import postgres
 
 SERVE = Path(__file__).with_name("serve_app.py")
 WAIT_SECONDS = 30
+REFUSED = "never changed|never deleted|are kept"
+"""What the database says where its guards refuse a change."""
 
 
 @dataclass
@@ -187,10 +192,20 @@ def _settings(
         base_url=f"http://127.0.0.1:{port}",
         issuers_file=issuers,
         site_file=site,
-        database_url=f"sqlite:///{folder / 'app.sqlite3'}",
         mode=Mode.TEST,
         **more,
     )
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Iterator[Callable[[Path], str]]:
+    """A function from a folder to the address of a database without tables: SQLite in that folder, or a
+    PostgreSQL server of the tests' own where TEST_DATABASE says so (`make test-postgresql`)."""
+    if os.environ.get("TEST_DATABASE", "sqlite") == "sqlite":
+        yield lambda folder: f"sqlite:///{folder / 'app.sqlite3'}"
+        return
+    with postgres(free_port()) as server:
+        yield lambda _: server.new_database()
 
 
 def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -> World:
@@ -215,10 +230,16 @@ def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -
 
 
 @pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+def database_url(tmp_path: Path, new_database: Callable[[Path], str]) -> str:
+    """The address of the test's own database, without tables."""
+    return new_database(tmp_path)
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, database_url: str) -> Iterator[Callable[..., World]]:
     """A function that makes a world; more arguments go to the settings, `ehr` and `client` to the sandbox."""
     with ExitStack() as stack:
-        yield lambda **more: _world(tmp_path, stack, **more)
+        yield lambda **more: _world(tmp_path, stack, **({"database_url": database_url} | more))
 
 
 @pytest.fixture
@@ -228,10 +249,13 @@ def world(make_world: Callable[..., World]) -> World:
 
 
 @pytest.fixture(scope="module")
-def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def shared_world(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[Path], str]
+) -> Iterator[World]:
     """A world for tests that only look."""
+    folder = tmp_path_factory.mktemp("world")
     with ExitStack() as stack:
-        yield _world(tmp_path_factory.mktemp("world"), stack)
+        yield _world(folder, stack, database_url=new_database(folder))
 
 
 @pytest.fixture
@@ -241,10 +265,50 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A migrated store on SQLite."""
-    with closing(Store(f"sqlite:///{tmp_path / 'store.sqlite3'}", [Fernet.generate_key()])) as opened:
+def store(database_url: str) -> Iterator[Store]:
+    """A migrated store."""
+    with closing(Store(database_url, [Fernet.generate_key()])) as opened:
         opened.database.migrate()
+        yield opened
+
+
+class Owner:
+    """Who owns the database: sees everything that is stored, and can take the guards away."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(url)
+        self.sqlite = url.startswith("sqlite")
+
+    def run(self, *statements: str) -> None:
+        with self._engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def drop_guards(self, table: str) -> None:
+        """Drop the triggers that keep the table from being changed."""
+        of_table = "" if self.sqlite else f" ON {table}"
+        self.run(*(f"DROP TRIGGER IF EXISTS {table}_no_{act}{of_table}" for act in ("update", "delete")))
+
+    def stored(self) -> bytes:
+        """Everything that is stored: the file as it lies on the disk, or every row of every table."""
+        if self.sqlite:
+            self.run("SELECT 1")
+            place = Path(str(self._engine.url.database))
+            return b"".join(path.read_bytes() for path in place.parent.glob(f"{place.name}*"))
+        tables = MetaData()
+        with self._engine.connect() as connection:
+            tables.reflect(connection)
+            rows = [row for table in tables.sorted_tables for row in connection.execute(select(table))]
+        cells = [cell for row in rows for cell in row]
+        return b"\n".join(cell if isinstance(cell, bytes) else str(cell).encode() for cell in cells)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Owner]:
+    with closing(Owner(database_url)) as opened:
         yield opened
 
 

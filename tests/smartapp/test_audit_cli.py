@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import insert, select
+from sqlalchemy.exc import DBAPIError
 
 from smartapp.commands.audit import run
 from smartapp.commands.purge import run as run_purge
@@ -21,15 +20,11 @@ from smartapp.store import Store
 from smartapp.store.audit import ChainFault, content_digest
 from smartapp.store.retention import Retention
 from smartapp.store.tables import CHANGE_PACKETS, CHARGE_CHANGES, CHARGE_PACKETS, OUTBOX
+from tests.smartapp.conftest import REFUSED, Owner
 
 PATIENT = "patient-of-nobody-elses-business"
 LONG_AGO = datetime(2019, 5, 1, 12, tzinfo=UTC)
 CUTOFF = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "store.sqlite3"
 
 
 @pytest.fixture
@@ -47,8 +42,8 @@ def public(tmp_path: Path, keys: SigningKeys) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, database: Path, keys: SigningKeys) -> None:
-    monkeypatch.setenv("SMARTAPP_DATABASE_URL", f"sqlite:///{database}")
+def environment(monkeypatch: pytest.MonkeyPatch, database_url: str, keys: SigningKeys) -> None:
+    monkeypatch.setenv("SMARTAPP_DATABASE_URL", database_url)
     monkeypatch.setenv("SMARTAPP_SIGNING_KEYS", str(keys.folder))
 
 
@@ -64,14 +59,12 @@ Tamper = Callable[[str], None]
 
 
 @pytest.fixture
-def tamper(database: Path) -> Tamper:
+def tamper(owner: Owner) -> Tamper:
     """Change the trail as somebody would who owns the database."""
 
     def change(statement: str) -> None:
-        with closing(sqlite3.connect(database)) as raw, raw:
-            raw.execute("DROP TRIGGER IF EXISTS audit_no_update")
-            raw.execute("DROP TRIGGER IF EXISTS audit_no_delete")
-            raw.execute(statement)
+        owner.drop_guards("audit")
+        owner.run(statement)
 
     return change
 
@@ -233,8 +226,7 @@ def test_an_export_without_a_key_says_how_to_make_one(trail, tmp_path, monkeypat
     assert not path.exists()
 
 
-def test_a_database_without_tables_says_what_to_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("SMARTAPP_DATABASE_URL", f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
+def test_a_database_without_tables_says_what_to_run(capsys):
     assert run(["verify"]) == 2
     assert "smartapp migrate" in capsys.readouterr().err
 
@@ -261,10 +253,10 @@ def test_emptying_is_an_entry_itself_and_a_second_time_there_is_nothing_to_do(tr
     assert trail.audit.check().entries == 5
 
 
-def test_the_database_refuses_changes_again_after_a_purge(trail, now, database):
+def test_the_database_refuses_changes_again_after_a_purge(trail, now, owner):
     trail.audit.empty(CUTOFF, now)
-    with closing(sqlite3.connect(database)) as raw, pytest.raises(sqlite3.IntegrityError):
-        raw.execute("UPDATE audit SET entry = '' WHERE position = 4")
+    with pytest.raises(DBAPIError, match=REFUSED):
+        owner.run("UPDATE audit SET entry = '' WHERE position = 4")
 
 
 def test_a_changed_emptied_entry_is_noticed(trail, now, tamper):
