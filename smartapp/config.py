@@ -84,7 +84,8 @@ def _keys(text: str) -> tuple[bytes, ...]:
 
 def _base_url(text: str) -> str:
     url = urlsplit(text)
-    if url.scheme not in {"https", "http"} or not url.hostname or url.query or url.fragment or url.username:
+    odd = url.query or url.fragment or url.username or url.path.strip("/")  # cookies are the whole host's
+    if url.scheme not in {"https", "http"} or not url.hostname or odd:
         raise ValueError("an address like https://remote-monitoring.example.org")
     return text.rstrip("/")
 
@@ -131,6 +132,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "read_limit_mb", "256", _positive_number, "How much one read may receive before it is cut off, in MB."
+    ),
+    Setting(
+        "read_minutes",
+        "10",
+        _positive_number,
+        "How long one reading of a chart may take, in minutes. What takes longer ends without a decision.",
     ),
     Setting(
         "session_idle_minutes", "30", _positive_number, "A session ends after this long without a request."
@@ -203,6 +210,7 @@ class Settings:
     history_months: int = 13
     page_limit: int = 400
     read_limit_mb: int = 256
+    read_minutes: int = 10
     session_idle_minutes: int = 30
     session_hours: int = 8
     job_lease_seconds: int = 20

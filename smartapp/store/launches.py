@@ -75,12 +75,20 @@ class SqlLaunchStore:
                     LAUNCH_SESSIONS.c.last_seen,
                     LAUNCH_SESSIONS.c.ended_at,
                     LAUNCH_SESSIONS.c.ended_because,
-                ).where(LAUNCH_SESSIONS.c.id == session_id)
+                    TOKENS.c.sealed.label("tokens"),
+                )
+                .join(TOKENS, TOKENS.c.session_id == LAUNCH_SESSIONS.c.id, isouter=True)
+                .where(LAUNCH_SESSIONS.c.id == session_id)
             ).one_or_none()
         if row is None:
             return None
+        session = self._vault.unseal_record(row.sealed, LaunchSession)
+        if row.tokens is not None:
+            # A renewed token may be good for less than the first one was: what it grants is what is granted.
+            granted = self._vault.unseal_record(row.tokens, TokenSet).granted_scope
+            session = replace(session, granted_scope=granted)
         return replace(
-            self._vault.unseal_record(row.sealed, LaunchSession),
+            session,
             last_seen=row.last_seen,
             ended_at=row.ended_at,
             ended_because=None if row.ended_because is None else SessionEnd(row.ended_because),

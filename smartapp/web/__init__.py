@@ -17,9 +17,11 @@ from smartapp.web import (
     jwks,
     launch,
     months,
+    own_pages,
     patient,
     scopes,
     security,
+    style,
     time_log,
     what_if,
     words,
@@ -44,6 +46,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(episode.pages)
     app.register_blueprint(what_if.pages)
     app.register_blueprint(scopes.pages)
+    app.register_blueprint(style.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["words"] = words
     app.jinja_env.filters.update(
@@ -51,5 +54,5 @@ def register(app: Flask, issuers: Issuers) -> None:
         plain=words.plain,
         reason=words.reason,
         amount=words.amount,
-        address=patient.address_of,
+        address=own_pages.address_of,
     )

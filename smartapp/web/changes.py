@@ -32,10 +32,12 @@ from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.cards import RequirementView, card_view, kept_here
 from smartapp.web.charges import PREVIEW_LIFE, revision
 from smartapp.web.errors import error_page
+from smartapp.web.own_pages import address_of
 from smartapp.web.permission import (
     Action,
     charging_refusal,
     looking_refusal,
+    present_findings,
     refusal,
     refusal_of_update,
     refused_here,
@@ -154,6 +156,30 @@ def _refusal(kind: ChangeKind, findings: Findings) -> str | None:
     site = services().site
     role = role_of(g.session, site, findings)
     return refusal(action, g.session, g.issuer, role, site) or refusal_of_update(g.session)
+
+
+# Addresses: a charge is called there as in all addresses of a session, never by the EHR's own id
+
+
+@pages.url_defaults
+def _address(_endpoint: str, values: dict[str, Any]) -> None:
+    if "charge_item" in values:
+        values["charge_item"] = address_of(f"ChargeItem/{values['charge_item']}", g.session.id)
+
+
+@pages.url_value_preprocessor
+def _from_address(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+    if values is None or "charge_item" not in values or looking_refusal(g.session) is not None:
+        return
+    found = present_findings()
+    known = () if found is None else found[1].changes
+    named = {change.charge.split("/", 1)[1] for change in known}
+    rows = services().store.changes.of_patient(g.session.issuer_id, g.session.patient or "")
+    named |= {row.charge_item for row in rows}
+    wanted = values["charge_item"]
+    values["charge_item"] = next(
+        (name for name in named if address_of(f"ChargeItem/{name}", g.session.id) == wanted), ""
+    )
 
 
 # Pages

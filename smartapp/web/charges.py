@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from msgspec.structs import replace
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
@@ -222,13 +223,24 @@ def _fields(case: Case) -> tuple[Field, ...]:
     people = choices.practitioners
     if g.session.fhir_user and all(person.reference != g.session.fhir_user for person in people):
         people = (Choice(g.session.fhir_user, g.session.user_name or g.session.fhir_user), *people)
-    places = (*choices.encounters, *choices.accounts)
+    places = (*_opened_from_first(choices.encounters), *choices.accounts)
     return (
         Field("diagnosis", "Diagnosis this monitoring treats", choices.conditions, "without a diagnosis"),
         Field("performing", "Performing practitioner", people, "without a performing practitioner"),
         Field("ordering", "Ordering practitioner", people, "without an ordering practitioner"),
         Field("place", "Encounter or account", places, "without an encounter or account"),
     )
+
+
+def _opened_from_first(encounters: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    """The Encounter that the EHR opened this app from stands first and says so; it is not chosen by that."""
+    here = f"Encounter/{g.session.encounter}"
+    opened = tuple(
+        replace(choice, text=f"{choice.text} (opened from here)")
+        for choice in encounters
+        if choice.reference == here
+    )
+    return (*opened, *(choice for choice in encounters if choice.reference != here))
 
 
 def _problems(case: Case, form: Form) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from launch.errors import HttpError, LaunchError, LaunchReason, SmartError
-from smartapp.web.security import Moved, NoSession
+from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie, session_cookie_name
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +25,27 @@ _HTTP_SENTENCES = {
 def register(app: Flask) -> None:
     app.register_error_handler(SmartError, _smart_error)
     app.register_error_handler(NoSession, _no_session)
+    app.register_error_handler(NotForPatients, _not_for_patients)
     app.register_error_handler(Moved, _moved)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
-def error_page(status: int, title: str, sentence: str, way_back: str, code: str | None = None) -> Response:
-    """The page, or for a script's request the same as a fragment."""
+def error_page(
+    status: int, title: str, sentence: str, way_back: str, code: str | None = None, *, closed: bool = False
+) -> Response:
+    """The page, or for a script's request the same as a fragment. `closed`: no link to the patient page."""
     number = secrets.token_hex(4)
     log.info("error page %s: %s %s", number, status, title)
     return make_response(
         render_template(
-            "error.html", title=title, sentence=sentence, way_back=way_back, number=number, code=code
+            "error.html",
+            title=title,
+            sentence=sentence,
+            way_back=way_back,
+            number=number,
+            code=code,
+            closed=closed,
         ),
         status,
     )
@@ -57,7 +66,16 @@ def _smart_error(error: SmartError) -> Response:
 
 
 def _no_session(error: NoSession) -> Response:
-    return error_page(401, "No open session", error.sentence, _AGAIN)
+    response = error_page(401, "No open session", error.sentence, _AGAIN)
+    name = session_cookie_name(g.session_id)
+    if name in request.cookies:
+        drop_cookie(response, name)
+    return response
+
+
+def _not_for_patients(_error: NotForPatients) -> Response:
+    sentence = "The EHR says that a patient or a relative is signed in. Nothing of the chart was read."
+    return error_page(403, "This app is for clinicians", sentence, "End this session.", closed=True)
 
 
 def _moved(_error: Moved) -> Response:

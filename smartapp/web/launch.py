@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from launch.authorization import AuthorizationRequest, Callback, LaunchRequest, binding_cookie_name
 from launch.issuers import Issuers
 from smartapp.application import services
-from smartapp.web.security import PROBE_COOKIE, session_cookie_name, set_cookie
+from smartapp.web.security import PROBE_COOKIE, drop_cookie, session_cookie_name, set_cookie
 
 PROBE_LIFE = timedelta(minutes=10)
 
@@ -58,7 +58,8 @@ def begin() -> AnyResponse:
 def _to_ehr(authorization: AuthorizationRequest) -> AnyResponse:
     if authorization.must_post:
         endpoint = urlsplit(authorization.endpoint)
-        g.form_target = f"{endpoint.scheme}://{endpoint.netloc}"
+        # A browser also asks the policy about where the EHR forwards the form to: its login host, mostly.
+        g.form_targets = (f"{endpoint.scheme}://{endpoint.netloc}", *authorization.issuer.oauth_hosts)
         response: AnyResponse = make_response(render_template("to_ehr.html", authorization=authorization))
     else:
         response = redirect(authorization.url)
@@ -85,10 +86,12 @@ def _callback(issuer_id: str) -> Callable[[], AnyResponse]:
             issuer=session.issuer_id,
             patient=session.patient,
             user=session.fhir_user,
+            tenant=session.tenant,
         )
         response = redirect(url_for("patient.page", sid=session.id))
-        set_cookie(_flask(response), session_cookie_name(session.id), opened.cookie_value)
-        set_cookie(_flask(response), binding, "", timedelta())
+        life = here.settings.session_lifetime
+        set_cookie(_flask(response), session_cookie_name(session.id), opened.cookie_value, life)
+        drop_cookie(_flask(response), binding)
         return response
 
     return callback

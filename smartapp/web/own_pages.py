@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -85,3 +86,8 @@ def unless_allowed(action: Action, title: str) -> Response | None:
 def to(endpoint: str, **values: Any) -> AnyResponse:
     """A redirect after a form, to a page of this session."""
     return redirect(url_for(endpoint, sid=g.session.id, **values), 303)
+
+
+def address_of(reference: str, session_id: str) -> str:
+    """What a record is called in this session's addresses: the EHR's own ids stay out of them."""
+    return hashlib.sha256(f"{session_id} {reference}".encode()).hexdigest()[:24]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from smartapp.application import services
+from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import JobState
-from smartapp.web import words
+from smartapp.web import own_pages, words
 from smartapp.web.cards import patient_view
 from smartapp.web.changes import changes_view
 from smartapp.web.months import certified_months, without_closed
-from smartapp.web.permission import Action, refusal, role_of
+from smartapp.web.permission import Action, looking_refusal, refusal, role_of
+from smartapp.web.security import drop_cookie, session_cookie_name
 
 pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
 
@@ -43,7 +43,9 @@ def read_again() -> AnyResponse:
 def end() -> Response:
     """End the session here and, where the EHR offers it, there."""
     services().keeper.log_out(g.session.id)
-    return make_response(render_template("ended.html"))
+    response = make_response(render_template("ended.html"))
+    drop_cookie(response, session_cookie_name(g.session.id))
+    return response
 
 
 @pages.get("/decisions.json")
@@ -69,17 +71,21 @@ def evidence(address: str) -> Response:
     here = services()
     found = here.jobs.findings(g.session.id)
     known = () if found is None else found[1].versions
-    wanted = next((name for name in known if address_of(name, g.session.id) == address), None)
+    wanted = next((name for name in known if own_pages.address_of(name, g.session.id) == address), None)
     if found is not None and wanted is not None:
         for resource in here.store.reading.resources(found[0].id):
             if resource.reference == wanted:
+                here.store.audit.add(
+                    here.clock.now(),
+                    "evidence-opened",
+                    **own_pages.facts(),
+                    issuer=g.session.issuer_id,
+                    patient=g.session.patient,
+                    snapshot=found[0].id,
+                    record=wanted,
+                )
                 return Response(resource.raw, mimetype="application/fhir+json")
     raise NotFound
-
-
-def address_of(reference: str, session_id: str) -> str:
-    """What a record is called in this session's addresses: the EHR's own ids stay out of them."""
-    return hashlib.sha256(f"{session_id} {reference}".encode()).hexdigest()[:24]
 
 
 def _content() -> dict[str, object]:
@@ -87,14 +93,16 @@ def _content() -> dict[str, object]:
     job = here.jobs.state(g.session)
     found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
     view = changes = None
+    charges: tuple[Charge, ...] = ()
     months: tuple[Month, ...] = ()
     if found is not None:
         role = role_of(g.session, here.site, found[1])
         refused = refusal(Action.ACCEPT, g.session, g.issuer, role, here.site)
-        charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
-        view = patient_view(*found, here.site, charges, refused)
         g.findings = found[1]
-        changes = changes_view(found[1], charges)
+        if looking_refusal(g.session) is None:
+            charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
+            changes = changes_view(found[1], charges)
+        view = patient_view(*found, here.site, charges, refused)
         months = certified_months(g.session.issuer_id, g.session.patient or "")
         view = without_closed(view, months)
     return {

@@ -1,7 +1,8 @@
 """Who may do what here, and in which EHR: one question, answered with a sentence where it is no.
 
 Three things must agree: what kind of user the EHR says is signed in, what the EHR lets this app do, and what
-the site lets somebody in that role do. Looking needs none of them; everything else needs all.
+the site lets somebody in that role do. Looking needs none of them, but is closed to patients and relatives;
+everything else needs all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import Enum
 from flask import g
 
 from fhir_mappings.vocabulary import Role
-from launch.identity import user_kind
+from launch.identity import UserKind, user_kind
 from launch.issuers import Issuer
 from launch.ports import LaunchSession
 from launch.profiles import WriteRung
@@ -81,8 +82,14 @@ def refusal(
     return None
 
 
+def is_closed_to(session: LaunchSession) -> bool:
+    """Whether a patient or a relative is signed in: nothing is read or shown for them. Somebody the EHR says
+    nothing of may look, and sees nothing of any charge."""
+    return user_kind(session.fhir_user) in {UserKind.PATIENT, UserKind.RELATED_PERSON, UserKind.PERSON}
+
+
 def looking_refusal(session: LaunchSession) -> str | None:
-    """Why this session may not even see what became of a charge: patients and relatives never do."""
+    """Why this session may not even see what became of a charge."""
     if user_kind(session.fhir_user).may_charge:
         return None
     return "Charges are shown to clinicians only; the EHR did not say that one is signed in."

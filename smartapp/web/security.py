@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from launch.authorization import digest
 from launch.issuers import Issuer
 from launch.ports import LaunchSession, SessionEnd
 from smartapp.application import services
+from smartapp.web.permission import is_closed_to
 
 PROBE_COOKIE = "__Host-probe"
 TOUCH_EVERY = timedelta(seconds=30)
@@ -36,6 +38,10 @@ class NoSession(Exception):
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence
         super().__init__(sentence)
+
+
+class NotForPatients(Exception):
+    """A patient or a relative is signed in: 403, and nothing of the chart is read."""
 
 
 class Moved(Exception):
@@ -61,6 +67,11 @@ def set_cookie(response: Response, name: str, value: str, life: timedelta | None
     )
 
 
+def drop_cookie(response: Response, name: str) -> None:
+    """Have the browser forget a cookie that opens nothing any more."""
+    set_cookie(response, name, "", timedelta())
+
+
 def register(app: Flask) -> None:
     """Sessions are opened before each page under `/s/<sid>`, headers set after every answer."""
     app.url_value_preprocessor(_open_session)
@@ -71,11 +82,14 @@ def register(app: Flask) -> None:
 def _open_session(_endpoint: str | None, values: dict[str, Any] | None) -> None:
     if not values or "sid" not in values:
         return
-    session = _session_of_cookie(values.pop("sid"))
+    g.session_id = values.pop("sid")
+    session = _session_of_cookie(g.session_id)
     g.session = session
     g.issuer = services().issuers.bound(session.issuer_id, session.iss)
     if request.method == "POST":
         _check_form()
+    if is_closed_to(session) and request.endpoint != "patient.end":
+        raise NotForPatients
 
 
 def _session_of_cookie(session_id: str) -> LaunchSession:
@@ -130,12 +144,14 @@ def require_same(patient: str | None, snapshot: str) -> None:
 # Headers
 
 
-def content_security_policy(issuer: Issuer | None, form_target: str | None = None) -> str:
-    """Nothing but our own files, no inline script or style; framed only by the EHR that launched us."""
+def content_security_policy(issuer: Issuer | None, form_targets: Iterable[str] = ()) -> str:
+    """Nothing but our own files, no inline script or style; framed only by the EHR that launched us.
+
+    `form_targets`: origins that a form of this page may be sent to besides our own, and be forwarded to.
+    """
     ancestors = (
         " ".join(issuer.frame_ancestors) if issuer is not None and issuer.frame_ancestors else "'none'"
     )
-    form_action = "'self'" if form_target is None else f"'self' {form_target}"
     return "; ".join(
         (
             "default-src 'none'",
@@ -144,7 +160,7 @@ def content_security_policy(issuer: Issuer | None, form_target: str | None = Non
             "img-src 'self' data:",
             "connect-src 'self'",
             "font-src 'self'",
-            f"form-action {form_action}",
+            " ".join(("form-action", "'self'", *form_targets)),
             "base-uri 'none'",
             f"frame-ancestors {ancestors}",
         )
@@ -155,7 +171,7 @@ def _headers(response: Response) -> Response:
     for name, value in _PLAIN_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Content-Security-Policy"] = content_security_policy(
-        g.get("issuer"), g.get("form_target")
+        g.get("issuer"), g.get("form_targets", ())
     )
     if urlsplit(services().settings.base_url).scheme == "https":
         response.headers["Strict-Transport-Security"] = "max-age=31536000"

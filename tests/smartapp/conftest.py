@@ -30,6 +30,7 @@ from smartapp.ehr.findings import Findings
 from smartapp.serving import AppServer
 from smartapp.store import Store
 from smartapp.store.reading import Snapshot
+from smartapp.web.own_pages import address_of
 from tests.support.postgres import postgres
 
 SERVE = Path(__file__).with_name("serve_app.py")
@@ -114,12 +115,32 @@ class World:
         assert preview.status == 200, preview.text
         return preview.form(urlsplit(link).path)
 
+    @staticmethod
+    def change_address(page: Page, charge_item: str) -> str:
+        """Where a charge of the EHR would be changed in the session of a page."""
+        session = page.url.split("/s/")[1].split("/")[0]
+        return f"{page.url.rstrip('/')}/changes/{address_of(f'ChargeItem/{charge_item}', session)}"
+
     def findings(self, form: Form) -> tuple[Snapshot, Findings]:
         """What the session that a form belongs to was shown."""
         session_id = urlsplit(form.action).path.split("/")[2]
         snapshot = self.store.reading.snapshot_of(session_id)
         assert snapshot is not None
         return snapshot, msgspec.json.decode(snapshot.result, type=Findings)
+
+    @property
+    def settings_as_text(self) -> str:
+        """The settings, for another process on the same database."""
+        return json.dumps(
+            {
+                "keys": [key.decode() for key in self.settings.keys],
+                "base_url": self.settings.base_url,
+                "issuers_file": str(self.settings.issuers_file),
+                "site_file": str(self.settings.site_file),
+                "database_url": self.settings.database_url,
+                "job_lease_seconds": self.settings.job_lease_seconds,
+            }
+        )
 
     def process(self) -> AppProcess:
         """The app in a process of its own, on the same database, at another port."""
@@ -132,16 +153,8 @@ class AppProcess:
     def __init__(self, world: World) -> None:
         self.port = free_port()
         self.base = world.settings.base_url
-        settings = {
-            "keys": [key.decode() for key in world.settings.keys],
-            "base_url": world.settings.base_url,
-            "issuers_file": str(world.settings.issuers_file),
-            "site_file": str(world.settings.site_file),
-            "database_url": world.settings.database_url,
-            "job_lease_seconds": world.settings.job_lease_seconds,
-        }
         self._process = subprocess.Popen(
-            [sys.executable, str(SERVE), str(self.port), json.dumps(settings)],
+            [sys.executable, str(SERVE), str(self.port), world.settings_as_text],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -8,16 +8,22 @@ from smartapp import create_app
 from smartapp.config import Mode, Settings
 from smartapp.serving import AppServer
 
-values = json.loads(sys.argv[2])
-settings = Settings(
-    **{
-        **values,
-        "keys": tuple(key.encode() for key in values["keys"]),
-        "issuers_file": Path(values["issuers_file"]),
-        "site_file": Path(values["site_file"]),
-        "mode": Mode.TEST,
-    }
-)
-with AppServer(create_app(settings), "127.0.0.1", int(sys.argv[1])):
-    print("ready", flush=True)
-    sys.stdin.read()
+
+def settings_of(values):
+    """The settings that a test wrote down for another process (`World.settings_as_text`)."""
+    return Settings(
+        **{
+            **values,
+            "keys": tuple(key.encode() for key in values["keys"]),
+            "issuers_file": Path(values["issuers_file"]),
+            "site_file": Path(values["site_file"]),
+            "mode": Mode.TEST,
+        }
+    )
+
+
+if __name__ == "__main__":
+    app = create_app(settings_of(json.loads(sys.argv[2])))
+    with AppServer(app, "127.0.0.1", int(sys.argv[1])):
+        print("ready", flush=True)
+        sys.stdin.read()

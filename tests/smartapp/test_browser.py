@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import flask
 import pytest
 import requests
 
@@ -102,6 +103,32 @@ def test_in_a_cross_site_frame_ordinary_cookies_are_lost_and_ours_are_not(world,
     assert all("__Host-s-" in cookies for cookies in sent)
     written = accept_first(frame, "98976")
     assert written in charge_ids(world)
+
+
+def test_where_the_frame_keeps_no_cookie_the_app_opens_in_a_new_window_with_the_launch_unspent(
+    world, window, monkeypatch
+):
+    set_cookie = flask.Response.set_cookie
+    # Without this attribute the browser keeps no cookie in the frame: as where it knows no partitions.
+    monkeypatch.setattr(
+        flask.Response,
+        "set_cookie",
+        lambda *given, **more: set_cookie(*given, **{**more, "partitioned": False}),
+    )
+    page = window.new_page()
+    gone_to = []
+    page.on(
+        "request", lambda request: gone_to.append(request.url) if request.is_navigation_request() else None
+    )
+    page.goto(f"{world.ehr.base_url}/")
+    page.locator(f"#{PATIENT} button[value=frame]").click()
+    way_out = page.frame_locator("#app").get_by_role("button", name="Open in a new window")
+    way_out.wait_for()
+    assert not [address for address in gone_to if "/authorize" in address], "the EHR was not asked yet"
+    with window.expect_page() as opened:
+        way_out.click()
+    opened.value.locator("#findings").wait_for()
+    assert "Synthetic-Ready-Respiratory" in opened.value.content()
 
 
 def test_the_page_fits_a_side_panel(world, window):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask, request, request_finished
 
-from smartapp.commands.demo_check import Browser
+from smartapp.commands.demo_check import Browser, Page
 from tests.smartapp.conftest import World
 
 LEFT_OUT = {"nothing"}
@@ -45,6 +45,43 @@ def of_patients(world: World) -> set[str]:
     return found - LEFT_OUT - {"", "Patient", "Synthetic"}
 
 
+def crawl(browser: Browser, page: Page, most: int = 80) -> set[str]:
+    """Follow every link of a session from one of its pages; which areas of the app were seen."""
+    session, seen, waiting = page.url.split("/s/")[1].split("/")[0], set(), [page]
+    while waiting and len(seen) < most:
+        for target, _ in waiting.pop().links:
+            address = target.split("#")[0]
+            if f"/s/{session}/" in address and address not in seen:
+                seen.add(address)
+                waiting.append(browser.get(address))
+    return {address.split(f"/s/{session}/")[1].split("/")[0] for address in seen}
+
+
+def told_of(patients: set[str], caplog: pytest.LogCaptureFixture, addresses: list[str]) -> list[str]:
+    """Every line of the logs and every address that holds something of a patient."""
+    logged = [f"{record.name} {record.getMessage()}" for record in caplog.records]
+    logged += [str(record.exc_info) for record in caplog.records if record.exc_info]
+    assert any("smartapp.events" in line for line in logged)
+    return [line for line in (*logged, *addresses) for word in patients if word in line]
+
+
+def test_no_page_of_a_session_has_a_patient_in_its_address_or_leaves_one_in_a_log(
+    make_world: Callable[..., World],
+    browser: Browser,
+    caplog: pytest.LogCaptureFixture,
+    addresses: list[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    world = make_world(site_more="lock_certified_months: true\nsecond_approval: true\n")
+    page = world.open(browser, "ready-musculoskeletal")
+    browser.submit(world.final_form(browser, page))
+    areas = crawl(browser, world.read(browser, browser.get(page.url)))
+    asked = {"time", "statements", "anchor", "what-if", "scopes", "charges", "months", "evidence"}
+    assert asked <= areas
+    assert "episode" in crawl(browser, world.open(browser, "back-after-a-break"))
+    assert told_of(of_patients(world), caplog, addresses) == []
+
+
 def test_a_full_run_of_every_chart_leaves_no_patient_in_any_log_or_address(
     world: World, browser: Browser, caplog: pytest.LogCaptureFixture, addresses: list[str]
 ) -> None:
@@ -67,10 +104,7 @@ def test_a_full_run_of_every_chart_leaves_no_patient_in_any_log_or_address(
     world.ehr.close()
     browser.submit(page.form("/read"))  # the EHR is gone: every error has its log line too
     world.read(browser, browser.get(page.url))
-    logged = [f"{record.name} {record.getMessage()}" for record in caplog.records]
-    logged += [str(record.exc_info) for record in caplog.records if record.exc_info]
     assert len(addresses) > 3 * len(ids)
-    assert any("smartapp.events" in line for line in logged)
-    told = [line for line in (*logged, *addresses) for word in patients if word in line]
+    told = told_of(patients, caplog, addresses)
     # The one address with a chart's id in it is the wrong one that this test itself asked for.
     assert [line for line in told if "GET /s/" not in line or "/charges/98977-" not in line] == []

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from launch.ports import SessionEnd
 from smartapp.commands.demo_check import Browser
-from smartapp.web.security import session_cookie_name
+from smartapp.web.security import content_security_policy, session_cookie_name
 
 PATIENT = "ready-musculoskeletal"
 
@@ -263,16 +265,102 @@ def test_without_the_permission_to_create_the_button_is_a_sentence(make_world, b
     assert browser.get(f"{page.url}charges/{key}").status == 403
 
 
-@pytest.mark.parametrize("user", ["Patient/p1", "RelatedPerson/r1", None])
-def test_patients_relatives_and_unknown_users_never_reach_charges(world, browser, user):
-    page = world.open(browser, PATIENT)
+def as_user(world, browser, page, user):
+    """The address of a session like that of the page, in which somebody else is signed in."""
     session_id = urlsplit(page.url).path.split("/")[2]
     launches = world.store.launches
     session = replace(launches.get_session(session_id), id="another", fhir_user=user)
     launches.create_session(session, launches.get_tokens(session_id))
     cookies = browser.cookies(netloc(world))
     cookies[session_cookie_name("another")] = cookies[session_cookie_name(session_id)]
-    other = world.read(browser, browser.get(page.url.replace(session_id, "another")))
+    return page.url.replace(session_id, "another")
+
+
+@pytest.mark.parametrize("user", ["Patient/p1", "RelatedPerson/r1", "Person/x"])
+def test_patients_and_relatives_get_no_page_of_the_chart_at_all(world, browser, user):
+    address = as_user(world, browser, world.open(browser, PATIENT), user)
+    for page in ("", "content", "decisions.json", "what-if", "scopes", "time", "statements", "anchor"):
+        answer = browser.get(address + page)
+        assert answer.status == 403
+        assert "for clinicians" in answer.text
+        assert "9897" not in answer.text
+    assert world.store.reading.latest("another") is None, "nothing is read for them"
+    form = browser.get(address).form("/end")
+    assert "session is over" in browser.submit(form).text
+
+
+def test_an_unknown_user_may_look_and_sees_nothing_of_a_charge(world, browser):
+    page = world.open(browser, PATIENT)
+    browser.submit(world.final_form(browser, page))
+    assert "Written from here" in world.read(browser, browser.get(page.url)).text
+    other = world.read(browser, browser.get(as_user(world, browser, page, None)))
     assert "only be accepted by a clinician" in other.text
     assert "Review and accept" not in other.text
+    assert "Written from here" not in other.text
     assert browser.get(f"{other.url}charges/98977-2026-01-01").status == 403
+
+
+def test_the_ehrs_ids_of_charges_stand_in_no_address(world, browser):
+    page = world.open(browser, PATIENT)
+    browser.submit(world.final_form(browser, page))
+    page = world.read(browser, browser.get(page.url))
+    ids = {charge["id"] for charge in world.charges(PATIENT)}
+    link = next(target for target, text in page.links if text == "Withdraw it")
+    assert not [name for name in ids for target, _ in page.links if name in target]
+    assert browser.get(link).status == 200
+    assert browser.get(link.replace(link.split("/")[-2], next(iter(ids)))).status in {403, 404}
+
+
+def test_opening_evidence_is_audited(world, browser):
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.startswith("Observation/"))
+    browser.get(link)
+    (entry,) = [one for one in world.store.audit.entries() if one["event"] == "evidence-opened"]
+    assert entry["user"] == "Practitioner/syn-physician"
+    assert entry["record"].startswith("Observation/")
+
+
+def test_what_a_renewed_token_does_not_grant_any_more_is_not_offered_any_more(world, browser):
+    page = world.open(browser, PATIENT)
+    assert "Review and accept" in page.text
+    form = world.final_form(browser, page)
+    session_id = urlsplit(page.url).path.split("/")[2]
+    tokens = world.store.launches.get_tokens(session_id)
+    narrowed = replace(tokens, granted_scope="openid fhirUser patient/Patient.r", version=tokens.version + 1)
+    assert world.store.launches.replace_tokens(session_id, narrowed, tokens.version)
+    later = browser.get(page.url)
+    assert "no permission to write charges" in later.text
+    assert "Review and accept" not in later.text
+    before = world.charges(PATIENT)
+    assert browser.submit(form).status == 403
+    assert world.charges(PATIENT) == before
+    assert "ChargeItem" in browser.get(f"{page.url}scopes").text
+
+
+# Cookies
+
+
+def test_a_sessions_cookie_ends_with_it(world, browser):
+    page = world.open(browser, "nothing")
+    name = session_cookie_name(urlsplit(page.url).path.split("/")[2])
+    assert name in browser.cookies(netloc(world))
+    ended = browser.submit(page.form("/end"))
+    assert f"{name}=;" in ended.headers["Set-Cookie"]
+    assert "Max-Age=0" in ended.headers["Set-Cookie"]
+
+
+def test_a_cookie_of_a_session_that_is_over_is_dropped_when_it_comes(world, browser):
+    page = world.open(browser, "nothing")
+    session_id = urlsplit(page.url).path.split("/")[2]
+    world.store.launches.end_session(session_id, datetime.now(UTC), SessionEnd.IDLE)
+    over = browser.get(page.url)
+    assert over.status == 401
+    assert f"{session_cookie_name(session_id)}=;" in over.headers["Set-Cookie"]
+
+
+# The way to the EHR
+
+
+def test_a_form_to_the_ehr_may_be_forwarded_to_its_login_hosts():
+    policy = content_security_policy(None, ("https://ehr.example", "https://login.example"))
+    assert "form-action 'self' https://ehr.example https://login.example" in policy

@@ -241,8 +241,8 @@ def test_a_billed_charge_is_never_touched_and_the_page_says_what_does_not_agree(
     assert "The record earns 98980, 1 unit." in page.text
     assert not [text for _, text in page.links if text.startswith("Review this change")]
     assert not [text for _, text in page.links if text == "Withdraw it"]
-    browser.get(f"{page.url}changes/{grown['id']}")
-    assert browser.get(f"{page.url}changes/{grown['id']}/withdraw").status == 403
+    browser.get(world.change_address(page, grown["id"]))
+    assert browser.get(f"{world.change_address(page, grown['id'])}/withdraw").status == 403
     assert world.resources("ChargeItem", PATIENT) == held
 
 
@@ -272,8 +272,8 @@ def test_somebody_elses_charge_is_never_touched_whatever_form_is_sent(world, bro
     name = world.ehr_creates(foreign)
     page = world.open(browser, PATIENT)
     held = world.resources("ChargeItem", PATIENT)
-    session = page.url.rstrip("/")
-    assert browser.get(f"{session}/changes/{name}/withdraw").status == 403
+    address = world.change_address(page, name)
+    assert browser.get(f"{address}/withdraw").status == 403
     snapshot = world.store.reading.snapshot_of(urlsplit(page.url).path.split("/")[2])
     for more in ({}, {"reason": "I want it gone."}):
         fields = {
@@ -287,7 +287,7 @@ def test_somebody_elses_charge_is_never_touched_whatever_form_is_sent(world, bro
         }
         own_cookies = browser.cookies(urlsplit(page.url).netloc)
         sent = requests.post(
-            f"{session}/changes/{name}",
+            address,
             data=fields,
             headers={"Cookie": "; ".join(f"{k}={v}" for k, v in own_cookies.items()), "Origin": "null"},
             timeout=10,
@@ -301,8 +301,9 @@ def test_who_may_only_look_sees_what_changed_and_cannot_change_it(world, browser
     page = world.open(browser, PATIENT, user=NURSE)
     assert "98979 → 98980" in page.text
     assert not [text for _, text in page.links if text.startswith("Review this change")]
-    assert browser.get(f"{page.url}changes/{grown['id']}").status == 403
-    nurses = type(form)("post", f"{page.url}changes/{grown['id']}", form.controls)
+    address = world.change_address(page, grown["id"])
+    assert browser.get(address).status == 403
+    nurses = type(form)("post", address, form.controls)
     for control in nurses.controls:
         if control.name == "form_token":
             control.value = page.form("/end").controls[0].value
