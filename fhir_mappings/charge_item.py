@@ -57,7 +57,8 @@ def read_charge(
     a charge for ours that isn't costs a look, while missing one bills twice. An absent or unknown status
     counts as charged for the same reason.
     """
-    code = next((coding.code for coding in concepts(charge.code) if coding.code in codes), None)
+    written = (_plain(coding.code) for coding in concepts(charge.code))
+    code = next((code for code in written if code in codes), None)
     if code is None:
         return None
     if charge.status in _NOT_CHARGED:
@@ -71,6 +72,11 @@ def read_charge(
     )
     evidence = (*_named(charge.service), *_named(charge.supportingInformation)) if keys else ()
     return PriorCharge(name, code, quantity, _occurrence(charge, clock), charge.status or "", keys, evidence)
+
+
+def _plain(code: str | None) -> str | None:
+    """A code without what some write around it: spaces, or modifiers after it ("98977-GP")."""
+    return code and code.strip().partition("-")[0].partition(" ")[0]
 
 
 def _named(element: Raw) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ is asked for. A broken resource is listed and never stops the rest.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from bisect import bisect_right
 from collections import Counter
@@ -30,6 +31,7 @@ from fhir_mappings.encounter import EncounterFacts, StaffMember, Stay, read_enco
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin, Origins, Performer, read_observation
 from fhir_mappings.record import (
+    Agreement,
     Attestation,
     Enrolment,
     EpisodeOfCare,
@@ -52,6 +54,10 @@ _ReadObservation = Measurement | LeftOut
 _SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
 # Deep nesting ends in a RecursionError, text that isn't UTF-8 in its own: to a reader both are no JSON.
 NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_LONGEST_VERSION = 64
+"""Characters: what an id has at most, in FHIR."""
+_OTHER_CONSENTS = frozenset({"adr", "research", "patient-privacy"})
+"""Scopes of consents to something else than care: advance directives, studies, who may see the record."""
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
 _DOUBTS = frozenset(
     {ExcludedReason.DEVICE_UNKNOWN, ExcludedReason.SOURCE_CONFLICT, ExcludedReason.LINE_CONFLICT}
@@ -78,6 +84,8 @@ class _Folder:
     observations: dict[str, _ReadObservation] = field(default_factory=dict)
     resources: dict[str, dict[str, tuple[_Version, fhir.Resource]]] = field(default_factory=dict)
     excluded: list[Excluded] = field(default_factory=list)
+    lost_charges: list[PriorCharge] = field(default_factory=list)
+    """Charges of our codes, as far as an unreadable ChargeItem shows any."""
     has_panels: bool = False
     identifiers: set[fhir.Identifier] = field(default_factory=set)
     repeats_identifiers: bool = False
@@ -168,6 +176,12 @@ class Chart:
         if kind == "Bundle":
             self._add_bundle(text, head.entry, origin)
             return
+        if kind == "ChargeItem" and (
+            mended := fhir.without_misfits(text, fhir.ChargeItem, "code", "subject")
+        ):
+            # A charge that nobody sees is billed twice: what fits of it is believed.
+            self.add(mended, full_url, origin)
+            return
         self.resources += 1
         if kind is not None and kind not in fhir.READ_TYPES:
             self.ignored[kind] += 1
@@ -178,7 +192,10 @@ class Chart:
         if not owner:
             self._unowned.append(excluded)
         else:
-            self._folder(owner).excluded.append(excluded)
+            folder = self._folder(owner)
+            folder.excluded.append(excluded)
+            if kind == "ChargeItem":
+                folder.lost_charges += _codes_in(text, name)
 
     def _add_bundle(self, text: bytes | Raw, entries: list[Raw] | None, origin: str) -> None:
         if entries is None:
@@ -387,11 +404,10 @@ class Chart:
     def _double_booked(self) -> frozenset[str]:
         """Encounters in which a professional was with two patients of this run at once (D13)."""
         spans = sorted(
-            (time.person, time.start, time.end, patient, time.resource)
+            (person, start, end, patient, name)
             for patient, facts in self._encounter_facts.items()
-            for encounter in facts.values()
-            for time in encounter.management
-            if time.person is not None and time.seconds is None and time.doubt is None
+            for name, encounter in facts.items()
+            for person, start, end in encounter.busy
         )
         found: set[str] = set()
         open_spans: list[tuple[str, int, int, str, str]] = []
@@ -472,7 +488,8 @@ class Chart:
             attestations=tuple(attestations),
             double_booked=self._double_booked if len(self.patients()) > 1 else frozenset(),
             history_from=self.history_from,
-            unread=self.unread,
+            unread=self.unread | _unreadable_types((*excluded, *self.strangers())),
+            dead=death is not None or death_unknown,
             death_date_unknown=death_unknown,
             excluded=tuple(sorted(excluded)),
         )
@@ -705,6 +722,7 @@ class Chart:
                     excluded.add(Excluded(name, ExcludedReason.AFTER_AS_OF))
                 else:
                     found.append(read)
+        found += [charge for folder in self._owned.get(patient, ()) for charge in folder.lost_charges]
         return tuple(sorted(found, key=lambda charge: (charge.code, charge.resource)))
 
     def _episodes(self, patient: str, excluded: set[Excluded]) -> tuple[EpisodeOfCare, ...]:
@@ -717,14 +735,16 @@ class Chart:
                 found.append(EpisodeOfCare(name, self._day(period.start), self._day(period.end)))
         return tuple(found)
 
-    def _consents(self, patient: str, excluded: set[Excluded]) -> tuple[str, ...]:
-        found: list[str] = []
+    def _consents(self, patient: str, excluded: set[Excluded]) -> tuple[Agreement, ...]:
+        found: list[Agreement] = []
         for name, consent in self._of(patient, fhir.Consent).items():
+            if any(coding.code in _OTHER_CONSENTS for coding in fhir.concepts(consent.scope)):
+                continue
             denied = consent.provision is not None and consent.provision.type == "deny"
             if consent.status != "active" or denied:
                 excluded.add(Excluded(name, _inactive(consent.status)))
             elif not self._is_late(name, consent.dateTime, excluded):
-                found.append(name)
+                found.append(Agreement(name, self._day(consent.dateTime)))
         return tuple(found)
 
     def _orders(self, patient: str, excluded: set[Excluded]) -> tuple[Order, ...]:
@@ -744,7 +764,7 @@ class Chart:
             ):
                 excluded.add(Excluded(name, _inactive(order.status)))
             elif not self._is_late(name, order.authoredOn, excluded):
-                found.append(Order(name, program))
+                found.append(Order(name, program, self._day(order.authoredOn)))
         return tuple(found)
 
     def _payer(self, patient: str, excluded: set[Excluded]) -> str | None:
@@ -785,14 +805,14 @@ class Chart:
                 found.append(self._references.short(payor.reference) or payor.reference)
         return found
 
-    def _care_plans(self, patient: str, excluded: set[Excluded]) -> tuple[str, ...]:
-        found: list[str] = []
+    def _care_plans(self, patient: str, excluded: set[Excluded]) -> tuple[Agreement, ...]:
+        found: list[Agreement] = []
         for name, plan in self._of(patient, fhir.CarePlan).items():
             start = plan.period.start if plan.period is not None else plan.created
             if plan.status not in _ORDER_STATUSES:
                 excluded.add(Excluded(name, _inactive(plan.status)))
             elif not self._is_late(name, start, excluded):
-                found.append(name)
+                found.append(Agreement(name, self._day(start)))
         return tuple(found)
 
     def _day(self, text: str | None) -> date | None:
@@ -870,6 +890,18 @@ def _took_place(encounter: EncounterFacts) -> bool:
     )
 
 
+def _unreadable_types(entries: Iterable[Excluded]) -> set[str]:
+    """Types of which something could not be read that would have stood in the way: it may be anything."""
+    return {
+        kind
+        for kind in ("ChargeItem", "Encounter")
+        if any(
+            entry.reason is ExcludedReason.UNREADABLE and entry.resource.startswith(f"{kind}/")
+            for entry in entries
+        )
+    }
+
+
 def _inactive(status: str | None) -> ExcludedReason:
     return ExcludedReason.ENTERED_IN_ERROR if status == "entered-in-error" else ExcludedReason.NOT_ACTIVE
 
@@ -878,7 +910,9 @@ def _version(meta: fhir.Meta | None) -> _Version:
     if meta is None:
         return ("", -1)
     number = meta.versionId
-    return (meta.lastUpdated or "", int(number) if number and number.isdecimal() else -1)
+    # A number of thousands of digits is none that a server counts with, and Python refuses to read it.
+    counted = number is not None and len(number) <= _LONGEST_VERSION and number.isdecimal()
+    return (meta.lastUpdated or "", int(number or "") if counted else -1)
 
 
 def _observation_order(found: _ReadObservation) -> tuple[_Version, bool, str]:
@@ -906,6 +940,13 @@ def _text(resource: fhir.Resource) -> bytes:
 def _made_up_name(kind: str, text: bytes | Raw, full_url: str | None) -> str:
     """A name for a resource without an id: the same for the same content, wherever it stands."""
     return full_url or f"{kind}/~{hashlib.blake2s(bytes(text), digest_size=6).hexdigest()}"
+
+
+def _codes_in(text: bytes | Raw, name: str) -> list[PriorCharge]:
+    """Charges of our codes that an unreadable ChargeItem may stand for, whenever that was: for a human."""
+    numbers = {number.decode() for number in re.findall(rb"[0-9]+", bytes(text))}
+    codes = numbers & set(filter(None, monitoring_codes()))
+    return [PriorCharge(name, code, 1, None) for code in sorted(codes)]
 
 
 def _head(text: bytes | Raw) -> fhir.Head:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, LocalClock, Moment, TimeProblem
 from fhir_mappings.observation import status_reason, time_reason
@@ -84,6 +84,8 @@ class EncounterFacts(Struct, gc=False):
     contact: LiveContact | None = None
     set_up: SetUp | None = None
     used: tuple[UsedTime, ...] = ()
+    busy: tuple[tuple[str, int, int], ...] = ()
+    """Who was with this patient from when to when, whatever it was; only plausible spans (D13)."""
     visit: Visit | None = None
     excluded: ExcludedReason | None = None
 
@@ -114,18 +116,21 @@ def read_encounter(
     meaning = terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)
     if billed_as_visit:
         meaning = EncounterMeaning(Activity.VISIT, Program.ANY, False, billed_elsewhere=True)
-    if meaning is not None and encounter.status not in _NEVER and _uses_time_up(meaning, billed_as):
+    if encounter.status not in _NEVER and (
+        billed_as is not None or (meaning is not None and _uses_time_up(meaning))
+    ):
         facts.used = _used(encounter, name, clock)
     if encounter.status != "finished":
         facts.excluded = status_reason(encounter.status, _STATUSES)
         return facts
+    staff = _staff(encounter.participant, staff_of)
+    facts.busy = _busy(encounter, clock, staff)
     if meaning is None:
         facts.excluded = billed_as or ExcludedReason.ACTIVITY_NOT_CONFIGURED
         return facts
     billed = billed_as is not None or meaning.billed_elsewhere
     if meaning.by_site and meaning.program in MONITORING_PROGRAMS and not billed:
         facts.coded_program = meaning.program
-    staff = _staff(encounter.participant, staff_of)
     if meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
         facts.visit = _visit(encounter, name, clock, staff)
     if billed:
@@ -163,12 +168,9 @@ def start_of(encounter: Encounter) -> str | None:
     return next((period.start for period in periods if period is not None and period.start), None)
 
 
-def _uses_time_up(meaning: EncounterMeaning, billed_as: ExcludedReason | None) -> bool:
+def _uses_time_up(meaning: EncounterMeaning) -> bool:
     return (
-        billed_as is not None
-        or meaning.billed_elsewhere
-        or meaning.program is Program.OTHER
-        or meaning.activity in OUTSIDE_MANAGEMENT
+        meaning.billed_elsewhere or meaning.program is Program.OTHER or meaning.activity in OUTSIDE_MANAGEMENT
     )
 
 
@@ -182,6 +184,19 @@ def _used(encounter: Encounter, name: str, clock: LocalClock) -> tuple[UsedTime,
         and span.seconds is None
     }
     return tuple(UsedTime(name, start, end) for start, end in sorted(spans))
+
+
+def _busy(
+    encounter: Encounter, clock: LocalClock, staff: list[tuple[StaffMember, Period | None]]
+) -> tuple[tuple[str, int, int], ...]:
+    found: list[tuple[str, int, int]] = []
+    for member, own in staff:
+        if member.person is None or member.role is Role.NON_CLINICAL:
+            continue
+        span = _span(_own_period(own, encounter.period), encounter.length, clock)
+        if isinstance(span, _Span) and span.seconds is None and span.length <= LONGEST_PLAUSIBLE_SPAN:
+            found.append((member.person, span.start, span.end))
+    return tuple(found)
 
 
 def _local_day(moment: Moment, clock: LocalClock) -> date:
@@ -217,7 +232,9 @@ def _visit(
     # never adds any.
     people = [member for member, _ in staff if member.role in PROFESSIONALS or member.role is Role.UNKNOWN]
     period = encounter.period
-    start = clock.read(period.start if period is not None else None)
+    start = clock.read(start_of(encounter))
+    if isinstance(start, TimeProblem) and period is not None:
+        start = clock.read(period.end)
     if not people or isinstance(start, TimeProblem):
         return None
     first = _local_day(start, clock)
@@ -336,6 +353,27 @@ def _add_management(
                 doubt,
             )
         )
-    facts.management = tuple(found)
+    facts.management = _within_length(found, _duration_seconds(encounter.length))
     if all(time.doubt is not None for time in found):
         facts.excluded = ExcludedReason.IMPLAUSIBLE_SPAN if found else problem
+
+
+def _within_length(found: list[ManagementTime], seconds: int | None) -> tuple[ManagementTime, ...]:
+    """What the Encounter's length leaves of its participants' spans: one after the other they come to no more
+    than it, in the order in which they took place (D13)."""
+    spans = sorted({(time.start, time.end) for time in found if time.seconds is None})
+    if seconds is None or len(spans) < 2:
+        return tuple(found)
+    left, closes = max(seconds, 0) * MICROSECONDS, spans[0][0]
+    reached = closes
+    for start, end in spans:
+        begins = max(start, reached)
+        if begins < end and left:
+            closes = begins + min(end - begins, left)
+            left -= closes - begins
+            reached = end
+    return tuple(
+        time if time.seconds is not None else structs.replace(time, end=min(time.end, closes))
+        for time in found
+        if time.seconds is not None or time.start < closes
+    )

@@ -119,9 +119,17 @@ class EpisodeOfCare(Struct, frozen=True, gc=False):
     program: Program | None = None
 
 
+class Agreement(Struct, frozen=True, gc=False):
+    """A consent, or a plan of care. `day`: from when on; None where it doesn't say."""
+
+    resource: str
+    day: date | None = None
+
+
 class Order(Struct, frozen=True, gc=False):
     resource: str
     program: Program
+    day: date | None = None
 
 
 class Enrolment(Struct, frozen=True, gc=False):
@@ -159,9 +167,9 @@ class PatientRecord(Struct, frozen=True, gc=False):
     visits: tuple[Visit, ...] = ()
     charges: tuple[PriorCharge, ...] = ()
     episodes: tuple[EpisodeOfCare, ...] = ()
-    consents: tuple[str, ...] = ()
+    consents: tuple[Agreement, ...] = ()
     orders: tuple[Order, ...] = ()
-    care_plans: tuple[str, ...] = ()
+    care_plans: tuple[Agreement, ...] = ()
     coded_programs: frozenset[Program] = frozenset()
     """Programs that a coded Encounter names."""
     enrolments: tuple[Enrolment, ...] = ()
@@ -172,6 +180,8 @@ class PatientRecord(Struct, frozen=True, gc=False):
     """The first day that was read, where older records may exist."""
     unread: frozenset[str] = frozenset()
     """Resource types that the server would not let us read."""
+    dead: bool = False
+    """Nothing more can come."""
     death_date_unknown: bool = False
     payer: str | None = None
     """Whom the Coverages in force name, where the site says which Coverage means whom."""

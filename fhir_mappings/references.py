@@ -60,7 +60,11 @@ class References:
             return None
         if not pointed.startswith(_LOGICAL):
             return self.short(pointed)
-        kind, system, value = pointed.removeprefix(_LOGICAL).split("\0")
+        parts = pointed.removeprefix(_LOGICAL).split("\0")
+        if len(parts) != 3:
+            # A literal reference that begins like one of ours, or a NUL in an identifier: FHIR has neither.
+            return None
+        kind, system, value = parts
         return self._identifiers.get((kind, system or None, value))
 
 

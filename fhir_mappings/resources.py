@@ -179,6 +179,7 @@ class Provision(Struct, gc=False):
 
 class Consent(Resource, gc=False):
     status: str | None = None
+    scope: CodeableConcept | None = None
     patient: Reference | None = None
     dateTime: str | None = None
     provision: Provision | None = None
@@ -279,6 +280,28 @@ decode_entry = msgspec.json.Decoder(Entry).decode
 def decode_untyped(text: bytes | Raw) -> Any:
     """Any JSON value; `msgspec.DecodeError` where the text is none."""
     return msgspec.json.decode(text)
+
+
+def without_misfits(text: bytes | Raw, kind: type[Resource], *needed: str) -> bytes | None:
+    """A resource without the elements that don't fit its type; None where one of `needed` is among them, or
+    where it is not for these that it can't be read."""
+    try:
+        value = decode_untyped(text)
+    except msgspec.DecodeError:  # a number beyond all bounds
+        return None
+    if not isinstance(value, dict):
+        return None
+    decoder = msgspec.json.Decoder(kind)
+    kept: dict[str, Any] = {}
+    for name, element in value.items():
+        try:
+            decoder.decode(msgspec.json.encode({"resourceType": kind.__name__, name: element}))
+        except msgspec.ValidationError:
+            if name in needed:
+                return None
+        else:
+            kept[name] = element
+    return None if len(kept) == len(value) else msgspec.json.encode(kept)
 
 
 def concepts(*groups: CodeableConcept | list[CodeableConcept] | None) -> list[Coding]:

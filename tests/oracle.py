@@ -438,6 +438,8 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
         if not finished:
             facts.excluded[ref] = r["status"]
         meant = _meaning(facts, r)
+        if meant is None and ref in billed:
+            meant = ("administrative", "other", False)  # its time is used up, whatever it was
         if meant is None:
             continue
         elsewhere = ref in billed or bool(E_AND_M & set(_types(r)))
@@ -514,7 +516,22 @@ def _parts(facts: Facts, r: Resource) -> tuple[Part, ...]:
         parts.append(Part(person, role, _span(facts, r, period), _is_bare(period)))
     period = r.get("period")
     nobody = Part(f"nobody of {r['id']}", "unknown", _span(facts, r, period), _is_bare(period))
-    return tuple(parts) or (nobody,)
+    return _no_longer_than(r, tuple(parts) or (nobody,))
+
+
+def _no_longer_than(r: Resource, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """D13: all participants together take no more seconds than the Encounter's length, the first first."""
+    timed = [part for part in parts if not part.bare]
+    if "length" not in r or len(timed) < 2:
+        return parts
+    kept = sorted({second for part in timed for second in part.span})[: int(r["length"]["value"])]
+    until = kept[-1] + 1 if kept else 0
+    return tuple(
+        part
+        if part.bare
+        else replace(part, span=range(part.span.start, max(part.span.start, min(part.span.stop, until))))
+        for part in parts
+    )
 
 
 def _is_bare(period: Mapping[str, Any] | None) -> bool:
@@ -579,7 +596,8 @@ def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]
     for _, r in mine.get("ServiceRequest", []):
         if r["status"] in ("active", "completed"):
             facts.enrolled |= {_program_of(c) for _, c in _codings(r.get("code")) if c in IN_FORCE_FROM}
-    facts.enrolled |= {_program_of(charge.code) for charge in facts.charges}
+    # A charged 99091 says nothing for RPM, though it may say something against RTM (contract).
+    facts.enrolled |= {_program_of(charge.code) for charge in facts.charges if charge.code != "99091"}
 
 
 # -- Observation ----------------------------------------------------------
@@ -1287,7 +1305,7 @@ def _slices(facts: Facts, program: str, month: Window, works: Iterable[Work]) ->
             for other in _removed(facts) if not part.bare else []:
                 seconds.difference_update(_overlap(span, other))
             for person, day in visits:
-                if part.person == person or part.role in AUXILIARY:
+                if part.person == person or part.role in AUXILIARY | UNKNOWN_ROLE:
                     seconds.difference_update(_overlap(span, _seconds_of(day, day, facts.zone)))
             if part.bare:  # D13: it counts on that day; beside all else, as nobody knows when
                 seconds = {-second - number * IMPLAUSIBLE * 9 for second in seconds}
@@ -1604,23 +1622,33 @@ def _hold_two_lines(decisions: list[Decision]) -> None:
 
 
 def _hold_overlapping_periods(decisions: list[Decision]) -> None:
-    """D4: of two device codes whose periods overlap the later is held."""
+    """D4: of two device codes whose periods overlap the later is held; the earlier, if that is charged."""
     devices = [d for d in decisions if d.line is not None and d.met_or_charged]
     for d in devices:
         for o in devices:
             if o.program == d.program and o.window.start < d.window.start and d.window.shares_a_day(o.window):
-                d.doubts.add("periods-overlap")
+                (o if d.charges and not o.charges else d).doubts.add("periods-overlap")
+
+
+def _of_its_months(c: Charge) -> Charge:
+    """A management code is of its calendar months, whatever day it bears."""
+    if c.code not in (*MANAGEMENT["rtm"], *MANAGEMENT["rpm"]):
+        return c
+    return replace(c, first=_month(c.first).start, last=_month(c.last).end)
 
 
 def _hold_both_programs(facts: Facts, decisions: list[Decision]) -> None:
     """D1: RTM and RPM in windows sharing a day."""
     standing = [d for d in decisions if d.met_or_charged]
+    charged = [c for c in facts.charges if c.code != "99091"]
+    perhaps = facts.enrolled | {_program_of(c.code) for c in facts.charges}
     for d in standing:
-        others = [o for o in standing if o.program != d.program and o.window.shares_a_day(d.window)]
-        if not others:
+        other = "rpm" if d.program == "rtm" else "rtm"
+        if not any(o.program == other and o.window.shares_a_day(d.window) for o in standing) and not any(
+            _program_of(c.code) == other and _touches(_of_its_months(c), d.window) for c in charged
+        ):
             continue
-        other = others[0].program
-        if d.program in facts.enrolled and other not in facts.enrolled:
+        if d.program in facts.enrolled and other not in perhaps:
             d.unverified.add("other-program")
         else:
             d.doubts.add("rtm-and-rpm")
@@ -1634,7 +1662,7 @@ def _outcome(facts: Facts, d: Decision) -> tuple[str, set[str]]:
     if d.charges:
         return "charged", set()
     if d.unmet:
-        return ("short" if d.reachable else "out-of-reach"), d.remarks
+        return ("short" if d.reachable and not _is_dead(facts) else "out-of-reach"), d.remarks
     if d.blocked_by:
         return "blocked", {d.blocked_by}
     doubts = set(d.doubts)
@@ -1674,5 +1702,10 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
         "reasons": sorted(reasons),
         "unverified": sorted(d.unverified),
         "modifiers": d.modifiers,
-        "forecast": d.forecast,
+        "forecast": None if _is_dead(facts) else d.forecast,
     }
+
+
+def _is_dead(facts: Facts) -> bool:
+    """D6: after death nothing counts, so nothing more can come."""
+    return facts.died is not None and facts.died.day <= facts.as_of

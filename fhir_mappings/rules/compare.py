@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fhir_mappings.decision import Decision
-from fhir_mappings.local_time import Window
-from fhir_mappings.record import PatientRecord
+from fhir_mappings.local_time import Window, month_window
+from fhir_mappings.record import PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.tables import Kind
@@ -34,20 +34,46 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy
         program: [c for c in candidates if c.stands and c.rule.program is program]
         for program in MONITORING_PROGRAMS
     }
-    if not all(standing.values()):
+    # A charge stands whether or not it fits a window of its program; without a date it may be of any day.
+    charged = {
+        program: [
+            _days_of(charge, rule.kind)
+            for charge in record.charges
+            if (rule := policy.code(charge.code)).program is program and rule.kind is not Kind.HELD_BACK
+        ]
+        for program in MONITORING_PROGRAMS
+    }
+    if not all(standing[program] or charged[program] for program in MONITORING_PROGRAMS):
         return
-    enrolled = {program: _shows_enrolment(record, program, policy) for program in MONITORING_PROGRAMS}
     for program, other in (MONITORING_PROGRAMS, MONITORING_PROGRAMS[::-1]):
+        alone = _shows_enrolment(record, program, policy, frozenset({Kind.HELD_BACK})) and not (
+            _shows_enrolment(record, other, policy)
+        )
         for candidate in standing[program]:
-            if not any(candidate.window.overlaps(rival.window) for rival in standing[other]):
+            window = candidate.window
+            if not any(window.overlaps(rival.window) for rival in standing[other]) and not any(
+                occurrence is None or window.overlaps(occurrence) for occurrence in charged[other]
+            ):
                 continue
-            if enrolled[program] and not enrolled[other]:
+            if alone:
                 candidate.unverified.add(Unverified.OTHER_PROGRAM)
             else:
                 candidate.reasons.add(ReviewReason.RTM_AND_RPM)
 
 
-def _shows_enrolment(record: PatientRecord, program: Program, policy: Policy) -> bool:
+def _days_of(charge: PriorCharge, kind: Kind) -> Window | None:
+    """The days a charge speaks of: a management code's are its calendar months, whatever day it bears."""
+    occurrence = charge.occurrence
+    if occurrence is None or kind not in (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON):
+        return occurrence
+    return Window(occurrence.start.replace(day=1), month_window(occurrence.end.replace(day=1)).end)
+
+
+def _shows_enrolment(
+    record: PatientRecord, program: Program, policy: Policy, but: frozenset[Kind] = frozenset()
+) -> bool:
+    """Whether anything shows it (D1). `but`: kinds of charges that don't speak for their own program: 99091
+    is known only to hold others back."""
     either = (program, Program.ANY)
     return bool(
         any(episode.program in (None, program) for episode in record.episodes)
@@ -56,7 +82,10 @@ def _shows_enrolment(record: PatientRecord, program: Program, policy: Policy) ->
         or any(set_up.program in either for set_up in record.set_ups)
         or any(order.program is program for order in record.orders)
         or any(enrolment.program is program for enrolment in record.enrolments)
-        or any(policy.code(charge.code).program is program for charge in record.charges)
+        or any(
+            (rule := policy.code(charge.code)).program is program and rule.kind not in but
+            for charge in record.charges
+        )
     )
 
 
@@ -73,7 +102,8 @@ def _compare_lines(devices: list[Candidate]) -> None:
 
 
 def _compare_periods(devices: list[Candidate]) -> None:
-    """Where a new episode's period overlaps the one that the former's end cut, the later is held (D4)."""
+    """Where a new episode's period overlaps the one that the former's end cut, the later is held (D4); the
+    earlier, where the later is charged already."""
     if len({candidate.episode for candidate in devices}) < 2:
         return
     for later in devices:
@@ -82,7 +112,8 @@ def _compare_periods(devices: list[Candidate]) -> None:
                 earlier.rule.program is later.rule.program
                 and earlier.window.start < later.window.start <= earlier.window.end
             ):
-                later.reasons.add(ReviewReason.PERIODS_OVERLAP)
+                held = earlier if later.charges and not earlier.charges else later
+                held.reasons.add(ReviewReason.PERIODS_OVERLAP)
 
 
 def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:

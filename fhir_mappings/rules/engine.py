@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from fhir_mappings.decision import Assessment, Decision, reason_order, sorted_excluded
-from fhir_mappings.record import Excluded, PatientRecord
+from fhir_mappings.record import Excluded, PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.compare import check_exclusions, compare
 from fhir_mappings.rules.device_supply import charges_without_window, device_candidates
@@ -19,7 +19,14 @@ from fhir_mappings.rules.management import held_back_candidates, management_cand
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.program import ProgramChart, unused_time
 from fhir_mappings.rules.start_up import start_up_candidates
-from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, ReviewReason, Unverified
+from fhir_mappings.rules.tables import Kind
+from fhir_mappings.vocabulary import (
+    MONITORING_PROGRAMS,
+    ExcludedReason,
+    Outcome,
+    ReviewReason,
+    Unverified,
+)
 
 _UNVERIFIED = tuple(Unverified)
 
@@ -46,6 +53,7 @@ def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: 
     excluded |= unused_time(record, charts, excluded)
     compare(candidates, record, policy)
     decisions = tuple(sorted((_decision(candidate, record) for candidate in candidates), key=_order))
+    excluded |= _undated(record, decisions, policy)
     check_exclusions(decisions, policy)
     shown = charts if all_evidence else ()
     return Assessment(
@@ -68,6 +76,28 @@ def _candidates(chart: ProgramChart) -> list[Candidate]:
     ]
 
 
+def _undated(record: PatientRecord, decisions: Iterable[Decision], policy: Policy) -> set[Excluded]:
+    """Charges without a date that no decision speaks of: nobody could see them otherwise."""
+    undated = [charge for charge in record.charges if charge.occurrence is None]
+    if not undated:
+        return set()
+    told: set[object] = set()
+    for decision in decisions:
+        told.update(decision.reasons)
+        if ReviewReason.CHARGED_PERIOD_UNCLEAR in decision.reasons:
+            told.add((decision.program, policy.code(decision.code).kind))
+    return {
+        Excluded(charge.resource, ExcludedReason.CHARGED_PERIOD_UNCLEAR)
+        for charge in undated
+        if charge.code not in told and (policy.code(charge.code).program, _family(charge, policy)) not in told
+    }
+
+
+def _family(charge: PriorCharge, policy: Policy) -> Kind:
+    kind = policy.code(charge.code).kind
+    return Kind.MANAGEMENT if kind is Kind.MANAGEMENT_ADD_ON else kind
+
+
 def _order(decision: Decision) -> tuple[date, date, str]:
     return decision.period.start, decision.period.end, decision.code
 
@@ -82,7 +112,8 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         outcome = Outcome.CHARGED
         quantity = sum(charge.quantity for charge in candidate.charges)
     elif not candidate.met:
-        outcome = Outcome.SHORT if candidate.open and candidate.reachable else Outcome.OUT_OF_REACH
+        still = candidate.open and candidate.reachable and not record.dead
+        outcome = Outcome.SHORT if still else Outcome.OUT_OF_REACH
         reasons, service_date, quantity = candidate.unmet_reasons, None, 0
     elif candidate.blocked_by is not None:
         outcome, reasons = Outcome.BLOCKED, (candidate.blocked_by,)
@@ -112,7 +143,7 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         reason_order(reasons) if reasons else (),
         tuple([entry for entry in _UNVERIFIED if entry in unverified]),
         candidate.modifiers,
-        candidate.forecast,
+        None if record.dead else candidate.forecast,
         tuple([charge.resource for charge in candidate.charges]),
         candidate.units if candidate.met else 0,
         reason_order(doubts) if doubts else (),

@@ -266,7 +266,8 @@ def _set_anchor(
     # Where older data may exist, only a documented beginning says that the first day seen was the first.
     episode.start_seen = (
         record.history_from is None
-        or episode.set_up is not None
+        # A set-up begins the care; where an EpisodeOfCare says that it began before, it may be a second one.
+        or (episode.set_up is not None and (episode.start is None or position > 0))
         or (episode.start is not None and episode.start >= record.history_from)
     )
     episode.anchor_fixed = bool(charged or enrolled or episode.start_seen)

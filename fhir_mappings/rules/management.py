@@ -34,6 +34,10 @@ class _Count(Struct, frozen=True, gc=False):
     def contacts(self) -> tuple[str, ...]:
         return self.tally.contacts or self.face_to_face
 
+    @property
+    def conversations(self) -> int:
+        return self.tally.conversations if self.tally.contacts else len(self.face_to_face)
+
 
 def management_candidates(chart: ProgramChart, begun: date) -> list[Candidate]:
     """Both base codes, and the add-on where its base is met or charged, in each month of the program."""
@@ -197,7 +201,7 @@ def _candidate(
 
 def _units(chart: ProgramChart, rule: CodeRule, count: _Count, last: date) -> int:
     """Units that these minutes and conversations earn: no midpoint rule, no rounding up."""
-    seconds, contacts = count.tally.seconds, len(count.contacts)
+    seconds, contacts = count.tally.seconds, count.conversations
     if not contacts:
         return 0
     least = rule.least(last).least

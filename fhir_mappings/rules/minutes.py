@@ -43,6 +43,17 @@ class Tally(Struct, frozen=True, gc=False):
     pieces: tuple[Piece, ...]
     evidence: tuple[str, ...]
 
+    @property
+    def conversations(self) -> int:
+        """How many conversations the contacts were: one that two people recorded is one."""
+        spans: dict[str, tuple[int, int]] = {}
+        for piece in self.pieces:
+            name = piece.time.resource
+            if name in self.contacts and piece.time.seconds is None:
+                start, end = spans.get(name, (piece.start, piece.end))
+                spans[name] = (min(start, piece.start), max(end, piece.end))
+        return len(self.contacts) - len(spans) + len(_apart(spans.values()))
+
 
 @dataclass(slots=True)
 class Month:
@@ -207,6 +218,17 @@ def whole_seconds(pieces: Iterable[Piece]) -> int:
     return sum([(end - start) // MICROSECONDS for start, end in _merged(spans)]) + sum(bare.values())
 
 
+def _apart(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans as groups that share no instant; what only follows at once is another."""
+    groups: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if groups and start < groups[-1][1]:
+            groups[-1] = (groups[-1][0], max(end, groups[-1][1]))
+        else:
+            groups.append((start, end))
+    return groups
+
+
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Half-open spans as disjoint ones, in order."""
     merged: list[tuple[int, int]] = []
@@ -258,7 +280,10 @@ def _visit_days(record: PatientRecord, clock: LocalClock) -> dict[date, tuple[in
 
 
 def _is_touched(time: ManagementTime, people: set[str]) -> bool:
-    return time.role is Role.CLINICAL_STAFF or (time.person is not None and time.person in people)
+    # Who is unknown may be clinical staff, whose minutes of that day don't count.
+    return time.role in (Role.CLINICAL_STAFF, Role.UNKNOWN) or (
+        time.person is not None and time.person in people
+    )
 
 
 def _is_visit_day(time: ManagementTime, day: date, visit_days: dict[date, tuple[int, int, set[str]]]) -> bool:

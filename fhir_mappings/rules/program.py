@@ -8,7 +8,7 @@ from datetime import date
 
 from fhir_mappings.decision import CountedDay, CountedSpan
 from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
-from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading
+from fhir_mappings.record import Agreement, Excluded, Order, PatientRecord, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.episodes import data_days, episodes_of
 from fhir_mappings.rules.minutes import Piece, Staffing, clock_of, months_of, staffing
@@ -57,6 +57,9 @@ class ProgramChart:
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
         self.data_days = data_days(self.episodes)
         self.lines_by_month = self._lines_by_month()
+        self._consent_from = _first_day(record.consents)
+        self._order_from = _first_day(order for order in record.orders if order.program is program)
+        self._plan_from = _first_day(record.care_plans)
         self.base_unverified = self._base_unverified()
         self.counted: set[str] = set()
         self.asked: set[str] = set()
@@ -76,9 +79,9 @@ class ProgramChart:
         """What no record of this program shows, whatever the code."""
         record = self.record
         found = {Unverified.GLOBAL_PERIOD}
-        if not record.consents:
+        if self._consent_from is None:
             found.add(Unverified.CONSENT)
-        if not any(order.program is self.program for order in record.orders):
+        if self._order_from is None:
             found.add(Unverified.ORDER)
         if "ChargeItem" in record.unread:
             found.add(Unverified.PRIOR_CHARGES)
@@ -120,6 +123,11 @@ class ProgramChart:
             candidate.modifiers += tuple(one for one in asked if one not in candidate.modifiers)
         if day > rule.covers_to:
             candidate.reasons.add(ReviewReason.RULES_NOT_COVERED)
+        # What was agreed to or ordered afterwards was not when the service was furnished (section 5).
+        if self._consent_from is not None and day < self._consent_from:
+            candidate.unverified.add(Unverified.CONSENT)
+        if self._order_from is not None and day < self._order_from:
+            candidate.unverified.add(Unverified.ORDER)
         if self.record.death_date_unknown:
             candidate.reasons.add(ReviewReason.DEATH_DATE_UNKNOWN)
 
@@ -131,7 +139,8 @@ class ProgramChart:
                 candidate.reasons.add(charge.code if held_back else ReviewReason.CHARGED_OTHERWISE)
 
     def add_plan_of_care(self, candidate: Candidate) -> None:
-        if candidate.modifiers and not self.record.care_plans:
+        begun = self._plan_from
+        if candidate.modifiers and (begun is None or candidate.service_date < begun):
             candidate.unverified.add(Unverified.PLAN_OF_CARE)
 
     # -- therapists ---------------------------------------------------------------------------------------
@@ -187,6 +196,11 @@ class ProgramChart:
                 self.staffed[first_day].counted, key=lambda piece: (piece.start, piece.time.resource)
             )
         ]
+
+
+def _first_day(found: Iterable[Agreement | Order]) -> date | None:
+    """From which day on one of these holds; None where there is none. One without a day always did."""
+    return min((one.day or date.min for one in found), default=None)
 
 
 def unverified_of(readings: Iterable[Reading]) -> frozenset[Unverified]:

@@ -35,7 +35,7 @@ def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
             continue
         for rule in chart.rules(Kind.START_UP):
             candidate = _candidate(chart, rule, episode, placed.get(position, []))
-            if candidate is None:
+            if candidate is None or candidate.service_date < rule.in_force_from:
                 continue
             add_episode_doubts(candidate, episode)
             if not episode.start_seen:

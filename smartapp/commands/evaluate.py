@@ -20,6 +20,7 @@ from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Assessment, strangers_json, to_contract
 from fhir_mappings.local_time import Window, zone_named
 from fhir_mappings.record import Attestation, PatientRecord
+from fhir_mappings.rules.compare import ExclusionViolated
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
@@ -182,7 +183,13 @@ def _answer(
     policy = policies.of(record.payer)
     if changes != WhatIf(payer=changes.payer):
         record = imagine(record, policy, record.as_of, changes)
-    assessment: Assessment = assess(record, policy, record.as_of, all_evidence=all_evidence)
+    try:
+        assessment: Assessment = assess(record, policy, record.as_of, all_evidence=all_evidence)
+    except ExclusionViolated as slip:
+        raise Fault(
+            f"{record.patient}: {slip} came out together, which must never be: nothing was decided. "
+            "This is a fault of the rules; please report it"
+        ) from None
     return to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
 
 
