@@ -41,7 +41,7 @@ STATUSES = frozenset(
 )
 
 # A charge that was never made, or that was taken back, doesn't stand in the way (contract: `charged`).
-_NOT_CHARGED = {
+NOT_CHARGED: Mapping[str | None, ExcludedReason] = {
     "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
     "aborted": ExcludedReason.ABORTED,
     "not-billable": ExcludedReason.NOT_BILLABLE,
@@ -61,8 +61,8 @@ def read_charge(
     code = next((code for code in written if code in codes), None)
     if code is None:
         return None
-    if charge.status in _NOT_CHARGED:
-        return _NOT_CHARGED[charge.status]
+    if charge.status in NOT_CHARGED:
+        return NOT_CHARGED[charge.status]
     value = charge.quantity.value if charge.quantity is not None else None
     quantity = int(value) if value is not None and value >= 1 else 1
     keys = tuple(
@@ -71,7 +71,9 @@ def read_charge(
         if identifier.system == IDENTIFIER_SYSTEM and identifier.value
     )
     evidence = (*_named(charge.service), *_named(charge.supportingInformation)) if keys else ()
-    return PriorCharge(name, code, quantity, _occurrence(charge, clock), charge.status or "", keys, evidence)
+    return PriorCharge(
+        name, code, quantity, occurrence_of(charge, clock), charge.status or "", keys, evidence
+    )
 
 
 def _plain(code: str | None) -> str | None:
@@ -97,7 +99,7 @@ def _named(element: Raw) -> tuple[str, ...]:
     )
 
 
-def _occurrence(charge: ChargeItem, clock: LocalClock) -> Window | None:
+def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
     if charge.occurrenceDateTime is not None:
         return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
     if charge.occurrencePeriod is not None:

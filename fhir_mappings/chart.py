@@ -12,7 +12,7 @@ import re
 import sys
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -25,10 +25,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.charge_item import read_charge
+from fhir_mappings.charge_item import NOT_CHARGED, occurrence_of, read_charge
 from fhir_mappings.device import DeviceKind, KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, StaffMember, Stay, read_encounter, start_of
-from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin, Origins, Performer, read_observation
 from fhir_mappings.record import (
     Agreement,
@@ -40,6 +40,7 @@ from fhir_mappings.record import (
     PatientRecord,
     PriorCharge,
     Reading,
+    Visit,
 )
 from fhir_mappings.references import References, pointer
 from fhir_mappings.rules.tables import monitoring_codes
@@ -391,7 +392,7 @@ class Chart:
             context = self._references.name(charge.context, "Encounter")
             if (
                 context is None
-                or charge.status in ("entered-in-error", "aborted", "not-billable")
+                or charge.status in NOT_CHARGED
                 or any(coding.code in monitoring_codes() for coding in codings)
             ):
                 continue
@@ -399,6 +400,29 @@ class Chart:
             visit = meaning is not None and meaning.activity is Activity.VISIT
             found[context] = found.get(context, False) or visit
         return found
+
+    def _charged_visits(self, patient: str) -> Iterator[Visit]:
+        """E/M visits that are charged, on the days of the charge: reported is reported (section 4, D11)."""
+        for name, charge in self._of(patient, fhir.ChargeItem).items():
+            meaning = self._terminology.encounter(fhir.concepts(charge.code), None)
+            days = occurrence_of(charge, self._clock)
+            if (
+                meaning is not None
+                and meaning.activity is Activity.VISIT
+                and charge.status not in NOT_CHARGED
+                and days is not None
+                and days.start <= self.as_of
+            ):
+                actors = [
+                    performer.actor for performer in charge.performer or () if performer.actor is not None
+                ]
+                people = (self._staff.member(actor) for actor in actors)
+                last = days.end if (days.end - days.start).days < 3 else days.start
+                yield Visit(
+                    name,
+                    tuple(days.start + ONE_DAY * n for n in range((last - days.start).days + 1)),
+                    frozenset(member.person for member in people if member is not None and member.person),
+                )
 
     @cached_property
     def _double_booked(self) -> frozenset[str]:
@@ -471,7 +495,7 @@ class Chart:
             ),
             visits=tuple(
                 sorted(
-                    (fact.visit for fact in facts.values() if fact.visit is not None),
+                    (*(fact.visit for fact in facts.values() if fact.visit), *self._charged_visits(patient)),
                     key=lambda visit: (visit.days, visit.resource),
                 )
             ),

@@ -152,6 +152,10 @@ class PractitionerRole(Resource, gc=False):
     specialty: list[CodeableConcept] | None = None
 
 
+class ChargePerformer(Struct, gc=False):
+    actor: Reference | None = None
+
+
 class ChargeItem(Resource, gc=False):
     status: str | None = None
     code: CodeableConcept | None = None
@@ -160,6 +164,7 @@ class ChargeItem(Resource, gc=False):
     occurrenceDateTime: str | None = None
     occurrencePeriod: Period | None = None
     occurrenceTiming: Timing | None = None
+    performer: list[ChargePerformer] | None = None
     quantity: Quantity | None = None
     # Read as they stand, and only in charges of this project: whatever shape somebody else gives them must
     # never hide a charge.

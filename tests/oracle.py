@@ -259,6 +259,7 @@ class Facts:
     died: Moment | None = None
     begun: dict[str, date | None] = field(default_factory=dict)
     reported_visits: set[str] = field(default_factory=set)  # charged as an E/M visit
+    charged_visits: set[tuple[str, date]] = field(default_factory=set)  # by whom (""), on which day
 
 
 def answer(
@@ -562,6 +563,9 @@ def _billed_elsewhere(facts: Facts) -> set[str]:
                 found.add(context)
             if E_AND_M & set(_codings(r.get("code"))):
                 facts.reported_visits.add(context)
+                on = _moment(r.get("occurrenceDateTime", ""), facts.zone)
+                if on is not None and on.day <= facts.as_of:
+                    facts.charged_visits.add(("", on.day))
     return found
 
 
@@ -1282,7 +1286,7 @@ def _visit_days(facts: Facts) -> set[tuple[str, date]]:
         for part in w.parts
         if part.role in PROFESSIONALS | UNKNOWN_ROLE
         for day in _local_days(facts, part.span)
-    }
+    } | facts.charged_visits
 
 
 def _local_days(facts: Facts, span: range) -> list[date]:
