@@ -57,7 +57,8 @@ mutate-changed: $(READY) ## The same for files that changed since it was last me
 	$(BIN)/python -m tests.mutation --changed-since recorded --minutes 10
 
 fuzz: $(READY) ## Spoil charts and answers for a long while: every parser of outside bytes
-	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/fhir_mappings/test_outside_bytes.py tests/launch/test_outside_bytes.py
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/fhir_mappings/test_outside_bytes.py tests/launch/test_outside_bytes.py \
+	  tests/smartapp/test_doctor_outside_bytes.py
 
 build/shipped/.ready: pyproject.toml
 	$(PYTHON) -m venv build/shipped

@@ -291,7 +291,7 @@ class Launcher:
             issuer_id=issuer.id,
             iss=iss,
             redirect_uri=self.redirect_uri(issuer),
-            authorization_server=configuration.issuer,
+            authorization_server=configuration.issuer or issuer.oidc_issuer,
             token_endpoint=configuration.token_endpoint,
             code_verifier=secrets.token_urlsafe(64),
             nonce=secrets.token_urlsafe(32),
@@ -338,9 +338,10 @@ def _check_callback(
     if parse_url(pending.redirect_uri).path != path:
         raise LaunchError(LaunchReason.WRONG_CALLBACK)
     expected = pending.authorization_server
-    if expected is None or callback.iss == expected:
+    if callback.iss is not None and callback.iss == expected:
         return
-    if callback.iss is not None or pending.promises_iss:
+    # Promised, and missing or nothing there to compare it with: nobody can tell who answered.
+    if pending.promises_iss or (expected is not None and callback.iss is not None):
         raise LaunchError(LaunchReason.WRONG_AUTHORIZATION_SERVER)
 
 

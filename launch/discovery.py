@@ -7,13 +7,15 @@ manipulated document cannot send a code or a secret elsewhere. Documents are kep
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from launch.errors import HttpError, LaunchError, LaunchReason
-from launch.http import MEGABYTE, EhrClient, Limits
+from launch.http import MEGABYTE, EhrClient, Limits, Response
 from launch.issuers import Issuer, is_secure
 from launch.ports import Clock, Events
 from launch.profiles import ScopeStyle
@@ -21,6 +23,11 @@ from launch.urls import UnsafeUrl, join_url, parse_url
 
 OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 KEEP = timedelta(hours=1)
+FAILED_FOR = timedelta(seconds=10)
+WAIT_SECONDS = 3.0
+MOST_AT_ONCE = 4
+"""Threads that ask, or wait for, the EHRs of one registration."""
+MOST_KEPT = 500
 _METADATA_LIMITS = Limits(connect=5.0, read=10.0, total=20.0, max_bytes=8 * MEGABYTE)
 """A CapabilityStatement has a few megabytes."""
 
@@ -57,48 +64,130 @@ class SmartConfiguration:
 
 
 class Discovery:
-    """Reads and keeps the configurations of all EHRs of this process. Threads share it."""
+    """Reads and keeps the configurations of all EHRs of this process. Threads share it.
+
+    Anybody can make a launch begin, so an EHR that does not answer must not hold every thread: one asks for a
+    base, a few wait for it, and a failure is the answer to everybody for some seconds.
+    """
 
     def __init__(self, clock: Clock, events: Events) -> None:
         self._clock = clock
         self._events = events
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[datetime, SmartConfiguration]] = {}
+        self._changed = threading.Condition()
+        self._kept: dict[str, tuple[datetime, SmartConfiguration | LaunchError]] = {}
+        self._reading: set[str] = set()
+        self._inside: Counter[str] = Counter()
 
     def of(self, client: EhrClient) -> SmartConfiguration:
         """The configuration of this client's EHR. Raises LaunchError(DISCOVERY_FAILED)."""
-        base = client.issuer.fhir_base
-        now = self._clock.now()
-        with self._lock:
+        base, registration = client.issuer.fhir_base, client.issuer.registration
+        found = self._fresh(base)
+        if found is None:
+            with self._one_of_few(registration):
+                found = self._waited_for(base) or self._asked(client)
+        if isinstance(found, LaunchError):
+            raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=found.detail)
+        return found
+
+    def _fresh(self, base: str) -> SmartConfiguration | LaunchError | None:
+        with self._changed:
             kept = self._kept.get(base)
-        if kept and timedelta() <= now - kept[0] < KEEP:
-            return kept[1]
-        configuration = self._read(client)
-        with self._lock:
-            self._kept[base] = (now, configuration)
-        return configuration
+        if kept is None:
+            return None
+        age = self._clock.now() - kept[0]
+        good_for = FAILED_FOR if isinstance(kept[1], LaunchError) else KEEP
+        return kept[1] if timedelta() <= age < good_for else None
+
+    @contextmanager
+    def _one_of_few(self, registration: str) -> Iterator[None]:
+        """Raises LaunchError(DISCOVERY_FAILED) at once where as many as may are asking or waiting already."""
+        with self._changed:
+            if self._inside[registration] >= MOST_AT_ONCE:
+                raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail="busy")
+            self._inside[registration] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside[registration] -= 1
+
+    def _waited_for(self, base: str) -> SmartConfiguration | LaunchError | None:
+        """What another thread was told meanwhile; None where nobody is asking, and this thread is to."""
+        with self._changed:
+            if base in self._reading:
+                self._changed.wait_for(lambda: base not in self._reading, WAIT_SECONDS)
+                return self._fresh(base) or LaunchError(LaunchReason.DISCOVERY_FAILED, detail="busy")
+            found = self._fresh(base)
+            if found is None:
+                self._reading.add(base)
+            return found
+
+    def _asked(self, client: EhrClient) -> SmartConfiguration | LaunchError:
+        base = client.issuer.fhir_base
+        try:
+            found = self._read_or_fault(client)
+            with self._changed:
+                self._kept.pop(base, None)
+                self._kept[base] = (self._clock.now(), found)
+                if len(self._kept) > MOST_KEPT:
+                    del self._kept[next(iter(self._kept))]
+            return found
+        finally:
+            with self._changed:
+                self._reading.discard(base)
+                self._changed.notify_all()
+
+    def _read_or_fault(self, client: EhrClient) -> SmartConfiguration | LaunchError:
+        try:
+            return self._read(client)
+        except LaunchError as error:
+            return error
 
     def forget(self, issuer: Issuer) -> None:
         """Read anew next time, as after a token endpoint that moved."""
-        with self._lock:
+        with self._changed:
             self._kept.pop(issuer.fhir_base, None)
 
     def _read(self, client: EhrClient) -> SmartConfiguration:
         issuer = client.issuer
         try:
             answer = client.oauth_get(f"{issuer.fhir_base}/.well-known/smart-configuration")
-            if answer.ok:
-                return parse_configuration(answer.json_object(), issuer)
-            # No document: a server of SMART 1 says it in its CapabilityStatement.
-            answer = client.fhir("GET", "metadata", limits=_METADATA_LIMITS).require_ok()
-            statement = answer.json(_METADATA_LIMITS.max_bytes)
-            return parse_configuration(oauth_uris(statement), issuer, from_capability_statement=True)
+            document, fault = _document(answer)
+            if document is not None:
+                return parse_configuration(document, issuer)
+            try:
+                return _of_smart_1(client)
+            except (HttpError, LaunchError):
+                if fault is None:
+                    raise
+                raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=fault) from None
         except HttpError as error:
             self._events.emit("discovery-failed", issuer=issuer.id, problem=error.problem.value)
             raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=error.problem.value) from None
         except LaunchError as error:
             self._events.emit("discovery-failed", issuer=issuer.id, problem=error.detail)
             raise
+
+
+def _document(answer: Response) -> tuple[dict[str, Any] | None, str | None]:
+    """The document; or None and, where the server claimed to have one, what is wrong with it: where they have
+    none some answer with a page, or with JSON that names no endpoint."""
+    if not answer.ok:
+        return None, None
+    try:
+        document = answer.json_object()
+    except HttpError as error:
+        return None, error.problem.value
+    if document.keys() & {"authorization_endpoint", "token_endpoint"}:
+        return document, None
+    return None, "no authorization_endpoint"
+
+
+def _of_smart_1(client: EhrClient) -> SmartConfiguration:
+    """As a server of SMART 1 says it: in its CapabilityStatement. Raises HttpError and LaunchError."""
+    answer = client.fhir("GET", "metadata", limits=_METADATA_LIMITS).require_ok()
+    uris = oauth_uris(answer.json(_METADATA_LIMITS.max_bytes))
+    return parse_configuration(uris, client.issuer, from_capability_statement=True)
 
 
 def parse_configuration(

@@ -6,7 +6,8 @@ What it guarantees, for every request:
 - https (http only to loopback, in the demo), the issuer's CA bundle and proxy, nothing from the environment;
 - the address a name resolves to is checked and then used for the connection, so that a name cannot point
   somewhere else a moment later (behind a proxy, the proxy resolves names; literal addresses are checked);
-- limits on time (connect, read, total), on size (after decompression), on requests at a time and a minute;
+- limits on time (connect, read, total; looking a name up is part of connecting), on size (after
+  decompression), on requests at a time and a minute;
 - GETs are repeated on 429, 503 and broken connections, at most three tries; anything else never;
 - errors name the host and a request id, nothing else.
 """
@@ -24,6 +25,7 @@ import threading
 import time
 import uuid
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,6 +50,7 @@ from launch.addresses import AddressPolicy
 from launch.errors import HttpError, HttpProblem
 from launch.issuers import Issuer, is_secure
 from launch.limiter import IssuerLimiter
+from launch.lookups import Lookups
 from launch.urls import UnsafeUrl, Url, is_under, join_url, parse_url
 
 USER_AGENT = "smart-remote-monitoring"
@@ -58,6 +61,8 @@ _LONGEST_REST = 60.0
 """Seconds an EHR can keep all sessions waiting: beyond, a wrong header would close the app for a day."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEEPEST_JSON = 64
+_LOOKUPS = Lookups()
+"""One for the process: its bound on threads holds across all clients."""
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _TRANSPORT_ERRORS = (
     requests.RequestException,
@@ -339,23 +344,34 @@ class EhrClient:
             raise HttpError(HttpProblem.REFUSED_ADDRESS, host=host)
 
 
+MOST_CLIENTS = 64
+"""EHRs to which a process keeps connections."""
+
+
 class EhrClients:
     """One client for each EHR in use, so that its limits hold across all sessions of this process."""
 
     def __init__(self, user_agent: str = USER_AGENT) -> None:
         self._user_agent = user_agent
         self._lock = threading.Lock()
-        self._clients: dict[Issuer, EhrClient] = {}
+        self._clients: OrderedDict[Issuer, EhrClient] = OrderedDict()
         self._limiters: dict[str, IssuerLimiter] = {}
 
     def of(self, issuer: Issuer) -> EhrClient:
-        """The client of this EHR. Issuers that share an id (a `*` in the base) share its limits."""
+        """The client of this EHR. The practices of one entry (a `*` in its base) share its limits.
+
+        Those not used for longest are closed, so that no number of invented practices keeps connections open.
+        """
         with self._lock:
             if issuer not in self._clients:
                 limiter = self._limiters.setdefault(
-                    issuer.id, IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
+                    issuer.registration, IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
                 )
                 self._clients[issuer] = EhrClient(issuer, limiter=limiter, user_agent=self._user_agent)
+            self._clients.move_to_end(issuer)
+            if len(self._clients) > MOST_CLIENTS:
+                # Whoever still holds it can go on: a closed client opens connections anew.
+                self._clients.popitem(last=False)[1].close()
             return self._clients[issuer]
 
     def close(self) -> None:
@@ -378,8 +394,11 @@ class _Try:
     _current = threading.local()
 
     def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
         self.expired = False
         self.refused = False
+        self.too_late = False
+        """No connection came about in time: the name was not looked up, or nobody answered."""
         self.sent = False
         self.tls: Tls | None = None
         self._connection: HTTPConnection | None = None
@@ -400,6 +419,13 @@ class _Try:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         del self._current.this
+
+    def remaining(self, most: float | None) -> float:
+        """Seconds left of this try, and not above `most`. Raises TimeoutError where none are."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no time is left")
+        return left if most is None else min(most, left)
 
     def hold(self, connection: _CheckedConnection) -> None:
         """The request is about to be sent on this connection."""
@@ -428,16 +454,23 @@ class _CheckedConnection(HTTPConnection):
         self.tls = _tls(self.sock)
 
     def _new_conn(self) -> socket.socket:
-        if self.policy is None:
-            return super()._new_conn()
+        try:
+            return self._first_that_answers(self._checked_addresses()[:4])
+        except TimeoutError:
+            # Remembered, since behind a proxy the library's own error no longer tells.
+            _Try.current().too_late = True
+            raise
+
+    def _checked_addresses(self) -> Sequence[str]:
+        """Where the name points to now, looked up once. Raises OSError where that may not be connected to."""
+        this = _Try.current()
         host = self.host.strip("[]")
-        found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = _LOOKUPS.addresses(host, self.port, this.remaining(self._patience))
         # One bad address among good ones is how a rebinding answer looks: all of them must pass.
-        if not all(self.policy.permits(address) for address in addresses):
-            _Try.current().refused = True
+        if self.policy is not None and not all(self.policy.permits(address) for address in addresses):
+            this.refused = True
             raise OSError("refused address")
-        return self._first_that_answers(addresses[:4])
+        return addresses
 
     def _first_that_answers(self, addresses: Sequence[str]) -> socket.socket:
         """A socket to one of the checked addresses; TLS still verifies the certificate against the name."""
@@ -446,13 +479,18 @@ class _CheckedConnection(HTTPConnection):
             try:
                 return create_connection(
                     (address, self.port),
-                    self.timeout,
+                    _Try.current().remaining(self._patience),
                     source_address=self.source_address,
                     socket_options=self.socket_options,
                 )
             except OSError as error:
                 failure = error
         raise failure
+
+    @property
+    def _patience(self) -> float | None:
+        """Seconds for one step of connecting, as the limits say."""
+        return self.timeout if isinstance(self.timeout, int | float) else None
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -563,7 +601,8 @@ def _read(raw: BaseHTTPResponse, max_bytes: int, deadline: float) -> bytes:
     if encoding not in {"identity", "gzip", "x-gzip", ""}:
         raise HttpError(HttpProblem.NOT_JSON, maybe_acted=True)
     declared = raw.headers.get("Content-Length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    # Python refuses to read a number of thousands of digits; one of twenty is too large for any limit.
+    if declared.isdecimal() and (len(declared) >= 20 or int(declared) > max_bytes):
         raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
     decoder = _Gunzip() if "gzip" in encoding else _Identity()
     pieces: list[bytes] = []
@@ -583,7 +622,7 @@ def _problem(error: Exception, this: _Try) -> HttpError:
     """Our error for one of requests, urllib3 or the socket, whose message (it quotes the URL) is dropped."""
     if this.refused:
         problem = HttpProblem.REFUSED_ADDRESS
-    elif this.expired or isinstance(error, requests.Timeout | TimeoutError | Urllib3Timeout):
+    elif this.expired or this.too_late or isinstance(error, requests.Timeout | TimeoutError | Urllib3Timeout):
         problem = HttpProblem.TIMEOUT
     elif isinstance(error, requests.exceptions.SSLError | ssl.SSLError | Urllib3SslError):
         problem = HttpProblem.TLS

@@ -237,11 +237,13 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
 
 
 def _fhir_user(claims: Mapping[str, Any], client: EhrClient) -> str | None:
-    """`fhirUser`, or `profile` as older servers say; None if it names no kind of user we know."""
-    for name in ("fhirUser", "profile"):
-        value = claims.get(name)
-        if isinstance(value, str) and len(value) <= 512 and user_kind(value) is not UserKind.UNKNOWN:
-            return _relative(value, client)
+    """`fhirUser`, or where there is none `profile`, as older servers say; None if it names no kind of user
+    we know."""
+    value = claims.get("fhirUser")
+    if value is None:
+        value = claims.get("profile")
+    if isinstance(value, str) and len(value) <= 512 and user_kind(value) is not UserKind.UNKNOWN:
+        return _relative(value, client)
     return None
 
 

@@ -13,26 +13,42 @@ refused before a single byte goes anywhere. What is sent back as `aud` are the b
     signing_algorithm = "ES384"              # or RS384
     oauth_hosts = ["https://login.general-hospital.example"]
     frame_ancestors = ["https://ehr.general-hospital.example"]
+    search_method = "post"                   # so that no patient's id stands in an address
+    front_page = "General Hospital"          # to begin at the app's own front page too, by this name
     allow_private = true                     # the EHR has an address inside the hospital's network
     ca_bundle = "/etc/ssl/hospital-ca.pem"
     proxy = "http://proxy.hospital.example:3128"
 
 One whole path segment of `fhir_base` may be `*`, for a server that gives every practice its own base. It
-means trusting every practice on that host.
+means trusting every practice on that host, and one client id for all of them:
+
+    [issuers.cloud]
+    fhir_base = "https://ehr.example/*/fhir"
+    client_id = "the id all practices share"
+
+    [issuers.north-clinic]                   # registered for itself: its own client, profile and callback
+    fhir_base = "https://ehr.example/north/fhir"
+    client_id = "its own id"
+
+A base that is listed itself always comes before a `*`, wherever in the file either stands; it inherits
+nothing from the entry with the `*`. Two entries with a `*` that could both mean one base are refused: which
+client a practice is asked for with must not hang on the order of a file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from launch.addresses import AddressPolicy
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
-from launch.profiles import Profile, ScopeStyle, load_profile, profile_names
+from launch.profiles import Profile, ScopeStyle, SearchMethod, load_profile, profile_names
 from launch.urls import UnsafeUrl, Url, parse_base, parse_url
 
 
@@ -57,6 +73,8 @@ class Issuer:
     """One EHR, as an administrator registered this app with it."""
 
     id: str
+    """Whose records are whose: everything that is kept of a patient is kept under it. Where a `*` stands for
+    many practices each has an id of its own, since one practice's patient 7 is not another's."""
     fhir_base: str
     """The FHIR base URL in normal form, without a trailing slash."""
     client_id: str
@@ -80,11 +98,23 @@ class Issuer:
     ca_bundle: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     """Not in the repr: a proxy's address may hold a password."""
+    front_page: str = ""
+    """Its name on the app's own front page, for launches that begin there; "" keeps it off the page."""
     allow_private: bool = False
     allow_loopback: bool = False
     """Set by the demo and by tests only; then http is accepted too, on loopback hosts."""
     max_parallel: int = 4
     requests_per_minute: int = 240
+
+    @property
+    def many(self) -> bool:
+        """Whether it stands for many practices still: an entry with a `*`, not yet matched."""
+        return _has_star(self.fhir_base)
+
+    @property
+    def registration(self) -> str:
+        """The entry's name in the issuers file; all practices of one `*` share it."""
+        return self.id.partition(_OF_PRACTICE)[0]
 
     @property
     def base(self) -> Url:
@@ -107,7 +137,10 @@ class Issuers:
 
     def __init__(self, issuers: tuple[Issuer, ...]) -> None:
         self._by_id = {issuer.id: issuer for issuer in issuers}
-        self._patterns = tuple((_pattern(issuer.fhir_base), issuer) for issuer in issuers)
+        self._by_base = {issuer.fhir_base: issuer for issuer in issuers if not _has_star(issuer.fhir_base)}
+        self._patterns = tuple(
+            (_pattern(issuer.fhir_base), issuer) for issuer in issuers if _has_star(issuer.fhir_base)
+        )
 
     def __iter__(self) -> Iterator[Issuer]:
         return iter(self._by_id.values())
@@ -116,18 +149,28 @@ class Issuers:
         return len(self._by_id)
 
     def match(self, iss: str) -> Issuer:
-        """The EHR that `iss` names, its `fhir_base` filled in. Raises LaunchError(UNKNOWN_ISSUER)."""
+        """The EHR that `iss` names, its `fhir_base` filled in; a base listed itself before one with a `*`.
+
+        Raises LaunchError(UNKNOWN_ISSUER).
+        """
         try:
             base = parse_base(iss).base
         except UnsafeUrl as fault:
             raise LaunchError(LaunchReason.UNKNOWN_ISSUER, detail=str(fault)) from None
+        if base in self._by_base:
+            return self._by_base[base]
         for pattern, issuer in self._patterns:
             if pattern.fullmatch(base):
-                return replace(issuer, fhir_base=base)
+                practice = hashlib.sha256(base.encode()).hexdigest()[:16]
+                return replace(issuer, id=f"{issuer.id}{_OF_PRACTICE}{practice}", fhir_base=base)
         raise LaunchError(LaunchReason.UNKNOWN_ISSUER)
 
     def bound(self, issuer_id: str, iss: str) -> Issuer:
-        """The EHR of a stored launch or session. Raises LaunchError(UNKNOWN_ISSUER) if it is gone."""
+        """The EHR of a stored launch or session. Raises LaunchError(UNKNOWN_ISSUER) if it is gone.
+
+        A practice that was given an entry of its own meanwhile is another EHR from then on: its tokens belong
+        to another client.
+        """
         issuer = self.match(iss)
         if issuer.id != issuer_id:
             raise LaunchError(LaunchReason.UNKNOWN_ISSUER, detail="registered under another name now")
@@ -138,6 +181,8 @@ class Issuers:
         return self._by_id.get(issuer_id)
 
 
+_OF_PRACTICE = "~"
+"""Between an entry's name, which never holds it, and what tells its practices apart."""
 _ID = re.compile(r"[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
 _KEYS = frozenset(
     {
@@ -150,7 +195,9 @@ _KEYS = frozenset(
         "signing_key_id",
         "signing_algorithm",
         "scope_style",
+        "search_method",
         "extra_scopes",
+        "front_page",
         "redirect_path",
         "oauth_hosts",
         "oidc_issuer",
@@ -180,6 +227,9 @@ def load_issuers(
         doubled = sorted({value for value in values if values.count(value) > 1})
         if doubled:
             raise ConfigurationError("issuers", f"{what} {doubled[0]} is used twice")
+    for one, other in combinations(filter(_has_star, bases), 2):
+        if _overlap(one, other):
+            raise ConfigurationError("issuers", f"fhir_base {one} and {other} could both mean one base")
     return Issuers(issuers)
 
 
@@ -189,6 +239,8 @@ def _issuer(name: str, table: Any, secrets: Mapping[str, str], *, loopback: bool
         raise ConfigurationError(entry.where, "an issuer's name is lower-case letters, digits and hyphens")
     entry.refuse_unknown(_KEYS)
     profile = entry.profile("profile")
+    method = entry.choice("search_method", SearchMethod, profile.search_method.value)
+    profile = replace(profile, search_method=SearchMethod(method))
     client_auth = ClientAuth(entry.choice("client_auth", ClientAuth, ClientAuth.PUBLIC.value))
     style = entry.choice("scope_style", ScopeStyle, profile.scope_style.value)
     algorithm = entry.choice("signing_algorithm", SigningAlgorithm, SigningAlgorithm.ES384.value)
@@ -213,6 +265,7 @@ def _issuer(name: str, table: Any, secrets: Mapping[str, str], *, loopback: bool
         ),
         ca_bundle=Path(ca_bundle) if ca_bundle else None,
         proxy=entry.text("proxy", "") or None,
+        front_page=entry.text("front_page", "").strip(),
         allow_private=entry.flag("allow_private"),
         allow_loopback=loopback,
         max_parallel=entry.count("max_parallel", profile.max_parallel),
@@ -233,8 +286,25 @@ def _check(entry: _Entry, issuer: Issuer) -> None:
         raise ConfigurationError(entry.where, "private-key-jwt needs signing_key and signing_key_id")
     if not re.fullmatch(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+)+", issuer.redirect_path):
         raise ConfigurationError(entry.where, "redirect_path is a plain path, such as /callback/my-hospital")
+    wide = next((scope for scope in issuer.extra_scopes if "*" in scope), None)
+    if wide:
+        raise ConfigurationError(f"{entry.where}.extra_scopes", f"{wide} holds a wildcard: name each type")
+    crowded = next((scope for scope in issuer.extra_scopes if _roles(scope) > 1), None)
+    if crowded:
+        raise ConfigurationError(
+            f"{entry.where}.extra_scopes", f"{crowded} names two roles: ask for each apart"
+        )
+    if issuer.front_page and issuer.many:
+        raise ConfigurationError(
+            f"{entry.where}.front_page", "needs one FHIR base: nobody can sign in at a *"
+        )
     if issuer.ca_bundle and not issuer.ca_bundle.is_file():
         raise ConfigurationError(entry.where, f"ca_bundle {issuer.ca_bundle} is not a file")
+
+
+def _roles(scope: str) -> int:
+    """How many roles one scope for launch context (`launch/list?role=...`) names."""
+    return sum(part.partition("=")[0] == "role" for part in scope.partition("?")[2].split("&"))
 
 
 class _Entry:
@@ -304,6 +374,8 @@ class _Entry:
         except UnsafeUrl as fault:
             raise ConfigurationError(f"{self.where}.{key}", f"holds {fault}") from None
         self._require_secure(url, key, loopback=loopback)
+        if "*" in url.path and [part for part in url.path.split("/") if "*" in part] != ["*"]:
+            raise ConfigurationError(f"{self.where}.{key}", "may hold one *, which is a whole path segment")
         return url.base
 
     def origin(self, text: str, *, loopback: bool) -> str:
@@ -326,7 +398,25 @@ def is_secure(url: Url, *, loopback: bool) -> bool:
     return url.scheme == "https" or (loopback and url.host in {"localhost", "127.0.0.1", "::1"})
 
 
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+"
+"""What a `*` may stand for: unreserved characters, and no dot segment."""
+
+
+def _has_star(fhir_base: str) -> bool:
+    return "*" in fhir_base
+
+
 def _pattern(fhir_base: str) -> re.Pattern[str]:
-    """The base itself, `*` standing for one path segment of unreserved characters that is no dot segment."""
-    segment = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+"
-    return re.compile("/".join(segment if part == "*" else re.escape(part) for part in fhir_base.split("/")))
+    """The base itself, `*` standing for one path segment."""
+    return re.compile("/".join(_SEGMENT if part == "*" else re.escape(part) for part in fhir_base.split("/")))
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two bases with a `*` could mean the same one: segment by segment, equal or open."""
+    ours, theirs = one.split("/"), other.split("/")
+    return len(ours) == len(theirs) and all(
+        mine == yours
+        or (mine == "*" and re.fullmatch(_SEGMENT, yours))
+        or (yours == "*" and re.fullmatch(_SEGMENT, mine))
+        for mine, yours in zip(ours, theirs, strict=True)
+    )

@@ -46,6 +46,16 @@ class DateBounds(Enum):
     """One `date=ge...`; the upper bound is applied by the reader."""
 
 
+class SearchMethod(Enum):
+    """How a search is asked for."""
+
+    GET = "get"
+    """`GET [type]?...`: the patient's id stands in the address, and so in the server's access log."""
+    POST = "post"
+    """`POST [type]/_search` with a form: no id stands in an address of ours. Links to further pages are the
+    server's own and are followed as it gives them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """The facts of one vendor that code here acts on."""
@@ -59,6 +69,7 @@ class Profile:
     observation_categories: tuple[str, ...]
     """Categories to search one by one where one is needed."""
     date_bounds: DateBounds
+    search_method: SearchMethod
     strict_handling: bool
     """Send `Prefer: handling=strict` on searches."""
     write_rung: WriteRung
@@ -93,6 +104,7 @@ def parse_profile(table: Mapping[str, Any]) -> Profile:
             "observation_needs_category",
             "observation_categories",
             "date_bounds",
+            "method",
             "strict_handling",
         },
         "write": {"rung", "stale_version_status"},
@@ -114,6 +126,7 @@ def parse_profile(table: Mapping[str, Any]) -> Profile:
             observation_needs_category=bool(search["observation_needs_category"]),
             observation_categories=tuple(search["observation_categories"]),
             date_bounds=DateBounds(search["date_bounds"]),
+            search_method=SearchMethod(search["method"]),
             strict_handling=bool(search["strict_handling"]),
             write_rung=WriteRung(write["rung"]),
             stale_version_status=int(write["stale_version_status"]),

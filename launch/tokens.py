@@ -211,7 +211,10 @@ class TokenKeeper:
             version=tokens.version + 1,
         )
         if not self._store.replace_tokens(session.id, renewed, tokens.version):
-            # Ended meanwhile, or our lease ran out and another renewed: what the store holds is right.
+            # Ended meanwhile, or our lease ran out and another renewed: what the store holds is right. Tokens
+            # that came after the end are given back; another's renewal may be of the same grant, so it isn't.
+            if self._store.get_tokens(session.id) is None:
+                self._revoke(session, renewed)
             return self._open(session.id)[1]
         self._events.emit("token-renewed", session=session.id, issuer=session.issuer_id)
         return renewed

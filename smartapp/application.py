@@ -106,7 +106,7 @@ def build(settings: Settings | None = None) -> Flask:
     logging.getLogger("urllib3").setLevel(logging.INFO)
     site = load_site(settings)
     issuers = load_issuers_file(settings, os.environ)
-    site.check_users({issuer.id for issuer in issuers})
+    site.check_users(issuers)
     store = Store(settings.database_url, settings.keys)
     try:
         store.database.check_schema()

@@ -10,7 +10,8 @@ from smartapp.store.audit import AuditTrail
 
 log = logging.getLogger("smartapp.events")
 
-AUDITED = frozenset({"launch-opened", "launch-refused", "session-ended", "state-replayed"})
+AUDITED = frozenset({"launch-opened", "launch-refused", "session-ended"})
+"""Not what anybody can repeat as often as they like without a launch of their own: that is in the log."""
 
 
 class SystemClock:

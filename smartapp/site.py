@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
+from launch.issuers import Issuer
 from smartapp.config import ConfigurationError, Settings
 from smartapp.fees import FeeTable
 from smartapp.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
@@ -46,12 +47,20 @@ class Site:
             None,
         )
 
-    def check_users(self, issuer_ids: Collection[str]) -> None:
+    def check_users(self, issuers: Iterable[Issuer]) -> None:
         """Raises ConfigurationError where `users` does not say which EHR somebody belongs to.
 
-        One and the same "Practitioner/7" is somebody else in another EHR.
+        One and the same "Practitioner/7" is somebody else in another EHR, and in each practice of a `*`.
         """
+        many = {issuer.id: issuer.many for issuer in issuers}
+        issuer_ids = many.keys()
         for entry in self.users:
+            wide = next((name for name in many if many[name] and entry.issuer in (None, name)), None)
+            if wide is not None:
+                raise ConfigurationError(
+                    f"The site file gives {entry.user} a role in {wide}, which stands for many practices: "
+                    "give the practice an entry of its own in the issuers file, and name that."
+                )
             if entry.issuer is None and len(issuer_ids) > 1:
                 raise ConfigurationError(
                     f"The site file gives {entry.user} a role, and several EHRs are registered: say in which "

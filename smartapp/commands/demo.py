@@ -93,6 +93,7 @@ class Demo:
             f'fhir_base = "{self.fhir_base}"\n'
             f'client_id = "{CLIENT_ID}"\n'
             'profile = "sandbox"\n'
+            'front_page = "Sandbox EHR"\n'
             f'frame_ancestors = ["{self.ehr_url}"]\n'
             'extra_scopes = ["patient/DeviceMetric.rs", "patient/CarePlan.rs", "patient/Encounter.cu"]\n',
             encoding="utf-8",

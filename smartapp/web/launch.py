@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from operator import attrgetter
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Response, g, make_response, redirect, render_template, request, url_for
@@ -28,8 +29,9 @@ def blueprint(issuers: Issuers) -> Blueprint:
 
 
 def front() -> str:
-    """Whoever comes without a launch learns how to come with one."""
-    return render_template("front.html")
+    """Whoever comes without a launch learns how to come with one, or signs in at an EHR listed here."""
+    listed = [issuer for issuer in services().issuers if issuer.front_page]
+    return render_template("front.html", issuers=sorted(listed, key=attrgetter("front_page")))
 
 
 def begin() -> AnyResponse:
@@ -76,8 +78,7 @@ def _callback(issuer_id: str) -> Callable[[], AnyResponse]:
         g.issuer = here.issuers.get(issuer_id)
         answer = Callback.parse(tuple(request.args.items(multi=True)))
         binding = binding_cookie_name(answer.state or "")
-        path = urlsplit(here.settings.base_url).path + request.path
-        opened = here.launcher.finish(answer, cookie_value=request.cookies.get(binding), path=path)
+        opened = here.launcher.finish(answer, cookie_value=request.cookies.get(binding), path=request.path)
         session = opened.session
         here.store.audit.add(
             here.clock.now(),

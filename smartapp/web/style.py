@@ -1,9 +1,8 @@
 """The EHR's look, where it offers one (`smart_style_url`): colours, sizes and fonts of the keys SMART names.
 
-The document is fetched by the guarded client from the EHR's own host, without a token. Only known keys are
-taken, and only values that are a plain colour, length or font name: what comes out is a style sheet of our own
-making. Colours that cannot be read on each other are left out. Whatever is wrong with it, the page has its own
-look.
+The document is fetched by the guarded client from the EHR's own host, without a token. Only known keys and
+plain colours, lengths and font names are taken: what comes out is a style sheet of our own making. Colours
+that cannot be read on each other are left out. Whatever is wrong with it, the page has its own look.
 """
 
 from __future__ import annotations

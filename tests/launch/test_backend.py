@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 
 from launch.backend import BackendTokens
+from launch.discovery import Discovery
 from launch.errors import ConfigurationError, HttpError, HttpProblem, LaunchError, LaunchReason
+from launch.http import EhrClients
+from launch.issuers import load_issuers
+from launch.sandbox import Client, serve_sandbox
+from launch.sandbox.config import ClientType
 
-from .conftest import Answer, Door
+from .conftest import Answer, Door, RecordedEvents
 
 SCOPE = "system/Observation.rs system/ChargeItem.rs"
 KEYED = {"client_auth": "private-key-jwt", "signing_key": "KEY", "signing_key_id": "2026-10"}
@@ -116,3 +122,45 @@ def test_the_token_goes_to_the_fhir_server_and_nowhere_else(backend, door, ehr, 
 def test_what_was_granted_is_told_with_the_token(backend, door, granted):
     granted["scope"] = "system/Observation.rs"
     assert backend.token(door.issuer, SCOPE).scope == "system/Observation.rs"
+
+
+# Against the sandbox, which checks assertions with code of its own
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
+def test_the_sandbox_gives_a_token_for_a_signed_assertion_and_lets_it_search(algorithm):
+    key = RSAKey.generate_key(2048) if algorithm == "RS384" else ECKey.generate_key("P-384")
+    public = {**key.as_dict(private=False), "kid": "k1", "alg": algorithm, "use": "sig"}
+    service = Client(
+        "nightly",
+        type=ClientType.ASYMMETRIC,
+        jwks={"keys": [public]},
+        grant_types=("client_credentials",),
+        scope="system/Observation.rs",
+    )
+    with serve_sandbox(readings=10, clients=(service,)).start() as sandbox:
+        table = {
+            "fhir_base": sandbox.config.fhir_base,
+            "client_id": "nightly",
+            "client_auth": "private-key-jwt",
+            "signing_key": "KEY",
+            "signing_key_id": "k1",
+            "signing_algorithm": algorithm,
+        }
+        secrets = {"KEY": key.as_pem(private=True).decode()}
+        issuer = load_issuers({"sandbox": table}, secrets, loopback=True).get("sandbox")
+        clients, clock = EhrClients(), SystemClock()
+        try:
+            tokens = BackendTokens(clients, Discovery(clock, RecordedEvents()), clock)
+            token = tokens.token(issuer, "system/Observation.rs").access_token
+            found = clients.of(issuer).fhir("GET", "Observation?patient=ready-respiratory", token=token)
+            refused = clients.of(issuer).fhir("GET", "Device?patient=ready-respiratory", token=token)
+        finally:
+            clients.close()
+    assert (found.status, found.json_object()["resourceType"]) == (200, "Bundle")
+    assert refused.status == 403

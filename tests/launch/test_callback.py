@@ -229,13 +229,25 @@ def test_an_iss_that_was_not_promised_may_be_missing(door, server, said):
     assert door.finish(state=door.begin()["state"], code="c")
 
 
-def test_where_the_ehr_does_not_say_who_it_is_an_iss_proves_nothing_and_hurts_nothing(door, server):
+@pytest.mark.threat("5.2")
+def test_where_the_ehr_does_not_say_who_it_is_the_configured_issuer_is_compared(door, server):
     issuer = server.configuration.pop("issuer")
     door.configure({"oidc_issuer": issuer})
     door.ehr.answer(
         "/auth/.well-known/openid-configuration", {"issuer": issuer, "jwks_uri": f"{issuer}/jwks"}
     )
-    assert door.finish(state=door.begin()["state"], code="c", iss="https://whoever.example")
+    assert door.finish(state=door.begin()["state"], code="c", iss=issuer)
+    error = refused(door.finish, state=door.begin()["state"], code="c", iss="https://whoever.example")
+    assert error.reason is LaunchReason.WRONG_AUTHORIZATION_SERVER
+
+
+@pytest.mark.threat("5.2")
+@pytest.mark.parametrize("iss", [None, "https://whoever.example"])
+def test_an_iss_that_was_promised_by_nobody_in_particular_is_a_mix_up(door, server, iss):
+    del server.configuration["issuer"]
+    server.configuration["authorization_response_iss_parameter_supported"] = True
+    error = refused(door.finish, state=door.begin()["state"], code="c", iss=iss)
+    assert error.reason is LaunchReason.WRONG_AUTHORIZATION_SERVER
 
 
 # What the EHR refuses

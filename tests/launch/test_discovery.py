@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,11 +158,74 @@ def test_a_clock_that_is_set_back_asks_again(door, ehr, clock):
     assert len(ehr.to(WELL_KNOWN)) == 2
 
 
-def test_a_failure_is_not_kept(door, ehr, server):
+def test_a_failure_is_the_answer_for_ten_seconds_so_that_launches_do_not_hammer_an_ehr(
+    door, ehr, server, clock
+):
     ehr.answer(WELL_KNOWN, {}, 500)
-    refused(door.discovery.of, door.client)
+    for _ in range(20):
+        assert refused(door.discovery.of, door.client) == "http-status"
+    assert len(ehr.to(WELL_KNOWN)) == 1
     ehr.routes[WELL_KNOWN] = lambda _: Answer(body=server.configuration)
+    clock.forward(seconds=9)
+    refused(door.discovery.of, door.client)
+    clock.forward(seconds=1)
     assert door.discovery.of(door.client)
+
+
+@pytest.mark.threat("5.12")
+def test_of_many_launches_at_a_silent_ehr_one_asks_a_few_wait_and_the_rest_are_told_at_once(
+    door, ehr, server, monkeypatch
+):
+    monkeypatch.setattr("launch.discovery.WAIT_SECONDS", 0.2)
+    go_on = threading.Event()
+
+    def silent(_: Any) -> Answer:
+        go_on.wait(10)
+        return Answer(body=server.configuration)
+
+    ehr.routes[WELL_KNOWN] = silent
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(20) as others:
+        asking = first.submit(door.discovery.of, door.client)
+        while not ehr.to(WELL_KNOWN):
+            time.sleep(0.01)
+        begun = time.monotonic()
+        told = list(others.map(lambda _: refused(door.discovery.of, door.client), range(20)))
+        assert time.monotonic() - begun < 5
+        go_on.set()
+        assert asking.result()
+    assert set(told) == {"busy"}
+    assert len(ehr.to(WELL_KNOWN)) == 1
+
+
+def test_whoever_waits_gets_the_same_answer(door, ehr, server):
+    go_on = threading.Event()
+
+    def slow(_: Any) -> Answer:
+        go_on.wait(10)
+        return Answer(body=server.configuration)
+
+    ehr.routes[WELL_KNOWN] = slow
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(door.discovery.of, door.client) for _ in range(3)]
+        while not ehr.to(WELL_KNOWN):
+            time.sleep(0.01)
+        go_on.set()
+        assert len({one.result().token_endpoint for one in asking}) == 1
+    assert len(ehr.to(WELL_KNOWN)) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"issuer": "https://x"}'])
+def test_a_server_of_smart_1_that_answers_any_path_is_asked_for_its_capability_statement(door, ehr, body):
+    ehr.answer(WELL_KNOWN, body)
+    ehr.answer("/fhir/metadata", statement(authorize=f"{ehr.origin}/a", token=f"{ehr.origin}/t"))
+    assert door.discovery.of(door.client).from_capability_statement
+
+
+def test_a_document_that_names_an_endpoint_elsewhere_is_refused_and_nothing_else_is_asked(door, ehr):
+    ehr.answer(WELL_KNOWN, {"authorization_endpoint": "https://evil.example/a", "token_endpoint": "x"})
+    ehr.answer("/fhir/metadata", statement(authorize=f"{ehr.origin}/a", token=f"{ehr.origin}/t"))
+    assert "authorization_endpoint" in refused(door.discovery.of, door.client)
+    assert ehr.to("/fhir/metadata") == []
 
 
 def test_what_is_forgotten_is_asked_again(door, ehr):

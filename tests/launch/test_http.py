@@ -229,8 +229,10 @@ def test_an_answer_of_exactly_the_limit_is_read_and_one_byte_more_is_not(ehr, cl
     assert len(ehr.requests) == 2
 
 
-def test_a_declared_size_above_the_limit_is_refused_without_reading(ehr, client):
-    ehr.routes["/fhir/a"] = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", pause=0.3)
+@pytest.mark.parametrize("digits", [11, 19, 20, 5000])
+def test_a_declared_size_above_the_limit_is_refused_without_reading(ehr, client, digits):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * digits
+    ehr.routes["/fhir/a"] = raw(head + b"\r\n\r\n", pause=0.3)
     begun = time.monotonic()
     assert failure(client.fhir, "GET", "a").problem is HttpProblem.TOO_LARGE
     assert time.monotonic() - begun < 0.3
@@ -241,6 +243,30 @@ def test_an_answer_that_hides_its_size_is_cut_off_at_the_limit(ehr, client):
     chunk = b"%x\r\n%s\r\n" % (4096, b"x" * 4096)
     ehr.routes["/fhir/a"] = raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[chunk] * 50)
     assert failure(client.fhir, "GET", "a", limits=Limits(max_bytes=9999)).problem is HttpProblem.TOO_LARGE
+
+
+@pytest.mark.threat("5.12")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 99999999999999999999 OK\r\n\r\n",
+        b"HTTP/1.1 -1 OK\r\n\r\n",
+        b"HTTP/1.1 " + b"9" * 5000 + b" OK\r\n\r\n",
+        b"HTTP/9999999999.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 200 " + b"x" * 100_000 + b"\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n[]",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 5000 + b"\r\n[]",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n[]\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nNaN\r\n[]\r\n0\r\n\r\n",
+        b"\x00" * 70_000,
+    ],
+    ids=lambda answer: repr(answer[:40]),
+)
+def test_an_answer_that_is_no_http_is_an_error_of_ours(ehr, client, answer):
+    ehr.routes["/fhir/a"] = raw(answer)
+    error = failure(client.fhir, "GET", "a", limits=Limits(total=5, tries=1))
+    assert error.problem in {HttpProblem.CONNECTION, HttpProblem.TOO_LARGE}
 
 
 def test_chunks_within_the_limit_are_one_body(ehr, client):
@@ -530,3 +556,21 @@ def test_a_full_ehr_is_busy_before_anything_is_sent(ehr):
         error = failure(client.fhir, "POST", "ChargeItem", body=b"{}", limits=Limits(total=0.1))
     assert (error.problem, error.maybe_acted) == (HttpProblem.BUSY, False)
     assert ehr.requests == []
+
+
+@pytest.mark.threat("5.12")
+def test_no_number_of_practices_keeps_more_than_so_many_clients(monkeypatch):
+    monkeypatch.setattr("launch.http.MOST_CLIENTS", 3)
+    cloud = load_issuers({"cloud": {"fhir_base": "https://ehr.example/*/fhir", "client_id": "app"}})
+    closed: list[str] = []
+    monkeypatch.setattr(EhrClient, "close", lambda client: closed.append(client.issuer.fhir_base[20:22]))
+    clients = EhrClients()
+
+    def used(name: str) -> EhrClient:
+        return clients.of(cloud.match(f"https://ehr.example/{name}/fhir"))
+
+    first = [used(f"p{number}") for number in range(5)]
+    assert closed == ["p0", "p1"]
+    assert used("p2") is first[2]
+    used("p9")
+    assert closed == ["p0", "p1", "p3"], "the one that was used last stays"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from launch.errors import ConfigurationError, HttpError, HttpProblem
 from launch.http import EhrClient, Limits
 from launch.issuers import load_issuers
+from launch.lookups import Lookups
 
 from .test_http import TOKEN, failure, issuer_of
 
@@ -162,6 +166,144 @@ def test_a_name_nobody_knows_is_a_failed_connection(monkeypatch):
     monkeypatch.setattr("launch.http.socket.getaddrinfo", unknown)
     error = get("https://ehr.example/fhir")
     assert (error.problem, error.maybe_acted) == (HttpProblem.CONNECTION, False)
+
+
+# A name server that does not answer
+
+
+class Stalled:
+    """A resolver that answers nothing until it is let go. Counts who asks, and who still waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *stalled: str) -> None:
+        self.let_go = threading.Event()
+        self.asked: list[str] = []
+        self._stalled = stalled
+        monkeypatch.setattr("launch.lookups.socket.getaddrinfo", self._resolve)
+        monkeypatch.setattr("launch.http._LOOKUPS", Lookups())
+
+    def _resolve(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        self.asked.append(host)
+        if host in self._stalled:
+            self.let_go.wait(30)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    @staticmethod
+    def waiting() -> int:
+        """Threads that look something up."""
+        return sum(thread.name == "lookup" for thread in threading.enumerate())
+
+
+@pytest.fixture
+def stalled(monkeypatch) -> Iterator[Stalled]:
+    resolver = Stalled(monkeypatch, "stalled.example", "localhost")
+    yield resolver
+    resolver.let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "lookup":
+            thread.join(5)
+
+
+def timed(fhir_base: str, limits: Limits, **settings: Any) -> tuple[HttpError, float]:
+    """How a read fails, and after how many seconds."""
+    [issuer] = load_issuers(
+        {"hospital": {"fhir_base": fhir_base, "client_id": "app", **settings}}, loopback=True
+    )
+    began = time.monotonic()
+    with EhrClient(issuer) as client:
+        return failure(client.fhir, "GET", "Patient/p1", limits=limits), time.monotonic() - began
+
+
+@pytest.mark.threat("5.1", "5.12")
+@pytest.mark.parametrize("base", ["https://stalled.example/fhir", "http://localhost:9/fhir"])
+def test_a_lookup_that_stalls_ends_as_a_connection_that_comes_too_late(stalled, base):
+    error, seconds = timed(base, Limits(connect=0.2, read=5, total=5))
+    assert (error.problem, error.maybe_acted) == (HttpProblem.TIMEOUT, False)
+    assert 0.2 <= seconds < 1
+    assert len(stalled.asked) == 1
+
+
+def test_a_connection_that_comes_too_late_ends_the_same_way(monkeypatch):
+    def nobody_answers(_: tuple[str, int], timeout: float, **__: Any) -> None:
+        time.sleep(timeout)
+        raise TimeoutError("timed out")
+
+    Names(monkeypatch, ("93.184.215.14",))
+    monkeypatch.setattr("launch.http.create_connection", nobody_answers)
+    error, seconds = timed("https://ehr.example/fhir", Limits(connect=0.2, read=5, total=5))
+    assert (error.problem, error.maybe_acted) == (HttpProblem.TIMEOUT, False)
+    assert 0.2 <= seconds < 1
+
+
+def test_the_total_deadline_ends_a_lookup_before_the_connect_limit_does(stalled):
+    error, seconds = timed("https://stalled.example/fhir", Limits(connect=5, read=5, total=0.2))
+    assert error.problem is HttpProblem.TIMEOUT
+    assert seconds < 1
+
+
+def test_many_addresses_that_do_not_answer_take_no_longer_than_the_deadline(monkeypatch):
+    def nobody_answers(_: tuple[str, int], timeout: float, **__: Any) -> None:
+        time.sleep(timeout)
+        raise TimeoutError("timed out")
+
+    Names(monkeypatch, tuple(f"93.184.215.{last}" for last in range(4)))
+    monkeypatch.setattr("launch.http.create_connection", nobody_answers)
+    error, seconds = timed("https://ehr.example/fhir", Limits(connect=0.2, read=5, total=0.3))
+    assert error.problem is HttpProblem.TIMEOUT
+    assert seconds < 0.6
+
+
+def test_a_proxys_name_is_looked_up_within_the_same_limit(stalled):
+    error, seconds = timed(
+        "https://ehr.example/fhir",
+        Limits(connect=0.2, read=5, total=5),
+        proxy="http://stalled.example:3128",
+    )
+    assert error.problem is HttpProblem.TIMEOUT
+    assert seconds < 1
+    assert stalled.asked == ["stalled.example"]
+
+
+@pytest.mark.threat("5.12")
+def test_a_stalled_name_holds_four_threads_at_most_and_no_other_name_up(stalled, ehr):
+    ehr.answer("/fhir/metadata", {})
+    impatient = Limits(connect=0.05, read=1, total=1)
+    for _ in range(9):
+        assert timed("https://stalled.example/fhir", impatient)[0].problem is HttpProblem.TIMEOUT
+    assert stalled.waiting() == len(stalled.asked) == 4
+    with EhrClient(issuer_of(ehr)) as client:
+        assert client.fhir("GET", "metadata", limits=ONCE).ok
+
+
+def test_a_name_that_stalled_is_looked_up_anew_when_the_name_server_is_back(stalled):
+    impatient = Limits(connect=0.05, read=1, total=1)
+    for _ in range(5):
+        timed("https://stalled.example/fhir", impatient)
+    stalled.let_go.set()
+    error, _ = timed("https://stalled.example:1/fhir", ONCE)
+    assert error.problem is HttpProblem.CONNECTION  # looked up, and nobody listens there
+    assert stalled.asked.count("stalled.example") == 5
+
+
+def test_a_lookup_under_way_does_not_hold_up_the_end_of_the_program():
+    program = """if True:
+        import socket, threading
+        from launch.lookups import Lookups
+        socket.getaddrinfo = lambda *_, **__: threading.Event().wait(60)
+        try:
+            Lookups().addresses("stalled.example", 443, 0.05)
+        except TimeoutError:
+            print("too late")
+    """
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "too late\n", "")
+    assert time.monotonic() - began < 20
+
+
+def test_a_name_that_cannot_be_asked_for_is_a_failed_connection():
+    """Each part of a name has 63 characters at most."""
+    with pytest.raises(OSError, match="no name"):
+        Lookups().addresses(f"{'a' * 64}.example", 443, 5)
 
 
 # http

@@ -612,6 +612,13 @@ def test_an_older_servers_profile_says_the_same(verify, server):
 
 
 @pytest.mark.threat("5.11")
+@pytest.mark.parametrize("odd", ["Device/1", "", 7, ["Patient/p1"], "x" * 600])
+def test_a_profile_never_stands_in_for_a_fhir_user_that_is_there(verify, server, odd):
+    server.claims = {"fhirUser": odd, "profile": "Practitioner/7"}
+    assert verify().fhir_user is None
+
+
+@pytest.mark.threat("5.11")
 @pytest.mark.parametrize(
     ("fhir_user", "kind", "may_charge"),
     [

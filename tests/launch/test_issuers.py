@@ -9,7 +9,7 @@ import pytest
 from launch.authorization import LaunchRequest
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
 from launch.issuers import ClientAuth, SigningAlgorithm, load_issuers
-from launch.profiles import ScopeStyle
+from launch.profiles import ScopeStyle, SearchMethod
 
 BASE = "https://ehr.example/api/FHIR/R4"
 SECRETS = {"EHR_SECRET": "a-secret", "EHR_KEY": "-----BEGIN PRIVATE KEY-----"}
@@ -160,6 +160,96 @@ def test_a_star_is_neither_none_nor_two_segments_nor_anything_odd(segment):
         issuers_of(fhir_base="https://ehr.example/*/fhir").match(f"https://ehr.example/{segment}/fhir")
 
 
+CLOUD = {"fhir_base": "https://ehr.example/*/fhir", "client_id": "shared", "profile": "generic"}
+NORTH = {"fhir_base": "https://ehr.example/north/fhir/", "client_id": "norths-own", "profile": "epic"}
+
+
+def cloud_of(*names: str) -> Any:
+    """The shared entry, and the practice's own one, in the order of a file."""
+    tables = {"cloud": CLOUD, "north": NORTH}
+    return load_issuers({name: tables[name] for name in names})
+
+
+@pytest.mark.threat("5.2")
+@pytest.mark.parametrize("order", [("cloud", "north"), ("north", "cloud")])
+@pytest.mark.parametrize("iss", ["https://ehr.example/north/fhir", "https://EHR.example:443/north/fhir/"])
+def test_a_practice_registered_for_itself_comes_before_the_star_in_whatever_order(order, iss):
+    found = cloud_of(*order).match(iss)
+    assert (found.id, found.client_id, found.profile.id) == ("north", "norths-own", "epic")
+    assert found.redirect_path == "/callback/north"
+    assert found.fhir_base == "https://ehr.example/north/fhir"
+
+
+@pytest.mark.parametrize("order", [("cloud", "north"), ("north", "cloud")])
+def test_every_other_practice_is_asked_for_with_the_shared_client(order):
+    found = cloud_of(*order).match("https://ehr.example/south/fhir")
+    assert (found.client_id, found.profile.id) == ("shared", "generic")
+    assert found.redirect_path == "/callback/cloud"
+
+
+def test_a_session_ends_when_its_practice_gets_an_entry_of_its_own():
+    iss = "https://ehr.example/north/fhir"
+    shared = cloud_of("cloud").match(iss)
+    assert cloud_of("cloud").bound(shared.id, iss).client_id == "shared"
+    with pytest.raises(LaunchError, match="registered under another name"):
+        cloud_of("cloud", "north").bound(shared.id, iss)
+
+
+@pytest.mark.threat("5.2", "5.7")
+def test_the_practices_of_a_star_have_records_of_their_own():
+    """One practice's patient 7 is not another's: what is kept is kept under the id."""
+    issuers = cloud_of("cloud", "north")
+    south, west = (issuers.match(f"https://ehr.example/{name}/fhir") for name in ("south", "west"))
+    assert len({south.id, west.id, "cloud"}) == 3
+    assert {south.registration, west.registration} == {"cloud"}
+    assert issuers.match("https://EHR.example:443/south/fhir/").id == south.id
+    assert issuers.match("https://ehr.example/north/fhir").id == "north"
+    assert issuers.bound(south.id, "https://ehr.example/south/fhir").fhir_base.endswith("/south/fhir")
+    with pytest.raises(LaunchError):
+        issuers.bound(south.id, "https://ehr.example/west/fhir")
+
+
+@pytest.mark.smart(46)
+@pytest.mark.parametrize("scope", ["patient/*.*", "patient/*.rs", "user/Observation.*", "system/*.cruds"])
+def test_a_wildcard_is_never_asked_for_not_even_by_configuration(scope):
+    assert "wildcard" in fault(extra_scopes=[scope])
+
+
+def test_a_star_in_an_iss_names_nobody():
+    with pytest.raises(LaunchError):
+        cloud_of("cloud", "north").match("https://ehr.example/*/fhir")
+
+
+@pytest.mark.threat("5.2")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://ehr.example/*/fhir", "https://ehr.example/practice/*"),
+        ("https://ehr.example/practice/*", "https://ehr.example/*/fhir"),
+        ("https://ehr.example/*", "https://EHR.example:443/*/"),
+    ],
+)
+def test_two_stars_that_could_mean_one_practice_are_refused(one, other):
+    with pytest.raises(ConfigurationError, match=r"could both mean one base|is used twice"):
+        load_issuers({"a": {"fhir_base": one, "client_id": "x"}, "b": {"fhir_base": other, "client_id": "y"}})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "https://ehr.example/*/dstu2",
+        "https://ehr.example/*",
+        "https://ehr.example/a/*/fhir",
+        "https://other.example/*/fhir",
+        "https://ehr.example:8443/*/fhir",
+        "https://ehr.example/a;b/*",
+    ],
+)
+def test_stars_that_never_mean_one_practice_stand_side_by_side(other):
+    tables = {"a": CLOUD, "b": {"fhir_base": other, "client_id": "y"}}
+    assert len(load_issuers(tables)) == 2
+
+
 def test_a_session_of_an_ehr_that_was_taken_off_the_list_has_no_issuer_any_more():
     issuers = issuers_of()
     assert issuers.bound("hospital", BASE).id == "hospital"
@@ -205,6 +295,12 @@ def test_the_profile_says_how_hard_to_ask_and_the_entry_overrides_it():
     assert issuers_of(profile="medplum", scope_style="v1").get("hospital").scope_style is ScopeStyle.V1
 
 
+def test_searches_are_forms_where_the_entry_says_so_whatever_the_profile():
+    assert issuers_of().get("hospital").profile.search_method is SearchMethod.GET
+    assert issuers_of(search_method="post").get("hospital").profile.search_method is SearchMethod.POST
+    assert "is not one of get, post" in fault(search_method="put")
+
+
 @pytest.mark.smart(10, 23, 295)
 def test_secrets_stand_outside_the_configuration_and_in_no_repr():
     issuer = issuers_of(client_auth="secret-basic", client_secret="EHR_SECRET").get("hospital")
@@ -232,6 +328,14 @@ def test_a_secret_written_into_the_configuration_by_mistake_is_not_repeated(key)
         ({"fhir_base": "https://u@ehr.example"}, "issuers.hospital.fhir_base: holds user info"),
         ({"fhir_base": BASE + "?x=1"}, "issuers.hospital.fhir_base: holds a query"),
         ({"fhir_base": "http://ehr.example/fhir"}, "issuers.hospital.fhir_base: must use https"),
+        (
+            {"fhir_base": "https://ehr.example/*/*"},
+            "fhir_base: may hold one *, which is a whole path segment",
+        ),
+        (
+            {"fhir_base": "https://ehr.example/pra*"},
+            "fhir_base: may hold one *, which is a whole path segment",
+        ),
         ({"client_id": ""}, "issuers.hospital.client_id: is missing or not text"),
         ({"client_id": None}, "issuers.hospital.client_id: is missing or not text"),
         ({"clientid": "x"}, "issuers.hospital: unknown key clientid"),
@@ -283,6 +387,14 @@ def test_a_fault_in_the_configuration_is_one_clear_line(settings, said):
 def test_an_issuers_name_is_one_that_can_stand_in_an_address(name):
     with pytest.raises(ConfigurationError, match="lower-case letters"):
         load_issuers({name: {"fhir_base": BASE, "client_id": "app"}})
+
+
+@pytest.mark.smart(157, 158)
+def test_a_scope_for_launch_context_names_one_role_and_two_are_asked_for_apart():
+    apart = ["launch/list?role=at-home", "launch/list?role=in-hospital"]
+    assert issuers_of(extra_scopes=apart).get("hospital").extra_scopes == tuple(apart)
+    said = fault(extra_scopes=["launch/list?role=at-home&role=in-hospital"])
+    assert said.startswith("issuers.hospital.extra_scopes: launch/list?role=at-home&role=in-hospital names")
 
 
 def test_an_entry_that_is_no_table_is_one_clear_line():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import os
+import time
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +25,7 @@ from joserfc.jwk import ECKey
 from launch.authorization import Callback, LaunchRequest, binding_cookie_name, digest
 from launch.discovery import SmartConfiguration, oauth_uris, parse_configuration
 from launch.errors import HttpError, LaunchError, SmartError, clean_error_code
-from launch.http import EhrClient, Response, _retry_after
+from launch.http import EhrClient, Response, _read, _retry_after
 from launch.identity import Identity, IdentityVerifier, parse_jwks, user_kind
 from launch.issuers import load_issuers
 from launch.ports import LaunchKind
@@ -31,6 +34,7 @@ from launch.tokens import parse_token_response
 from launch.urls import UnsafeUrl, is_under, parse_base, parse_url
 
 from .conftest import FakeClock
+from .magnitudes import DEEP, MAGNITUDES, NUMBERS, TEXTS, TIMES, written
 
 BASE = "https://ehr.example/fhir"
 ISSUERS = load_issuers(
@@ -60,6 +64,7 @@ SCALARS = st.one_of(
     st.floats(),
     TEXT,
     st.text(alphabet=st.characters(categories=["Cs", "Cc", "Lu"]), max_size=4),
+    MAGNITUDES,
 )
 JSON = st.recursive(
     SCALARS,
@@ -75,7 +80,7 @@ def documents(*names: str, **values: st.SearchStrategy[Any]) -> st.SearchStrateg
 
 
 def as_received(document: Any) -> Response:
-    return Response(200, {}, json.dumps(document).encode(), "", "ehr.example", "r1")
+    return Response(200, {}, written(document), "", "ehr.example", "r1")
 
 
 def encodable(value: object) -> bool:
@@ -103,18 +108,43 @@ def test_any_bytes_are_json_or_an_error_of_ours(body):
 
 @many
 @given(JSON)
+@example("\ud800\udc00")
 def test_json_that_is_read_holds_no_half_characters_and_no_infinite_numbers(value):
     try:
         read = as_received(value).json()
     except HttpError:
         return
     json.dumps(read, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    assert read == value
+    # Two halves side by side are one character.
+    assert read == json.loads(written(value))
+
+
+@pytest.mark.threat("5.12")
+@pytest.mark.parametrize(("opening", "closing"), DEEP)
+def test_json_nested_too_deeply_is_refused(opening, closing):
+    for body in (opening + closing, opening):
+        with pytest.raises(HttpError):
+            Response(200, {}, body, "", "ehr.example", "r1").json()
 
 
 # Tokens
 
 ID = st.sampled_from(["p1", "Patient/p1", "..", "p1?x", "", "é"])
+
+
+@pytest.mark.threat("5.12")
+@many
+@given(
+    st.one_of(NUMBERS, TEXTS, TIMES, st.integers(), st.floats(), st.text("0123456789٣.-+eE ", max_size=20))
+)
+@example("@number nan@")
+def test_any_life_of_a_token_is_a_second_to_a_day(expires_in):
+    document = {"access_token": "a", "token_type": "bearer", "expires_in": expires_in}
+    try:
+        found = parse_token_response(as_received(document).json_object(), NOW)
+    except HttpError:
+        return
+    assert 0 <= (found.expires_at - NOW).total_seconds() <= 86400
 
 
 @many
@@ -127,7 +157,7 @@ ID = st.sampled_from(["p1", "Patient/p1", "..", "p1?x", "", "é"])
         "active_ttl",
         access_token=st.just("access-1"),
         token_type=st.just("Bearer"),
-        expires_in=st.sampled_from([300, "300", 10**400, 1e308]),
+        expires_in=st.sampled_from([300, "300", 10**400, 1e308]) | MAGNITUDES,
         scope=st.just("openid"),
         refresh_token=st.just("refresh-1"),
         id_token=st.just("a.b.c"),
@@ -241,7 +271,7 @@ def b64(data: bytes) -> str:
 
 
 def signed(header: Any, payload: bytes) -> str:
-    start = f"{b64(json.dumps(header).encode())}.{b64(payload)}"
+    start = f"{b64(written(header))}.{b64(payload)}"
     r, s = decode_dss_signature(KEY.private_key.sign(start.encode(), ECDSA(SHA256())))
     return f"{start}.{b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
@@ -259,9 +289,9 @@ CLAIMS = documents(
     iss=st.just("https://ehr.example"),
     aud=st.sampled_from(["app", ["app"], ["app", "b"]]),
     azp=st.just("app"),
-    exp=st.sampled_from([NOW.timestamp() + 60, 10**400, 1e308]),
-    iat=st.sampled_from([NOW.timestamp(), 10**400]),
-    nbf=st.sampled_from([NOW.timestamp(), -(10**400)]),
+    exp=st.sampled_from([NOW.timestamp() + 60, 10**400, 1e308]) | MAGNITUDES,
+    iat=st.sampled_from([NOW.timestamp(), 10**400]) | MAGNITUDES,
+    nbf=st.sampled_from([NOW.timestamp(), -(10**400)]) | MAGNITUDES,
     nonce=st.just("n"),
     sub=st.just("user-7"),
     name=TEXT,
@@ -293,11 +323,39 @@ def test_an_honest_token_is_believed_so_that_the_invented_ones_mean_something():
 @example({}, HONEST | {"name": "\ud800"})
 @example({}, HONEST | {"sub": "\ud800"})
 def test_any_signed_id_token_is_believed_or_refused(header, claims):
-    found = verified(signed({"alg": "ES256", **header}, json.dumps(claims).encode()), GOOD_KEYS)
+    found = verified(signed({"alg": "ES256", **header}, written(claims)), GOOD_KEYS)
     if found is not None:
         assert found.subject
         assert claims["nonce"] == "n"
         assert encodable(found)
+
+
+@pytest.mark.threat("5.10")
+@many
+@given(st.sampled_from(["exp", "iat", "nbf"]), MAGNITUDES)
+def test_a_moment_out_of_this_world_is_refused(claim, moment):
+    """Every such number, and every text; but something issued or valid long ago is only old."""
+    found = verified(signed({"alg": "ES256"}, written({**HONEST, claim: moment})), GOOD_KEYS)
+    assert found is None or (claim != "exp" and moment in OF_OLD)
+
+
+OF_OLD = {
+    f"@number {name}@"
+    for name in (
+        *("zero", "minus zero", "minus zero point zero", "minus one"),
+        *("smallest", "tiny", "many decimals", "huge negative exponent"),
+    )
+}
+
+
+@pytest.mark.threat("5.10", "5.12")
+@pytest.mark.parametrize(("opening", "closing"), DEEP)
+def test_an_id_token_nested_too_deeply_is_refused(opening, closing):
+    for part in (opening + closing, opening):
+        payload = written(HONEST)[:-1] + b', "x": ' + part + b"}"
+        assert verified(signed({"alg": "ES256"}, payload), GOOD_KEYS) is None or len(opening) <= 900
+        header = b64(b'{"alg": "ES256", "x": ' + part + b"}")
+        assert verified(f"{header}.{b64(payload)}.{b64(bytes(64))}", GOOD_KEYS) is None
 
 
 @many
@@ -320,8 +378,8 @@ JWK = documents(
     alg=st.sampled_from(["RS256", "ES256"]),
     use=st.just("sig"),
     key_ops=st.just(["verify"]),
-    n=st.sampled_from(["_" * 342, "AQAB", ""]),
-    e=st.sampled_from(["AQAB", "AA", "AQ", "_" * 400]),
+    n=st.sampled_from(["_" * 342, "AQAB", "", "A" * 400, "_" * 100_000]),
+    e=st.sampled_from(["AQAB", "AA", "AQ", "_" * 400, "_" * 100_000]),
     crv=st.sampled_from(["P-256", "P-384", "secp256k1"]),
     x=st.just(KEY.as_dict(private=False)["x"]),
     y=st.just(KEY.as_dict(private=False)["y"]),
@@ -338,6 +396,16 @@ def test_any_key_set_gives_keys_or_none(document):
     assert verified(rsa, document) is None
     if isinstance(document, dict):
         assert isinstance(parse_jwks(document), list)
+
+
+@pytest.mark.threat("5.10", "5.12")
+def test_a_key_of_a_million_bits_costs_no_time():
+    for exponent in ("AQAB", "_" * 100_000):
+        keys = {"keys": [{"kty": "RSA", "n": "_" * 170_000, "e": exponent}]}
+        began = time.monotonic()
+        rsa = ".".join((b64(b'{"alg": "RS256"}'), b64(b"{}"), b64(b"x" * 125_000)))
+        assert verified(rsa, keys) is None
+        assert time.monotonic() - began < 2
 
 
 # URLs
@@ -548,13 +616,77 @@ DATES = st.lists(
 ).map("".join)
 
 
+HEADERS = st.sampled_from(
+    [
+        *(
+            "0",
+            "1",
+            "-1",
+            "+1",
+            "1.5",
+            "1e308",
+            "NaN",
+            "inf",
+            " 7 ",
+            "٣",
+            "²",
+            "0x10",
+            "1_000",
+            "999999",
+            "1000000",
+        ),
+        *("9" * 20, "9" * 5000, "-" + "9" * 5000, "9, 9", ""),
+        *(
+            "Mon, 01 Jan 0001 00:00:00 GMT",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            "Fri, 31 Dec 9999 23:59:59 -2400",
+        ),
+        *("Mon, 01 Jan 9999999999 00:00:00 GMT", f"Mon, 01 Jan 2026 00:00:00 +{'9' * 400}"),
+        *("Mon, 01 Jan 2026 99999999999999999999:00:00 GMT", f"Mon, {'9' * 5000} Jan 2026 00:00:00 GMT"),
+    ]
+)
+
+
 @many
-@given(DATES | TEXT, DATES | TEXT)
+@given(DATES | TEXT | TIMES | HEADERS, DATES | TEXT | TIMES | HEADERS)
 @example("Mon, 01 Jan 2026 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +99999999999999")
 @example("Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 GMT")
 def test_any_retry_after_is_a_pause_or_none(text, date):
     pause = _retry_after({"retry-after": text, "date": date})
     assert pause is None or (pause >= 0 and math.isfinite(pause))
+
+
+@pytest.mark.threat("5.12")
+@many
+@given(
+    HEADERS | TEXT, st.sampled_from(["", "identity", "gzip", "x-gzip", " GZIP ", "br"]) | TEXT, st.binary()
+)
+@example("9" * 5000, "", b"[]")
+def test_any_declared_length_is_believed_only_where_it_is_one(declared, encoding, body):
+    """What is too much is refused before it is read; what is no number is not looked at."""
+    headers = {"Content-Length": declared, "Content-Encoding": encoding}
+    raw: Any = Raw(headers, body)
+    try:
+        content = _read(raw, 100, time.monotonic() + 5)
+    except HttpError:
+        return
+    except (OSError, zlib.error):
+        assert "gzip" in encoding.lower()
+        return
+    assert len(content) <= 100
+    assert not (declared.isascii() and declared.isdecimal() and len(declared.lstrip("0")) > 3)
+
+
+class Raw:
+    """As much of a body on the wire as is read."""
+
+    def __init__(self, headers: dict[str, str], body: bytes) -> None:
+        self.headers = headers
+        self._body = io.BytesIO(body)
+
+    def read1(self, most: int, *, decode_content: bool) -> bytes:
+        assert not decode_content
+        return self._body.read(most)
 
 
 @many

@@ -528,6 +528,9 @@ def test_a_session_that_ends_during_the_renewal_stays_ended(door, ehr, clock):
     ehr.routes["/auth/token"] = ending
     assert refused(door.keeper.access_token, session.id).reason is LaunchReason.SESSION_ENDED
     assert session.id not in door.store.tokens
+    revoked = [request.form["token"] for request in ehr.to("/auth/revoke")]
+    assert len(revoked) == 2, "tokens that came after the end are given back"
+    assert session.id not in revoked
 
 
 def test_the_lease_is_held_over_the_token_request_alone(door, ehr, clock):

@@ -195,6 +195,7 @@ def _settings(
         f'fhir_base = "{ehr_url}/fhir/r4"\n'
         f'client_id = "{CLIENT_ID}"\n'
         'profile = "sandbox"\n'
+        'front_page = "General <Sandbox> Hospital"\n'
         f'frame_ancestors = ["{ehr_url}"]\n'
         f"extra_scopes = {json.dumps(extra_scopes)}\n"
     )

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,7 @@ from launch.sandbox import Client, RunningSandbox, serve_sandbox
 from launch.sandbox.capability import capability_statement, openid_configuration, smart_configuration
 from launch.sandbox.config import ClientType, SandboxConfig
 from launch.sandbox.credentials import CredentialKind
+from launch.sandbox.quirks import Quirks
 from smartapp.commands.config_check import CheckId as ConfigCheckId
 from smartapp.commands.demo import free_port
 from smartapp.commands.doctor import connection
@@ -200,37 +201,147 @@ def test_nothing_is_written_without_being_asked_to(doctor, ehr):
     assert ehr.charges() == before
 
 
-@pytest.mark.parametrize(
-    ("quirk", "check", "status", "says"),
-    [
-        (
-            {"require_category_for_observation_search": True},
-            (CheckId.SEARCH, "Observation"),
-            "failure",
-            "wants a category",
-        ),
-        ({"id_token_without_kid": True}, (CheckId.IDENTITY_KEYS, ""), "ok", "1 usable"),
-        (
-            {"no_conditional_create": True},
-            (CheckId.CHARGE_CONDITIONAL, ""),
-            "warning",
-            "searches before it writes",
-        ),
-        (
-            {"no_charge_item_search": True},
-            (CheckId.CHARGE_SEARCH, ""),
-            "warning",
-            "somebody must confirm that there is none yet",
-        ),
-        ({"no_charge_item_create": True}, (CheckId.CHARGE_CREATE, ""), "warning", "nothing is written"),
-        ({"rate_limit": 3}, (CheckId.RATE_LIMIT, ""), "warning", "requests_per_minute"),
-    ],
-)
-def test_each_quirk_is_told_as_a_person_needs_to_hear_it(doctor, ehr, quirk, check, status, says):
-    ehr.quirk(**quirk)
-    found, text = doctor(ehr.base, *SEARCHING).of(*check)
-    assert found == status
-    assert says in text
+# Each quirk of the sandbox, one by one
+
+
+@dataclass(frozen=True)
+class Told:
+    """The check that finds a quirk, how it ends, and parts of its sentence: what is the case, what to do."""
+
+    check: CheckId
+    status: str
+    says: str
+    to_do: str
+    about: str = ""
+    value: Any = True
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A quirk the doctor rightly says nothing of."""
+
+    because: str
+
+
+QUIRKS: dict[str, Told | Silent] = {
+    "require_category_for_observation_search": Told(
+        CheckId.SEARCH,
+        "failure",
+        "wants a category with every search of readings",
+        "set profile to one that asks so",
+        about="Observation",
+    ),
+    "id_token_without_kid": Silent(
+        "an id_token is only seen when somebody signs in; with the one key that is published it is verified"
+    ),
+    "no_conditional_create": Told(
+        CheckId.CHARGE_CONDITIONAL,
+        "warning",
+        "the app searches before it writes",
+        "ask the EHR's team for conditional create",
+    ),
+    "no_charge_item_search": Told(
+        CheckId.CHARGE_SEARCH,
+        "warning",
+        "somebody must confirm that there is none yet",
+        "ask the EHR's team for search by patient and identifier",
+    ),
+    "no_charge_item_create": Told(
+        CheckId.CHARGE_CREATE,
+        "warning",
+        "nothing is written",
+        "ask its team whether create can be switched on",
+    ),
+    "update_create": Silent("a create can be conditional, so no id of ours is ever needed"),
+    "slow_ms": Told(
+        CheckId.SPEED,
+        "warning",
+        "a large chart will take minutes to read",
+        "ask the EHR's team whether that is usual",
+        value=120,
+    ),
+    "fail_after_commit": Told(
+        CheckId.WRITE_TEST,
+        "warning",
+        "was created, but an answer was lost or did not name it",
+        "ask the EHR's team about the gateway",
+        value=2,
+        arguments=("--write-test",),
+    ),
+    "rate_limit": Told(
+        CheckId.RATE_LIMIT,
+        "warning",
+        "asked for fewer requests (429)",
+        "set requests_per_minute",
+        value=3,
+    ),
+}
+ALL_QUIRKS = [item.name for item in fields(Quirks) if not item.name.startswith("_")]
+
+
+@pytest.mark.parametrize("quirk", ALL_QUIRKS)
+def test_each_quirk_is_told_as_a_person_needs_to_hear_it_or_rightly_not_at_all(
+    doctor, ehr, monkeypatch, quirk
+):
+    monkeypatch.setattr(connection, "SLOW_SECONDS", 0.1)
+    expected = QUIRKS[quirk]
+    before = doctor(ehr.base, *SEARCHING)
+    if isinstance(expected, Silent):
+        ehr.quirk(**{quirk: True})
+        assert said_by(doctor(ehr.base, *SEARCHING)) == said_by(before)
+        return
+    assert (expected.check.value, expected.status) not in {
+        (id_, status) for id_, _, status in said_by(before)
+    }
+    ehr.quirk(**{quirk: expected.value})
+    found, text = doctor(ehr.base, *SEARCHING, *expected.arguments).of(expected.check, expected.about)
+    assert found == expected.status
+    assert expected.says in text
+    assert expected.to_do in text
+
+
+def said_by(report: Report) -> set[tuple[str, str, str]]:
+    """How each check ended, without its words: the slowest answer takes another time in each run."""
+    return {(check["id"], check["about"], check["status"]) for check in report.checks}
+
+
+def test_each_quirk_stands_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text("utf-8")
+    for quirk in ALL_QUIRKS:
+        assert f"| `{quirk}` |" in text
+
+
+def test_a_lost_answer_is_not_seen_where_nothing_is_written(doctor, ehr):
+    before = said_by(doctor(ehr.base, *SEARCHING))
+    ehr.quirk(fail_after_commit=5)
+    assert said_by(doctor(ehr.base, *SEARCHING)) == before
+
+
+def test_charges_that_can_neither_be_found_nor_written_conditionally_rest_on_a_person(doctor, ehr):
+    ehr.quirk(no_conditional_create=True, no_charge_item_search=True)
+    status, says = doctor(ehr.base).of(CheckId.CHARGE_CONDITIONAL)
+    assert status == "warning"
+    assert "charges can't be looked up" in says
+    assert "searches before it writes" not in says
+
+
+def test_a_server_that_asks_for_a_pause_is_not_said_to_lack_what_was_not_tried(doctor, ehr):
+    ehr.quirk(rate_limit=3)
+    report = doctor(ehr.base, *SEARCHING)
+    searches = [check for check in report.checks if check["id"] == CheckId.SEARCH.value]
+    paused = [check for check in searches if check["status"] != "ok"]
+    assert {check["says"] for check in paused} == {
+        "not tried: no request was free (connection.rate-limit); run again in a minute"
+    }
+    assert report.of(CheckId.SEARCH, "Observation")[0] == "failure"  # nobody knows that readings can be had
+    assert re.match(r"after \d+ answers the server asked for fewer", report.of(CheckId.RATE_LIMIT)[1])
+
+
+def test_limits_of_our_own_that_the_checks_use_up_are_told_as_ours(doctor, ehr):
+    status, says = doctor(ehr.base, *SEARCHING, requests_per_minute=6).of(CheckId.RATE_LIMIT)
+    assert status == "warning"
+    assert says.startswith("requests_per_minute is 6, which these checks use up")
 
 
 def test_the_category_is_asked_for_by_a_profile_that_does_so(doctor, ehr):
@@ -256,6 +367,7 @@ def test_a_server_that_allows_few_requests_does_not_hold_the_doctor_up(doctor, e
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.threat("5.3")
 def test_a_token_that_is_not_accepted_is_told_for_each_search(doctor, ehr, monkeypatch, secrets_seen):
     monkeypatch.setenv("OLD_TOKEN", "a-token-that-is-over")
     secrets_seen.append("a-token-that-is-over")
@@ -294,7 +406,33 @@ def test_a_test_charge_whose_answers_were_lost_is_found_and_taken_back(doctor, e
     report = doctor(ehr.base, *SEARCHING, "--write-test")
     [made] = [charge for charge in ehr.charges() if charge["id"] not in before]
     assert made["status"] == "entered-in-error"
-    assert report.of(CheckId.WRITE_TEST)[0] == "ok"
+    status, says = report.of(CheckId.WRITE_TEST)
+    assert status == "warning"
+    assert made["id"] in says
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_test_charge_nobody_can_find_is_named_for_a_person_to_look_for(doctor, ehr, lost):
+    before = {charge["id"] for charge in ehr.charges()}
+    ehr.quirk(no_conditional_create=True, no_charge_item_search=True, fail_after_commit=lost)
+    status, says = doctor(ehr.base, *SEARCHING, "--write-test").of(CheckId.WRITE_TEST)
+    made = [charge for charge in ehr.charges() if charge["id"] not in before]
+    assert status == "failure"
+    assert all(f"identifier {charge['identifier'][0]['value']}," in says for charge in made)
+    assert sorted(charge["status"] for charge in made)[-lost:] == ["planned"] * lost
+    known = [charge["id"] for charge in made if charge["status"] == "entered-in-error"]
+    assert all(f"ChargeItem/{id_} is so already" in says for id_ in known)
+
+
+def test_a_write_test_the_server_asks_a_pause_for_does_not_blame_the_charge(doctor, ehr):
+    before = ehr.charges()
+    ehr.quirk(rate_limit=3)
+    status, says = doctor(ehr.base, *SEARCHING, "--write-test").of(CheckId.WRITE_TEST)
+    assert (status, says) == (
+        "failure",
+        "not made: no request was free (connection.rate-limit); run again in a minute",
+    )
+    assert ehr.charges() == before
 
 
 def test_where_nothing_can_be_created_no_write_is_tried(doctor, ehr):
@@ -350,6 +488,7 @@ def confidential(make_ehr, keys, tricked) -> Confidential:
     return Confidential(made, tricked)
 
 
+@pytest.mark.smart(226, 233, 236, 239, 293, 294)
 def test_a_backend_client_searches_without_being_given_a_token(doctor, confidential):
     report = confidential.examined_by(doctor, "--patient", PATIENT)
     assert report.status == 0
@@ -379,6 +518,7 @@ def test_a_key_set_of_somebody_else_is_a_failure(doctor, confidential):
     assert "is not published" in says
 
 
+@pytest.mark.smart(295)
 def test_a_private_key_that_is_published_is_the_loudest_failure(doctor, confidential, keys, secrets_seen):
     leaked = RSAKey.generate_key(2048).as_dict(private=True)
     secrets_seen.append(leaked["d"])
@@ -418,6 +558,7 @@ def test_a_client_that_may_not_act_by_itself_is_a_warning(doctor, make_ehr, keys
     assert not report.has(CheckId.SEARCH)
 
 
+@pytest.mark.smart(10)
 def test_a_secret_of_the_issuers_file_is_in_no_output(doctor, ehr, monkeypatch):
     monkeypatch.setenv("CLIENT_SECRET", SECRET)
     report = doctor(ehr.base, *SEARCHING, client_auth="secret-basic", client_secret="CLIENT_SECRET")
@@ -452,6 +593,10 @@ class Tricked:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
 
             def log_message(self, *_: object) -> None:
                 return
@@ -599,6 +744,7 @@ def test_a_server_without_any_discovery_is_a_failure(doctor, tricked):
     assert "no oauth-uris" in doctor(tricked.base).of(CheckId.DISCOVERY)[1]
 
 
+@pytest.mark.threat("5.13")
 @pytest.mark.parametrize("path", ["metadata", ".well-known/smart-configuration"])
 def test_a_web_page_instead_of_json_is_told_as_one(doctor, tricked, path):
     page = f"<html><body>Sign in, {NAMES[0]}. {SECRET}</body></html>"
@@ -755,6 +901,7 @@ def test_a_server_that_ignores_the_identifier_must_not_be_written_to(doctor, tri
     assert "another charge for ours" in says
 
 
+@pytest.mark.threat("5.12", "5.13")
 def test_a_server_that_gives_another_patients_data_is_a_failure(doctor, tricked, lying):
     lying.entries["Encounter"] = [{"id": "e1", "subject": {"reference": f"Patient/{NAMES[1]}"}}]
     status, says = doctor(tricked.base, *SEARCHING).of(CheckId.SEARCH, "Encounter")
@@ -763,12 +910,23 @@ def test_a_server_that_gives_another_patients_data_is_a_failure(doctor, tricked,
     assert NAMES[1] not in says
 
 
+def test_a_create_that_does_not_say_what_it_made_is_for_a_person_to_look_up(doctor, tricked, lying):
+    def answer(handler: BaseHTTPRequestHandler) -> Any:
+        return (201, b"") if handler.command == "POST" else (404, {})
+
+    tricked.routes["/fhir/r4/ChargeItem"] = answer
+    status, says = doctor(tricked.base, *SEARCHING, "--write-test").of(CheckId.WRITE_TEST)
+    assert status == "failure"
+    assert re.search("look in the EHR for a test charge with the identifier write-test-[0-9a-f]{16},", says)
+
+
 def test_an_outcome_beside_no_match_is_not_taken_for_one(doctor, tricked, lying):
     outcome = {"resource": {"resourceType": "OperationOutcome"}, "search": {"mode": "outcome"}}
     tricked.routes["/fhir/r4/Observation"] = {"resourceType": "Bundle", "entry": [outcome]}
     assert doctor(tricked.base, *SEARCHING).of(CheckId.IGNORED_DATE)[0] == "ok"
 
 
+@pytest.mark.threat("5.3", "5.13")
 def test_what_a_server_writes_is_never_repeated(doctor, tricked, lying):
     said = {"resourceType": "OperationOutcome", "issue": [{"diagnostics": f"{NAMES[0]} {SECRET}"}]}
     tricked.routes["/fhir/r4/Observation"] = (403, said)
@@ -819,6 +977,7 @@ def over_tls(tmp_path: Path) -> Iterator[Callable[..., tuple[Tricked, Path]]]:
         server.close()
 
 
+@pytest.mark.smart(1, 232)
 def test_a_self_signed_certificate_says_to_set_a_ca_bundle(doctor, over_tls):
     server, _ = over_tls()
     report = doctor(server.base)
@@ -829,6 +988,7 @@ def test_a_self_signed_certificate_says_to_set_a_ca_bundle(doctor, over_tls):
     assert report.of(CheckId.REDIRECT_URI)[0] == "ok"
 
 
+@pytest.mark.smart(1, 232)
 def test_with_the_ca_bundle_version_and_days_are_told(doctor, over_tls):
     server, pem = over_tls()
     report = doctor(server.base, ca_bundle=str(pem))
@@ -846,6 +1006,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(doctor, over_tls):
     assert "9 days" in says
 
 
+@pytest.mark.smart(1, 232)
 @pytest.mark.parametrize(
     ("kind", "says"),
     [({"days": -1}, "expired"), ({"name": "other.example"}, "for another name")],
@@ -855,6 +1016,7 @@ def test_what_is_wrong_with_a_certificate_is_said(doctor, over_tls, kind, says):
     assert says in doctor(server.base, ca_bundle=str(pem)).of(CheckId.CONNECTION)[1]
 
 
+@pytest.mark.smart(1, 232)
 def test_an_authority_that_did_not_sign_it_is_said(doctor, over_tls, tmp_path):
     server, _ = over_tls()
     (tmp_path / "other").mkdir()
@@ -891,6 +1053,7 @@ def test_a_call_that_cannot_be_carried_out_is_one_line_and_status_two(doctor, tr
     assert report.text.count("\n") == 1
 
 
+@pytest.mark.threat("5.1")
 def test_an_ehr_that_is_not_listed_is_refused_before_anything_is_asked(tmp_path, doctor, tricked, capsys):
     doctor(tricked.base)
     tricked.requests.clear()
@@ -906,6 +1069,7 @@ def test_a_name_that_stands_for_many_bases_needs_one_of_them(doctor, tricked):
     assert "give the base of one of them" in report.text
 
 
+@pytest.mark.smart(1)
 def test_loopback_is_refused_unless_asked_for(tmp_path, doctor, tricked, capsys):
     doctor(tricked.base)
     path = str(tmp_path / "issuers.toml")

@@ -60,12 +60,14 @@ def published(folder: Path | None) -> list[dict[str, str]]:
 # The folder
 
 
+@pytest.mark.smart(295)
 def test_the_folder_and_everything_in_it_is_its_owners_alone(folder, keys):
     keys.new(ES384, NOW)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
+@pytest.mark.smart(290, 295)
 @pytest.mark.parametrize("algorithm", [ES384, RS384])
 def test_a_new_key_is_published_with_id_algorithm_and_use_and_nothing_private(folder, keys, algorithm):
     entry = keys.new(algorithm, NOW)
@@ -106,6 +108,7 @@ def test_the_old_key_is_not_retired_before_the_hour_is_over_unless_it_must_be(ke
     assert keys.retire(ES384, NOW, at_once=True).state is KeyState.RETIRED
 
 
+@pytest.mark.smart(295)
 def test_retiring_deletes_the_private_half_and_keeps_the_entry(folder, keys):
     old = keys.new(ES384, NOW)
     keys.rotate(ES384, NOW)
@@ -145,6 +148,7 @@ def test_a_broken_index_is_said_and_nothing_is_overwritten(folder, keys):
 # The command
 
 
+@pytest.mark.smart(290, 295)
 def test_the_command_makes_rotates_and_lists_without_showing_anything_private(folder, capsys):
     place = ["--folder", str(folder)]
     assert run(["new", *place]) == 0
@@ -191,6 +195,7 @@ def test_what_cannot_be_done_is_one_line_and_status_two(folder, capsys, monkeypa
 # In the issuers file
 
 
+@pytest.mark.smart(307, 309, 320, 322)
 def test_the_issuers_file_refers_to_the_folder_and_the_assertion_names_the_key(tmp_path, folder, keys):
     entry = keys.new(ES384, NOW)
     [issuer] = read_issuers(issuers_file(tmp_path), folder, {})
@@ -226,6 +231,7 @@ def test_a_reference_to_a_folder_that_gives_no_key_stops_the_start(tmp_path, fol
         read_issuers(issuers_file(tmp_path), folder if given else None, {})
 
 
+@pytest.mark.smart(295)
 def test_a_key_given_by_name_is_still_read_from_the_secrets_and_published(tmp_path):
     pem = ECKey.generate_key("P-384").as_pem(private=True).decode()
     path = issuers_file(tmp_path, signing_key="HOSPITAL_KEY", signing_key_id="2026-04")
@@ -235,6 +241,7 @@ def test_a_key_given_by_name_is_still_read_from_the_secrets_and_published(tmp_pa
     assert not PRIVATE & set(jwk)
 
 
+@pytest.mark.smart(322)
 def test_one_id_for_two_keys_stops_the_start(tmp_path):
     path = tmp_path / "issuers.toml"
     path.write_text(
@@ -252,6 +259,7 @@ def test_one_id_for_two_keys_stops_the_start(tmp_path):
 # Over HTTP
 
 
+@pytest.mark.smart(295, 299, 302, 303, 313, 314)
 def test_the_app_serves_its_key_set_to_everybody_and_a_rotation_needs_no_restart(world, folder):
     keys = SigningKeys(folder)
     first = keys.new(RS384, NOW)
@@ -272,6 +280,7 @@ def test_an_app_without_keys_serves_an_empty_set(world):
     assert create_app(world.settings).test_client().get("/.well-known/jwks.json").json == {"keys": []}
 
 
+@pytest.mark.smart(64, 65, 300, 320)
 def test_a_launch_during_a_rotation_goes_all_the_way(make_world, browser, folder):
     keys = SigningKeys(folder)
     keys.new(ES384, NOW)

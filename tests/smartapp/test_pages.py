@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from launch.ports import SessionEnd
+from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.web.security import content_security_policy, session_cookie_name
 
@@ -120,6 +121,38 @@ def test_ending_the_session_closes_every_page_of_it(world, browser):
     page = world.open(browser, "nothing")
     assert "session is over" in browser.submit(page.form("/end")).text
     assert browser.get(page.url).status == 401
+
+
+# A launch from our own front page
+
+
+def test_without_an_ehrs_click_a_clinician_signs_in_from_the_front_page_and_chooses_the_patient(
+    world, browser
+):
+    front = browser.get(f"{world.settings.base_url}/")
+    (way,) = [target for target, text in front.links if text == "General <Sandbox> Hospital"]
+    assert "launch=" not in way
+    picker = browser.get(way)
+    form = next(form for form in picker.forms if any(c.name == "picker_patient" for c in form.controls))
+    page = world.read(
+        browser, browser.submit(form, picker_user="Practitioner/syn-physician", picker_patient=PATIENT)
+    )
+    assert "Ready to charge" in page.text
+    assert "Synthetic-Ready-Musculoskeletal" in page.text
+    (entry,) = [one for one in world.store.audit.entries() if one["event"] == "chart-opened"]
+    assert entry["patient"] == PATIENT
+
+
+def test_an_ehr_is_on_the_front_page_only_if_it_is_given_a_name_there(world):
+    text = world.settings.issuers_file.read_text()
+    named = [line for line in text.splitlines() if line.startswith("front_page")]
+    assert len(named) == 1
+    world.settings.issuers_file.write_text(text.replace(named[0], ""))
+    app = create_app(world.settings)
+    try:
+        assert "sign in from here" not in app.test_client().get("/").text
+    finally:
+        app.extensions["smartapp"].close()
 
 
 # Headers

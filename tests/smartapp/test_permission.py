@@ -100,15 +100,31 @@ def test_the_sites_own_word_on_a_person_comes_first():
     assert role_of(session("Practitioner/8"), named, findings) is Role.PHYSICIAN
 
 
+def registered(*names):
+    return load_issuers(
+        {name: {"fhir_base": f"https://{name}.example", "client_id": "app"} for name in names}
+    )
+
+
 def test_one_and_the_same_reference_is_somebody_else_in_another_ehr():
     named = site(users=[UserRole("Practitioner/7", Role.PHYSICIAN, issuer="general")])
     findings = SimpleNamespace(user_role=Role.UNKNOWN)
     assert role_of(session(issuer_id="general"), named, findings) is Role.PHYSICIAN
     assert role_of(session(issuer_id="other"), named, findings) is Role.UNKNOWN
     with pytest.raises(ConfigurationError, match="no registered EHR"):
-        named.check_users({"other"})
+        named.check_users(registered("other"))
     with pytest.raises(ConfigurationError, match="say in which"):
-        site(users=[UserRole("Practitioner/7", Role.PHYSICIAN)]).check_users({"general", "other"})
+        site(users=[UserRole("Practitioner/7", Role.PHYSICIAN)]).check_users(registered("general", "other"))
+
+
+@pytest.mark.parametrize("issuer", [None, "cloud"])
+def test_nobody_has_a_role_in_all_practices_of_a_star_at_once(issuer):
+    cloud = {"fhir_base": "https://ehr.example/*/fhir", "client_id": "app"}
+    named = site(users=[UserRole("Practitioner/7", Role.PHYSICIAN, issuer=issuer)])
+    with pytest.raises(ConfigurationError, match="stands for many practices"):
+        named.check_users(load_issuers({"cloud": cloud}))
+    own = {"cloud": cloud, "north": {"fhir_base": "https://ehr.example/north/fhir", "client_id": "app"}}
+    site(users=[UserRole("Practitioner/7", Role.PHYSICIAN, issuer="north")]).check_users(load_issuers(own))
 
 
 # site.yaml

@@ -47,7 +47,7 @@ redirect_path = "/back/clinic"
 @pytest.fixture
 def register(issuers: Path, capsys: pytest.CaptureFixture[str]):
     def run_it(iss: str, *more: str) -> str:
-        assert run([iss, "--issuers", str(issuers), "--base-url", "https://app.example/rpm/", *more]) == 0
+        assert run([iss, "--issuers", str(issuers), "--base-url", "https://app.example/", *more]) == 0
         out = capsys.readouterr().out
         assert SECRET not in out
         assert "PRIVATE KEY" not in out
@@ -62,10 +62,10 @@ def test_every_feature_has_words_for_what_it_serves():
 
 def test_the_addresses_are_exact(register):
     sheet = json.loads(register("hospital", "--json"))
-    assert sheet["launch_url"] == "https://app.example/rpm/launch"
-    assert sheet["redirect_uri"] == "https://app.example/rpm/callback/hospital"
-    assert sheet["jwks_url"] == "https://app.example/rpm/.well-known/jwks.json"
-    assert json.loads(register("clinic", "--json"))["redirect_uri"] == "https://app.example/rpm/back/clinic"
+    assert sheet["launch_url"] == "https://app.example/launch"
+    assert sheet["redirect_uri"] == "https://app.example/callback/hospital"
+    assert sheet["jwks_url"] == "https://app.example/.well-known/jwks.json"
+    assert json.loads(register("clinic", "--json"))["redirect_uri"] == "https://app.example/back/clinic"
 
 
 def test_the_scopes_are_those_of_a_launch_in_both_grammars_with_what_each_serves(register):
@@ -113,7 +113,7 @@ def test_framing_data_and_questions_are_there(register, monkeypatch):
 @pytest.mark.parametrize("shape", [(), ("--markdown",)])
 def test_the_sheet_can_be_sent_as_it_is(register, shape):
     text = register("hospital", *shape)
-    for wanted in ("https://app.example/rpm/launch", "patient/ChargeItem.cu", "Questions for the EHR's team"):
+    for wanted in ("https://app.example/launch", "patient/ChargeItem.cu", "Questions for the EHR's team"):
         assert wanted in text
     if shape:
         assert all(line.count("|") >= 3 for line in text.splitlines() if line.startswith("|"))

@@ -31,14 +31,25 @@ def check_pace(exam: Examination) -> None:
         return
     slowest = f"the slowest answer took {exam.slowest:.1f} s"
     if exam.slowest > SLOW_SECONDS:
-        exam.checks.warning(CheckId.SPEED, f"{slowest}: a large chart will take minutes to read")
+        exam.checks.warning(
+            CheckId.SPEED,
+            f"{slowest}: a large chart will take minutes to read; ask the EHR's team whether that is usual, "
+            "and look at the network in between",
+        )
     else:
         exam.checks.ok(CheckId.SPEED, slowest)
-    if exam.slowed_down:
+    if exam.pace is not None:
         exam.checks.warning(
             CheckId.RATE_LIMIT,
-            "the server asks for fewer requests (429): some checks were not made, and charts are read "
-            "slowly; set requests_per_minute and max_parallel to what it allows",
+            f"after {exam.pace} answers the server asked for fewer requests (429): charts are read slowly or "
+            "not to their end; ask the EHR's team how many a minute it allows, set requests_per_minute and "
+            "max_parallel to that, and run again in a minute for what was not tried",
+        )
+    elif exam.held_up:
+        exam.checks.warning(
+            CheckId.RATE_LIMIT,
+            f"requests_per_minute is {exam.issuer.requests_per_minute}, which these checks use up: some were "
+            "not made; raise it if the EHR allows more, or run again in a minute",
         )
 
 
@@ -62,7 +73,7 @@ def _clock(exam: Examination, answer: Response) -> None:
     """The server's Date against ours: it is cut to seconds, and the answer was under way."""
     try:
         said = parsedate_to_datetime(answer.headers.get("date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         exam.checks.warning(CheckId.CLOCK, "the server does not say what time it is: clocks are not compared")
         return
     theirs = said.replace(tzinfo=UTC) if said.tzinfo is None else said

@@ -39,8 +39,12 @@ class Examination:
         """The first answer of the FHIR server, whatever it was."""
         self.heard_at: datetime | None = None
         self.slowest = 0.0
-        self.slowed_down = False
-        """The server answered 429, or asked for a pause."""
+        self.heard = 0
+        """Answers so far, those that asked for fewer requests left out."""
+        self.pace: int | None = None
+        """How many answers came before the server first asked for fewer requests (429); None: it did not."""
+        self.held_up = False
+        """A request was not made: the pause that was asked for, or our own limits, left no time for it."""
 
     @property
     def issuer(self) -> Issuer:
@@ -70,13 +74,23 @@ class Examination:
         try:
             answer = call()
         except HttpError as error:
-            self.slowed_down |= error.problem is HttpProblem.BUSY
+            self.held_up |= error.problem is HttpProblem.BUSY
             return error
         self.slowest = max(self.slowest, time.monotonic() - began)
-        self.slowed_down |= answer.status == 429
+        if answer.status != 429:
+            self.heard += 1
+        elif self.pace is None:
+            self.pace = self.heard
         if self.first is None:
             self.first, self.heard_at = answer, self.now()
         return answer
+
+
+def paused(answer: Response | HttpError) -> bool:
+    """Whether nothing was learnt: the server asked for fewer requests, or our own limits are used up."""
+    if isinstance(answer, HttpError):
+        return answer.problem is HttpProblem.BUSY
+    return answer.status == 429
 
 
 def trouble(error: HttpError, issuer: Issuer) -> str:
@@ -109,7 +123,7 @@ def trouble(error: HttpError, issuer: Issuer) -> str:
         case HttpProblem.TOO_LARGE:
             return f"the answer of {host} is larger than the app accepts"
         case HttpProblem.BUSY:
-            return f"{host} asks for a pause: set requests_per_minute to what it allows"
+            return f"no request to {host} was free: it asked for a pause, or requests_per_minute is used up"
         case HttpProblem.FOREIGN_URL:
             return "the address lies on a host that is not listed: add it to oauth_hosts, if it is the EHR's"
         case _:

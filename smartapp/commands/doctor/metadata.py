@@ -142,7 +142,8 @@ def _charge_item(exam: Examination, declared: Declared) -> None:
         how = " (only by an operation of its own, which this app does not use)" if operation else ""
         exam.checks.warning(
             CheckId.CHARGE_CREATE,
-            f"ChargeItem can't be created{how}: decisions are shown, nothing is written",
+            f"ChargeItem can't be created{how}: decisions are shown, nothing is written, and charges are "
+            "entered in the EHR by hand; ask its team whether create can be switched on",
         )
     else:
         exam.checks.ok(CheckId.CHARGE_CREATE, "ChargeItem can be created")
@@ -150,12 +151,14 @@ def _charge_item(exam: Examination, declared: Declared) -> None:
         exam.checks.warning(
             CheckId.CHARGE_SEARCH,
             "ChargeItem can't be searched: for every charge somebody must confirm that there is none yet, "
-            "and a write without an answer is for a person to look up",
+            "and a write without an answer is for a person to look up; ask the EHR's team for search by "
+            "patient and identifier",
         )
     elif missing := [name for name in ("patient", "identifier") if name not in parameters]:
         exam.checks.warning(
             CheckId.CHARGE_SEARCH,
-            f"no search by {listed(missing)} is declared: charges may not be found again",
+            f"no search by {listed(missing)} is declared: charges may not be found again; ask the EHR's "
+            "team for it",
         )
     else:
         exam.checks.ok(CheckId.CHARGE_SEARCH, "by patient and identifier")
@@ -166,7 +169,8 @@ def _charge_item(exam: Examination, declared: Declared) -> None:
     else:
         exam.checks.warning(
             CheckId.CHARGE_UPDATE,
-            "ChargeItem can't be updated: a suggestion can't be corrected or taken back",
+            "ChargeItem can't be updated: a suggestion can't be corrected or taken back from here; ask the "
+            "EHR's team for update, or do so in the EHR",
         )
 
 
@@ -176,11 +180,17 @@ def _once(exam: Examination, declared: Declared) -> None:
         exam.checks.ok(CheckId.CHARGE_CONDITIONAL, "a create can be conditional")
     elif declared.says("ChargeItem", "updateCreate"):
         exam.checks.ok(CheckId.CHARGE_CONDITIONAL, "a charge is put under an id of ours instead")
-    else:
+    elif "search-type" in declared.interactions("ChargeItem"):
         exam.checks.warning(
             CheckId.CHARGE_CONDITIONAL,
             "a create can't be conditional: the app searches before it writes; if an answer is lost, the "
-            "charge is looked up before it is ever sent again",
+            "charge is looked up before it is ever sent again; ask the EHR's team for conditional create",
+        )
+    else:
+        exam.checks.warning(
+            CheckId.CHARGE_CONDITIONAL,
+            "a create can't be conditional, and charges can't be looked up: only whoever confirms that there "
+            "is none yet keeps a charge from being written twice; ask the EHR's team for conditional create",
         )
 
 

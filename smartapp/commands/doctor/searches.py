@@ -16,7 +16,7 @@ from launch.issuers import ClientAuth
 from launch.tokens import request_token
 from smartapp.commands.checks import Fault
 from smartapp.commands.doctor.discovery import Found
-from smartapp.commands.doctor.examination import Examination, status_words, trouble
+from smartapp.commands.doctor.examination import Examination, paused, status_words, trouble
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import Declared
 from smartapp.commands.registration import ResourceLine, without
@@ -137,7 +137,13 @@ def _search(exam: Examination, line: ResourceLine, token: str, patient: str) -> 
             continue
         break
     assert answer is not None
-    if isinstance(answer, HttpError):
+    if paused(answer):
+        tell(
+            CheckId.SEARCH,
+            f"not tried: no request was free ({CheckId.RATE_LIMIT.value}); run again in a minute",
+            line.type,
+        )
+    elif isinstance(answer, HttpError):
         tell(CheckId.SEARCH, f"{trouble(answer, exam.issuer)}; {lost}", line.type)
     elif answer.status in {400, 422} and line.type == "Observation":
         _needs_category(exam, token, patient)

@@ -15,13 +15,15 @@ import msgspec
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, NAMESPACE
 from launch.errors import HttpError
 from launch.http import Limits, Response
-from smartapp.commands.doctor.examination import Examination, status_words, trouble
+from smartapp.commands.doctor.examination import Examination, paused, status_words, trouble
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import Declared
 from smartapp.commands.doctor.searches import LIMITS, headers_of
 from smartapp.ehr.fhir import NotAPage, look, read_target, search_page, search_target
 
 ONCE = Limits(connect=5.0, read=30.0, total=30.0, tries=1)
+_LOST = frozenset({408, 500, 502, 503, 504})
+"""A gateway's word for its own trouble: what happened behind it is not known."""
 _TEST_DATA = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
 
 
@@ -39,9 +41,15 @@ def check_write(exam: Examination, declared: Declared, token: str, patient: str)
     value = f"write-test-{secrets.token_hex(8)}"
     resource = _test_charge(exam, patient, value)
     answers = [_create(exam, resource, value, token) for _ in range(2)]
-    made = _held(exam, answers, value, token)
-    taken_back = [_take_back(exam, resource, logical_id, token) for logical_id in sorted(made)]
-    _tell(exam, declared, answers, made, all(taken_back))
+    found = _searched(exam, value, token)
+    made = {id_ for answer in answers if (id_ := _id_of(answer))} | (found or set())
+    tried = [_take_back(exam, resource, logical_id, token) for logical_id in sorted(made)]
+    taken_back = all(tried)
+    one_at_most = bool(made) and declared.says("ChargeItem", "conditionalCreate")
+    if found is None and any(map(_is_lost, answers)) and not one_at_most:
+        _tell_unknown(exam, value, made, taken_back)
+    else:
+        _tell(exam, declared, answers, made, taken_back)
 
 
 def _test_charge(exam: Examination, patient: str, value: str) -> dict[str, Any]:
@@ -71,24 +79,30 @@ def _create(exam: Examination, resource: dict[str, Any], value: str, token: str)
     )
 
 
-def _held(exam: Examination, answers: list[Response | HttpError], value: str, token: str) -> set[str]:
-    """Ids of every test charge the server may hold: from its answers, and from a search."""
-    made = {found for answer in answers if isinstance(answer, Response) and (found := _id_of(answer))}
+def _searched(exam: Examination, value: str, token: str) -> set[str] | None:
+    """Ids of the test charges a search finds; None where it can't be searched for."""
     target = search_target("ChargeItem", (("identifier", f"{IDENTIFIER_SYSTEM}|{value}"),))
     answer = exam.fhir("GET", target, token=token, limits=LIMITS)
-    if isinstance(answer, Response) and answer.ok:
-        try:
-            entries = search_page(answer.body).entries
-        except NotAPage:
-            return made
-        # Only what carries our identifier: the server may have ignored the parameter.
-        ours = [look(entry.resource) for entry in entries if value.encode() in bytes(entry.resource)]
-        made |= {item.id for item in ours if item.resourceType == "ChargeItem" and item.id}
-    return made
+    if isinstance(answer, HttpError) or not answer.ok:
+        return None
+    try:
+        entries = search_page(answer.body).entries
+    except NotAPage:
+        return None
+    # Only what carries our identifier: the server may have ignored the parameter.
+    ours = [look(entry.resource) for entry in entries if value.encode() in bytes(entry.resource)]
+    return {item.id for item in ours if item.resourceType == "ChargeItem" and item.id}
 
 
-def _id_of(answer: Response) -> str | None:
-    if not answer.ok:
+def _is_lost(answer: Response | HttpError) -> bool:
+    """Whether a create may have been carried out although its answer does not say so, or not which one."""
+    if isinstance(answer, HttpError):
+        return answer.maybe_acted
+    return answer.status in _LOST or (answer.ok and _id_of(answer) is None)
+
+
+def _id_of(answer: Response | HttpError) -> str | None:
+    if isinstance(answer, HttpError) or not answer.ok:
         return None
     seen = look(answer.body)
     if seen.resourceType == "ChargeItem" and seen.id:
@@ -109,6 +123,20 @@ def _take_back(exam: Examination, resource: dict[str, Any], logical_id: str, tok
     return isinstance(answer, Response) and answer.ok
 
 
+def _tell_unknown(exam: Examination, value: str, made: set[str], taken_back: bool) -> None:
+    """An answer was lost and nothing can be searched for: what a person has to look for."""
+    known = f" ({_names(made)} {'is' if taken_back else 'is not'} so already)" if made else ""
+    exam.checks.failure(
+        CheckId.WRITE_TEST,
+        "an answer to a create was lost, and ChargeItem can't be searched: look in the EHR for a test charge "
+        f"with the identifier {value}, and set it to entered-in-error{known}",
+    )
+
+
+def _names(made: set[str]) -> str:
+    return ", ".join(f"ChargeItem/{logical_id}" for logical_id in sorted(made))
+
+
 def _tell(
     exam: Examination,
     declared: Declared,
@@ -116,11 +144,16 @@ def _tell(
     made: set[str],
     taken_back: bool,
 ) -> None:
-    names = ", ".join(f"ChargeItem/{logical_id}" for logical_id in sorted(made))
+    names = _names(made)
     if made and not taken_back:
         exam.checks.failure(
             CheckId.WRITE_TEST,
             f"the test charge can't be set to entered-in-error: do so in the EHR ({names})",
+        )
+    elif not made and any(map(paused, answers)):
+        exam.checks.failure(
+            CheckId.WRITE_TEST,
+            f"not made: no request was free ({CheckId.RATE_LIMIT.value}); run again in a minute",
         )
     elif not made:
         last = answers[-1]
@@ -137,8 +170,15 @@ def _tell(
     elif len(made) > 1:
         exam.checks.warning(
             CheckId.WRITE_TEST,
-            "the same charge was created twice, as a server without conditional create does: the app "
-            f"searches first. Both are entered-in-error now ({names})",
+            "the same charge was created twice, as a server without conditional create does "
+            f"({CheckId.CHARGE_CONDITIONAL.value}). Both are entered-in-error now ({names})",
+        )
+    elif any(map(_is_lost, answers)):
+        exam.checks.warning(
+            CheckId.WRITE_TEST,
+            "the charge was created, but an answer was lost or did not name it: ask the EHR's team about the "
+            "gateway in between. The app never sends such a charge again before it was looked up. It is "
+            f"entered-in-error now ({names})",
         )
     else:
         exam.checks.ok(CheckId.WRITE_TEST, f"created twice, one charge, entered-in-error now ({names})")
