@@ -77,11 +77,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
     "migrate": (_migrate, "make or update the tables of the app's database"),
     "audit": (_audit, "verify or export the chained audit trail"),
-    "purge": (_purge, "remove what is past its time: sessions, packets, audit contents"),
+    "purge": (_purge, "remove what is past its time: sessions, charges, logged time, audit contents"),
     "register": (_register, "print the registration sheet an EHR's team asks for"),
     "doctor": (_doctor, "check an EHR from discovery to a search; writes nothing unless asked to"),
     "config": (_config, "`config check`: settings, issuers, site, keys, database, permissions"),
-    "keys": (_keys, "make, rotate and list the keys this app signs with"),
+    "keys": (_keys, "make, rotate and list signing keys; seal the database with the newest key"),
 }
 
 

@@ -153,8 +153,9 @@ SETTINGS: tuple[Setting, ...] = (
         "retention_years",
         "7",
         _positive_number,
-        "How long the evidence packet of a charge is kept, in years from its service date, and the content "
-        "of an audit entry, in years from its day. `smartapp purge` removes what is older.",
+        "How long what is kept of patients stays, in years: charges with their evidence packets from their "
+        "service date; logged time, statements, months, enrolments and what audit entries say from their "
+        "day. `smartapp purge` removes what is older.",
     ),
     Setting(
         "signing_keys",

@@ -1,12 +1,20 @@
-"""An export of the audit trail: NDJSON, every entry with its digests, and a signed last line.
+"""An export of the audit trail: NDJSON, every entry in plain text with its digests, and a signed last line.
 
-    {"position": 1, "at": "...", "entry": "{...}", "previous": "...", "digest": "..."}
+    {"position": 1, "at": "...", "entry": "{\\"salt\\": ...}", "previous": "...", "digest": "..."}
     ...
     {"head": "{\\"entries\\": 1, \\"digest\\": \\"...\\", ...}", "kid": "...", "signature": "..."}
 
-`entry` and `head` are texts, so that whoever checks them has the very bytes. The content's digest is SHA-256
-of `entry`; an entry's digest is SHA-256 of position, at, content's digest and previous, joined by line feeds.
-The signature is Ed25519 over `head`, in base64. The public key is all that is needed to check an export.
+`entry` and `head` are texts, so that whoever checks them has the very bytes. An entry is one of the forms of
+`smartapp.store.chain`, sealed ones opened. The content's digest is SHA-256 of salt, line feed and `says`; of
+an entry without salt, of `entry`; an emptied one states it. An entry's digest is SHA-256 of position, at,
+content's digest and previous, joined by line feeds. The signature is Ed25519 over `head`, in base64.
+
+A sealed text names the digest of the entry before it (`after`); that too must fit.
+
+What it proves, with the public key alone: whoever holds the signing key vouches for the last digest, that
+digest for every entry before it, and each content's digest for the plain text in its line. Nobody can put
+another text there, not even with the encryption keys. What it does not prove: that nothing was rewritten
+before it was taken. An export that was taken earlier and kept elsewhere shows that (`since`).
 """
 
 from __future__ import annotations
@@ -25,9 +33,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from smartapp.commands.checks import Fault
 from smartapp.signing_keys import KeyAlgorithm, SigningKeys
-from smartapp.store.audit import Chain, ChainCheck, Link
+from smartapp.store.chain import Chain, ChainCheck, Link, Point
 
-FORMAT = "smart-remote-monitoring audit export 1"
+FORMAT = "smart-remote-monitoring audit export 2"
+_READ = {FORMAT, "smart-remote-monitoring audit export 1"}
+"""In format 1 every entry was open."""
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +56,11 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
     exported_at: datetime
 
+    @property
+    def point(self) -> Point:
+        """Where the chain ended when it was exported."""
+        return Point(self.entries, self.digest)
+
 
 class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head: str
@@ -58,21 +73,27 @@ class SignatureWrong(Exception):
 
 
 def write_export(
-    links: Iterable[Link], end: tuple[int, str], keys: SigningKeys, now: datetime, out: IO[bytes]
+    links: Iterable[Link],
+    end: Point,
+    keys: SigningKeys,
+    now: datetime,
+    out: IO[bytes],
+    since: Point | None = None,
 ) -> ChainCheck:
-    """Write the whole chain and sign its head. Nothing is signed where the chain does not hold.
+    """Write the whole chain, opened, and sign its head. Nothing is signed where the chain does not hold.
 
-    `end`: position and digest of what must be the last entry. Raises Fault without a key to sign with.
+    `end`: what must be its last entry. `since`: where an earlier export ended; the chain must pass there.
+    Raises Fault without a key to sign with.
     """
     key = keys.active(KeyAlgorithm.ED25519)
     if key is None:
         raise Fault("no key to sign with: `smartapp keys new --algorithm Ed25519` makes one")
-    chain = Chain()
+    chain = Chain(opened=True, since=since)
     for link in links:
         chain.follow(link)
         line = _Line(link.position, link.at, link.entry, link.previous, link.digest)
         out.write(msgspec.json.encode(line) + b"\n")
-    check = chain.end(*end)
+    check = chain.end(end)
     if check.fault is None:
         head = msgspec.json.encode(Head(FORMAT, check.entries, check.digest, now))
         signature = base64.b64encode(keys.sign(key.kid, head)).decode("ascii")
@@ -80,13 +101,13 @@ def write_export(
     return check
 
 
-def verify_export(path: Path, public_key: bytes) -> tuple[ChainCheck, Head]:
-    """Check an export with nothing but the public key (PEM).
+def verify_export(path: Path, public_key: bytes, since: Point | None = None) -> tuple[ChainCheck, Head]:
+    """Check an export with nothing but the public key (PEM). `since`: where an earlier one ended.
 
     Raises SignatureWrong, and Fault where the file or the key is none.
     """
     key = _public_key(public_key)
-    chain = Chain()
+    chain = Chain(opened=True, since=since)
     signed: _Signed | None = None
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
@@ -104,7 +125,7 @@ def verify_export(path: Path, public_key: bytes) -> tuple[ChainCheck, Head]:
     if signed is None:
         raise Fault("the signed last line is missing")
     head = _verified_head(signed, key)
-    return chain.end(head.entries, head.digest), head
+    return chain.end(head.point), head
 
 
 def _verified_head(signed: _Signed, key: Ed25519PublicKey) -> Head:
@@ -113,7 +134,7 @@ def _verified_head(signed: _Signed, key: Ed25519PublicKey) -> Head:
         head = msgspec.json.decode(signed.head, type=Head)
     except (InvalidSignature, binascii.Error, ValueError):
         raise SignatureWrong from None
-    if head.format != FORMAT:
+    if head.format not in _READ:
         raise Fault("the export has another format than this version reads")
     return head
 

@@ -143,7 +143,7 @@ class ConfigCheck:
         try:
             site = read_site(*(self._values.get(name) for name in ("site_file", "timezone", "payer")))
             if "issuers" in self._values:
-                site.check_users({issuer.id for issuer in self._values["issuers"]})
+                site.check_users(self._values["issuers"])
         except ConfigurationError as fault:
             self._checks.failure(CheckId.SITE, str(fault))
             return
@@ -210,7 +210,7 @@ class ConfigCheck:
                         CheckId.DATABASE, f"there is no file {file}; `smartapp migrate` makes it"
                     )
                     return
-                self._private.append(Path(file))
+                self._private += [Path(file), Path(f"{file}-wal")]
             with closing(Database(url)) as database:
                 database.check_schema()
         except SchemaOutdated as fault:
@@ -231,6 +231,8 @@ class ConfigCheck:
         from smartapp.signing_keys import readable_by_others
 
         for path in self._private:
+            if not path.exists():  # the log of a database that nobody has open
+                continue
             match readable_by_others(path):
                 case "":
                     self._checks.ok(CheckId.PERMISSIONS, "its owner alone can read it", str(path))

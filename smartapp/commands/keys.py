@@ -1,4 +1,7 @@
-"""`smartapp keys`: make, rotate, retire and list the signing keys of the folder SMARTAPP_SIGNING_KEYS."""
+"""`smartapp keys`: make, rotate, retire and list the signing keys of the folder SMARTAPP_SIGNING_KEYS.
+
+`smartapp keys reseal` is about the encryption keys, SMARTAPP_KEYS: see `reseal`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
+from smartapp.commands.reseal import reseal
 from smartapp.config import ConfigurationError
 from smartapp.signing_keys import (
     PUBLISHED_FOR,
@@ -23,9 +27,11 @@ VARIABLE = "SMARTAPP_SIGNING_KEYS"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command. Exit status 0; 2 and one line where it can't be carried out."""
+    """The command. Exit status 0; 1 where `reseal` leaves an old key needed; 2 with one line."""
     try:
         options = _parser().parse_args(list(arguments))
+        if options.command == "reseal":
+            return reseal(only_check=options.check)
         folder = options.folder or os.environ.get(VARIABLE, "")
         if not folder:
             raise Fault(f"no folder: set {VARIABLE}, or give --folder")
@@ -60,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print JSON")
     public = commands.add_parser("public", parents=[common], help="print a key's public half as PEM")
     public.add_argument("kid", metavar="KID", help="the key's id, as `list` shows it")
+    resealing = commands.add_parser("reseal", help="seal the database with the newest encryption key")
+    resealing.add_argument("--check", action="store_true", help="change nothing, say what needs which key")
     return parser
 
 

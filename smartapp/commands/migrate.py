@@ -14,6 +14,7 @@ def run(arguments: Sequence[str]) -> int:
     if arguments:
         print("usage: smartapp migrate   (the database is SMARTAPP_DATABASE_URL)", file=sys.stderr)
         return 0 if list(arguments) in (["-h"], ["--help"]) else 2
+    from smartapp.store.audit import AuditTrail
     from smartapp.store.database import Database
 
     setting = next(setting for setting in SETTINGS if setting.name == "database_url")
@@ -24,7 +25,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         database.migrate()
         database.check_schema()
+        plain = AuditTrail(database).plain()
     finally:
         database.close()
     print("The database is up to date.")
+    if plain:
+        print(f"{plain} audit entries are older than their encryption: `smartapp keys reseal` seals them.")
     return 0

@@ -1,7 +1,7 @@
 """`smartapp purge`: remove what is past its time. For a nightly job.
 
-Sessions that are over, packets past their date, and the content of audit entries older than the retention
-time; their digests stay, so that the chain can be verified as before.
+Sessions that are over; what is older than the retention time (`smartapp.store.retention` says what exactly);
+and the content of audit entries that old. Their digests stay, so that the chain can be verified as before.
 """
 
 from __future__ import annotations
@@ -10,11 +10,26 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smartapp.commands.checks import CANNOT, Fault, Parser
+from smartapp.commands.checks import CANNOT, Fault, Parser, listed
 from smartapp.config import ConfigurationError, Settings
+
+if TYPE_CHECKING:
+    from smartapp.store.retention import PastItsTime
+
+KINDS = {
+    "packets": "packets",
+    "charges": "charges and changes under way or done",
+    "time_entries": "time entries",
+    "statements": "statements and episodes",
+    "months": "certified months",
+    "clocks": "forgotten clocks",
+    "enrolments": "enrolments",
+}
+"""What is removed, in the order in which it is told."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -35,6 +50,11 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _sentence(past: PastItsTime) -> str:
+    counts = [f"{getattr(past, name)} {words}" for name, words in KINDS.items() if getattr(past, name)]
+    return listed(counts or ["no records"])
+
+
 def _purge(settings: Settings, now: datetime, *, dry_run: bool) -> None:
     from launch.ports import SessionEnd
     from smartapp.application import KEEP_ENDED
@@ -48,19 +68,22 @@ def _purge(settings: Settings, now: datetime, *, dry_run: bool) -> None:
             store.database.check_schema()
         except SchemaOutdated as fault:
             raise Fault(f"{fault} Run `smartapp migrate` first.") from None
-        retention = Retention(store.database, store.audit)
+        retention = Retention(store.database, store.vault, store.audit)
         if dry_run:
-            past = retention.past(now.date(), cutoff)
-            print(f"Past their time: {past.packets} packets, {past.audit_entries} audit entries.")
+            past = retention.past(now, cutoff)
+            print(f"Past their time: {_sentence(past)}; {past.audit_entries} audit entries.")
             return
         for session_id in store.launches.idle_sessions(now - settings.session_idle):
             store.launches.end_session(session_id, now, SessionEnd.IDLE)
         sessions = store.launches.purge(now, KEEP_ENDED)
         past = retention.purge(now, cutoff)
-    print(
-        f"Removed {sessions} launches and sessions, {past.packets} packets; "
-        f"emptied {past.audit_entries} audit entries older than {cutoff.date().isoformat()}."
-    )
+    print(f"Removed {sessions} launches and sessions; {_sentence(past)}.")
+    print(f"Emptied {past.audit_entries} audit entries older than {cutoff.date().isoformat()}.")
+    if past.unopened:
+        print(
+            f"{past.unopened} statements are opened by no key of SMARTAPP_KEYS: whether they are over, nobody"
+        )
+        print("knows, so they stay. `smartapp keys reseal --check` counts all that no key opens.")
 
 
 def years_before(now: datetime, years: int) -> datetime:

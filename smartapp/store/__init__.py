@@ -27,8 +27,8 @@ class Store:
 
     def __init__(self, url: str, keys: Sequence[bytes]) -> None:
         self.database = Database(url)
-        vault = Vault(keys)
-        self.audit = AuditTrail(self.database)
+        self.vault = vault = Vault(keys)
+        self.audit = AuditTrail(self.database, vault)
         self.launches = SqlLaunchStore(self.database, vault)
         self.reading = ReadingStore(self.database, vault)
         self.charges = ChargeStore(self.database, vault, self.audit)

@@ -1,173 +1,111 @@
-"""The audit trail: append-only, each entry's digest covers its content and the entry before it.
+"""The audit trail in the database: append-only, sealed, chained (`smartapp.store.chain` says how).
 
-Whoever changes or removes an entry breaks every digest after it; `verify` finds the first one. The chain runs
-over digests of the contents, not over the contents: when the retention time is over, a content can be emptied
-and only its digest kept, and the chain still holds. Emptying is an entry of its own, so a content that
-disappeared without one is found too.
+Whoever changes or removes an entry breaks every digest after it; `check` finds the first one. Whoever owns
+the database could make the whole chain anew; only an export that was taken before, and is kept elsewhere,
+shows that.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
+from smartapp.store.chain import (
+    AFTER,
+    EMPTIED,
+    Chain,
+    ChainCheck,
+    Link,
+    Point,
+    Words,
+    content_digest,
+    emptied_form,
+    entry_digest,
+    facts_of,
+    is_emptied,
+    is_plain,
+    opened_of,
+    salted,
+    seal_of,
+    sealed_content,
+    sealed_form,
+    words_of,
+)
 from smartapp.store.database import Database
+from smartapp.store.guards import lifted
 from smartapp.store.tables import AUDIT, AUDIT_HEAD
+from smartapp.store.vault import SealBroken, Vault
 
-START = "0" * 64
-EMPTIED = "audit-emptied"
-"""The event of an entry which says that the contents before it were emptied, up to the position `up_to`."""
-_EMPTIED_ENTRY = re.compile(r'\{"emptied": "([0-9a-f]{64})"\}')
-
-
-def _sha256(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _digest(position: int, at: str, content: str, previous: str) -> str:
-    """An entry's digest; `content` is the digest of what it says."""
-    return _sha256(f"{position}\n{at}\n{content}\n{previous}")
-
-
-def content_digest(entry: str) -> str:
-    """The digest of what an entry says, or said before it was emptied."""
-    emptied = _EMPTIED_ENTRY.fullmatch(entry)
-    return emptied[1] if emptied else _sha256(entry)
-
-
-def is_emptied(entry: str) -> bool:
-    """Whether only the digest of this entry's content is left."""
-    return _EMPTIED_ENTRY.fullmatch(entry) is not None
-
-
-def _says_emptied(entry: str) -> int:
-    """Up to which position an entry says that contents were emptied; 0 if it says nothing of the kind."""
-    try:
-        said = json.loads(entry)
-    except ValueError:
-        return 0
-    up_to = said.get("up_to") if isinstance(said, dict) and said.get("event") == EMPTIED else None
-    return up_to if isinstance(up_to, int) else 0
-
-
-class ChainFault(StrEnum):
-    """Why a chain does not hold."""
-
-    MISSING = "missing"
-    """An entry is not there."""
-    CHANGED = "changed"
-    """An entry is not what it was."""
-    EMPTIED = "emptied"
-    """A content is gone, and no entry says that it was emptied."""
-    CUT_OFF = "cut-off"
-    """The chain ends before its last entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One entry of the chain, as stored and as exported."""
-
-    position: int
-    at: str
-    """ISO 8601, UTC."""
-    entry: str
-    previous: str
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChainCheck:
-    """What was found on the way from the first entry to the last. `fault` None: the whole chain holds."""
-
-    entries: int
-    emptied: int
-    digest: str
-    broken_at: int | None = None
-    fault: ChainFault | None = None
-
-
-class Chain:
-    """Follows a chain entry by entry; the first fault stays."""
-
-    def __init__(self) -> None:
-        self._position, self._digest = 0, START
-        self._emptied: list[int] = []
-        self._emptied_up_to = 0
-        self._broken: tuple[int, ChainFault] | None = None
-
-    def follow(self, link: Link) -> None:
-        """The next entry."""
-        if self._broken:
-            return
-        expected = self._position + 1
-        if link.position != expected:
-            self._broken = (expected, ChainFault.MISSING)
-            return
-        digest = _digest(link.position, link.at, content_digest(link.entry), self._digest)
-        if link.previous != self._digest or link.digest != digest:
-            self._broken = (expected, ChainFault.CHANGED)
-            return
-        self._position, self._digest = expected, digest
-        if is_emptied(link.entry):
-            self._emptied.append(expected)
-        elif EMPTIED in link.entry:
-            self._emptied_up_to = max(self._emptied_up_to, _says_emptied(link.entry))
-
-    def end(self, position: int, digest: str) -> ChainCheck:
-        """The verdict, where the last entry is to be this one."""
-        unexplained = next((emptied for emptied in self._emptied if emptied > self._emptied_up_to), None)
-        if self._broken is None and (self._position, self._digest) != (position, digest):
-            self._broken = (self._position + 1, ChainFault.CUT_OFF)
-        if unexplained is not None and (self._broken is None or unexplained < self._broken[0]):
-            self._broken = (unexplained, ChainFault.EMPTIED)
-        broken_at, fault = self._broken or (None, None)
-        return ChainCheck(self._position, len(self._emptied), self._digest, broken_at, fault)
+Fact = str | int | bool | None | Words
+"""What an entry says of its event."""
 
 
 class AuditTrail:
-    """Who did what to whose data, when, and with what result."""
+    """Who did what to whose data, when, and with what result.
 
-    def __init__(self, database: Database) -> None:
+    Without a vault it can be followed and verified; nothing is opened or added.
+    """
+
+    def __init__(self, database: Database, vault: Vault | None = None) -> None:
         self._database = database
+        self._vault = vault
 
-    def add(self, at: datetime, event: str, **facts: str | int | bool | None) -> None:
+    def add(self, at: datetime, event: str, **facts: Fact) -> None:
         """Append one entry in a transaction of its own."""
         with self._database.write() as connection:
             self.add_with(connection, at, event, **facts)
 
-    def add_with(
-        self, connection: Connection, at: datetime, event: str, **facts: str | int | bool | None
-    ) -> None:
+    def add_with(self, connection: Connection, at: datetime, event: str, **facts: Fact) -> None:
         """Append one entry in the caller's write transaction: both happen, or neither."""
-        head = connection.execute(
-            select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest).where(AUDIT_HEAD.c.id == 1).with_for_update()
-        ).one()
-        entry = json.dumps({"event": event, **facts}, sort_keys=True, ensure_ascii=False)
-        position = head.position + 1
-        digest = _digest(position, at.isoformat(), content_digest(entry), head.digest)
-        connection.execute(
-            insert(AUDIT).values(position=position, at=at, entry=entry, previous=head.digest, digest=digest)
-        )
-        connection.execute(
-            update(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1).values(position=position, digest=digest)
-        )
+        if self._vault is None:
+            raise ValueError("a trail without a vault takes no entries")
+        words = {name: salted(fact.text) for name, fact in facts.items() if isinstance(fact, Words)}
+        said = {
+            "event": event,
+            **{name: fact for name, fact in facts.items() if name not in words},
+            **{f"{name}_digest": content_digest(word) for name, word in words.items()},
+            AFTER: _head(connection).digest,
+        }
+        opened = salted(json.dumps(said, sort_keys=True, ensure_ascii=False))
+        token = self._vault.seal_text(sealed_content(opened, words))
+        _append(connection, at, sealed_form(opened, token))
+
+    def words(self, position: int) -> dict[str, str]:
+        """What people typed with an entry, by the name of the fact; of an emptied or old one nothing.
+
+        Raises SealBroken where it cannot be opened, or is not what the entry vouches for.
+        """
+        with self._database.read() as connection:
+            entry = connection.execute(select(AUDIT.c.entry).where(AUDIT.c.position == position)).scalar_one()
+        token = seal_of(entry)
+        if token is None:
+            return {}
+        if self._vault is None:
+            raise SealBroken
+        try:
+            return words_of(self._vault.unseal_text(token))
+        except ValueError:
+            raise SealBroken from None
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Every entry, oldest first: position, at, event and its facts; of an emptied one only the digest."""
+        """Every entry, oldest first: position, at, event and its facts; of an emptied one only the digest.
+
+        Raises SealBroken where one cannot be opened.
+        """
         for link in self.links():
-            yield {"position": link.position, "at": link.at, **json.loads(link.entry)}
+            opened = self._opened(link)
+            if seal_of(opened.entry) is not None:
+                raise SealBroken
+            yield {"position": link.position, "at": link.at, **facts_of(opened.entry)}
 
     def links(self) -> Iterator[Link]:
-        """The chain, oldest entry first."""
+        """The chain as it is kept, oldest entry first."""
         with self._snapshot() as connection:
             yield from _links(connection)
 
@@ -175,20 +113,32 @@ class AuditTrail:
         """The position of the first entry that does not fit the chain; None if the whole chain holds."""
         return self.check().broken_at
 
-    def check(self) -> ChainCheck:
-        """Walk the whole chain."""
-        chain = Chain()
-        with self.whole() as (links, head):
+    def check(self, since: Point | None = None) -> ChainCheck:
+        """Walk the whole chain, and open each entry where there is a vault. `since`: it must pass there."""
+        chain = Chain(opened=self._vault is not None, since=since)
+        with self.whole() as (links, end):
             for link in links:
                 chain.follow(link)
-        return chain.end(*head)
+        return chain.end(end)
 
     @contextmanager
-    def whole(self) -> Iterator[tuple[Iterator[Link], tuple[int, str]]]:
-        """The chain as it is at one moment, and position and digest of what must be its last entry."""
+    def whole(self) -> Iterator[tuple[Iterator[Link], Point]]:
+        """The chain as it is at one moment, opened where there is a vault, and where it must end.
+
+        An entry that cannot be opened comes as it is kept.
+        """
         with self._snapshot() as connection:
             head = connection.execute(select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest)).one()
-            yield _links(connection), (head.position, head.digest)
+            yield map(self._opened, _links(connection)), Point(head.position, head.digest)
+
+    def _opened(self, link: Link) -> Link:
+        token = seal_of(link.entry)
+        if self._vault is None or token is None:
+            return link
+        try:
+            return replace(link, entry=opened_of(self._vault.unseal_text(token)))
+        except SealBroken:
+            return link
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
@@ -198,6 +148,14 @@ class AuditTrail:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
+    def plain(self) -> int:
+        """How many entries stand open although they may name somebody: from before entries were sealed."""
+        with self._database.read() as connection:
+            entries = connection.execute(
+                select(AUDIT.c.entry).where(AUDIT.c.entry.not_like('{"digest": %'))
+            ).scalars()
+            return sum(is_plain(entry) for entry in entries)
+
     def older_than(self, cutoff: datetime) -> int:
         """How many contents `empty` would empty."""
         with self._database.read() as connection:
@@ -206,21 +164,42 @@ class AuditTrail:
     def empty(self, cutoff: datetime, now: datetime) -> int:
         """Empty the contents before the first entry since `cutoff`, keep their digests; how many.
 
-        It is an entry itself, in the same transaction.
+        It is an entry itself, in the same transaction. Needs no key: nothing is opened.
         """
         with self._database.write() as connection:
             rows = _to_empty(connection, cutoff)
             if not rows:
                 return 0
-            with _rewriting(connection):
+            # As everybody who adds an entry: first the head, then the table. The other way round two would
+            # wait for each other.
+            _head(connection)
+            with lifted(connection, "update", AUDIT):
                 for position, entry in rows:
                     connection.execute(
-                        update(AUDIT)
-                        .where(AUDIT.c.position == position)
-                        .values(entry=json.dumps({"emptied": _sha256(entry)}))
+                        update(AUDIT).where(AUDIT.c.position == position).values(entry=emptied_form(entry))
                     )
-            self.add_with(connection, now, EMPTIED, up_to=rows[-1][0], count=len(rows))
+            said = json.dumps({"event": EMPTIED, "up_to": rows[-1][0], "count": len(rows)}, sort_keys=True)
+            _append(connection, now, said)
         return len(rows)
+
+
+def _append(connection: Connection, at: datetime, entry: str) -> None:
+    head = _head(connection)
+    position = head.position + 1
+    digest = entry_digest(position, at.isoformat(), content_digest(entry), head.digest)
+    connection.execute(
+        insert(AUDIT).values(position=position, at=at, entry=entry, previous=head.digest, digest=digest)
+    )
+    connection.execute(
+        update(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1).values(position=position, digest=digest)
+    )
+
+
+def _head(connection: Connection) -> Row[int, str]:
+    """The last entry, locked until the transaction ends."""
+    return connection.execute(
+        select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest).where(AUDIT_HEAD.c.id == 1).with_for_update()
+    ).one()
 
 
 def _links(connection: Connection) -> Iterator[Link]:
@@ -237,20 +216,3 @@ def _to_empty(connection: Connection, cutoff: datetime) -> list[tuple[int, str]]
         .order_by(AUDIT.c.position)
     )
     return [(row.position, row.entry) for row in rows if not is_emptied(row.entry)]
-
-
-@contextmanager
-def _rewriting(connection: Connection) -> Iterator[None]:
-    """Without the guard that refuses changes of the trail, for this transaction only: if it fails, both the
-    changes and the lifting of the guard are undone."""
-    if connection.dialect.name == "sqlite":
-        made = connection.execute(
-            text("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_no_update'")
-        ).scalar_one()
-        connection.exec_driver_sql("DROP TRIGGER audit_no_update")
-        yield
-        connection.exec_driver_sql(made)
-    else:
-        connection.exec_driver_sql("ALTER TABLE audit DISABLE TRIGGER audit_no_update")
-        yield
-        connection.exec_driver_sql("ALTER TABLE audit ENABLE TRIGGER audit_no_update")

@@ -18,7 +18,8 @@ from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.reconciliation import ChangeKind
-from smartapp.store.audit import AuditTrail
+from smartapp.store.audit import AuditTrail, Fact
+from smartapp.store.chain import Words
 from smartapp.store.charges import Approval, ChargeContent, ChargeState
 from smartapp.store.database import Database
 from smartapp.store.months import certified_among
@@ -155,8 +156,9 @@ class ChangeStore:
             "kind": change.kind.value,
             "state": ChangeState.PREPARED.value,
             "sealed": self._vault.seal_record(change.content),
-            "problem": None,
+            "keep_until": change.content.keep_until,
             "changed_at": now,
+            **self._problem(None),
         }
         try:
             with self._database.write() as connection:
@@ -224,9 +226,10 @@ class ChangeStore:
         """
         values: dict[str, Any] = {
             "state": state.value,
-            "problem": problem,
             "changed_at": now,
             "sealed": self._vault.seal_record(change.content),
+            "keep_until": change.content.keep_until,
+            **self._problem(problem),
         }
         if not keep:
             values |= {"holder": None, "lease_until": None}
@@ -245,9 +248,9 @@ class ChangeStore:
                 .values(**values)
             ).rowcount
             if moved == 1 and event is not None:
-                told = dict(facts or {})
+                told: dict[str, Fact] = dict(facts or {})
                 if reason is not None:
-                    told["reason_sealed"] = self._vault.seal_text(reason)
+                    told["reason"] = Words(reason)
                 self._audit.add_with(connection, now, event, **told)
         return moved == 1
 
@@ -266,7 +269,7 @@ class ChangeStore:
 
         `state`: DONE, or TAKEN_BACK of a replacement, which keeps its holder. True for the call that did it.
         """
-        values: dict[str, Any] = {"state": state.value, "problem": problem, "changed_at": now}
+        values: dict[str, Any] = {"state": state.value, "changed_at": now, **self._problem(problem)}
         if state is ChangeState.DONE:
             values |= {"holder": None, "lease_until": None}
         with self._database.write() as connection:
@@ -309,7 +312,7 @@ class ChangeStore:
                 now,
                 event,
                 packet_sha256=digest,
-                said_sealed=self._vault.seal_text(change.content.said),
+                said=Words(change.content.said),
                 **facts,
             )
         return True
@@ -326,10 +329,10 @@ class ChangeStore:
                 )
                 .values(
                     state=ChangeState.DONE.value,
-                    problem=None,
                     holder=None,
                     lease_until=None,
                     changed_at=now,
+                    **self._problem(None),
                 )
             ).rowcount
             if moved == 1:
@@ -344,6 +347,9 @@ class ChangeStore:
             ).scalar_one_or_none()
         return None if sealed is None else self._vault.unseal(sealed)
 
+    def _problem(self, problem: str | None) -> dict[str, Any]:
+        return {"problem_sealed": self._vault.seal_remark(problem), "problem": None}
+
     def _change(self, row: Row[Any]) -> ChargeChange:
         return ChargeChange(
             id=row.id,
@@ -352,7 +358,7 @@ class ChangeStore:
             charge_item=row.charge_item,
             kind=ChangeKind(row.kind),
             state=ChangeState(row.state),
-            problem=row.problem,
+            problem=row.problem or self._vault.unseal_remark(row.problem_sealed),
             changed_at=row.changed_at,
             content=self._vault.unseal_record(row.sealed, ChangeContent),
         )

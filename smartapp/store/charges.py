@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, updat
 from sqlalchemy.exc import IntegrityError
 
 from smartapp.store.audit import AuditTrail
+from smartapp.store.chain import Words
 from smartapp.store.database import Database
 from smartapp.store.months import certified_among
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
@@ -129,6 +130,8 @@ class ChargeStore:
             "state": ChargeState.PREPARED.value,
             "holder": holder,
             "lease_until": now + lease,
+            "sealed": self._vault.seal_record(charge.content),
+            "keep_until": charge.content.keep_until,
             "changed_at": now,
         }
         try:
@@ -140,7 +143,6 @@ class ChargeStore:
                         patient=charge.patient,
                         code=charge.code,
                         attempt=1,
-                        sealed=self._vault.seal_record(charge.content),
                         created_at=now,
                         **values,
                     )
@@ -155,12 +157,7 @@ class ChargeStore:
             replaced = connection.execute(
                 update(OUTBOX)
                 .where(OUTBOX.c.identifier == charge.identifier, free, never_arrived)
-                .values(
-                    attempt=OUTBOX.c.attempt + 1,
-                    sealed=self._vault.seal_record(charge.content),
-                    problem=None,
-                    **values,
-                )
+                .values(attempt=OUTBOX.c.attempt + 1, **self._problem(None), **values)
             ).rowcount
             if replaced:
                 return True
@@ -198,10 +195,10 @@ class ChargeStore:
                 )
                 .values(
                     state=ChargeState.AWAITING.value,
-                    problem=None,
                     holder=None,
                     lease_until=None,
                     changed_at=now,
+                    **self._problem(None),
                 )
             ).rowcount
             if moved == 1:
@@ -272,9 +269,7 @@ class ChargeStore:
                 )
             ).rowcount
             if declined == 1:
-                self._audit.add_with(
-                    connection, now, "charge-declined", reason_sealed=self._vault.seal_text(reason), **facts
-                )
+                self._audit.add_with(connection, now, "charge-declined", reason=Words(reason), **facts)
         return declined == 1
 
     def get(self, identifier: str) -> Charge | None:
@@ -351,10 +346,10 @@ class ChargeStore:
                 .values(
                     state=ChargeState.CONFIRMED.value,
                     charge_item=charge_item,
-                    problem=problem,
                     holder=None,
                     lease_until=None,
                     changed_at=now,
+                    **self._problem(problem),
                 )
             ).rowcount
             if confirmed != 1:
@@ -398,7 +393,7 @@ class ChargeStore:
         keep_lease: bool = False,
         unless_certified: date | None = None,
     ) -> bool:
-        values: dict[str, Any] = {"state": state.value, "problem": problem, "changed_at": now}
+        values: dict[str, Any] = {"state": state.value, "changed_at": now, **self._problem(problem)}
         if not keep_lease:
             values |= {"holder": None, "lease_until": None}
         mine = and_(
@@ -414,6 +409,9 @@ class ChargeStore:
             moved = connection.execute(update(OUTBOX).where(mine).values(**values)).rowcount
         return moved == 1
 
+    def _problem(self, problem: str | None) -> dict[str, Any]:
+        return {"problem_sealed": self._vault.seal_remark(problem), "problem": None}
+
     def _charge(self, row: Row[Any]) -> Charge:
         return Charge(
             identifier=row.identifier,
@@ -422,7 +420,7 @@ class ChargeStore:
             code=row.code,
             state=ChargeState(row.state),
             charge_item=row.charge_item,
-            problem=row.problem,
+            problem=row.problem or self._vault.unseal_remark(row.problem_sealed),
             changed_at=row.changed_at,
             content=self._vault.unseal_record(row.sealed, ChargeContent),
         )

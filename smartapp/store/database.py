@@ -1,13 +1,15 @@
 """The engine: SQLite with write-ahead log by default, PostgreSQL by address.
 
 A write transaction on SQLite begins IMMEDIATE: it takes the write lock before it reads, so that what it read
-is still true when it writes, and two processes wait for each other instead of failing half-way.
+is still true when it writes, and two processes wait for each other instead of failing half-way. The file is
+its owner's alone from its first byte on, and what is deleted is overwritten in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from typing import Any
@@ -16,7 +18,7 @@ from sqlalchemy import Connection, DateTime, create_engine, event, inspect, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The Alembic revision this code works with."""
 
 BUSY_TIMEOUT_MS = 15_000
@@ -52,6 +54,7 @@ class Database:
         sqlite = url.startswith("sqlite")
         self._engine = create_engine(url, pool_pre_ping=not sqlite, hide_parameters=True)
         if sqlite:
+            event.listen(self._engine, "do_connect", _own_file)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = self._engine.execution_options(for_write=True)
@@ -75,8 +78,8 @@ class Database:
         if found != SCHEMA_REVISION:
             raise SchemaOutdated(f"The database is at revision {found}, this app needs {SCHEMA_REVISION}.")
 
-    def migrate(self) -> None:
-        """Bring the tables to `SCHEMA_REVISION`. Safe to call again."""
+    def migrate(self, revision: str = SCHEMA_REVISION) -> None:
+        """Bring the tables to a revision. Safe to call again."""
         # Imported here: a server that only checks the revision has no use for Alembic.
         from alembic import command
         from alembic.config import Config
@@ -85,10 +88,29 @@ class Database:
             config = Config()
             config.set_main_option("script_location", str(folder))
             config.attributes["connection"] = connection
-            command.upgrade(config, SCHEMA_REVISION)
+            command.upgrade(config, revision)
+
+    def forget(self) -> None:
+        """On SQLite: empty the write-ahead log, which may still hold what was overwritten in the file."""
+        if self._engine.dialect.name == "sqlite":
+            with closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _own_file(_dialect: Dialect, _record: object, arguments: Sequence[Any], _more: Mapping[str, Any]) -> None:
+    """Make a database file that isn't there with mode 0600; SQLite gives its log and index the same.
+
+    One that is there is left as it is (`smartapp config check` tells who can read it): opening and closing it
+    here would end the locks that other connections of this process hold on it.
+    """
+    name = str(arguments[0]) if arguments else ""
+    if name in {"", ":memory:"} or name.startswith("file:"):
+        return
+    with suppress(OSError):  # it is there, or SQLite says what is wrong
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -99,6 +121,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # INSERT OR REPLACE deletes the row in its way; only with this the guards against deletion are asked.
+    cursor.execute("PRAGMA recursive_triggers = ON")
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
 
 

@@ -9,7 +9,8 @@ from datetime import date, datetime
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from smartapp.store.audit import AuditTrail
+from smartapp.store.audit import AuditTrail, Fact
+from smartapp.store.chain import Words
 from smartapp.store.database import Database
 from smartapp.store.tables import MONTHS
 from smartapp.store.vault import Vault
@@ -92,9 +93,8 @@ class MonthStore:
     ) -> bool:
         """Open it again. False if it is not closed. The reason is kept, sealed, in the audit trail."""
         content = _Content(by, by_name, reason)
-        sealed = self._vault.seal_text(reason)
         return self._turn(
-            issuer_id, patient, day, False, content, now, "month-reopened", reason_sealed=sealed, **facts
+            issuer_id, patient, day, False, content, now, "month-reopened", reason=Words(reason), **facts
         )
 
     def _turn(
@@ -106,7 +106,7 @@ class MonthStore:
         content: _Content,
         now: datetime,
         event: str,
-        **facts: str | int | bool | None,
+        **facts: Fact,
     ) -> bool:
         first_day = month_of(day)
         same = (

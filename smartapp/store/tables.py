@@ -1,4 +1,8 @@
-"""The tables. `sealed` columns hold bytes of the `Vault`; nothing else here is secret or clinical.
+"""The tables. Every column of bytes holds a seal of the `Vault`; so does `audit.entry`, as text.
+
+What else stands here is what rows are found by: logical ids of patients and people, codes, states, and days
+and moments (when a program's periods begin, which month is certified, when a clock was started). No name, no
+number, no reading, nobody's words.
 
 Plain tables, no mapped classes: every statement is written out where it is used. The migrations under
 `migrations/versions` create exactly these (a test compares the two).
@@ -150,9 +154,14 @@ OUTBOX = Table(
     # The ChargeItem as it is (to be) sent and who confirmed what.
     Column("sealed", LargeBinary(), nullable=False),
     Column("charge_item", String(256), nullable=True),
+    # In the open only in rows from before revision 0004, until `smartapp keys reseal`.
     Column("problem", Text, nullable=True),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("changed_at", UtcDateTime(), nullable=False),
+    # The EHR's own words, which may name somebody.
+    Column("problem_sealed", LargeBinary(), nullable=True),
+    # The same day as in the content; of older rows nobody knows it without the key.
+    Column("keep_until", Date(), nullable=True),
     Index("outbox_patient", "issuer_id", "patient"),
 )
 
@@ -239,9 +248,14 @@ CHARGE_CHANGES = Table(
     Column("attempt", Integer(), nullable=False),
     # The charge before and after, who confirmed it and why.
     Column("sealed", LargeBinary(), nullable=False),
+    # In the open only in rows from before revision 0004, until `smartapp keys reseal`.
     Column("problem", Text, nullable=True),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("changed_at", UtcDateTime(), nullable=False),
+    # The EHR's own words, which may name somebody.
+    Column("problem_sealed", LargeBinary(), nullable=True),
+    # The same day as in the content; of older rows nobody knows it without the key.
+    Column("keep_until", Date(), nullable=True),
     Index("charge_changes_patient", "issuer_id", "patient"),
 )
 
@@ -275,7 +289,8 @@ MONTHS = Table(
 )
 
 
-# Who did what, when. Append-only; each entry's digest covers the one before.
+# Who did what, when. Append-only; each entry's digest covers the one before. `entry` is one of the forms of
+# `smartapp.store.chain`.
 AUDIT = Table(
     "audit",
     METADATA,

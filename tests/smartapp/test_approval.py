@@ -87,7 +87,8 @@ def test_who_approved_stands_in_packet_and_audit_trail(world, browser, other):
     assert (packet["confirmed_by"], packet["approval"]["by"]) == (PHYSICIAN, THERAPIST)
     written = next(e for e in world.store.audit.entries() if e["event"] == "charge-written")
     approved = next(e for e in world.store.audit.entries() if e["event"] == "charge-approved")
-    assert (written["user"], written["approved_by"]) == (PHYSICIAN, THERAPIST)
+    assert (written["accepted_by"], written["approved_by"]) == (PHYSICIAN, THERAPIST)
+    assert (written["user"], written["sent_by"]) == (THERAPIST, THERAPIST)
     assert (approved["user"], approved["accepted_by"]) == (THERAPIST, PHYSICIAN)
     assert world.store.audit.verify() is None
 

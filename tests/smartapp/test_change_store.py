@@ -10,8 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from fhir_mappings.reconciliation import ChangeKind
+from smartapp.store.chain import opened_of, seal_of, sealed_form
 from smartapp.store.changes import ChangeContent, ChangeState, ChargeChange, change_id
 from smartapp.store.charges import Charge, ChargeContent, ChargeState
+from smartapp.store.vault import SealBroken
 from tests.smartapp.conftest import REFUSED
 
 MARCH = date(2026, 3, 31)
@@ -129,6 +131,38 @@ def test_what_a_person_typed_is_readable_nowhere_in_the_tables(store, change, no
     store.months.certify("general", "p1", MARCH, "Practitioner/7", "Avery", now)
     store.months.reopen("general", "p1", MARCH, "Practitioner/7", "Avery", "Secret words too.", now)
     assert b"Secret words" not in owner.stored()
+
+
+def test_what_a_person_typed_is_kept_with_its_audit_entry_and_shown_by_no_reading_of_the_trail(
+    store, change, now, lease, owner
+):
+    done(store, change, now, lease)
+    [entry] = store.audit.entries()
+    assert "Secret words" not in str(entry)
+    assert len(entry["said_digest"]) == 64
+    assert store.audit.words(entry["position"]) == {"said": "Secret words of a person."}
+    with store.audit.whole() as (links, _):
+        assert all("Secret words" not in link.entry for link in links)
+
+
+def test_words_that_an_entry_does_not_vouch_for_are_not_given_out(store, change, now, lease, owner):
+    done(store, change, now, lease)
+    [link] = store.audit.links()
+    content = store.vault.unseal_text(seal_of(link.entry))
+    forged = store.vault.seal_text(content.replace("Secret", "Other"))
+    owner.drop_guards("audit")
+    owner.run(f"UPDATE audit SET entry = '{sealed_form(opened_of(content), forged)}'")
+    with pytest.raises(SealBroken):
+        store.audit.words(1)
+
+
+def test_an_entry_without_words_or_emptied_has_none(store, change, now, lease):
+    store.audit.add(now, "chart-opened")
+    assert store.audit.words(1) == {}
+    done(store, change, now, lease)
+    store.audit.empty(now + timedelta(days=1), now)
+    assert store.audit.words(2) == {}
+    assert store.audit.check().fault is None
 
 
 # Months

@@ -15,6 +15,7 @@ from smartapp.commands.config_check import run
 from smartapp.commands.keys import run as run_keys
 from smartapp.config import SETTINGS
 from smartapp.store import Store
+from smartapp.store.database import Database
 
 SECRET = "correct-horse-battery-staple"
 
@@ -49,7 +50,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     url, key = f"sqlite:///{tmp_path / 'app.sqlite3'}", Fernet.generate_key()
     with closing(Store(url, [key])) as store:
         store.database.migrate()
-    (tmp_path / "app.sqlite3").chmod(0o600)
     found.set(
         keys=key.decode(),
         base_url="https://app.example",
@@ -204,6 +204,19 @@ def test_a_database_that_does_not_answer_is_told_without_its_address(place, chec
     answer = check()
     assert answer.of("database")[0][0] == "failure"
     assert answer.status == 1
+
+
+def test_who_else_can_read_the_database_and_its_log_is_told(place, check):
+    database, log = place.folder / "app.sqlite3", place.folder / "app.sqlite3-wal"
+    found = {}
+    with closing(Database(f"sqlite:///{database}")) as opened:  # whoever closes it last takes the log away
+        opened.check_schema()
+        for mode in (0o600, 0o640, 0o644):
+            for path in (database, log):
+                path.chmod(mode)
+            answer = check()
+            found[mode] = [answer.of("permissions", str(path))[0][0] for path in (database, log)]
+    assert found == {0o600: ["ok"] * 2, 0o640: ["warning"] * 2, 0o644: ["failure"] * 2}
 
 
 def test_keys_are_listed_and_their_files_looked_at(place, check, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -9,15 +10,16 @@ from datetime import date, timedelta
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import text
+from sqlalchemy import Table, TextClause, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from launch.ports import LaunchKind, LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
 from smartapp.store import Store
 from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
 from smartapp.store.database import SchemaOutdated
+from smartapp.store.guards import GUARDED, lifted
 from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
-from smartapp.store.tables import METADATA
+from smartapp.store.tables import ATTESTATIONS, CHANGE_PACKETS, METADATA, TIME_ENTRIES
 from smartapp.store.vault import SealBroken, Vault
 from tests.smartapp.conftest import REFUSED
 
@@ -204,6 +206,44 @@ def test_nothing_secret_can_be_read_where_it_is_stored(store, owner, pending, se
         assert secret not in content
 
 
+def test_what_an_ehr_said_of_a_refusal_is_sealed_and_read_back(store, owner, charge, now, lease):
+    store.charges.claim(charge, "h", now, lease)
+    store.charges.mark_refused(charge.identifier, "h", now, "Mrs. Example has no such account")
+    assert b"Mrs. Example" not in owner.stored()
+    assert store.charges.get(charge.identifier).problem == "Mrs. Example has no such account"
+    store.charges.claim(charge, "h", now, lease)
+    assert store.charges.get(charge.identifier).problem is None
+
+
+def test_a_new_sqlite_file_is_its_owners_alone_with_all_that_lies_beside_it(tmp_path):
+    before = os.umask(0)
+    try:
+        path = tmp_path / "fresh.sqlite3"
+        with closing(Store(f"sqlite:///{path}", [Fernet.generate_key()])) as fresh:
+            fresh.database.migrate()
+            beside = list(tmp_path.iterdir())
+            assert len(beside) > 1
+            assert {file.stat().st_mode & 0o777 for file in beside} == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_a_sqlite_file_that_is_there_keeps_the_mode_its_owner_gave_it(tmp_path):
+    path = tmp_path / "shared.sqlite3"
+    path.touch(0o640)
+    path.chmod(0o640)
+    with closing(Store(f"sqlite:///{path}", [Fernet.generate_key()])) as shared:
+        shared.database.migrate()
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_database_in_memory_makes_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with closing(Store("sqlite://", [Fernet.generate_key()])) as store, store.database.read():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_can_be_rotated_and_a_stranger_reads_nothing():
     old, new = Fernet.generate_key(), Fernet.generate_key()
     sealed = Vault([old]).seal(b"reading")
@@ -237,6 +277,78 @@ def test_the_database_itself_refuses_to_change_the_audit_trail(store, now, state
     store.audit.add(now, "one")
     with pytest.raises(DBAPIError, match=REFUSED), store.database.write() as connection:
         connection.execute(text(statement))
+
+
+def filled(store: Store, charge: Charge, now, lease) -> None:
+    """A row in every guarded table."""
+    store.charges.claim(charge, "h", now, lease)
+    store.charges.confirm(charge, "c1", now, b"packet")
+    with store.database.write() as connection:
+        of = {"issuer_id": "general", "patient": "p1", "sealed": b"", "created_at": now}
+        connection.execute(
+            insert(CHANGE_PACKETS).values(
+                change_id="1", charge_item="c1", sha256="", keep_until=date(2033, 1, 1), **of
+            )
+        )
+        connection.execute(
+            insert(TIME_ENTRIES).values(entry_id="1", version=1, person="P/7", state="draft", **of)
+        )
+        connection.execute(insert(ATTESTATIONS).values(attestation_id="1", state="stated", **of))
+
+
+@pytest.mark.parametrize("table", [table.name for table in GUARDED])
+def test_no_way_of_emptying_or_overwriting_passes_the_guards(store, charge, now, lease, table):
+    """TRUNCATE on PostgreSQL; on SQLite, a row put in the place of another one."""
+    filled(store, charge, now, lease)
+    with store.database.read() as connection:
+        statement = (
+            f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}"
+            if connection.dialect.name == "sqlite"
+            else f"TRUNCATE {table} CASCADE"
+        )
+    with pytest.raises(DBAPIError, match=REFUSED), store.database.write() as connection:
+        connection.execute(text(statement))
+
+
+ACTS = ["update", "delete"]
+
+
+def acting(act: str, table: Table) -> TextClause:
+    """A statement that the guards refuse."""
+    column = next(column.name for column in table.columns if not column.primary_key)
+    return text(f"UPDATE {table} SET {column} = {column}" if act == "update" else f"DELETE FROM {table}")
+
+
+def refused(store: Store, act: str, table: Table) -> bool:
+    with pytest.raises(DBAPIError, match=REFUSED), store.database.write() as connection:
+        connection.execute(acting(act, table))
+    return True
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("table", GUARDED, ids=lambda table: table.name)
+def test_a_guard_is_lifted_alone_and_stands_again_afterwards(store, charge, now, lease, table, act):
+    filled(store, charge, now, lease)
+    with store.database.write() as connection, lifted(connection, act, table):
+        nothing = text(f"{acting(act, table)} WHERE {next(iter(table.primary_key)).name} IS NULL")
+        assert connection.execute(nothing).rowcount == 0
+    assert all(refused(store, each, guarded) for each in ACTS for guarded in GUARDED)
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("table", GUARDED, ids=lambda table: table.name)
+def test_a_guard_stands_again_when_what_it_was_lifted_for_fails_half_way(
+    store, charge, now, lease, table, act
+):
+    def fails() -> None:
+        with store.database.write() as connection, lifted(connection, act, table):
+            assert connection.execute(acting(act, table)).rowcount > 0
+            raise RuntimeError("half-way")
+
+    filled(store, charge, now, lease)
+    with pytest.raises(RuntimeError, match="half-way"):
+        fails()
+    assert all(refused(store, each, guarded) for each in ACTS for guarded in GUARDED)
 
 
 def test_entries_from_many_threads_make_one_chain(store, now):
