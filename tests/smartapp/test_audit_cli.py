@@ -195,6 +195,7 @@ def test_a_chain_made_anew_without_the_keys_is_found_by_whoever_has_them(
     assert run(["verify"]) == 0  # the digests alone all fit
 
 
+@pytest.mark.threat("5.9")
 def test_nothing_of_a_patient_stands_in_the_trail_for_whoever_reads_the_database(trail, owner):
     content = owner.stored()
     assert PATIENT.encode() not in content

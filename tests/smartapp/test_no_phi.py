@@ -65,6 +65,7 @@ def told_of(patients: set[str], caplog: pytest.LogCaptureFixture, addresses: lis
     return [line for line in (*logged, *addresses) for word in patients if word in line]
 
 
+@pytest.mark.threat("5.13")
 def test_no_page_of_a_session_has_a_patient_in_its_address_or_leaves_one_in_a_log(
     make_world: Callable[..., World],
     browser: Browser,
@@ -82,6 +83,7 @@ def test_no_page_of_a_session_has_a_patient_in_its_address_or_leaves_one_in_a_lo
     assert told_of(of_patients(world), caplog, addresses) == []
 
 
+@pytest.mark.threat("5.13")
 def test_a_full_run_of_every_chart_leaves_no_patient_in_any_log_or_address(
     world: World, browser: Browser, caplog: pytest.LogCaptureFixture, addresses: list[str]
 ) -> None:

@@ -309,6 +309,7 @@ def as_user(world, browser, page, user):
     return page.url.replace(session_id, "another")
 
 
+@pytest.mark.threat("5.11")
 @pytest.mark.parametrize("user", ["Patient/p1", "RelatedPerson/r1", "Person/x"])
 def test_patients_and_relatives_get_no_page_of_the_chart_at_all(world, browser, user):
     address = as_user(world, browser, world.open(browser, PATIENT), user)
@@ -322,6 +323,7 @@ def test_patients_and_relatives_get_no_page_of_the_chart_at_all(world, browser, 
     assert "session is over" in browser.submit(form).text
 
 
+@pytest.mark.threat("5.11")
 def test_an_unknown_user_may_look_and_sees_nothing_of_a_charge(world, browser):
     page = world.open(browser, PATIENT)
     browser.submit(world.final_form(browser, page))
@@ -333,6 +335,7 @@ def test_an_unknown_user_may_look_and_sees_nothing_of_a_charge(world, browser):
     assert browser.get(f"{other.url}charges/98977-2026-01-01").status == 403
 
 
+@pytest.mark.threat("5.13")
 def test_the_ehrs_ids_of_charges_stand_in_no_address(world, browser):
     page = world.open(browser, PATIENT)
     browser.submit(world.final_form(browser, page))
@@ -353,6 +356,7 @@ def test_opening_evidence_is_audited(world, browser):
     assert entry["record"].startswith("Observation/")
 
 
+@pytest.mark.threat("5.11")
 def test_what_a_renewed_token_does_not_grant_any_more_is_not_offered_any_more(world, browser):
     page = world.open(browser, PATIENT)
     assert "Review and accept" in page.text
@@ -373,6 +377,7 @@ def test_what_a_renewed_token_does_not_grant_any_more_is_not_offered_any_more(wo
 # Cookies
 
 
+@pytest.mark.threat("5.9")
 def test_a_sessions_cookie_ends_with_it(world, browser):
     page = world.open(browser, "nothing")
     name = session_cookie_name(urlsplit(page.url).path.split("/")[2])
@@ -382,6 +387,7 @@ def test_a_sessions_cookie_ends_with_it(world, browser):
     assert "Max-Age=0" in ended.headers["Set-Cookie"]
 
 
+@pytest.mark.threat("5.9")
 def test_a_cookie_of_a_session_that_is_over_is_dropped_when_it_comes(world, browser):
     page = world.open(browser, "nothing")
     session_id = urlsplit(page.url).path.split("/")[2]

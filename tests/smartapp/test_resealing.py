@@ -204,6 +204,7 @@ def test_the_rows_of_these_tests_fill_every_column_of_seals(written):
         assert count, place.column
 
 
+@pytest.mark.threat("5.9")
 def test_what_was_written_with_the_old_key_is_all_readable_with_the_new_one_alone(
     written, new_alone, monkeypatch, capsys
 ):

@@ -206,6 +206,7 @@ def test_nothing_secret_can_be_read_where_it_is_stored(store, owner, pending, se
         assert secret not in content
 
 
+@pytest.mark.threat("5.9")
 def test_what_an_ehr_said_of_a_refusal_is_sealed_and_read_back(store, owner, charge, now, lease):
     store.charges.claim(charge, "h", now, lease)
     store.charges.mark_refused(charge.identifier, "h", now, "Mrs. Example has no such account")
