@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fhir_mappings.decision import Decision
-from fhir_mappings.local_time import Window, month_window
+from fhir_mappings.local_time import ONE_DAY, Window, next_month
 from fhir_mappings.record import PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.policy import Policy
@@ -66,7 +66,7 @@ def _days_of(charge: PriorCharge, kind: Kind) -> Window | None:
     occurrence = charge.occurrence
     if occurrence is None or kind not in (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON):
         return occurrence
-    return Window(occurrence.start.replace(day=1), month_window(occurrence.end.replace(day=1)).end)
+    return Window(occurrence.start.replace(day=1), next_month(occurrence.end) - ONE_DAY)
 
 
 def _shows_enrolment(
