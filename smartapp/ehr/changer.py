@@ -24,16 +24,16 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import PLANNED, Change, ChangeKind
 from fhir_mappings.vocabulary import ReviewReason
 from launch.errors import HttpError, LaunchError
-from launch.http import Limits
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
-from smartapp.ehr.fhir import look, outcome_text, read_target, version_of
+from smartapp.ehr.fhir import look, read_target, version_of
 from smartapp.ehr.findings import Findings, evidence_of
 from smartapp.ehr.own_record import own_differences
 from smartapp.ehr.people_and_places import decode
+from smartapp.ehr.sending import Fate, limits_of_writes, send
+from smartapp.ehr.subjects import Whose
 from smartapp.ehr.writer import (
-    IN_DOUBT,
     POLL_SECONDS,
     Acceptance,
     ChargeWriter,
@@ -129,9 +129,7 @@ class ChargeChanger:
         self._clock = clock
         self._writer = writer
         self._lease = settings.job_lease * 3
-        seconds = settings.job_lease.total_seconds() * 2
-        # Shorter than the lease: whoever takes over knows that nothing of ours is still on its way.
-        self._limits = Limits(connect=min(5.0, seconds), read=seconds, total=seconds, tries=1)
+        self._limits = limits_of_writes(settings)
 
     def held(self, client: SessionClient, charge_item: str) -> Held | None:
         """The charge as the EHR holds it now; None if it holds none. Raises HttpError."""
@@ -140,10 +138,9 @@ class ChargeChanger:
             return None
         body = response.require_ok().body
         seen = look(body)
-        numbered = seen.meta is not None and bool(seen.meta.versionId)
         etag = response.headers.get("etag")
-        if etag is None and numbered and seen.meta is not None:
-            etag = f'W/"{seen.meta.versionId}"'
+        if etag is None and seen.version is not None:
+            etag = f'W/"{seen.version}"'
         return Held(decode(body), version_of(seen, body), etag)
 
     def change(self, client: SessionClient, order: Order) -> ChangeResult:
@@ -225,7 +222,10 @@ class ChargeChanger:
         """The row: all that is written and kept, gathered before anything leaves."""
         session, now = order.session, self._clock.now()
         new = None
-        evidence = msgspec.json.encode({"change": order.change, "decision": order.decision})
+        rules = order.findings.contract["rules_version"]
+        evidence = msgspec.json.encode(
+            {"rules_version": rules, "change": order.change, "decision": order.decision}
+        )
         if order.new is not None and order.decision is not None:
             charge = self._writer.prepared(self._acceptance(order))
             new = NewCharge(charge.identifier, charge.code, charge.content)
@@ -272,7 +272,7 @@ class ChargeChanger:
     def _what_stands_in_the_way(
         self, client: SessionClient, order: Order, change: ChargeChange
     ) -> ChangeResult | None:
-        if not self._is_ours(order):
+        if not self._is_ours(client, order):
             sentence = f"ChargeItem/{order.charge_item} was not written here, or billing has taken it up."
             return ChangeResult(ChangeStep.MOVED, None, (sentence,))
         if order.held.etag is None:
@@ -284,16 +284,17 @@ class ChargeChanger:
             return None
         return self._what_moved(client, order.session, order.findings, change, order.decision)
 
-    def _is_ours(self, order: Order) -> bool:
+    def _is_ours(self, client: SessionClient, order: Order) -> bool:
         """Whether the charge, as the EHR holds it now, was written from here and is still a suggestion.
 
         Asked once more of the charge itself: whatever led here, nobody else's charge is written.
         """
-        if not changeable(order.held.body):
+        session, held = order.session, look(msgspec.json.encode(order.held.body))
+        whose = held.whose(session.patient or "", client.issuer.fhir_base)
+        if not changeable(order.held.body) or whose is not Whose.OURS:
             return False
         if order.change is not None:
             return order.change.kind is order.kind and bool(own_keys(order.held.body))
-        session = order.session
         written = self._store.charges.written_keys(session.issuer_id, session.patient or "")
         return bool(written & own_keys(order.held.body))
 
@@ -359,28 +360,21 @@ class ChargeChanger:
             return locked or self._present(self._get(change))
         sent = replace(change, state=ChangeState.SENT)
         content = change.content
-        try:
-            response = client.fhir(
+        answer = send(
+            lambda: client.fhir(
                 "PUT",
                 read_target(f"ChargeItem/{change.charge_item}"),
                 body=msgspec.json.encode(content.after),
                 headers={"Prefer": "return=representation", "If-Match": content.before_etag or ""},
                 limits=self._limits,
             )
-        except HttpError as error:
-            if error.maybe_acted:
-                return self._in_doubt(client, session, findings, sent, holder, error.sentence)
-            return self._refused(session, sent, holder, error.sentence)
-        except LaunchError as error:
-            return self._refused(session, sent, holder, error.sentence)
-        if response.ok:
+        )
+        if answer.fate is Fate.TAKEN:
             return self._written(client, session, findings, sent, holder)
-        if response.status in IN_DOUBT:
-            problem = f"The EHR answered {response.status}."
-            certain = response.status in _VERSION_CONFLICT
-            return self._in_doubt(client, session, findings, sent, holder, problem, certain=certain)
-        said = outcome_text(response.body) or "without saying why"
-        return self._refused(session, sent, holder, f"{response.status}: {said}")
+        if answer.fate is Fate.IN_DOUBT:
+            certain = answer.status in _VERSION_CONFLICT
+            return self._in_doubt(client, session, findings, sent, holder, answer.problem, certain=certain)
+        return self._refused(session, sent, holder, answer.problem)
 
     def _in_doubt(
         self,
@@ -606,7 +600,12 @@ class ChargeChanger:
             "kind": change.kind.value,
             "charge_item": change.charge_item,
             "code": content.code,
+            "rules_version": msgspec.json.decode(content.evidence, type=_Evidence).rules_version,
         }
+
+
+class _Evidence(msgspec.Struct):
+    rules_version: str = ""
 
 
 _STEPS = {
@@ -673,11 +672,14 @@ def _with_approval(change: ChargeChange, approval: Approval) -> ChargeChange:
 
 def _holds(after: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
     """Whether the EHR holds this very change: its status, its quantity, and its note, which names it."""
-    notes = {note.get("text") for note in held.get("note") or [] if isinstance(note, dict)}
+    notes = held.get("note")
+    texts = [
+        note.get("text") for note in (notes if isinstance(notes, list) else []) if isinstance(note, dict)
+    ]
     quantity = held.get("quantity")
     return (
         held.get("status") == after.get("status")
-        and after["note"][-1]["text"] in notes
+        and after["note"][-1]["text"] in texts
         and (
             after.get("status") == TAKEN_BACK
             or (isinstance(quantity, dict) and quantity.get("value") == after["quantity"]["value"])

@@ -19,9 +19,11 @@ from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
-from smartapp.ehr.fhir import NotAPage, look, outcome_text, search_page, search_target
+from smartapp.ehr.fhir import NotAPage, declared, look, outcome_text, search, search_page
 from smartapp.ehr.own_record import OwnRecord
 from smartapp.ehr.people_and_places import decode
+from smartapp.ehr.reader import READ_LIMITS
+from smartapp.ehr.subjects import Whose
 from smartapp.ehr.writer import CAPABILITY_LIMITS
 from smartapp.site import Site
 from smartapp.store import Store
@@ -112,13 +114,16 @@ class EncounterWriter:
     def _held(self, client: SessionClient, session: LaunchSession, entry: TimeEntry) -> dict[str, Any] | None:
         """The EHR's copy of an entry. Raises HttpError or NotAPage where that cannot be told."""
         parameters = [("identifier", f"{TIME_LOG}|{entry.id}"), ("patient", session.patient or "")]
-        page = search_page(client.fhir("GET", search_target("Encounter", parameters)).require_ok().body)
+        page = search_page(search(client, "Encounter", parameters, limits=READ_LIMITS).require_ok().body)
+        if page.cut_off:
+            raise NotAPage
         copies = [
             body
             for found in page.entries
             # The server may have ignored the parameter: only what carries the identifier is the copy.
             if entry_id_of(body := decode(bytes(found.resource))) == entry.id
             and isinstance(body.get("id"), str)
+            and look(found.resource).whose(entry.patient, client.issuer.fhir_base) is Whose.OURS
         ]
         return min(
             copies, key=lambda body: (body.get("id") != entry.encounter, str(body["id"])), default=None
@@ -140,8 +145,8 @@ class EncounterWriter:
                 "it. Change it in the EHR.",
             )
         body = {**resource, "id": held["id"]}
-        version = look(msgspec.json.encode(held)).meta
-        headers = {"If-Match": f'W/"{version.versionId}"'} if version and version.versionId else {}
+        version = look(msgspec.json.encode(held)).version
+        headers = {"If-Match": f'W/"{version}"'} if version else {}
         response = client.fhir(
             "PUT", f"Encounter/{held['id']}", body=msgspec.json.encode(body), headers=headers
         )
@@ -218,18 +223,7 @@ def validate(resource: dict[str, Any]) -> None:
 def _may_create(client: SessionClient) -> bool:
     """Whether /metadata declares that Encounters can be created."""
     response = client.fhir("GET", "metadata", limits=CAPABILITY_LIMITS)
-    statement = decode(response.body) if response.ok else {}
-    rests = statement.get("rest")
-    for rest in rests if isinstance(rests, list) else []:
-        resources = rest.get("resource") if isinstance(rest, dict) else None
-        for item in resources if isinstance(resources, list) else []:
-            if isinstance(item, dict) and item.get("type") == "Encounter":
-                interactions = item.get("interaction")
-                return any(
-                    isinstance(one, dict) and one.get("code") == "create"
-                    for one in (interactions if isinstance(interactions, list) else [])
-                )
-    return False
+    return response.ok and "create" in declared(response.body, "Encounter").interactions
 
 
 def _refused(response: Response) -> WriteBackResult:

@@ -6,15 +6,35 @@ decoded: who it is about, what it refers to, which version it is. What it means 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
-import msgspec
 from msgspec import Raw, Struct
 
+from launch.profiles import SearchMethod
+from smartapp.ehr.outside import Unreadable, decoded_as, elements, frame
+from smartapp.ehr.subjects import Whose, whose
+
+if TYPE_CHECKING:
+    from launch.http import Limits, Response
+    from launch.tokens import SessionClient
+
 MOST_OUTCOME_TEXT = 300
+MOST_ENTRIES = 5000
+"""Of one page: twenty-five times what is asked for."""
+_MOST_LINKS = 50
+_MOST_ISSUES = 50
+_MOST_DECLARED = 1000
+"""Resource types, interactions and search parameters that a server may declare."""
+_Part = TypeVar("_Part")
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_LINKED = frozenset({"Device", "DeviceMetric", "Practitioner", "PractitionerRole"})
+
+
+# Asking
 
 
 def search_target(type_: str, parameters: Iterable[tuple[str, str]]) -> str:
@@ -28,27 +48,62 @@ def read_target(reference: str) -> str:
     return f"{type_}/{quote(logical_id, safe='')}"
 
 
+def search(
+    client: SessionClient,
+    type_: str,
+    parameters: Iterable[tuple[str, str]],
+    *,
+    headers: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
+) -> Response:
+    """The first page of a search, asked for as the EHR's profile says: by GET, or by POST, which keeps the
+    patient's id out of addresses and so out of other people's logs. Raises HttpError, LaunchError."""
+    if client.issuer.profile.search_method is SearchMethod.GET:
+        return client.fhir("GET", search_target(type_, parameters), headers=headers, limits=limits)
+    return client.fhir(
+        "POST",
+        f"{type_}/_search",
+        body=urlencode(list(parameters)).encode("ascii"),
+        headers={**(headers or {}), **_FORM},
+        limits=limits,
+        repeatable=True,
+    )
+
+
+# A page of a search
+
+
 class _Link(Struct):
-    relation: str = ""
-    url: str = ""
+    relation: Any = None
+    url: Any = None
 
 
 class _Search(Struct):
     mode: str = "match"
 
 
+class _Entry(Struct):
+    resource: Raw = Raw()
+    fullUrl: Any = None  # noqa: N815
+    search: Any = None
+
+
 class Entry(Struct):
-    """`resource` is empty where the entry has none: msgspec has no "Raw or null"."""
+    """`resource` is empty where the entry has none: msgspec has no "Raw or null".
+
+    `problem`: why the entry cannot be read; `resource` is then all of it, as it came.
+    """
 
     resource: Raw = Raw()
     fullUrl: str | None = None  # noqa: N815
     search: _Search | None = None
+    problem: str = ""
 
 
 class _Page(Struct):
     resourceType: str = ""  # noqa: N815
-    link: list[_Link] = []
-    entry: list[Entry] = []
+    link: Raw = Raw()
+    entry: Raw = Raw()
 
 
 class NotAPage(Exception):
@@ -60,76 +115,130 @@ class SearchPage(Struct, frozen=True):
 
     entries: tuple[Entry, ...]
     next_url: str | None
+    cut_off: str = ""
+    """Why something of this search is not here, and will not come."""
 
 
 def search_page(body: bytes) -> SearchPage:
-    """Decode a searchset Bundle. Raises NotAPage."""
+    """Decode a searchset Bundle. An entry that cannot be read says so and stops no other. Raises NotAPage."""
     try:
-        page = msgspec.json.decode(body, type=_Page)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        page = frame(body, _Page)
+    except Unreadable:
         raise NotAPage from None
     if page.resourceType != "Bundle":
         raise NotAPage
-    following = next((link.url for link in page.link if link.relation == "next" and link.url), None)
-    return SearchPage(tuple(page.entry), following)
+    try:
+        found, more = elements(page.entry, MOST_ENTRIES)
+    except Unreadable:
+        found, more = [], True
+    following, lost = _next(page.link)
+    cut_off = "a page that holds more than this app reads at once, or cannot be read" if more else ""
+    if lost:
+        cut_off = cut_off or "the link to the next page cannot be read"
+    return SearchPage(tuple(map(_entry, found)), following, cut_off)
 
 
-class _Reference(Struct):
-    reference: str | None = None
+def _entry(raw: Raw) -> Entry:
+    try:
+        entry = decoded_as(raw, _Entry)
+    except Unreadable as reason:
+        return Entry(raw, problem=str(reason))
+    mode = entry.search.get("mode") if isinstance(entry.search, dict) else None
+    return Entry(
+        entry.resource,
+        entry.fullUrl if isinstance(entry.fullUrl, str) else None,
+        _Search(mode) if isinstance(mode, str) else None,
+    )
 
 
-class _Participant(Struct):
-    individual: _Reference | None = None
+def _next(links: Raw) -> tuple[str | None, bool]:
+    """The address of the next page; and whether there may be one that cannot be read."""
+    try:
+        found, lost = elements(links, _MOST_LINKS)
+    except Unreadable:
+        return None, True
+    for raw in found:
+        try:
+            link = decoded_as(raw, _Link)
+        except Unreadable:
+            lost = True
+            continue
+        if link.relation == "next" and link.url not in (None, ""):
+            if isinstance(link.url, str):
+                return link.url, False
+            lost = True
+    return None, lost
 
 
-class _Meta(Struct):
-    versionId: str | None = None  # noqa: N815
+# A first look
 
 
-class Look(Struct):
+class _Seen(Struct):
+    """Whatever stands there: an odd shape of one element hides no other."""
+
+    resourceType: Any = None  # noqa: N815
+    id: Any = None
+    meta: Any = None
+    subject: Any = None
+    patient: Any = None
+    beneficiary: Any = None
+    device: Any = None
+    source: Any = None
+    practitioner: Any = None
+    participant: Any = None
+
+
+class Look(Struct, frozen=True):
     """A first look at a resource: only what the reader acts on."""
 
     resourceType: str = ""  # noqa: N815
     id: str | None = None
-    meta: _Meta | None = None
-    subject: _Reference | None = None
-    patient: _Reference | None = None
-    beneficiary: _Reference | None = None
-    device: _Reference | None = None
-    source: _Reference | None = None
-    participant: list[_Participant] = []
-    practitioner: _Reference | None = None
+    version: str | None = None
+    """`meta.versionId`."""
+    about: tuple[Any, ...] = ()
+    """What its elements that name a patient hold, as it came."""
+    pointers: tuple[str, ...] = ()
+    """The literal references that may have to be read by id."""
 
     @property
     def reference(self) -> str:
-        return f"{self.resourceType}/{self.id}" if self.id else ""
+        return f"{self.resourceType}/{self.id}" if self.resourceType and self.id else ""
 
-
-_LOOK = msgspec.json.Decoder(Look)
-
-
-class _Named(Struct):
-    resourceType: str = ""  # noqa: N815
-    id: Any = None
+    def whose(self, patient: str, base: str) -> Whose:
+        """Whose it is, as seen from the chart of `patient` (a logical id)."""
+        return whose(self.resourceType, self.id, self.about, patient, base)
 
 
 def look(raw: bytes | Raw) -> Look:
-    """A first look; where a field has an unexpected shape, type and id alone. Never raises."""
+    """A first look; an empty one at what cannot be read. Never raises."""
     try:
-        return _LOOK.decode(raw)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        try:
-            named = msgspec.json.decode(raw, type=_Named)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-            return Look()
-        return Look(resourceType=named.resourceType, id=named.id if isinstance(named.id, str) else None)
+        seen = decoded_as(raw, _Seen)
+    except Unreadable:
+        return Look()
+    people = seen.participant if isinstance(seen.participant, list) else []
+    pointed = [seen.device, seen.source, seen.practitioner]
+    pointed += [person.get("individual") for person in people if isinstance(person, dict)]
+    return Look(
+        _text(seen.resourceType) or "",
+        _text(seen.id),
+        _text(seen.meta.get("versionId")) if isinstance(seen.meta, dict) else None,
+        (seen.subject, seen.patient, seen.beneficiary),
+        tuple(text for item in pointed if isinstance(item, dict) and (text := _text(item.get("reference")))),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def version_of(seen: Look, raw: bytes) -> str:
     """`meta.versionId`, or a digest of the bytes where the EHR gives none."""
-    if seen.meta is not None and seen.meta.versionId:
-        return seen.meta.versionId
-    return "sha256:" + hashlib.sha256(raw).hexdigest()
+    return seen.version or "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def made_up_name(type_: str, raw: bytes | Raw) -> str:
+    """A name for what does not name itself: the same for the same bytes, whenever they are read."""
+    return f"{type_}/~{hashlib.blake2s(bytes(raw), digest_size=6).hexdigest()}"
 
 
 def relative(reference: str, base: str) -> str:
@@ -139,38 +248,105 @@ def relative(reference: str, base: str) -> str:
 
 
 def names_another_patient(seen: Look, patient: str, base: str) -> bool:
-    """Whether the resource says outright that it is about a Patient other than `patient` (a logical id)."""
-    for about in (seen.subject, seen.patient, seen.beneficiary):
-        if about is not None and about.reference:
-            named = relative(about.reference, base)
-            if named.startswith("Patient/") and named != f"Patient/{patient}":
-                return True
-    return seen.resourceType == "Patient" and seen.id not in (None, patient)
+    """Whether the resource is about somebody other than `patient` (a logical id)."""
+    return seen.whose(patient, base) is Whose.FOREIGN
 
 
 def references(seen: Look, base: str) -> Iterator[str]:
     """What the reader may have to fetch by id: devices of readings, people of encounters."""
-    targets = [seen.device, seen.source, seen.practitioner, *(item.individual for item in seen.participant)]
-    for target in targets:
-        if target is not None and target.reference:
-            named = relative(target.reference, base)
-            if named.split("/", 1)[0] in {"Device", "DeviceMetric", "Practitioner", "PractitionerRole"}:
-                yield named
+    for pointer in seen.pointers:
+        named = relative(pointer, base)
+        if named.split("/", 1)[0] in _LINKED:
+            yield named
+
+
+# What a server says of itself and of an answer
+
+
+class _Outcome(Struct):
+    resourceType: str = ""  # noqa: N815
+    issue: Raw = Raw()
 
 
 def outcome_text(body: bytes) -> str:
     """What an OperationOutcome says, as one short plain line; empty where the body is anything else."""
     try:
-        outcome = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        outcome = frame(body, _Outcome)
+    except Unreadable:
         return ""
-    if not isinstance(outcome, dict) or outcome.get("resourceType") != "OperationOutcome":
+    if outcome.resourceType != "OperationOutcome":
         return ""
-    said = []
-    for issue in outcome.get("issue") or []:
-        if isinstance(issue, dict):
-            details = issue.get("details")
-            text = issue.get("diagnostics") or (details.get("text") if isinstance(details, dict) else None)
-            said.append(str(text or issue.get("code") or ""))
+    said = [_issue_text(issue) for issue in _parts(outcome.issue, _MOST_ISSUES, dict)]
     line = "; ".join(part for part in said if part)
     return "".join(character if character.isprintable() else " " for character in line)[:MOST_OUTCOME_TEXT]
+
+
+def _issue_text(issue: dict[str, Any]) -> str:
+    details = issue.get("details")
+    told = (issue.get("diagnostics"), details.get("text") if isinstance(details, dict) else None)
+    return next((text for text in (*told, issue.get("code")) if isinstance(text, str) and text), "")
+
+
+class Declared(Struct, frozen=True):
+    """What /metadata says of one resource type. A hint: the first real answer wins."""
+
+    interactions: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()
+    """Of searches."""
+    conditional_create: bool = False
+    update_create: bool = False
+
+
+class _Statement(Struct):
+    rest: Raw = Raw()
+
+
+class _Rest(Struct):
+    resource: Raw = Raw()
+
+
+class _Declared(Struct):
+    type: Any = None
+    interaction: Raw = Raw()
+    searchParam: Raw = Raw()  # noqa: N815
+    conditionalCreate: Any = None  # noqa: N815
+    updateCreate: Any = None  # noqa: N815
+
+
+def declared(body: bytes, type_: str) -> Declared:
+    """A type in a CapabilityStatement, read leniently; nothing declared where it cannot be read."""
+    try:
+        rests, _ = elements(frame(body, _Statement).rest, _MOST_DECLARED)
+    except Unreadable:
+        return Declared()
+    for item in (item for rest in rests for item in _resources(rest)):
+        if item.type == type_:
+            return Declared(
+                frozenset(_words(item.interaction, "code")),
+                frozenset(_words(item.searchParam, "name")),
+                item.conditionalCreate is True,
+                item.updateCreate is True,
+            )
+    return Declared()
+
+
+def _resources(rest: Raw) -> Iterator[_Declared]:
+    with contextlib.suppress(Unreadable):
+        yield from _parts(frame(bytes(rest), _Rest).resource, _MOST_DECLARED, _Declared)
+
+
+def _words(array: Raw, key: str) -> Iterator[str]:
+    for item in _parts(array, _MOST_DECLARED, dict):
+        if text := _text(item.get(key)):
+            yield text
+
+
+def _parts(array: Raw, most: int, kind: type[_Part]) -> Iterator[_Part]:
+    """The first elements of an array, those that are of another shape left out; none where it is no array."""
+    try:
+        found, _ = elements(array, most)
+    except Unreadable:
+        return
+    for raw in found:
+        with contextlib.suppress(Unreadable):
+            yield decoded_as(raw, kind)

@@ -25,9 +25,11 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.auditor_notes import days_late
+from smartapp.ehr.fhir import look
 from smartapp.ehr.own_record import OwnRecord, StatementLine
 from smartapp.ehr.people_and_places import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
 from smartapp.ehr.reader import Notice
+from smartapp.ehr.subjects import Whose
 from smartapp.site import Site
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource
@@ -135,12 +137,17 @@ class FindingsMaker:
         raw, entry = self._own.judged(resource.raw)
         if entry is not None:
             self._copies[entry] = resource.reference
-        self._chart.add(raw, resource.full_url, resource.origin)
+        self._chart.add(raw, resource.full_url, resource.origin if raw else resource.reference)
         type_ = resource.reference.split("/", 1)[0]
-        if type_ in CHOOSABLE:
+        if type_ in CHOOSABLE and self._may_be_chosen(resource.raw):
             self._choosable.append(decode(resource.raw))
         elif type_ == "ChargeItem":
             self._charges[resource.reference] = resource.version
+
+    def _may_be_chosen(self, raw: bytes) -> bool:
+        """Whether it names this patient and nobody else, or is of a type that need not name one."""
+        whose = look(raw).whose(self._patient.removeprefix("Patient/"), self._base)
+        return whose in {Whose.OURS, Whose.NOBODYS}
 
     def add_own(self) -> list[StoredResource]:
         """The logged entries that the EHR holds no copy of, added last; what the snapshot keeps of them."""

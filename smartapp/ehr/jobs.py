@@ -1,11 +1,13 @@
 """Reading jobs: begun by whoever opens the page, done by one thread of one process, watched by anybody.
 
 The state is a row in the store. A process that stops renewing its lease has lost the job: the next page that
-asks for it takes it over and reads again from the beginning.
+asks for it takes it over and reads again from the beginning. One process works on a few jobs at a time; the
+others wait in the store, until one of these ends or another process is asked for them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -13,7 +15,9 @@ from collections.abc import Callable, Iterable
 from datetime import date
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
+from fhir_mappings.decision import Assessment
 from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
@@ -22,8 +26,8 @@ from launch.scopes import Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.findings import Findings, FindingsMaker
-from smartapp.ehr.own_record import ORIGIN, OwnRecord, present_basis, unread_of
-from smartapp.ehr.reader import READ_FIRST, ChartReading, ReadingFailed, ReadingStopped
+from smartapp.ehr.own_record import ORIGIN, OwnRecord, present_basis
+from smartapp.ehr.reader import READ_FIRST, ChartReading, NoticeKind, ReadingFailed, ReadingStopped, unread_of
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
@@ -31,6 +35,10 @@ from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, 
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1024 * 1024
+MOST_AT_WORK = 4
+"""Jobs of one process: each holds a chart in memory and a few connections of its EHR."""
+MOST_TOLD = 200
+"""Decisions that an audit entry names one by one."""
 
 
 class ReadingJobs:
@@ -52,12 +60,17 @@ class ReadingJobs:
         self._holder = secrets.token_hex(8)
         """This process, as the holder of jobs."""
         self._closing = threading.Event()
+        self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
+        self._waiting: dict[str, tuple[ReadingJob, LaunchSession]] = {}
+        """Jobs this process was asked for while it had no hand free, the oldest first, by session."""
 
     def close(self) -> None:
         """Stop reading. Another process, or the next start, takes unfinished jobs over."""
         self._closing.set()
-        for thread in tuple(self._threads):
+        with self._lock:
+            threads = tuple(self._threads)
+        for thread in threads:
             thread.join(5)
 
     def state(self, session: LaunchSession) -> ReadingJob:
@@ -117,13 +130,8 @@ class ReadingJobs:
             self._store.audit.add(
                 self._clock.now(),
                 "decided-again",
-                session=session.id,
-                issuer=session.issuer_id,
-                patient=session.patient,
-                user=session.fhir_user,
-                snapshot=snapshot.id,
-                snapshot_sha256=snapshot.sha256,
                 before=before.id,
+                **_facts(session, snapshot, result),
             )
 
     def imagined(
@@ -184,32 +192,59 @@ class ReadingJobs:
         return None if snapshot is None else (snapshot, msgspec.json.decode(snapshot.result, type=Findings))
 
     def _done_by_somebody(self, job: ReadingJob, session: LaunchSession) -> ReadingJob:
+        if job.over:
+            return job
+        self._begin(job, session)
+        return self._store.reading.latest(session.id) or job
+
+    def _begin(self, job: ReadingJob, session: LaunchSession) -> None:
+        """Do the job, if a hand is free and nobody does it; without one it waits."""
         holder = f"{self._holder}-{secrets.token_hex(4)}"
-        lease = self._settings.job_lease
-        if not job.over and self._store.reading.claim(job.id, holder, self._clock.now(), lease):
-            thread = threading.Thread(
-                target=self._work, args=(job, session, holder), name=f"reading-{job.id[:8]}", daemon=True
-            )
+        thread = threading.Thread(
+            target=self._work, args=(job, session, holder), name=f"reading-{job.id[:8]}", daemon=True
+        )
+        with self._lock:
+            if self._closing.is_set():
+                return
+            if len(self._threads) >= MOST_AT_WORK:
+                self._waiting.setdefault(session.id, (job, session))
+                return
+            self._waiting.pop(session.id, None)
             self._threads.add(thread)
-            thread.start()
-        return job if job.over else self._store.reading.latest(session.id) or job
+        claimed = False
+        try:
+            claimed = self._store.reading.claim(job.id, holder, self._clock.now(), self._settings.job_lease)
+            if claimed:
+                thread.start()
+        finally:
+            if not claimed:
+                self._set_free(thread)
+
+    def _set_free(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._threads.discard(thread)
+
+    def _begin_waiting(self) -> None:
+        """A hand came free: do what has waited longest, unless somebody else did meanwhile."""
+        while True:
+            with self._lock:
+                if not self._waiting or len(self._threads) >= MOST_AT_WORK:
+                    return
+                job, session = self._waiting.pop(next(iter(self._waiting)))
+            self._begin(job, session)
 
     def _work(self, job: ReadingJob, session: LaunchSession, holder: str) -> None:
         """The job itself. Whatever goes wrong ends in the job's row, never in a page that waits for ever."""
         reading = self._store.reading
         try:
-            snapshot, chunks_of = self._read(job, session, holder)
+            snapshot, findings, chunks_of = self._read(job, session, holder)
             if reading.finish(snapshot, holder, chunks_of.chunks):
                 self._store.audit.add(
                     self._clock.now(),
                     "chart-read",
-                    session=session.id,
-                    issuer=session.issuer_id,
-                    patient=session.patient,
-                    user=session.fhir_user,
-                    snapshot=snapshot.id,
-                    snapshot_sha256=snapshot.sha256,
                     resources=chunks_of.resources,
+                    by_type=_counted(chunks_of.by_type.items()),
+                    **_facts(session, snapshot, findings),
                 )
         except ReadingStopped:
             log.info("reading job %s was taken over or its session ended", job.id)
@@ -223,9 +258,13 @@ class ReadingJobs:
             log.error("reading job %s failed: %s at %s", job.id, type(error).__name__, _place(error))
             reading.fail(job.id, holder, "internal-error")
         finally:
-            self._threads.discard(threading.current_thread())
+            self._set_free(threading.current_thread())
+            with contextlib.suppress(SQLAlchemyError):  # whoever polls for a job begins it then
+                self._begin_waiting()
 
-    def _read(self, job: ReadingJob, session: LaunchSession, holder: str) -> tuple[Snapshot, ChartReading]:
+    def _read(
+        self, job: ReadingJob, session: LaunchSession, holder: str
+    ) -> tuple[Snapshot, Findings, ChartReading]:
         if session.patient is None:
             raise ReadingFailed("no-patient")
         settings, lease = self._settings, self._settings.job_lease
@@ -245,6 +284,7 @@ class ReadingJobs:
             seal=self._store.reading.seal_chunk,
             tick=tick,
             tick_seconds=lease.total_seconds() / 4,
+            seconds=settings.read_minutes * 60,
         )
         today = self._site.today(self._clock.now())
         maker = FindingsMaker(
@@ -276,7 +316,40 @@ class ReadingJobs:
             sha256=snapshot_digest(reading.chunks),
             result=msgspec.json.encode(findings),
         )
-        return snapshot, reading
+        return snapshot, findings, reading
+
+
+def _facts(session: LaunchSession, snapshot: Snapshot, findings: Findings) -> dict[str, str | None]:
+    """For the audit trail: who, whose chart, on which rules, for which payer, what was left out, and what was
+    decided."""
+    dropped = [
+        (notice.what, notice.count) for notice in findings.notices if notice.kind is NoticeKind.FOREIGN
+    ]
+    return {
+        "session": session.id,
+        "issuer": session.issuer_id,
+        "patient": session.patient,
+        "user": session.fhir_user,
+        "snapshot": snapshot.id,
+        "snapshot_sha256": snapshot.sha256,
+        "rules_version": findings.contract["rules_version"],
+        "payer": findings.contract["payer"],
+        "dropped": _counted(dropped),
+        "unread": ", ".join(sorted(unread_of(findings.notices))),
+        "decided": _outcomes(findings.assessment),
+    }
+
+
+def _outcomes(assessment: Assessment) -> str:
+    """ "98977 2026-01-05 suggest; ...": code, first day of its period and outcome of each decision."""
+    told = [f"{item.code} {item.period.start.isoformat()} {item.outcome}" for item in assessment.decisions]
+    more = len(told) - MOST_TOLD
+    return "; ".join([*told[:MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _counted(counts: Iterable[tuple[str, int]]) -> str:
+    """ "Encounter 3, Observation 200"; types are cut to a length, since a server may send any."""
+    return ", ".join(f"{type_[:64]} {number}" for type_, number in sorted(counts))
 
 
 def _place(error: BaseException) -> str:

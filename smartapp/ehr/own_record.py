@@ -19,7 +19,6 @@ from fhir_mappings.record import Attestation, EpisodeOfCare
 from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, says_the_same
 from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.people_and_places import decode
-from smartapp.ehr.reader import Notice, NoticeKind
 from smartapp.store import Store
 from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement, episode_of
 from smartapp.store.reading import StoredResource
@@ -32,7 +31,6 @@ ORIGIN = "time log"
 """Origin of our own Encounters in a snapshot."""
 URN = "urn:uuid:"
 _IN_BYTES = TIME_LOG.encode()
-_MAY_BE_MISSING = frozenset({NoticeKind.NOT_GRANTED, NoticeKind.REFUSED, NoticeKind.CUT_OFF})
 
 
 class StatementLine(msgspec.Struct, frozen=True):
@@ -202,11 +200,6 @@ def _basis(entries: Mapping[str, int], statements: Iterable[str]) -> tuple[str, 
             ]
         )
     )
-
-
-def unread_of(notices: Iterable[Notice]) -> frozenset[str]:
-    """Types of which something may be missing, as the notices of a reading tell them."""
-    return frozenset(notice.what for notice in notices if notice.kind in _MAY_BE_MISSING)
 
 
 def own_differences(

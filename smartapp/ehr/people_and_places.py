@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from msgspec import Struct
+
+from smartapp.ehr.outside import Unreadable, decoded
 
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 NPI = "http://hl7.org/fhir/sid/us-npi"
@@ -48,8 +49,8 @@ class Choices(Struct, frozen=True):
 def decode(raw: bytes) -> dict[str, Any]:
     """A resource as a dict; an empty one where it is no JSON object."""
     try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = decoded(raw)
+    except Unreadable:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -89,7 +90,8 @@ def human_name(names: object) -> str:
     """ "Given Family" of the official, else the usual, else the first name."""
     order = {"official": 0, "usual": 1}
     for name in sorted(_dicts(names), key=lambda name: order.get(str(name.get("use")), 2)):
-        given = " ".join(_text(part) for part in name.get("given") or [] if isinstance(part, str))
+        parts = name.get("given")
+        given = " ".join(filter(None, map(_text, parts if isinstance(parts, list) else [])))
         said = _text(name.get("text")) or f"{given} {_text(name.get('family'))}".strip()
         if said:
             return said
@@ -140,7 +142,7 @@ def practitioner_choice(resource: dict[str, Any]) -> Choice | None:
 
 
 def encounter_choice(encounter: dict[str, Any]) -> Choice | None:
-    if encounter.get("status") in {"cancelled", "entered-in-error"}:
+    if _text(encounter.get("status")) in {"cancelled", "entered-in-error"}:
         return None
     start = _text(_dict(encounter.get("period")).get("start"))[:10]
     kind = next((concept_text(part) for part in _dicts(encounter.get("type"))), "")
@@ -150,7 +152,7 @@ def encounter_choice(encounter: dict[str, Any]) -> Choice | None:
 
 
 def account_choice(account: dict[str, Any]) -> Choice | None:
-    if account.get("status") not in {None, "active", "on-hold"}:
+    if account.get("status") is not None and _text(account["status"]) not in {"active", "on-hold"}:
         return None
     return Choice(
         f"Account/{account.get('id')}",
@@ -179,8 +181,9 @@ def choices(resources: list[dict[str, Any]]) -> Choices:
     """All that can be chosen, encounters newest first, the rest by text."""
     found: dict[str, list[Choice]] = {}
     for resource in resources:
-        if resource.get("resourceType") in _CHOOSERS and resource.get("id"):
-            area, chooser = _CHOOSERS[resource["resourceType"]]
+        type_, logical_id = resource.get("resourceType"), resource.get("id")
+        if isinstance(type_, str) and type_ in _CHOOSERS and isinstance(logical_id, str) and logical_id:
+            area, chooser = _CHOOSERS[type_]
             if (choice := chooser(resource)) is not None:
                 found.setdefault(area, []).append(choice)
     ordered = {

@@ -7,15 +7,19 @@ off and what belongs to somebody else is in the reading's notices.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import partial
 
 import msgspec
+from msgspec import Raw
 
 from fhir_mappings.needs import Needs
 from launch.errors import HttpError, HttpProblem
@@ -27,20 +31,23 @@ from smartapp.ehr.fhir import (
     Entry,
     NotAPage,
     look,
-    names_another_patient,
+    made_up_name,
     outcome_text,
     read_target,
     references,
+    search,
     search_page,
-    search_target,
     version_of,
 )
+from smartapp.ehr.outside import Unreadable, weighed
+from smartapp.ehr.subjects import Whose
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 SLICES = 8
 SLICES_BY_CATEGORY = 2
 MOST_READS_BY_ID = 200
-READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=64 * MEGABYTE)
+READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=16 * MEGABYTE)
+"""A page of two hundred resources is below one megabyte; four pages are under way at a time."""
 NOT_ALLOWED = frozenset({401, 403, 404, 405, 410, 501})
 NOT_UNDERSTOOD = frozenset({400, 422})
 
@@ -68,6 +75,23 @@ class Notice(msgspec.Struct, frozen=True, order=True):
     """A resource type."""
     detail: str = ""
     count: int = 0
+
+
+_MAY_BE_MISSING = frozenset({NoticeKind.NOT_GRANTED, NoticeKind.REFUSED, NoticeKind.CUT_OFF})
+
+
+def unread_of(notices: Iterable[Notice]) -> frozenset[str]:
+    """Types of which something may be missing, as the notices of a reading tell them.
+
+    Another patient's charge among this one's makes all charges doubtful: what a server that does not look at
+    `patient` leaves out, nobody knows, and a charge that is missed is charged twice.
+    """
+    return frozenset(
+        notice.what
+        for notice in notices
+        if notice.kind in _MAY_BE_MISSING
+        or (notice.kind is NoticeKind.FOREIGN and notice.what == "ChargeItem")
+    )
 
 
 class ReadingStopped(Exception):
@@ -104,7 +128,11 @@ def date_slices(start: date, end: date, count: int) -> tuple[tuple[date, date | 
 
 
 class ChartReading:
-    """One reading under way. `sink` gets every resource once; it is called by one thread at a time."""
+    """One reading under way. `sink` gets every resource once; it is called by one thread at a time.
+
+    What it may not or cannot give is handed on as a `StoredResource` without bytes, so that it is listed.
+    `seconds`: how long all of it may take.
+    """
 
     def __init__(
         self,
@@ -118,6 +146,7 @@ class ChartReading:
         seal: Callable[[str, list[StoredResource]], SealedChunk],
         tick: Callable[[Progress], bool],
         tick_seconds: float,
+        seconds: float = math.inf,
     ) -> None:
         self.client = client
         self.scopes = scopes
@@ -131,13 +160,19 @@ class ChartReading:
         self._seal = seal
         self._tick = tick
         self._tick_seconds = tick_seconds
+        self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._seen: set[str] = set()
         self._user = user
         self._linked: set[str] = {user} if user and user.split("/", 1)[0] in LINKED else set()
         """Type/id of what may have to be read by itself; the signed-in user first, for the name."""
-        self._foreign: dict[str, int] = {}
+        self._foreign = Counter[str]()
+        """Dropped as another patient's, by type."""
+        self._unreadable = Counter[tuple[str, str]]()
+        """What cannot be read, by type and reason."""
+        self.by_type = Counter[str]()
+        """What was handed on whole, by type."""
         self._steps = self._steps_done = 0
         self._sink: Callable[[StoredResource], None] = lambda _: None
 
@@ -171,6 +206,10 @@ class ChartReading:
 
     def finish_notices(self) -> tuple[Notice, ...]:
         found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
+        found |= {
+            Notice(NoticeKind.CUT_OFF, type_, f"an entry that is {why}", number)
+            for (type_, why), number in self._unreadable.items()
+        }
         return tuple(sorted(self.notices | found))
 
     @property
@@ -181,8 +220,7 @@ class ChartReading:
     @property
     def unread(self) -> frozenset[str]:
         """Types of which something may be missing."""
-        missing = {NoticeKind.NOT_GRANTED, NoticeKind.REFUSED, NoticeKind.CUT_OFF}
-        return frozenset(notice.what for notice in self.notices if notice.kind in missing)
+        return unread_of(self.finish_notices())
 
     def _may(self, type_: str, interaction: Interaction) -> bool:
         if self.scopes.can(type_, interaction):
@@ -247,9 +285,9 @@ class ChartReading:
         may = self.scopes.can("PractitionerRole", Interaction.SEARCH)
         if self._user is None or not self._user.startswith("Practitioner/") or not may:
             return
-        target = search_target("PractitionerRole", (("practitioner", self._user.split("/", 1)[1]),))
+        parameters = (("practitioner", self._user.split("/", 1)[1]),)
         try:
-            response = self._get(target, strict=False)
+            response = self._first_page("PractitionerRole", parameters, strict=False)
             page = search_page(response.body) if response.ok else None
         except (HttpError, ReadingFailed, NotAPage):
             return
@@ -269,7 +307,8 @@ class ChartReading:
             pending: set[Future[None]] = {pool.submit(task) for task in work}
             try:
                 while pending:
-                    done, pending = wait(pending, timeout=self._tick_seconds, return_when=FIRST_COMPLETED)
+                    patience = min(self._tick_seconds, self._time_left())
+                    done, pending = wait(pending, timeout=patience, return_when=FIRST_COMPLETED)
                     for future in done:
                         future.result()
                         self._steps_done += 1
@@ -281,92 +320,128 @@ class ChartReading:
                 raise
 
     def _report(self) -> None:
+        self._time_left()
         if not self._tick(Progress(self._steps, min(self._steps_done, self._steps), self.resources)):
             raise ReadingStopped
 
-    def _task(self, search: Search) -> Callable[[], None]:
-        return partial(self._search, search)
+    def _task(self, wanted: Search) -> Callable[[], None]:
+        return partial(self._search, wanted)
 
     def _read(self, reference: str) -> None:
         """One resource by its id. Its absence is a notice; the patient's own ends the reading."""
         type_ = reference.split("/", 1)[0]
-        response = self._get(read_target(reference), strict=False)
-        if response.ok:
-            self._keep(type_, reference, [(None, response.body)])
-        elif type_ == "Patient":
-            raise ReadingFailed("patient-refused")
-        else:
+        try:
+            response = self._get(read_target(reference))
+        except HttpError as error:
+            if type_ == "Patient" or error.problem is not HttpProblem.TOO_LARGE:
+                raise
             self.notices.add(Notice(NoticeKind.MISSING, type_, reference))
+            return
+        if response.ok:
+            self._keep(type_, reference, [_single(response.body)])
+        elif type_ != "Patient":
+            self.notices.add(Notice(NoticeKind.MISSING, type_, reference))
+        if type_ == "Patient" and reference not in self._seen:
+            raise ReadingFailed("patient-refused")
 
-    def _search(self, search: Search) -> None:
+    def _search(self, wanted: Search) -> None:
         """Every page of one search; on 400 without strict handling, then the other ways to ask."""
-        attempts = [(way, strict) for way in search.ways for strict in (True, False)]
-        if not self._profile.strict_handling:
-            attempts = [(way, False) for way in search.ways]
-        response = None
-        for way, strict in attempts:
-            response = self._get(search_target(search.type, way), strict=strict)
-            if response.status not in NOT_UNDERSTOOD:
-                break
-        if response is None:
+        try:
+            response = self._first_answer(wanted)
+            if response.ok:
+                self._pages(wanted, response)
+                return
+        except HttpError as error:
+            if error.problem is not HttpProblem.TOO_LARGE:
+                raise
+            self.notices.add(
+                Notice(NoticeKind.CUT_OFF, wanted.type, "a page is larger than this app reads at once")
+            )
             return
-        if not response.ok:
-            said = outcome_text(response.body)
-            self.notices.add(Notice(NoticeKind.REFUSED, search.type, f"{response.status} {said}".strip()))
-            return
-        self._pages(search, response)
+        said = outcome_text(response.body)
+        self.notices.add(Notice(NoticeKind.REFUSED, wanted.type, f"{response.status} {said}".strip()))
 
-    def _pages(self, search: Search, response: Response) -> None:
+    def _first_answer(self, wanted: Search) -> Response:
+        """The first answer that is not "I do not understand"; else the last one."""
+        strictness = (True, False) if self._profile.strict_handling else (False,)
+        attempts = [(way, strict) for way in wanted.ways for strict in strictness]
+        for way, strict in attempts[:-1]:
+            response = self._first_page(wanted.type, way, strict=strict)
+            if response.status not in NOT_UNDERSTOOD:
+                return response
+        way, strict = attempts[-1]
+        return self._first_page(wanted.type, way, strict=strict)
+
+    def _pages(self, wanted: Search, response: Response) -> None:
         visited: set[str] = set()
         for number in range(1, self._page_limit + 1):
             try:
                 page = search_page(response.body)
             except NotAPage:
-                self.notices.add(Notice(NoticeKind.REFUSED, search.type, outcome_text(response.body)))
+                self.notices.add(Notice(NoticeKind.REFUSED, wanted.type, outcome_text(response.body)))
                 return
             self._keep(
-                search.type, f"{search.name} page {number:04}", self._matches(search.type, page.entries)
+                wanted.type, f"{wanted.name} page {number:04}", self._matches(wanted.type, page.entries)
             )
+            if page.cut_off:
+                self.notices.add(Notice(NoticeKind.CUT_OFF, wanted.type, page.cut_off))
             following = page.next_url
             if following is None:
                 return
             if following in visited:
-                self.notices.add(Notice(NoticeKind.CUT_OFF, search.type, "the EHR's pages lead in a circle"))
+                self.notices.add(Notice(NoticeKind.CUT_OFF, wanted.type, "the EHR's pages lead in a circle"))
                 return
             visited.add(following)
             if self._bytes_left <= 0:
                 self.notices.add(
-                    Notice(NoticeKind.CUT_OFF, search.type, "more data than this app reads at once")
+                    Notice(NoticeKind.CUT_OFF, wanted.type, "more data than this app reads at once")
                 )
                 return
             try:
-                response = self._get(following, strict=False)
+                response = self._get(following)
             except HttpError as error:
                 if error.problem is not HttpProblem.FOREIGN_URL:
                     raise
                 self.notices.add(
-                    Notice(NoticeKind.CUT_OFF, search.type, "the next page lies on another server")
+                    Notice(NoticeKind.CUT_OFF, wanted.type, "the next page lies on another server")
                 )
                 return
             if not response.ok:
                 # A page that got lost may hold anything: better no answer than half of one.
                 raise ReadingFailed("page-refused")
-        self.notices.add(Notice(NoticeKind.CUT_OFF, search.type, "more pages than this app reads at once"))
+        self.notices.add(Notice(NoticeKind.CUT_OFF, wanted.type, "more pages than this app reads at once"))
 
-    def _get(self, target: str, *, strict: bool) -> Response:
+    def _first_page(self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool) -> Response:
+        headers = {"Prefer": "handling=strict"} if strict else {}
+        limits = self._limits()
+        return self._received(search(self.client, type_, parameters, headers=headers, limits=limits))
+
+    def _get(self, target: str) -> Response:
+        return self._received(self.client.fhir("GET", target, headers={}, limits=self._limits()))
+
+    def _limits(self) -> Limits:
+        """Of the next request. Raises ReadingStopped and ReadingFailed where there is to be none."""
         if self._stop.is_set():
             raise ReadingStopped
-        headers = {"Prefer": "handling=strict"} if strict else {}
-        response = self.client.fhir("GET", target, headers=headers, limits=READ_LIMITS)
+        return replace(READ_LIMITS, total=min(READ_LIMITS.total, self._time_left()))
+
+    def _time_left(self) -> float:
+        """Seconds. Raises ReadingFailed where none are left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise ReadingFailed(HttpProblem.TIMEOUT.value)
+        return left
+
+    def _received(self, response: Response) -> Response:
         if (response.status >= 500 and response.status not in NOT_ALLOWED) or response.status == 429:
             raise ReadingFailed("ehr-unavailable")
         with self._lock:
             self._bytes_left -= len(response.body)
         return response
 
-    def _matches(self, type_: str, entries: Iterable[Entry]) -> list[tuple[str | None, bytes]]:
+    def _matches(self, type_: str, entries: Iterable[Entry]) -> list[Entry]:
         """The resources a search found. What the server says beside them becomes a notice."""
-        found: list[tuple[str | None, bytes]] = []
+        found: list[Entry] = []
         for entry in entries:
             if bytes(entry.resource) in (b"", b"null"):
                 continue
@@ -374,30 +449,61 @@ class ChartReading:
                 if said := outcome_text(bytes(entry.resource)):
                     self.notices.add(Notice(NoticeKind.SERVER_SAYS, type_, said))
                 continue
-            found.append((entry.fullUrl, bytes(entry.resource)))
+            found.append(entry)
         return found
 
-    def _keep(self, type_: str, origin: str, found: list[tuple[str | None, bytes]]) -> None:
-        """Hand each resource on once. Another patient's is dropped and counted, whatever the server meant."""
+    def _keep(self, type_: str, origin: str, found: list[Entry]) -> None:
+        """Hand each resource on once."""
         fresh: list[StoredResource] = []
-        base = self.base
         with self._lock:
-            for position, (full_url, raw) in enumerate(found):
-                seen = look(raw)
-                if names_another_patient(seen, self.patient, base):
-                    self._foreign[seen.resourceType] = self._foreign.get(seen.resourceType, 0) + 1
-                    continue
-                reference = seen.reference or f"{type_} {origin} entry {position + 1}"
-                if reference in self._seen:
-                    continue
-                self._seen.add(reference)
-                self._linked.update(references(seen, base))
-                resource = StoredResource(origin, full_url, reference, version_of(seen, raw), raw)
-                fresh.append(resource)
-                self._sink(resource)
+            for entry in found:
+                resource = self._judged(type_, origin, entry)
+                if resource is not None:
+                    fresh.append(resource)
+                    self._sink(resource)
             self.resources += len(fresh)
         if fresh:
             # Compressing and encrypting needs no lock: the other threads decode meanwhile.
             chunk = self._seal(origin, fresh)
             with self._lock:
                 self.chunks.append(chunk)
+
+    def _judged(self, type_: str, origin: str, entry: Entry) -> StoredResource | None:
+        """A resource as it is handed on; None where it was already, or is another patient's and dropped.
+
+        What cannot be read, or names no patient although it must, is handed on without its bytes.
+        """
+        raw = bytes(entry.resource)
+        seen = look(raw)
+        whose = seen.whose(self.patient, self.base)
+        if whose is Whose.FOREIGN:
+            self._foreign[seen.resourceType] += 1
+            return None
+        if seen.resourceType == "OperationOutcome":
+            if said := outcome_text(raw):
+                self.notices.add(Notice(NoticeKind.SERVER_SAYS, type_, said))
+            return None
+        problem = entry.problem or ("" if seen.resourceType else "no resource")
+        whole = not problem and whose is not Whose.UNREADABLE
+        reference = seen.reference or made_up_name(seen.resourceType or type_, raw)
+        # Apart, so that one that cannot be read never hides its good copy.
+        name = reference if whole else f"unreadable {reference}"
+        if name in self._seen:
+            return None
+        self._seen.add(name)
+        version = version_of(seen, raw)
+        if not whole:
+            if problem or seen.resourceType == "ChargeItem":
+                self._unreadable[type_, problem or "without a patient that can be read"] += 1
+            return StoredResource(origin, None, reference, version, b"")
+        self.by_type[seen.resourceType] += 1
+        self._linked.update(references(seen, self.base))
+        return StoredResource(origin, entry.fullUrl, reference, version, raw)
+
+
+def _single(body: bytes) -> Entry:
+    """A resource that was read by its id."""
+    try:
+        return Entry(Raw(weighed(body)))
+    except Unreadable as reason:
+        return Entry(Raw(body), problem=str(reason))

@@ -29,25 +29,30 @@ from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Decision
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.tables import Kind
-from launch.errors import HttpError, LaunchError
+from launch.errors import HttpError, HttpProblem, LaunchError
 from launch.http import MEGABYTE, Limits, Response
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.fhir import (
+    Entry,
     NotAPage,
+    SearchPage,
+    declared,
     look,
-    outcome_text,
+    made_up_name,
     read_target,
+    search,
     search_page,
-    search_target,
     version_of,
 )
 from smartapp.ehr.findings import Findings, evidence_of
 from smartapp.ehr.own_record import URN, own_differences
 from smartapp.ehr.people_and_places import decode
-from smartapp.ehr.reader import NOT_ALLOWED
+from smartapp.ehr.reader import NOT_ALLOWED, READ_LIMITS
+from smartapp.ehr.sending import Fate, limits_of_writes, send
+from smartapp.ehr.subjects import Whose
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.charges import Approval, Charge, ChargeContent, ChargeState, Enrolment
@@ -61,7 +66,8 @@ MOST_PAGES = 50
 SETTLED_AFTER = timedelta(minutes=10)
 """A write that the EHR does not hold this long after it was sent did not arrive."""
 POLL_SECONDS = 0.2
-IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
+_NOT_MODIFIED = frozenset({304})
+"""How some servers answer a conditional create that finds its charge."""
 _GONE = frozenset({404, 410})
 _ID_IN_LOCATION = re.compile(r"(?:^|/)ChargeItem/([A-Za-z0-9\-._]{1,255})(?:/_history/[^/]+)?/?$")
 
@@ -127,9 +133,7 @@ class ChargeWriter:
         self._store = store
         self._clock = clock
         self._lease = settings.job_lease * 3
-        seconds = settings.job_lease.total_seconds() * 2
-        # Shorter than the lease: whoever takes over knows that nothing of ours is still on its way.
-        self._limits = Limits(connect=min(5.0, seconds), read=seconds, total=seconds, tries=1)
+        self._limits = limits_of_writes(settings)
         self._lock = Lock()
         self._capabilities: dict[str, tuple[float, Capability]] = {}
 
@@ -232,7 +236,7 @@ class ChargeWriter:
         if charge.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
             found = self._find(client, session, charge)
             if isinstance(found, str):
-                return self._confirm(client, charge, found)
+                return self._confirm(client, session, charge, found)
         return Result(_STEPS[charge.state], charge)
 
     def prepared(self, acceptance: Acceptance) -> Charge:
@@ -330,19 +334,27 @@ class ChargeWriter:
         kept = self._store.charges.get(charge.identifier)
         return Result(Step.AWAITING, kept)
 
-    def _facts(self, charge: Charge, session: LaunchSession | None) -> dict[str, str | int | bool | None]:
-        """What every audit entry on a charge says; `session`: who acts, if not the one who accepted."""
+    def _facts(
+        self, charge: Charge, session: LaunchSession | None, *, sent: bool = False
+    ) -> dict[str, str | int | bool | None]:
+        """What every audit entry on a charge says; `session`: who acts, None if the one who accepted.
+
+        `sent`: it was this person's press that sent it, which is told where somebody else had accepted it.
+        """
         content = charge.content
-        return {
+        user = content.confirmed_by if session is None else session.fhir_user
+        facts: dict[str, str | int | bool | None] = {
             "issuer": charge.issuer_id,
             "patient": charge.patient,
-            "user": content.confirmed_by if session is None else session.fhir_user,
+            "user": user,
             "accepted_by": content.confirmed_by,
             "session": content.session_id if session is None else session.id,
             "code": charge.code,
             "decision": content.decision,
             "identifier": charge.identifier,
+            "rules_version": msgspec.json.decode(content.evidence, type=_Evidence).rules_version,
         }
+        return facts | {"sent_by": user} if sent and user != content.confirmed_by else facts
 
     def _overlaps(
         self, decision: Decision, others: Mapping[str, HeldCharge], charge: Charge
@@ -354,7 +366,7 @@ class ChargeWriter:
     def overlap_sentences(self, charge: Charge, bodies: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
         """Sentences on charges, by reference and body, that this one would repeat."""
         others = {
-            name: HeldCharge(b"", dict(body), "")
+            name: HeldCharge(name, dict(body), "")
             for name, body in bodies.items()
             if not carries(body, charge.identifier)
         }
@@ -376,24 +388,41 @@ class ChargeWriter:
         """
         if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.SEARCH):
             return None
-        target = search_target("ChargeItem", [("patient", session.patient or ""), ("_count", "200")])
+        parameters = [("patient", session.patient or ""), ("_count", "200")]
+        response = search(client, "ChargeItem", parameters, limits=READ_LIMITS)
         found: dict[str, HeldCharge] = {}
+        foreign = 0
         for _ in range(MOST_PAGES):
-            response = client.fhir("GET", target)
             if response.status in NOT_ALLOWED:
                 return None
-            page = search_page(response.require_ok().body)
+            page = _whole_page(response)
             for entry in page.entries:
-                if entry.search is not None and entry.search.mode != "match":
-                    continue
-                raw = bytes(entry.resource)
-                seen = look(raw)
-                if seen.id:
-                    found[seen.reference] = HeldCharge(raw, decode(raw), version_of(seen, raw))
+                held = _held_charge(entry, session.patient or "", client.issuer.fhir_base)
+                if held is Whose.FOREIGN:
+                    foreign += 1
+                elif not isinstance(held, Whose):
+                    found[held.name] = held
             if page.next_url is None:
+                self._tell_of_foreign(session, foreign)
                 return found
-            target = page.next_url
-        raise NotAPage
+            response = client.fhir("GET", page.next_url, limits=READ_LIMITS)
+        raise HttpError(HttpProblem.TOO_LARGE, host=response.host, request_id=response.request_id)
+
+    def _tell_of_foreign(self, session: LaunchSession, count: int) -> None:
+        """Charges of another patient among this one's: dropped, and told to whoever runs this."""
+        if not count:
+            return
+        log.warning("issuer %s: charges of another patient dropped: %d", session.issuer_id, count)
+        self._store.audit.add(
+            self._clock.now(),
+            "foreign-dropped",
+            issuer=session.issuer_id,
+            patient=session.patient,
+            user=session.fhir_user,
+            session=session.id,
+            type="ChargeItem",
+            count=count,
+        )
 
     def _charges_among(self, held: Iterable[HeldCharge], patient: str) -> tuple[PriorCharge, ...]:
         """Those that are charges of remote monitoring, with the days they stand for."""
@@ -407,7 +436,7 @@ class ChargeWriter:
         """Our own other charges that are neither written nor refused yet."""
         rows = self._store.charges.of_patient(charge.issuer_id, charge.patient)
         sent = [
-            HeldCharge(b"", {**row.content.resource, "id": f"being-written-{number}"}, "")
+            HeldCharge("", {**row.content.resource, "id": f"being-written-{number}"}, "")
             for number, row in enumerate(rows)
             if row.identifier != charge.identifier and row.state in _UNDER_WAY
         ]
@@ -421,7 +450,8 @@ class ChargeWriter:
             name
             for name in evidence_of(decision)
             # What was logged here is not in the EHR: `own_differences` looks it up in our own store.
-            if name in findings.versions and not name.startswith(URN)
+            # And what has no id cannot be read by it.
+            if name in findings.versions and not name.startswith(URN) and "/~" not in name
         ]
 
         def difference(reference: str) -> str | None:
@@ -447,23 +477,15 @@ class ChargeWriter:
         if not self._store.charges.mark_sent(charge.identifier, holder, self._clock.now(), lock):
             return self._locked(charge) or Result(Step.BUSY, self._store.charges.get(charge.identifier))
         sent = replace(charge, state=ChargeState.SENT)
-        try:
-            response = self._write(client, session, charge, capability)
-        except HttpError as error:
-            if error.maybe_acted:
-                return self._in_doubt(client, session, sent, holder, error.sentence)
-            return self._refused(charge, holder, error.sentence)
-        except LaunchError as error:
-            return self._refused(charge, holder, error.sentence)
-        if response.ok or response.status == 304:
-            logical_id = _id_of(response)
-            if logical_id is not None:
-                return self._confirm(client, sent, logical_id)
+        answer = send(lambda: self._write(client, session, charge, capability), _NOT_MODIFIED)
+        if answer.fate is Fate.REFUSED:
+            return self._refused(session, charge, holder, answer.problem)
+        if answer.fate is Fate.IN_DOUBT or answer.response is None:
+            return self._in_doubt(client, session, sent, holder, answer.problem)
+        logical_id = _id_of(answer.response)
+        if logical_id is None:
             return self._in_doubt(client, session, sent, holder, "The EHR did not say which charge it made.")
-        if response.status in IN_DOUBT:
-            return self._in_doubt(client, session, sent, holder, f"The EHR answered {response.status}.")
-        said = outcome_text(response.body) or "without saying why"
-        return self._refused(charge, holder, f"{response.status}: {said}")
+        return self._confirm(client, session, sent, logical_id, sent=True)
 
     def _write(
         self, client: SessionClient, session: LaunchSession, charge: Charge, capability: Capability
@@ -482,15 +504,10 @@ class ChargeWriter:
             "POST", "ChargeItem", body=msgspec.json.encode(resource), headers=headers, limits=self._limits
         )
 
-    def _refused(self, charge: Charge, holder: str, problem: str) -> Result:
-        self._store.charges.mark_refused(charge.identifier, holder, self._clock.now(), problem)
-        self._store.audit.add(
-            self._clock.now(),
-            "charge-refused",
-            issuer=charge.issuer_id,
-            patient=charge.patient,
-            code=charge.code,
-        )
+    def _refused(self, session: LaunchSession, charge: Charge, holder: str, problem: str) -> Result:
+        now = self._clock.now()
+        self._store.charges.mark_refused(charge.identifier, holder, now, problem)
+        self._store.audit.add(now, "charge-refused", **self._facts(charge, session, sent=True))
         return Result(Step.REFUSED, self._store.charges.get(charge.identifier))
 
     # Without an answer
@@ -498,21 +515,16 @@ class ChargeWriter:
     def _in_doubt(
         self, client: SessionClient, session: LaunchSession, charge: Charge, holder: str, problem: str
     ) -> Result:
-        """Ask the EHR for our identifier. Whatever it cannot say stays unknown."""
+        """It was sent: ask the EHR for our identifier. Whatever it cannot say stays unknown."""
         try:
             found = self._find(client, session, charge)
         except (HttpError, LaunchError):
             found = None
         if isinstance(found, str):
-            return self._confirm(client, charge, found)
-        self._store.charges.mark_unknown(charge.identifier, holder, self._clock.now(), problem)
-        self._store.audit.add(
-            self._clock.now(),
-            "charge-unknown",
-            issuer=charge.issuer_id,
-            patient=charge.patient,
-            code=charge.code,
-        )
+            return self._confirm(client, session, charge, found, sent=True)
+        now = self._clock.now()
+        self._store.charges.mark_unknown(charge.identifier, holder, now, problem)
+        self._store.audit.add(now, "charge-unknown", **self._facts(charge, session, sent=True))
         return Result(Step.UNKNOWN, self._store.charges.get(charge.identifier))
 
     def ask_again(self, client: SessionClient, session: LaunchSession, charge: Charge) -> Result:
@@ -528,7 +540,7 @@ class ChargeWriter:
         """Somebody sent this before and did not live to see the answer, or got none."""
         found = self._find(client, session, charge)
         if isinstance(found, str):
-            return self._confirm(client, charge, found)
+            return self._confirm(client, session, charge, found)
         absent = found is False
         settled = charge.changed_at + SETTLED_AFTER <= self._clock.now()
         problem = charge.problem or "The EHR gave no answer."
@@ -542,6 +554,7 @@ class ChargeWriter:
                 return self._send(client, session, charge, holder)
             problem = "It was not sent again. " + " ".join(overlaps)
         self._store.charges.mark_unknown(charge.identifier, holder, charge.changed_at, problem)
+        self._store.audit.add(self._clock.now(), "charge-unknown", **self._facts(charge, session))
         return Result(Step.UNKNOWN, self._store.charges.get(charge.identifier))
 
     def _wait_for_the_other(
@@ -567,23 +580,34 @@ class ChargeWriter:
         if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.SEARCH):
             return None
         parameters = [("identifier", charge.identifier), ("patient", charge.patient)]
-        response = client.fhir("GET", search_target("ChargeItem", parameters))
-        if not response.ok:
-            return None
+        response = search(client, "ChargeItem", parameters, limits=READ_LIMITS)
         try:
-            page = search_page(response.body)
-        except NotAPage:
+            page = _whole_page(response)
+        except HttpError:
             return None
+        sure = page.next_url is None
         for entry in page.entries:
             # The server may have ignored the parameter: only what carries our identifier is ours.
-            body = decode(bytes(entry.resource))
-            if carries(body, charge.identifier) and isinstance(body.get("id"), str):
-                return str(body["id"])
-        return False if page.next_url is None else None
+            held = _held_charge(entry, charge.patient, client.issuer.fhir_base)
+            if isinstance(held, Whose):
+                sure = sure and not carries(decode(bytes(entry.resource)), charge.identifier)
+            elif carries(held.body, charge.identifier) and isinstance(held.body.get("id"), str):
+                return str(held.body["id"])
+            elif not held.body:
+                sure = False
+        return False if sure else None
 
     # After the write
 
-    def _confirm(self, client: SessionClient, charge: Charge, logical_id: str) -> Result:
+    def _confirm(
+        self,
+        client: SessionClient,
+        session: LaunchSession,
+        charge: Charge,
+        logical_id: str,
+        *,
+        sent: bool = False,
+    ) -> Result:
         """Read the charge back, and close the row: packet, enrolment and audit entry with it."""
         read_back = self._read_back(client, charge, logical_id)
         content = charge.content
@@ -604,18 +628,12 @@ class ChargeWriter:
             self._clock.now(),
             packet,
             problem=read_back.problem,
-            issuer=charge.issuer_id,
-            patient=charge.patient,
-            user=content.confirmed_by,
             approved_by=None if content.approval is None else content.approval.by,
-            session=content.session_id,
-            code=charge.code,
-            decision=content.decision,
-            identifier=charge.identifier,
             snapshot=content.snapshot_id,
             snapshot_sha256=content.snapshot_sha256,
             attested=", ".join(content.attested),
             read_back="differs" if read_back.differences else "same" if read_back.body else "not possible",
+            **self._facts(charge, session, sent=sent),
         )
         return Result(Step.WRITTEN, self._store.charges.get(charge.identifier), read_back.differences)
 
@@ -626,8 +644,13 @@ class ChargeWriter:
             return ReadBack(None, ())
         if not response.ok:
             return ReadBack(None, ())
-        held = decode(response.body)
-        return ReadBack(response.body, tuple(_field_differences(charge.content.resource, held)))
+        seen = look(response.body)
+        if seen.resourceType != "ChargeItem":
+            return ReadBack(None, ())
+        differences = _field_differences(charge.content.resource, decode(response.body))
+        if seen.whose(charge.patient, client.issuer.fhir_base) is not Whose.OURS:
+            differences.append("subject: the EHR holds something else than was sent.")
+        return ReadBack(response.body, tuple(differences))
 
     def _evidence(self, acceptance: Acceptance) -> bytes:
         """Everything an auditor needs to see why this was charged, as one JSON document."""
@@ -678,6 +701,7 @@ class _Record(msgspec.Struct):
 
 class _Evidence(msgspec.Struct):
     decision: Decision
+    rules_version: str = ""
     records: list[_Record] = []
 
 
@@ -685,9 +709,39 @@ class _Evidence(msgspec.Struct):
 class HeldCharge:
     """A ChargeItem the EHR holds now."""
 
-    raw: bytes
+    name: str
+    """Its reference; where it has no id, or cannot be read, a name made up from its bytes."""
     body: dict[str, Any]
     version: str
+
+
+def _held_charge(entry: Entry, patient: str, base: str) -> HeldCharge | Whose:
+    """A charge that a search brought, named as the reader names it, so that the two can be compared.
+
+    One that cannot be read has no body: that it is there is known, not what it stands for. Another patient's
+    is FOREIGN; NOBODYS is what is no charge.
+    """
+    raw = bytes(entry.resource)
+    if raw in (b"", b"null") or (entry.search is not None and entry.search.mode != "match"):
+        return Whose.NOBODYS
+    seen = look(raw)
+    whose = seen.whose(patient, base)
+    if whose is Whose.FOREIGN or seen.resourceType == "OperationOutcome":
+        return Whose.FOREIGN if whose is Whose.FOREIGN else Whose.NOBODYS
+    readable = whose is not Whose.UNREADABLE
+    name = seen.reference or made_up_name(seen.resourceType or "ChargeItem", raw)
+    return HeldCharge(name, decode(raw) if readable else {}, version_of(seen, raw))
+
+
+def _whole_page(response: Response) -> SearchPage:
+    """A page of which nothing is missing. Raises HttpError."""
+    try:
+        page = search_page(response.require_ok().body)
+    except NotAPage:
+        raise HttpError(HttpProblem.NOT_JSON, host=response.host, request_id=response.request_id) from None
+    if page.cut_off:
+        raise HttpError(HttpProblem.TOO_LARGE, host=response.host, request_id=response.request_id)
+    return page
 
 
 @dataclass(frozen=True, slots=True)
@@ -721,31 +775,13 @@ _STEPS = {
 
 def parse_capability(body: bytes) -> Capability:
     """ChargeItem in a CapabilityStatement, read leniently."""
-    try:
-        statement = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Capability()
-    for rest in _list(statement, "rest"):
-        for resource in _list(rest, "resource"):
-            if isinstance(resource, dict) and resource.get("type") == "ChargeItem":
-                codes = {
-                    item.get("code") for item in _list(resource, "interaction") if isinstance(item, dict)
-                }
-                names = {
-                    item.get("name") for item in _list(resource, "searchParam") if isinstance(item, dict)
-                }
-                return Capability(
-                    create="create" in codes,
-                    conditional_create=resource.get("conditionalCreate") is True,
-                    update_create=resource.get("updateCreate") is True,
-                    search_by_identifier="search-type" in codes and "identifier" in names,
-                )
-    return Capability()
-
-
-def _list(parent: Any, key: str) -> list[Any]:
-    value = parent.get(key) if isinstance(parent, dict) else None
-    return value if isinstance(value, list) else []
+    found = declared(body, "ChargeItem")
+    return Capability(
+        create="create" in found.interactions,
+        conditional_create=found.conditional_create,
+        update_create=found.update_create,
+        search_by_identifier="search-type" in found.interactions and "identifier" in found.parameters,
+    )
 
 
 def _id_of(response: Response) -> str | None:

@@ -18,6 +18,7 @@ from launch.profiles import load_profile
 from launch.scopes import Scopes
 from smartapp.ehr.fhir import look, names_another_patient, outcome_text, relative, search_target
 from smartapp.ehr.reader import ChartReading, Notice, NoticeKind, ReadingFailed, ReadingStopped, date_slices
+from smartapp.ehr.subjects import Whose
 from smartapp.store.reading import SealedChunk
 
 BASE = "https://ehr.example/fhir"
@@ -44,6 +45,7 @@ class FakeEhr:
     answer: object
     profile: str = "sandbox"
     asked: list = field(default_factory=list)
+    patience: list = field(default_factory=list)
 
     @property
     def issuer(self):
@@ -51,6 +53,7 @@ class FakeEhr:
 
     def fhir(self, method, target, *, headers=None, limits=None, body=None):
         self.asked.append((target, headers or {}))
+        self.patience.append(limits.total)
         if urlsplit(target).netloc not in {"", "ehr.example"}:
             raise HttpError(HttpProblem.FOREIGN_URL)
         status, content = self.answer(target, headers or {})
@@ -231,6 +234,7 @@ def test_odd_shapes_never_stop_the_reader():
     seen = look(b'{"resourceType": "Observation", "id": "o1", "subject": "nonsense"}')
     assert seen.reference == "Observation/o1"
     assert look(b"[]").reference == ""
+    assert seen.whose("p1", BASE) is Whose.UNREADABLE
     assert relative(f"{BASE}/Device/d/_history/1", BASE) == "Device/d"
 
 
@@ -239,6 +243,83 @@ def test_what_the_ehr_says_is_one_short_plain_line():
     assert "\n" not in said
     assert len(said) == 300
     assert outcome_text(b"<html>") == ""
+
+
+def test_what_cannot_be_read_is_handed_on_without_its_bytes_and_hides_no_good_copy():
+    odd = observation("o1") | {"subject": "nonsense"}
+    kept = []
+    run = reading(FakeEhr(lambda *_: bundle(odd, observation("o1"), 5)))
+    run.read_rest(NEEDS, kept.append)
+    assert sorted((one.reference.split("~")[0], bool(one.raw)) for one in kept) == [
+        ("Observation/", False),
+        ("Observation/o1", False),
+        ("Observation/o1", True),
+    ]
+    (notice,) = run.finish_notices()
+    assert (notice.kind, notice.what, notice.count) == (NoticeKind.CUT_OFF, "Observation", 1)
+    assert notice.detail == "an entry that is no resource"
+    assert run.unread == {"Observation"}
+    assert run.by_type == {"Observation": 1}
+
+
+@pytest.mark.parametrize("charge", [{"subject": {"reference": "Patient/p2"}}, {"subject": 5}, {}])
+def test_a_charge_that_is_dropped_or_cannot_be_read_makes_all_prior_charges_doubtful(charge):
+    item = {"resourceType": "ChargeItem", "id": "c1", **charge}
+    run = reading(
+        FakeEhr(
+            lambda target, _: (
+                (200, {"resourceType": "Patient", "id": "p1"}) if "?" not in target else bundle(item)
+            )
+        )
+    )
+    run.read_first(lambda _: None)
+    assert run.unread == {"ChargeItem"}
+
+
+@pytest.mark.parametrize("patient", [{"id": "p2"}, {"id": 1}, {}, {"resourceType": "Observation"}])
+def test_another_patient_in_place_of_the_sessions_own_ends_the_reading(patient):
+    answer = (200, {"resourceType": "Patient", **patient})
+    with pytest.raises(ReadingFailed, match="patient-refused"):
+        reading(FakeEhr(lambda *_: answer)).read_first(lambda _: None)
+
+
+def test_what_the_ehr_remarks_without_saying_that_it_is_a_remark_is_told_as_one():
+    kept, notices, _ = read(FakeEhr(lambda *_: bundle(observation("o1"), outcome("only a part"))))
+    assert kept == ["Observation/o1"]
+    assert notices == (Notice(NoticeKind.SERVER_SAYS, "Observation", "only a part"),)
+
+
+def test_a_page_larger_than_this_app_reads_is_cut_off_and_told():
+    def answer(*_):
+        raise HttpError(HttpProblem.TOO_LARGE)
+
+    _, notices, run = read(FakeEhr(answer))
+    (notice,) = notices
+    assert (notice.kind, notice.detail) == (
+        NoticeKind.CUT_OFF,
+        "a page is larger than this app reads at once",
+    )
+    assert run.unread == {"Observation"}
+
+
+def test_a_nested_bundle_is_no_way_around_looking_at_whose_a_record_is():
+    inner = {"resourceType": "Bundle", "entry": [{"resource": observation("x", "p2")}]}
+    kept, _, _ = read(FakeEhr(lambda *_: bundle(inner)))
+    (name,) = kept
+    assert name.startswith("Bundle/~")
+
+
+def test_a_reading_without_time_left_fails_and_asks_no_more():
+    ehr = FakeEhr(lambda *_: bundle(observation("o1")))
+    with pytest.raises(ReadingFailed, match="timeout"):
+        read(ehr, seconds=0.0)
+    assert ehr.asked == []
+
+
+def test_no_request_may_take_longer_than_the_reading_has_left():
+    ehr = FakeEhr(lambda *_: bundle(observation("o1")))
+    read(ehr, seconds=5.0)
+    assert 0 < max(ehr.patience) <= 5.0
 
 
 # Against the sandbox

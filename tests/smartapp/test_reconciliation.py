@@ -7,11 +7,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from launch.http import EhrClient
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
@@ -231,6 +233,23 @@ def test_what_was_withdrawn_can_be_charged_anew_as_another_charge(world, browser
 
 
 # Whose charge it is
+
+
+@pytest.mark.parametrize("subject", [{"reference": "Patient/somebody-else"}, {"display": "somebody"}, 5])
+def test_a_charge_that_the_ehr_gives_as_another_patients_is_left_alone(world, browser, monkeypatch, subject):
+    charge = accept(world, browser, "98980")
+    page = own_withdrawal(world, browser)
+    true = EhrClient.fhir
+
+    def fhir(client, method, target, **more):
+        answer = true(client, method, target, **more)
+        if method == "GET" and target == f"ChargeItem/{charge['id']}":
+            return replace(answer, body=json.dumps({**json.loads(answer.body), "subject": subject}).encode())
+        return answer
+
+    monkeypatch.setattr(EhrClient, "fhir", fhir)
+    assert confirm(browser, page).status == 409
+    assert [one["status"] for one in ours(world)] == ["planned"]
 
 
 def test_a_billed_charge_is_never_touched_and_the_page_says_what_does_not_agree(world, browser, grown):

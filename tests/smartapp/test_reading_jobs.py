@@ -1,0 +1,122 @@
+"""How many charts one process reads at a time, how long a reading may take, and how a search is asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import launch.issuers
+from launch.http import EhrClient
+from launch.profiles import SearchMethod, load_profile
+from smartapp.ehr import jobs as reading_jobs
+from smartapp.ehr import reader
+from smartapp.store.reading import JobState
+
+PATIENT = "ready-musculoskeletal"
+
+
+def at_work() -> int:
+    return sum(thread.name.startswith("reading-") and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_a_few_charts_are_read_at_a_time_and_the_others_wait_their_turn(make_world, browser, monkeypatch):
+    monkeypatch.setattr(reading_jobs, "MOST_AT_WORK", 2)
+    world = make_world()
+    world.ehr.sandbox.quirks.slow_ms = 600
+    pages = [world.launch(browser, PATIENT) for _ in range(5)]
+    sessions = [urlsplit(page.url).path.split("/")[2] for page in pages]
+    states = [world.store.reading.latest(session).state for session in sessions]
+    assert states.count(JobState.RUNNING) <= 2
+    assert JobState.WAITING in states
+    assert at_work() <= 2
+    world.ehr.sandbox.quirks.slow_ms = 0
+    # Nobody polls: whoever waited is begun when another one ends.
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        assert at_work() <= 2
+        found = {world.store.reading.latest(session).state for session in sessions}
+        if found == {JobState.DONE}:
+            break
+        time.sleep(0.05)
+    assert found == {JobState.DONE}
+    assert all("ready to charge" in browser.get(page.url).text for page in pages)
+
+
+def test_a_waiting_job_is_done_by_another_process_that_is_asked(make_world, browser, monkeypatch):
+    world = make_world()
+    monkeypatch.setattr(reading_jobs, "MOST_AT_WORK", 0)
+    page = world.launch(browser, PATIENT)
+    assert "Reading the chart" in browser.get(page.url).text
+    other = world.process().ready()
+    own = urlsplit(world.settings.base_url).netloc
+    browser.cookies(f"127.0.0.1:{other.port}").update(browser.cookies(own))
+    there = world.read(browser, browser.get(other.here(page.url)))
+    assert "ready to charge" in there.text
+    assert "ready to charge" in browser.get(page.url).text
+
+
+def test_a_reading_that_takes_too_long_ends_readably_and_can_be_tried_again(make_world, browser, monkeypatch):
+    world = make_world()
+    true = reader.ChartReading.__init__
+    monkeypatch.setattr(
+        reader.ChartReading,
+        "__init__",
+        lambda self, *given, **more: true(self, *given, **{**more, "seconds": 1.0}),
+    )
+    world.ehr.sandbox.quirks.slow_ms = 700
+    page = world.open(browser, PATIENT)
+    assert "The EHR did not answer in time." in page.text
+    world.ehr.sandbox.quirks.slow_ms = 0
+    again = world.read(browser, browser.submit(page.form("/read")))
+    assert "ready to charge" in again.text
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[tuple[str, str, bytes | None]]:
+    """Method, address and body of every request to the EHR's FHIR server."""
+    found: list[tuple[str, str, bytes | None]] = []
+    true = EhrClient.fhir
+
+    def fhir(client, method, target, *, body=None, **more):
+        found.append((method, target, body))
+        return true(client, method, target, body=body, **more)
+
+    monkeypatch.setattr(EhrClient, "fhir", fhir)
+    return found
+
+
+def test_searches_by_post_put_no_id_of_the_patient_into_an_address(make_world, browser, monkeypatch, asked):
+    monkeypatch.setattr(
+        launch.issuers,
+        "load_profile",
+        lambda name: replace(load_profile(name), search_method=SearchMethod.POST),
+    )
+    world = make_world()
+    page = world.open(browser, PATIENT)
+    assert "ready to charge" in page.text
+    link = next(target for target, text in page.links if text.endswith("98977"))
+    form = world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1])
+    world.ehr.sandbox.quirks.fail_after_commit = 1
+    assert browser.submit(form).by_id["charge-item"].startswith("ChargeItem/")
+    searches = [(target, body) for method, target, body in asked if target.endswith("/_search")]
+    assert {target.split("/")[0] for target, _ in searches} >= {"Observation", "ChargeItem", "Condition"}
+    assert all(PATIENT in (body or b"").decode() for target, body in searches if "Role" not in target)
+    assert any(
+        b"identifier=" in (body or b"") for target, body in searches if target.startswith("ChargeItem")
+    )
+    # Links to further pages are the server's own.
+    ours = [target for _, target, _ in asked if not target.startswith("http")]
+    assert {target for target in ours if PATIENT in target.split("/")} == {f"Patient/{PATIENT}"}
+    assert not [target for target in ours if "?" in target]
+
+
+def test_by_default_a_search_is_a_get(shared_world, browser, asked):
+    shared_world.open(browser, PATIENT)
+    found = [target for method, target, _ in asked if method == "GET" and target.startswith("Observation?")]
+    assert found
+    assert parse_qs(urlsplit(found[0]).query)["patient"] == [PATIENT]
+    assert not [target for method, target, _ in asked if method == "POST"]
