@@ -1285,8 +1285,15 @@ def _visit_days(facts: Facts) -> set[tuple[str, date]]:
         if (w.activity in ("visit", "in-person") or w.ref in facts.reported_visits) and w.finished
         for part in w.parts
         if part.role in PROFESSIONALS | UNKNOWN_ROLE
-        for day in _local_days(facts, part.span)
+        for span in (part.span, _nominal(facts, w) or part.span)
+        for day in _local_days(facts, span)
     } | facts.charged_visits
+
+
+def _nominal(facts: Facts, work: Work) -> range:
+    """A visit's own period, whatever its length says: in doubt its last day was a visit day too."""
+    r = facts.resources[work.ref]
+    return _span(facts, {**r, "length": {}}, r.get("period"))
 
 
 def _local_days(facts: Facts, span: range) -> list[date]:
