@@ -201,15 +201,15 @@ def _candidate(
 
 def _units(chart: ProgramChart, rule: CodeRule, count: _Count, last: date) -> int:
     """Units that these minutes and conversations earn: no midpoint rule, no rounding up."""
-    seconds, contacts = count.tally.seconds, count.conversations
-    if not contacts:
+    seconds = count.tally.seconds
+    if not count.contacts:
         return 0
     least = rule.least(last).least
     if rule.base is None:
         return 1 if seconds >= least else 0
     units = max(seconds - chart.policy.code(rule.base).least(last).least, 0) // least
     further = chart.policy.contacts_per_addon_unit
-    return min(units, (contacts - 1) // further) if further else units
+    return min(units, (count.conversations - 1) // further) if further else units
 
 
 def _month_doubts(
