@@ -196,12 +196,16 @@ def megabytes(program: str, body: Path) -> int:
     return int(done.stdout)
 
 
+WORST_SUBJECT = ("subject", "lists")
+"""Of what can stand in a resource; the others are quicker and smaller."""
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak there")
 
 
 @needs_proc
-@pytest.mark.parametrize("filler", FILLERS)
-@pytest.mark.parametrize("where", ["entry", "link", "issue", "rest", "subject"])
+@pytest.mark.parametrize(
+    ("where", "filler"),
+    [*((where, filler) for where in ("entry", "link", "issue", "rest") for filler in FILLERS), WORST_SUBJECT],
+)
 def test_a_poisoned_answer_of_sixteen_megabytes_takes_little_more_than_itself(
     tmp_path: Path, filler: str, where: str
 ) -> None:
