@@ -30,7 +30,8 @@ test: $(READY) ## Run every test (the browser's too, where Debian's chromium is 
 
 test-postgresql: $(READY) ## The app's tests on a PostgreSQL server of their own (needs Debian's postgresql)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgresql]'
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser" tests/smartapp
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser" \
+	  -W "ignore::pytest.PytestUnraisableExceptionWarning" tests/smartapp  # connections of apps that tests drop
 
 strangers: ## Install the independent SMART and OAuth implementations that judge ours (Node.js 20)
 	npm ci --prefix tests/strangers --silent
