@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fhir_mappings.local_time import MICROSECONDS, LocalClock
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
-from fhir_mappings.rules.minutes import Piece, months_of, whole_seconds
+from fhir_mappings.rules.minutes import Piece, Tally, months_of, whole_seconds
 from fhir_mappings.vocabulary import Activity, ExcludedReason, Program, Role
 
 ZONE = ZoneInfo("America/New_York")
@@ -97,3 +97,45 @@ def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Sp
     assert all(piece.start < piece.end for piece in month.pieces)
     assert {n for p in month.pieces for n in range(40) if p.start <= at(n) < p.end} == left
     assert list(month.calls) == ["Encounter/e1"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "conversations"),
+    [
+        ({}, 0),
+        ({"e1": [(0, 60)]}, 1),
+        ({"e1": [(0, 60)], "e2": [(30, 90)]}, 1),
+        ({"e1": [(30, 90)], "e2": [(0, 60)]}, 1),
+        # what only follows at once is another
+        ({"e1": [(0, 60)], "e2": [(60, 90)]}, 2),
+        ({"e1": [(0, 60)], "e2": [(59.999999, 90)]}, 1),
+        # the long one holds them all, in whatever order they end
+        ({"e1": [(0, 600)], "e2": [(30, 60)], "e3": [(500, 700)]}, 1),
+        ({"e1": [(0, 60)], "e2": [(30, 90)], "e3": [(100, 160)], "e4": [(150, 200)], "e5": [(300, 310)]}, 3),
+        # parts of one call, with something else between them
+        ({"e1": [(0, 60), (120, 180)], "e2": [(90, 100)]}, 1),
+        ({"e1": [(120, 180), (0, 60)], "e2": [(200, 210)]}, 2),
+    ],
+)
+def test_a_conversation_that_two_people_recorded_is_one(
+    calls: dict[str, list[Span]], conversations: int
+) -> None:
+    chosen = [
+        Piece(work(start, end, name), at(start), at(end))
+        for name, spans in calls.items()
+        for start, end in spans
+    ]
+    contacts = tuple(f"Encounter/{name}" for name in calls)
+    assert Tally(0, contacts, tuple(chosen), ()).conversations == conversations
+
+
+def test_a_call_of_which_only_the_length_is_known_is_a_conversation_of_its_own() -> None:
+    timed = Piece(work(0, 60, "e1"), at(0), at(60))
+    bare = Piece(work(0, 0, "e2", seconds=300), at(0), at(0))
+    both = Tally(0, ("Encounter/e1", "Encounter/e2"), (timed, bare), ())
+    assert both.conversations == 2
+
+
+def test_a_piece_that_is_no_contact_is_no_conversation() -> None:
+    call, review = Piece(work(0, 60, "e1"), at(0), at(60)), Piece(work(100, 160, "e2"), at(100), at(160))
+    assert Tally(0, ("Encounter/e1",), (call, review), ()).conversations == 1
