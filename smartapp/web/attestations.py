@@ -154,21 +154,15 @@ class StatementView:
 
 
 def _view(item: Stated[Statement]) -> StatementView:
-    content, zone = item.content, services().site.zone
-    revoked = ""
-    if item.revoked_at is not None:
-        revoked = (
-            f"Taken back on {words.day(item.revoked_at.astimezone(zone).date())} by "
-            f"{item.revoked_by_name or item.revoked_by}."
-        )
+    content = item.content
     return StatementView(
         item.id,
         words.ATTESTATIONS[content.statement],
         words.scope(content.codes, content.window),
         content.by_name or content.by,
-        item.at.astimezone(zone),
+        item.at.astimezone(services().site.zone),
         item.stands,
-        revoked,
+        own_pages.taken_back(item),
     )
 
 

@@ -252,21 +252,15 @@ def _days_before(chart: own_pages.Chart, content: ConfirmedEpisode) -> int:
 
 
 def _line(item: Stated[ConfirmedEpisode]) -> EpisodeLine:
-    content, zone = item.content, services().site.zone
-    revoked = ""
-    if item.revoked_at is not None:
-        revoked = (
-            f"Taken back on {words.day(item.revoked_at.astimezone(zone).date())} by "
-            f"{item.revoked_by_name or item.revoked_by}."
-        )
+    content = item.content
     return EpisodeLine(
         item.id,
         _span(content),
         words.EPISODE_SOURCES.get(content.source, words.plain(content.source)),
         content.by_name or content.by,
-        item.at.astimezone(zone),
+        item.at.astimezone(services().site.zone),
         item.stands,
-        revoked,
+        own_pages.taken_back(item),
     )
 
 

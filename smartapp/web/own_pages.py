@@ -12,7 +12,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from smartapp.application import services
 from smartapp.ehr.findings import Findings
+from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement
 from smartapp.store.reading import Snapshot
+from smartapp.web import words
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
@@ -73,6 +75,14 @@ def name_of(reference: str) -> str:
     found = present_findings()
     people = () if found is None else found[1].choices.practitioners
     return next((person.text for person in people if person.reference == reference), reference)
+
+
+def taken_back(item: Stated[Statement] | Stated[ConfirmedEpisode]) -> str:
+    """Who took back what was stated, and when; "" while it stands."""
+    if item.revoked_at is None:
+        return ""
+    on = item.revoked_at.astimezone(services().site.zone).date()
+    return f"Taken back on {words.day(on)} by {item.revoked_by_name or item.revoked_by}."
 
 
 def unless_allowed(action: Action, title: str) -> Response | None:
