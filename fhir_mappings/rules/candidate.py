@@ -48,11 +48,13 @@ class Candidate:
 def block_lower_tiers(of_group: list[Candidate]) -> None:
     """A met code gives way to the highest of its group that is met or charged."""
     for candidate in of_group:
+        if not candidate.met:
+            continue
         rule = candidate.rule
         higher = [
             other
             for other in of_group
             if other.rule.group == rule.group and other.rule.tier > rule.tier and other.stands
         ]
-        if candidate.met and higher:
+        if higher:
             candidate.blocked_by = max(higher, key=lambda other: other.rule.tier).rule.code

@@ -122,10 +122,12 @@ def _month_candidates(
     for rule in chart.rules(Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON):
         if rule.in_force_from > window.end:
             continue
-        base = _base(rule, found, charges)
-        if rule.base is not None and not base[0]:
-            continue
-        candidate = _candidate(chart, rule, window, count, charges, base[1])
+        base_charges: tuple[str, ...] = ()
+        if rule.base is not None:
+            base_charges = tuple(charge.resource for charge in charges if charge.code == rule.base)
+            if not base_charges and not any(one.rule.code == rule.base and one.met for one in found):
+                continue
+        candidate = _candidate(chart, rule, window, count, charges, base_charges)
         candidate.reasons |= doubts
         _add_variant_doubts(chart, candidate, count, variants)
         chart.add_charged_otherwise(candidate, [*charges, *held_back])
@@ -138,13 +140,6 @@ def _month_candidates(
     for candidate in found:
         candidate.forecast = _forecast(candidate, found, tally.seconds)
     return found
-
-
-def _base(rule: CodeRule, found: list[Candidate], charges: list[PriorCharge]) -> tuple[bool, tuple[str, ...]]:
-    """Is the add-on's base met or charged, and by which charges?"""
-    charged = tuple(charge.resource for charge in charges if charge.code == rule.base)
-    met = any(candidate.rule.code == rule.base and candidate.stands for candidate in found)
-    return met or bool(charged), charged
 
 
 def _candidate(
@@ -231,7 +226,7 @@ def _month_doubts(
         crossing = {piece.time.resource for piece in tally.pieces if piece.crosses_months}
         if crossing.issuperset(tally.contacts):
             doubts.add(ReviewReason.CALL_ACROSS_MONTHS)
-    if any(window.end in visit.days for visit in record.visits):
+    if window.end in chart.visit_days:
         doubts.add(ReviewReason.VISIT_ON_SERVICE_DATE)
     if record.double_booked and any(piece.time.resource in record.double_booked for piece in tally.pieces):
         doubts.add(ReviewReason.CLINICIAN_DOUBLE_BOOKED)
@@ -253,7 +248,7 @@ def _variants(
     if month.doubtful:
         every = staffing(chart.program, chart.policy, [*month.pieces, *month.doubtful])
         add(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(every.counted))
-    if chart.program is Program.RTM and any(piece.time.role is Role.UNKNOWN for piece in pieces):
+    if chart.program is Program.RTM and staff.role_unknown:
         known = [piece for piece in month.pieces if piece.time.role is not Role.UNKNOWN]
         add(ReviewReason.STAFF_ROLE, month.tally(staffing(chart.program, chart.policy, known).counted))
     for answer in staff.answers:
@@ -295,7 +290,7 @@ def _unverified(chart: ProgramChart, staff: Staffing) -> set[Unverified]:
         Unverified.CONVERSATION,
         Unverified.SAME_DAY_SERVICES,
     }
-    if any(piece.time.role is Role.UNKNOWN for piece in staff.counted):
+    if staff.role_unknown:
         found.add(Unverified.STAFF_ROLE)
     if not (staff.has_professional or staff.has_therapist):
         found.add(Unverified.BILLING_PROFESSIONAL)

@@ -149,9 +149,11 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
 
 
 class Staffing(Struct, frozen=True, gc=False):
-    """Whose pieces of a month count. `answers`: the ways of counting that must agree (D14)."""
+    """Whose pieces of a month count. `answers`: the ways of counting that must agree (D14). `role_unknown`:
+    some are of people whose role nobody knows; they count everywhere."""
 
     counted: tuple[Piece, ...]
+    role_unknown: bool = False
     answers: tuple[tuple[Piece, ...], ...] = ()
     professional_unknown: bool = False
     has_professional: bool = False
@@ -162,10 +164,11 @@ def staffing(program: Program, policy: Policy, pieces: Iterable[Piece]) -> Staff
     """Which of these pieces count for the program, by the roles of the month's staff."""
     present = tuple(pieces)
     roles = {piece.time.role for piece in present}
+    unknown = Role.UNKNOWN in roles
     professional = bool(roles & PROFESSIONALS)
     if program is Program.RPM:
         # Therapists can't bill RPM, and their minutes don't count to it.
-        return Staffing(_of_roles(present, _RPM_ROLES), has_professional=professional)
+        return Staffing(_of_roles(present, _RPM_ROLES), unknown, has_professional=professional)
     auxiliary = frozenset({Role.CLINICAL_STAFF}) if policy.rtm_aux_time_counts else frozenset()
     by_physician = PROFESSIONALS | auxiliary | {Role.UNKNOWN}
     by_therapist = _THERAPY_ROLES | {Role.UNKNOWN}
@@ -174,16 +177,17 @@ def staffing(program: Program, policy: Policy, pieces: Iterable[Piece]) -> Staff
         together = _of_roles(present, by_physician | by_therapist)
         return Staffing(
             together,
+            unknown,
             (together, _of_roles(present, by_physician), _of_roles(present, by_therapist)),
             has_professional=True,
             has_therapist=therapist,
         )
     if professional:
-        return Staffing(_of_roles(present, by_physician), has_professional=True)
+        return Staffing(_of_roles(present, by_physician), unknown, has_professional=True)
     if therapist:
-        return Staffing(_of_roles(present, by_therapist), has_therapist=True)
+        return Staffing(_of_roles(present, by_therapist), unknown, has_therapist=True)
     # Staff and assistants can't bill; somebody whose role nobody knows doesn't show who can.
-    return Staffing(present, professional_unknown=bool(roles - {Role.UNKNOWN}))
+    return Staffing(present, unknown, professional_unknown=bool(roles - {Role.UNKNOWN}))
 
 
 def in_person_contacts(month: Month, program: Program, *programs: Program) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class ProgramChart:
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
         self.data_days = data_days(self.episodes)
         self.lines_by_month = self._lines_by_month()
+        self.visit_days = {day for visit in record.visits for day in visit.days}
         self._consent_from = _first_day(record.consents)
         self._order_from = _first_day(order for order in record.orders if order.program is program)
         self._plan_from = _first_day(record.care_plans)
