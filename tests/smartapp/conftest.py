@@ -21,7 +21,7 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import MetaData, create_engine, select, text
 
-from launch.sandbox import Client, RunningSandbox, serve_sandbox
+from launch.sandbox import Client, RunningSandbox
 from smartapp import create_app
 from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
 from smartapp.commands.demo_check import Browser, Form, Page
@@ -32,6 +32,7 @@ from smartapp.store import Store
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
 from tests.support.postgres import postgres
+from tests.support.sandbox import start_sandbox
 
 SERVE = Path(__file__).with_name("serve_app.py")
 WAIT_SECONDS = 30
@@ -228,12 +229,9 @@ def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -
         CLIENT_ID, redirect_uris=(f"http://127.0.0.1:{port}/callback/{ISSUER}",), **more.pop("client", {})
     )
     ehr = stack.enter_context(
-        serve_sandbox(
-            readings=200,
-            clients=(client,),
-            launch_url=f"http://127.0.0.1:{port}/launch",
-            **more.pop("ehr", {}),
-        ).start()
+        start_sandbox(
+            folder, clients=(client,), launch_url=f"http://127.0.0.1:{port}/launch", **more.pop("ehr", {})
+        )
     )
     settings = _settings(folder, ehr.base_url, port, **more)
     with closing(Store(settings.database_url, settings.keys)) as store:

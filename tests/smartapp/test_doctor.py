@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from joserfc.jwk import RSAKey
 
-from launch.sandbox import Client, RunningSandbox, serve_sandbox
+from launch.sandbox import Client, RunningSandbox
 from launch.sandbox.capability import capability_statement, openid_configuration, smart_configuration
 from launch.sandbox.config import ClientType, SandboxConfig
 from launch.sandbox.credentials import CredentialKind
@@ -37,6 +37,7 @@ from smartapp.commands.doctor import connection
 from smartapp.commands.doctor.command import run
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.signing_keys import KeyAlgorithm, PublishedKeys, SigningKeys
+from tests.support.sandbox import start_sandbox
 
 PATIENT = "ready-musculoskeletal"
 NAMES = ("Okafor", "Rivera")
@@ -136,13 +137,13 @@ class Ehr:
 
 
 @pytest.fixture
-def make_ehr(monkeypatch, secrets_seen) -> Iterator[Callable[..., Ehr]]:
+def make_ehr(tmp_path: Path, monkeypatch, secrets_seen) -> Iterator[Callable[..., Ehr]]:
     with ExitStack() as stack:
 
         def make(**client: Any) -> Ehr:
             client = {"scope": "system/*.cruds launch openid fhirUser", **client}
             registered = Client("app", **client)
-            running = stack.enter_context(serve_sandbox(readings=50, clients=(registered,)).start())
+            running = stack.enter_context(start_sandbox(tmp_path, clients=(registered,)))
             token = running.sandbox.credentials.issue(
                 CredentialKind.ACCESS, "app", {"scope": "system/*.cruds", "context": {}}, 600
             )
