@@ -28,7 +28,7 @@ class Episode:
     """A second EpisodeOfCare without a set-up of its own."""
     documented: bool
     """An EpisodeOfCare covers it, or somebody confirmed it in the app."""
-    confirmed: bool = False
+    confirmed: bool
     """By somebody in the app, since the EHR documents none."""
     anchor: date | None = None
     first_day: date | None = None
@@ -267,7 +267,7 @@ def _set_anchor(
     episode.start_seen = (
         record.history_from is None
         # A set-up begins the care; where an EpisodeOfCare says that it began before, it may be a second one.
-        or (episode.set_up is not None and (episode.start is None or position > 0))
+        or (episode.set_up is not None and episode.start is None)
         or (episode.start is not None and episode.start >= record.history_from)
     )
     episode.anchor_fixed = bool(charged or enrolled or episode.start_seen)

@@ -139,3 +139,10 @@ def test_a_call_of_which_only_the_length_is_known_is_a_conversation_of_its_own()
 def test_a_piece_that_is_no_contact_is_no_conversation() -> None:
     call, review = Piece(work(0, 60, "e1"), at(0), at(60)), Piece(work(100, 160, "e2"), at(100), at(160))
     assert Tally(0, ("Encounter/e1",), (call, review), ()).conversations == 1
+
+
+def test_a_review_that_spans_two_calls_does_not_make_one_of_them() -> None:
+    first, second = Piece(work(0, 60, "e1"), at(0), at(60)), Piece(work(100, 160, "e2"), at(100), at(160))
+    review = Piece(work(30, 130, "e3"), at(30), at(130))
+    contacts = ("Encounter/e1", "Encounter/e2")
+    assert Tally(0, contacts, (first, review, second), ()).conversations == 2
