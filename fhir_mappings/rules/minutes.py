@@ -52,7 +52,7 @@ class Tally(Struct, frozen=True, gc=False):
             if name in self.contacts and piece.time.seconds is None:
                 start, end = spans.get(name, (piece.start, piece.end))
                 spans[name] = (min(start, piece.start), max(end, piece.end))
-        return len(self.contacts) - len(spans) + len(_apart(spans.values()))
+        return len(self.contacts) - len(spans) + _apart(spans.values())
 
 
 @dataclass(slots=True)
@@ -222,14 +222,14 @@ def whole_seconds(pieces: Iterable[Piece]) -> int:
     return sum([(end - start) // MICROSECONDS for start, end in _merged(spans)]) + sum(bare.values())
 
 
-def _apart(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans as groups that share no instant; what only follows at once is another."""
-    groups: list[tuple[int, int]] = []
+def _apart(spans: Iterable[tuple[int, int]]) -> int:
+    """How many groups these spans make that share no instant; what only follows at once is another."""
+    groups, until = 0, 0
     for start, end in sorted(spans):
-        if groups and start < groups[-1][1]:
-            groups[-1] = (groups[-1][0], max(end, groups[-1][1]))
+        if not groups or start >= until:
+            groups, until = groups + 1, end
         else:
-            groups.append((start, end))
+            until = max(until, end)
     return groups
 
 

@@ -112,6 +112,10 @@ def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Sp
         # the long one holds them all, in whatever order they end
         ({"e1": [(0, 600)], "e2": [(30, 60)], "e3": [(500, 700)]}, 1),
         ({"e1": [(0, 60)], "e2": [(30, 90)], "e3": [(100, 160)], "e4": [(150, 200)], "e5": [(300, 310)]}, 3),
+        # each shares an instant with the next, the first and the last do not
+        ({"e1": [(0, 60)], "e2": [(30, 90)], "e3": [(80, 120)]}, 1),
+        ({"e1": [(0, 60)], "e2": [(0, 30)], "e3": [(50, 120)], "e4": [(110, 130)]}, 1),
+        ({"e1": [(100, 160)], "e2": [(0, 60)]}, 2),
         # parts of one call, with something else between them
         ({"e1": [(0, 60), (120, 180)], "e2": [(90, 100)]}, 1),
         ({"e1": [(120, 180), (0, 60)], "e2": [(200, 210)]}, 2),
