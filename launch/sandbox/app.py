@@ -13,7 +13,6 @@ from launch.sandbox.config import SandboxConfig
 from launch.sandbox.credentials import Credentials
 from launch.sandbox.database import Database
 from launch.sandbox.fhir_api import fhir, outcome
-from launch.sandbox.keys import SigningKey
 from launch.sandbox.oauth import SmartServer
 from launch.sandbox.pages import pages
 from launch.sandbox.patients import resources
@@ -30,8 +29,7 @@ class Sandbox:
         self.database = Database(config.data)
         self.store = Store(self.database, config.fhir_base, config.clock)
         self.credentials = Credentials(self.database, config.clock)
-        self.key = SigningKey()
-        self.oauth = SmartServer(config, self.credentials, self.key)
+        self.oauth = SmartServer(config, self.credentials, config.key)
         self.results = ResultSets()
         try:
             self._seed()

@@ -38,7 +38,7 @@ def openid_well_known() -> Response:
 @auth.get("/jwks")
 def jwks() -> Response:
     """The public signing keys."""
-    response = jsonify(_sandbox().key.jwks())
+    response = jsonify(_sandbox().config.key.jwks())
     response.headers["Cache-Control"] = "public, max-age=300"
     return response
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from launch.sandbox.keys import SigningKey
 from launch.sandbox.quirks import Quirks
 
 ZONE = ZoneInfo("America/New_York")
@@ -104,7 +105,7 @@ class SandboxConfig:
     """One sandbox. ``base_url`` is scheme, host name and port, without a path.
 
     ``data`` is a folder for the SQLite file, or None for a store in memory. ``readings`` is the size of the
-    large patient. Times in seconds. ``clock`` gives seconds since the epoch.
+    large patient. Times in seconds. ``clock`` gives seconds since the epoch. ``key`` signs id_tokens.
     """
 
     base_url: str
@@ -122,6 +123,7 @@ class SandboxConfig:
     max_body: int = 1_000_000
     quirks: Quirks = field(default_factory=Quirks)
     clock: Callable[[], float] = time.time
+    key: SigningKey = field(default_factory=SigningKey)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

@@ -1,4 +1,4 @@
-"""Sandboxes for tests: their charts are made once a process, and copied for each."""
+"""Sandboxes for tests: what takes long to make, charts and key, is made once a process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.sandbox.config import ZONE
+from launch.sandbox.keys import SigningKey
 from launch.sandbox.server import RunningSandbox, serve_sandbox
 
 
@@ -18,7 +19,7 @@ def start_sandbox(folder: Path, *, readings: int = 200, **settings: Any) -> Runn
     as_of = settings.pop("as_of", None) or datetime.now(ZONE).date()
     data = Path(tempfile.mkdtemp(prefix="ehr-", dir=folder))
     shutil.copytree(_charts(as_of, readings).name, data, dirs_exist_ok=True)
-    return serve_sandbox(as_of=as_of, readings=readings, data=data, **settings).start()
+    return serve_sandbox(as_of=as_of, readings=readings, data=data, key=_key(), **settings).start()
 
 
 @cache
@@ -27,3 +28,8 @@ def _charts(as_of: date, readings: int) -> tempfile.TemporaryDirectory[str]:
     made = tempfile.TemporaryDirectory(prefix="sandbox-charts-")
     serve_sandbox(as_of=as_of, readings=readings, data=Path(made.name)).close()
     return made
+
+
+@cache
+def _key() -> SigningKey:
+    return SigningKey()
