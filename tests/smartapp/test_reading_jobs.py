@@ -62,15 +62,15 @@ def test_a_waiting_job_is_done_by_another_process_that_is_asked(make_world, brow
 def test_a_reading_that_takes_too_long_ends_readably_and_can_be_tried_again(make_world, browser, monkeypatch):
     world = make_world()
     true = reader.ChartReading.__init__
+    limit = {"seconds": 1.0}
     monkeypatch.setattr(
-        reader.ChartReading,
-        "__init__",
-        lambda self, *given, **more: true(self, *given, **{**more, "seconds": 1.0}),
+        reader.ChartReading, "__init__", lambda self, *given, **more: true(self, *given, **{**more, **limit})
     )
     world.ehr.sandbox.quirks.slow_ms = 700
     page = world.open(browser, PATIENT)
     assert "The EHR did not answer in time." in page.text
     world.ehr.sandbox.quirks.slow_ms = 0
+    limit.clear()
     again = world.read(browser, browser.submit(page.form("/read")))
     assert "ready to charge" in again.text
 
