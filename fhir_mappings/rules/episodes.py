@@ -90,6 +90,7 @@ def episodes_of(
         for charge in record.charges
         if charge.occurrence is not None and _is_device_charge(charge, program, policy)
     ]
+    charged_before = _was_charged_before(record, program, policy)
     episodes: list[Episode] = []
     for position, (start, end) in enumerate(spans or [(None, None)]):
         own = [
@@ -110,7 +111,7 @@ def episodes_of(
         )
     _share_out(record, program, episodes, device_charges, excluded)
     for position, episode in enumerate(episodes):
-        _set_anchor(episode, position, record, program, device_charges)
+        _set_anchor(episode, position, record, program, device_charges, charged_before)
         _number_days(episode)
         if not episode.documented and episode.set_up is not None:
             episode.start = min(filter(None, (episode.set_up.day, episode.first_day)))
@@ -163,6 +164,17 @@ def _documented_spans(record: PatientRecord, program: Program | None) -> list[tu
 def _is_device_charge(charge: PriorCharge, program: Program, policy: Policy) -> bool:
     rule = policy.code(charge.code)
     return rule.kind is Kind.DEVICE_SUPPLY and rule.program is program
+
+
+def _was_charged_before(record: PatientRecord, program: Program, policy: Policy) -> bool:
+    """Whether the program was charged before what was read begins."""
+    since = record.history_from
+    return since is not None and any(
+        charge.occurrence is not None
+        and charge.occurrence.start < since
+        and policy.code(charge.code).program is program
+        for charge in record.charges
+    )
 
 
 def _share_out(
@@ -236,6 +248,7 @@ def _set_anchor(
     record: PatientRecord,
     program: Program,
     device_charges: list[PriorCharge],
+    charged_before: bool,
 ) -> None:
     """Device periods already charged, else the enrolment, else the first qualifying day."""
     series = episode.days.get(0, {})
@@ -266,8 +279,9 @@ def _set_anchor(
     # Where older data may exist, only a documented beginning says that the first day seen was the first.
     episode.start_seen = (
         record.history_from is None
-        # A set-up begins the care; where an EpisodeOfCare says that it began before, it may be a second one.
-        or (episode.set_up is not None and episode.start is None)
+        # A set-up begins the care; where an EpisodeOfCare or a charge says that it began before, it may be a
+        # second one.
+        or (episode.set_up is not None and episode.start is None and not charged_before)
         or (episode.start is not None and episode.start >= record.history_from)
     )
     episode.anchor_fixed = bool(charged or enrolled or episode.start_seen)
