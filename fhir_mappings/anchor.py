@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from fhir_mappings.local_time import Window, period_number, period_window
 from fhir_mappings.record import PatientRecord
-from fhir_mappings.rules.episodes import Episode, data_days, episodes_of, silence
+from fhir_mappings.rules.episodes import Episode, episodes_of, silence
 from fhir_mappings.rules.policy import Policy
+from fhir_mappings.rules.series import series_of
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Program
 
 PERIODS_SHOWN = 4
@@ -61,15 +62,17 @@ class ProgramAnchor(Struct, frozen=True):
 def anchors_of(record: PatientRecord, policy: Policy) -> tuple[ProgramAnchor, ...]:
     """The latest episode of each program that the record shows anything of."""
     found: list[ProgramAnchor] = []
+    series = series_of(record.readings)
     for program in MONITORING_PROGRAMS:
-        episodes = episodes_of(record, program, policy, set())
+        episodes = episodes_of(record, series, program, policy, set())
         shown = [
             episode
             for episode in episodes
             if episode.anchor is not None or episode.set_up is not None or episode.first_day is not None
         ]
         if shown:
-            silent = None if shown[-1].documented else silence(data_days(episodes), policy)
+            days = [one.days for episode in episodes for one in episode.series.values()]
+            silent = None if shown[-1].documented else silence(days, policy)
             found.append(_anchor(record, program, shown[-1], silent))
     return tuple(found)
 

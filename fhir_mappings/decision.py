@@ -114,6 +114,12 @@ def reason_order(reasons: Iterable[ReviewReason | str]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
+def unverified_order(found: frozenset[Unverified]) -> tuple[Unverified, ...]:
+    """In the order in which they are told."""
+    return tuple(entry for entry in Unverified if entry in found)
+
+
+@lru_cache(maxsize=1024)
 def _in_order(reasons: frozenset[ReviewReason | str]) -> tuple[str, ...]:
     return tuple(
         str(reason) for reason in sorted(reasons, key=lambda reason: (_REASONS.get(reason, 99), reason))
@@ -209,4 +215,5 @@ __all__ = [
     "sorted_excluded",
     "strangers_json",
     "to_contract",
+    "unverified_order",
 ]

@@ -231,6 +231,7 @@ def next_month(first_day: date) -> date:
     return date(first_day.year, first_day.month + 1, 1)
 
 
+@lru_cache(maxsize=4096)
 def month_window(first_day: date) -> Window:
     """The calendar month that begins on `first_day`."""
     return Window(first_day, next_month(first_day) - ONE_DAY)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import date
+
+from msgspec import Struct, field
 
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import Window
@@ -11,11 +12,10 @@ from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.tables import CodeRule
 from fhir_mappings.vocabulary import Line, ReviewReason, Unverified
 
-Reasons = set[ReviewReason | str]
+Reasons = frozenset[ReviewReason | str]
 
 
-@dataclass(slots=True)
-class Candidate:
+class Candidate(Struct):
     """What was found for a code in a window, and every doubt about it.
 
     `reasons` make a met code one for review; `unmet_reasons` only tell why an unmet one might have been met.
@@ -31,9 +31,9 @@ class Candidate:
     units: int = 0
     requirements: tuple[Requirement, ...] = ()
     charges: list[PriorCharge] = field(default_factory=list)
-    reasons: Reasons = field(default_factory=set)
-    unmet_reasons: Reasons = field(default_factory=set)
-    unverified: set[Unverified] = field(default_factory=set)
+    reasons: Reasons = frozenset()
+    unmet_reasons: Reasons = frozenset()
+    unverified: frozenset[Unverified] = frozenset()
     modifiers: tuple[str, ...] = ()
     blocked_by: str | None = None
     forecast: Forecast | None = None
@@ -47,14 +47,13 @@ class Candidate:
 
 def block_lower_tiers(of_group: list[Candidate]) -> None:
     """A met code gives way to the highest of its group that is met or charged."""
-    for candidate in of_group:
-        if not candidate.met:
-            continue
+    standing = [candidate for candidate in of_group if candidate.stands]
+    if len(standing) < 2:
+        return
+    for candidate in standing:
         rule = candidate.rule
         higher = [
-            other
-            for other in of_group
-            if other.rule.group == rule.group and other.rule.tier > rule.tier and other.stands
+            other for other in standing if other.rule.group == rule.group and other.rule.tier > rule.tier
         ]
-        if higher:
+        if higher and candidate.met:
             candidate.blocked_by = max(higher, key=lambda other: other.rule.tier).rule.code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, Window, next_month
@@ -56,9 +57,9 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy
             ):
                 continue
             if alone:
-                candidate.unverified.add(Unverified.OTHER_PROGRAM)
+                candidate.unverified |= {Unverified.OTHER_PROGRAM}
             else:
-                candidate.reasons.add(ReviewReason.RTM_AND_RPM)
+                candidate.reasons |= {ReviewReason.RTM_AND_RPM}
 
 
 def _days_of(charge: PriorCharge, kind: Kind) -> Window | None:
@@ -98,7 +99,7 @@ def _compare_lines(devices: list[Candidate]) -> None:
     for in_period in periods.values():
         if len({candidate.line for candidate in in_period}) > 1:
             for candidate in in_period:
-                candidate.reasons.add(ReviewReason.TWO_LINES)
+                candidate.reasons |= {ReviewReason.TWO_LINES}
 
 
 def _compare_periods(devices: list[Candidate]) -> None:
@@ -113,7 +114,7 @@ def _compare_periods(devices: list[Candidate]) -> None:
                 and earlier.window.start < later.window.start <= earlier.window.end
             ):
                 held = earlier if later.charges and not earlier.charges else later
-                held.reasons.add(ReviewReason.PERIODS_OVERLAP)
+                held.reasons |= {ReviewReason.PERIODS_OVERLAP}
 
 
 def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:
@@ -122,15 +123,18 @@ def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:
     Asked of the answer itself, so that a slip anywhere else becomes an error and never a false claim. Two
     charges that the EHR already holds are a fact, not an answer of ours.
     """
-    standing = [decision for decision in decisions if decision.outcome in _STANDING]
-    for position, one in enumerate(standing):
-        for other in standing[:position]:
+    standing = sorted(
+        [decision for decision in decisions if decision.outcome in _STANDING],
+        key=lambda decision: decision.period.start,
+    )
+    for position, one in enumerate(standing, 1):
+        for other in islice(standing, position, None):
+            if other.period.start > one.period.end:
+                break
             if (
-                (one.outcome is not Outcome.CHARGED or other.outcome is not Outcome.CHARGED)
-                and one.period.overlaps(other.period)
-                and _exclude_each_other(one, other, policy)
-            ):
-                raise ExclusionViolated(f"{one.code} and {other.code}")
+                one.outcome is not Outcome.CHARGED or other.outcome is not Outcome.CHARGED
+            ) and _exclude_each_other(one, other, policy):
+                raise ExclusionViolated(f"{other.code} and {one.code}")
 
 
 def _exclude_each_other(one: Decision, other: Decision, policy: Policy) -> bool:

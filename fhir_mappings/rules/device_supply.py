@@ -10,13 +10,16 @@ from msgspec import Struct
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import Window, period_number
 from fhir_mappings.record import Excluded, PriorCharge, Reading
-from fhir_mappings.rules.candidate import Candidate, block_lower_tiers
+from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.episodes import Episode, silence
-from fhir_mappings.rules.program import ProgramChart, earliest_first, unverified_of
-from fhir_mappings.rules.tables import CodeRule, Dated, Kind
+from fhir_mappings.rules.policy import Terms
+from fhir_mappings.rules.program import ProgramChart, unverified_of
+from fhir_mappings.rules.series import Series, merged
+from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, ReviewReason, Unit, Unverified
 
-DaysOfSeries = dict[date, list[Reading]]
+_KINDS = (Kind.DEVICE_SUPPLY,)
+_UNVERIFIED = frozenset({Unverified.DEVICE_SUPPLIED_BY_PRACTICE})
 
 
 class DayCount(Struct, frozen=True, gc=False):
@@ -29,36 +32,35 @@ class DayCount(Struct, frozen=True, gc=False):
     names: tuple[str, ...]
     all_names: tuple[str, ...]
     unverified: frozenset[Unverified]
-    every: tuple[DaysOfSeries, ...]
+    every: tuple[Series, ...]
     """The days of each device type, the best among them."""
 
     def with_days(self, others: Iterable[Reading]) -> int:
         """How many days there could be at the most, were these readings counted with one of the devices."""
         days = {reading.day for reading in others}
-        return max((len(days | of_one.keys()) for of_one in self.every), default=len(days))
+        return max((len(days.union(of_one.days)) for of_one in self.every), default=len(days))
 
 
 def device_candidates(chart: ProgramChart) -> list[Candidate]:
     """Both tiers of every line with a counted day or a device charge, in each 30-day period."""
     found: list[Candidate] = []
     placed, unclear, unclear_everywhere = _place_charges(chart)
-    silent = silence(chart.data_days, chart.policy)
+    silent = silence([series.days for series in chart.series], chart.policy)
     for position, episode in enumerate(chart.episodes):
         if episode.anchor is None:
             continue
-        numbers = {*episode.days, *(number for at, number in placed if at == position)}
+        numbers = {*episode.periods, *(number for at, number in placed if at == position)}
         for number in sorted(numbers):
             window = episode.window(number)
             in_window = _window_candidates(chart, episode, number, window, placed.get((position, number), []))
-            doubts: set[ReviewReason | str] = set()
+            doubts = episode_doubts(episode)
             if unclear_everywhere or any(window.overlaps(occurrence) for occurrence in unclear):
-                doubts.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
+                doubts |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
             if silent is not None and not episode.documented and _has_day_after(episode, number, silent.end):
-                doubts.add(ReviewReason.EPISODE_UNCLEAR)
+                doubts |= {ReviewReason.EPISODE_UNCLEAR}
             for candidate in in_window:
                 candidate.episode = position
                 candidate.reasons |= doubts
-                add_episode_doubts(candidate, episode)
             found += in_window
     return found
 
@@ -73,51 +75,53 @@ def charges_without_window(chart: ProgramChart) -> set[Excluded]:
     }
 
 
-def add_episode_doubts(candidate: Candidate, episode: Episode) -> None:
+def episode_doubts(episode: Episode) -> Reasons:
+    """Doubts that hold for every code that hangs on the episode's grid."""
+    doubts: set[ReviewReason | str] = set()
     if episode.unclear:
-        candidate.reasons.add(ReviewReason.EPISODE_UNCLEAR)
+        doubts.add(ReviewReason.EPISODE_UNCLEAR)
     if episode.anchor_moved:
-        candidate.reasons.add(ReviewReason.ANCHOR_MOVED)
+        doubts.add(ReviewReason.ANCHOR_MOVED)
     if not episode.anchor_fixed:
-        candidate.reasons.add(ReviewReason.HISTORY_INCOMPLETE)
+        doubts.add(ReviewReason.HISTORY_INCOMPLETE)
+    return frozenset(doubts)
 
 
-def best_count(chart: ProgramChart, series: Iterable[DaysOfSeries], last: date) -> DayCount:
+def best_count(chart: ProgramChart, every: list[Series], last: date) -> DayCount:
     """The best single device type, or the union where the payer counts so; until the window's last day."""
     as_of = chart.as_of
     free = (last - as_of).days + 1 if as_of <= last else 0
-    every = list(series)
-    if chart.policy.multi_device_union:
-        every = [_union(every)]
-    best: DaysOfSeries = {}
+    if chart.policy.multi_device_union and every:
+        every = [merged(every)]
+    best = Series([], [])
     reach = free
-    for days in every:
-        if len(days) > len(best):
-            best = days
+    for series in every:
+        found = len(series.days)
+        if found > len(best.days):
+            best = series
         # Today counts as still to come only where nothing counted on it yet.
-        reach = max(reach, len(days) + free - (1 if free and as_of in days else 0))
-    ordered = [best[day] for day in sorted(best)]
-    evidence = tuple([readings[0] for readings in ordered])
+        reach = max(reach, found + free - (1 if free and as_of in series.days else 0))
+    evidence = tuple([readings[0] for readings in best.readings])
     return DayCount(
         len(evidence),
         reach,
         evidence,
         tuple([reading.resource for reading in evidence]),
-        tuple([one.resource for readings in ordered for one in readings]) if chart.all_evidence else (),
+        tuple([one.resource for readings in best.readings for one in readings]) if chart.all_evidence else (),
         unverified_of(evidence),
         tuple(every),
     )
 
 
-def days_requirement(chart: ProgramChart, needed: int, threshold: Dated, count: DayCount) -> Requirement:
+def days_requirement(terms: Terms, count: DayCount) -> Requirement:
     return Requirement(
         RequirementKind.MONITORING_DAYS,
         Unit.DAYS,
-        needed,
+        terms.least,
         count.found,
-        count.found >= needed,
+        count.found >= terms.least,
         count.names,
-        chart.policy.tables.reference(threshold.sources),
+        terms.reference,
         count.all_names,
     )
 
@@ -137,7 +141,7 @@ def _place_charges(
         elif occurrence is not None and any(
             occurrence.overlaps(episode.window(number))
             for episode in chart.episodes
-            for number in episode.days
+            for number in episode.periods
         ):
             unclear.append(occurrence)
         else:
@@ -162,16 +166,16 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
 
 
 def _has_day_after(episode: Episode, number: int, last: date) -> bool:
-    return any(day > last for by_day in episode.days.get(number, {}).values() for day in by_day)
+    return any(series.days[-1] > last for series in episode.periods.get(number, {}).values())
 
 
 def _window_candidates(
     chart: ProgramChart, episode: Episode, number: int, window: Window, charges: list[PriorCharge]
 ) -> list[Candidate]:
     service_date = episode.service_date(window)
-    by_line: dict[Line, list[DaysOfSeries]] = {}
-    for by_day in episode.days.get(number, {}).values():
-        by_line.setdefault(next(iter(by_day.values()))[0].line, []).append(by_day)
+    by_line: dict[Line, list[Series]] = {}
+    for one in episode.periods.get(number, {}).values():
+        by_line.setdefault(one.line, []).append(one)
     for charge in charges:
         charged_line = chart.policy.code(charge.code).line
         if charged_line is not None:
@@ -179,10 +183,11 @@ def _window_candidates(
     found: list[Candidate] = []
     for line, series in by_line.items():
         count = best_count(chart, series, service_date)
+        unverified = chart.base_unverified | count.unverified | _UNVERIFIED
         tiers = [
-            _candidate(chart, rule, window, service_date, count, charges)
-            for rule in chart.rules(Kind.DEVICE_SUPPLY)
-            if rule.line is line and rule.in_force_from <= service_date
+            _candidate(chart, terms, window, service_date, count, charges, unverified)
+            for terms in chart.policy.in_force(chart.program, _KINDS, service_date)
+            if terms.rule.line is line
         ]
         if not tiers:
             continue
@@ -197,33 +202,33 @@ def _window_candidates(
 
 def _candidate(
     chart: ProgramChart,
-    rule: CodeRule,
+    terms: Terms,
     window: Window,
     service_date: date,
     count: DayCount,
     charges: list[PriorCharge],
+    unverified: frozenset[Unverified],
 ) -> Candidate:
-    threshold = rule.least(service_date)
-    met = count.found >= threshold.least
+    rule = terms.rule
+    met = count.found >= terms.least
     candidate = Candidate(
         rule,
         window,
         service_date,
         chart.as_of <= service_date,
         met,
-        count.reach >= threshold.least,
+        count.reach >= terms.least,
         int(met),
-        (days_requirement(chart, threshold.least, threshold, count),),
+        (days_requirement(terms, count),),
         [charge for charge in charges if charge.code == rule.code],
         line=rule.line,
+        unverified=unverified,
         modifiers=chart.therapy_modifiers(rule, window),
     )
     if window.start < rule.in_force_from <= service_date:
-        candidate.reasons.add(ReviewReason.STRADDLES_RULE_CHANGE)
+        candidate.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
     chart.add_charged_otherwise(candidate, charges)
-    chart.add_common_doubts(candidate)
-    candidate.unverified |= chart.base_unverified | count.unverified
-    candidate.unverified.add(Unverified.DEVICE_SUPPLIED_BY_PRACTICE)
+    chart.add_common_doubts(candidate, terms)
     chart.add_plan_of_care(candidate)
     return candidate
 
@@ -265,11 +270,3 @@ def _forecast(candidate: Candidate, tiers: list[Candidate], count: DayCount) -> 
     missing = target.requirements[0].needed - count.found
     until = candidate.service_date - timedelta(days=missing - 1)
     return Forecast(missing, Unit.DAYS, until, target.rule.code)
-
-
-def _union(every: list[DaysOfSeries]) -> DaysOfSeries:
-    union: DaysOfSeries = {}
-    for days in every:
-        for day, readings in days.items():
-            union.setdefault(day, []).extend(readings)
-    return {day: earliest_first(readings) for day, readings in union.items()}

@@ -10,25 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from fhir_mappings.decision import Assessment, Decision, reason_order, sorted_excluded
+from fhir_mappings.decision import Assessment, Decision, reason_order, sorted_excluded, unverified_order
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.compare import check_exclusions, compare
 from fhir_mappings.rules.device_supply import charges_without_window, device_candidates
 from fhir_mappings.rules.management import held_back_candidates, management_candidates
 from fhir_mappings.rules.policy import Policy
-from fhir_mappings.rules.program import ProgramChart, unused_time
+from fhir_mappings.rules.program import ProgramChart, program_charts, unused_time
 from fhir_mappings.rules.start_up import start_up_candidates
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import (
-    MONITORING_PROGRAMS,
     ExcludedReason,
     Outcome,
     ReviewReason,
-    Unverified,
 )
-
-_UNVERIFIED = tuple(Unverified)
 
 
 def decide(record: PatientRecord, policy: Policy, as_of: date) -> tuple[Decision, ...]:
@@ -43,10 +39,7 @@ def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: 
     span, for whoever shows them. Raises `ExclusionViolated` rather than answer with two excluded codes.
     """
     excluded: set[Excluded] = set(record.excluded)
-    charts = [
-        ProgramChart(record, program, policy, as_of, excluded, all_evidence=all_evidence)
-        for program in MONITORING_PROGRAMS
-    ]
+    charts = program_charts(record, policy, as_of, excluded, all_evidence=all_evidence)
     candidates = [candidate for chart in charts for candidate in _candidates(chart)]
     for chart in charts:
         excluded |= charges_without_window(chart)
@@ -141,7 +134,7 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         service_date,
         candidate.requirements,
         reason_order(reasons) if reasons else (),
-        tuple([entry for entry in _UNVERIFIED if entry in unverified]),
+        unverified_order(unverified),
         candidate.modifiers,
         None if record.dead else candidate.forecast,
         tuple([charge.resource for charge in candidate.charges]),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import chain, pairwise
 
-from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number, period_window
+from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, period_number, period_window
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading, SetUp
 from fhir_mappings.rules.policy import Policy
+from fhir_mappings.rules.series import Series
 from fhir_mappings.rules.tables import Kind
-from fhir_mappings.vocabulary import ExcludedReason, Line, Program
-
-SeriesDays = dict[str, dict[date, list[Reading]]]
-"""Readings of each counted day, by series, the earliest first."""
+from fhir_mappings.vocabulary import ExcludedReason, Program
 
 
 @dataclass(slots=True)
@@ -37,10 +36,10 @@ class Episode:
     anchor_fixed: bool = False
     start_seen: bool = False
     anchor_moved: bool = False
-    days: dict[int, SeriesDays] = field(default_factory=dict)
-    """Counted days by number of the 30-day period."""
-    counted_days: list[tuple[Line, list[date]]] = field(default_factory=list)
-    """The same days of each series, in order, with the series' line."""
+    series: dict[str, Series] = field(default_factory=dict)
+    """Counted days."""
+    periods: dict[int, dict[str, Series]] = field(default_factory=dict)
+    """The same by number of the 30-day period."""
     doubtful: list[Reading] = field(default_factory=list)
 
     def holds(self, day: date) -> bool:
@@ -74,14 +73,17 @@ class Episode:
         )
 
 
-_Home = tuple[Episode, date | None, SeriesDays]
-"""An episode, the day before which its readings don't count, and its counted days, not yet numbered."""
-
-
 def episodes_of(
-    record: PatientRecord, program: Program, policy: Policy, excluded: set[Excluded]
+    record: PatientRecord,
+    series: dict[str, Series],
+    program: Program,
+    policy: Policy,
+    excluded: set[Excluded],
 ) -> list[Episode]:
-    """A program's episodes, each with its grid and counted days. Readings outside go to `excluded`."""
+    """A program's episodes, each with its grid and counted days. Readings outside go to `excluded`.
+
+    `series`: the record's readings, of whatever program (`series_of`).
+    """
     of_ehr = _documented_spans(record, None)
     spans = of_ehr or _documented_spans(record, program)
     set_ups = [set_up for set_up in record.set_ups if set_up.program in (program, Program.ANY)]
@@ -109,7 +111,13 @@ def episodes_of(
                 confirmed=bool(spans) and not of_ehr,
             )
         )
-    _share_out(record, program, episodes, device_charges, excluded)
+    floors = _floors(episodes, device_charges)
+    for name, one in series.items():
+        if one.line.program is program:
+            _share_out(name, one, episodes, floors, excluded)
+    for reading in record.doubtful_readings:
+        if reading.line.program is program:
+            _share_out_doubtful(reading, episodes, floors)
     for position, episode in enumerate(episodes):
         _set_anchor(episode, position, record, program, device_charges, charged_before)
         _number_days(episode)
@@ -120,22 +128,24 @@ def episodes_of(
     return episodes
 
 
-def data_days(episodes: list[Episode]) -> list[date]:
-    """Every day with a counted reading of a program's episodes, in order."""
-    counted = [days for episode in episodes for _, days in episode.counted_days]
-    # A dict keeps them in their order, nearly sorted already; a set would have to be sorted anew.
-    return counted[0] if len(counted) == 1 else sorted(dict.fromkeys(chain(*counted)))
-
-
-def silence(days: list[date], policy: Policy) -> Window | None:
-    """The first run of empty days that is too long to tell whether care went on (D4). `days`: with data."""
-    allowed = policy.empty_days_until_episode_unclear
-    # Mostly so few days are empty in all that no gap can be too long: nothing has to be looked through.
-    if not days or (days[-1] - days[0]).days + 1 - len(days) <= allowed:
+def silence(series: Sequence[list[date]], policy: Policy) -> Window | None:
+    """The first run of empty days that is too long to tell whether care went on (D4). `series`: their days
+    with data, each in order."""
+    if not series:
         return None
-    longest, one = timedelta(days=allowed + 1), timedelta(days=1)
+    allowed = policy.empty_days_until_episode_unclear
+    days = set().union(*series)
+    first, last = min(one[0] for one in series), max(one[-1] for one in series)
+    # Mostly so few days are empty in all that no gap can be too long: nothing has to be looked through.
+    if (last - first).days + 1 - len(days) <= allowed:
+        return None
+    longest = timedelta(days=allowed + 1)
     return next(
-        (Window(before + one, after - one) for before, after in pairwise(days) if after - before > longest),
+        (
+            Window(before + ONE_DAY, after - ONE_DAY)
+            for before, after in pairwise(sorted(days))
+            if after - before > longest
+        ),
         None,
     )
 
@@ -177,14 +187,8 @@ def _was_charged_before(record: PatientRecord, program: Program, policy: Policy)
     )
 
 
-def _share_out(
-    record: PatientRecord,
-    program: Program,
-    episodes: list[Episode],
-    device_charges: list[PriorCharge],
-    excluded: set[Excluded],
-) -> None:
-    """Give each reading to its episode, or to `excluded`."""
+def _floors(episodes: list[Episode], device_charges: list[PriorCharge]) -> list[date | None]:
+    """Of each episode, the day before which its readings don't count: its set-up."""
     starts = [charge.occurrence.start for charge in device_charges if charge.occurrence is not None]
     floors: list[date | None] = []
     for position, episode in enumerate(episodes):
@@ -195,51 +199,40 @@ def _share_out(
             # A device was already charged before this set-up, so it wasn't the first one.
             floor = None
         floors.append(floor)
-    homes: list[_Home] = [
-        (episode, floor, episode.days.setdefault(0, {}))
-        for episode, floor in zip(episodes, floors, strict=True)
-    ]
-    physiologic, of_this_program = Line.PHYSIOLOGIC, program is Program.RPM
-    for readings, doubtful in ((record.readings, False), (record.doubtful_readings, True)):
-        day: date | None = None
-        home: _Home | None = None
-        for reading in readings:
-            if (reading.line is physiologic) is not of_this_program:
-                continue
-            if reading.day != day:
-                # Sorted by time, readings of one day and of one episode mostly follow each other.
-                day = reading.day
-                if home is None or not home[0].holds(day):
-                    home = _home_of(day, homes)
-            if home is None:
-                if not doubtful:
-                    excluded.add(Excluded(reading.resource, ExcludedReason.OUTSIDE_EPISODE))
-                    first = episodes[0]
-                    if first.confirmed and first.start is not None and day < first.start:
-                        # Whoever confirmed the beginning did not know of this reading, or left it out.
-                        first.anchor_moved = True
-                continue
-            episode, floor, unnumbered = home
-            if floor is not None and day < floor:
-                if not doubtful:
-                    excluded.add(Excluded(reading.resource, ExcludedReason.BEFORE_SET_UP))
-            elif doubtful:
-                episode.doubtful.append(reading)
-            else:
-                by_day = unnumbered.get(reading.series)
-                if by_day is None:
-                    by_day = unnumbered[reading.series] = {}
-                if day in by_day:
-                    by_day[day].append(reading)
-                else:
-                    by_day[day] = [reading]
+    return floors
 
 
-def _home_of(day: date, homes: list[_Home]) -> _Home | None:
-    for home in homes:
-        if home[0].holds(day):
-            return home
-    return None
+def _share_out(
+    name: str, series: Series, episodes: list[Episode], floors: list[date | None], excluded: set[Excluded]
+) -> None:
+    """Give each day of a series to its episode, or its readings to `excluded`. Episodes are in order, and no
+    two of them share a day."""
+    days, done = series.days, 0
+
+    def leave_out(begin: int, end: int, reason: ExcludedReason) -> None:
+        left_out = chain.from_iterable(series.readings[begin:end])
+        excluded.update(Excluded(reading.resource, reason) for reading in left_out)
+
+    for episode, floor in zip(episodes, floors, strict=True):
+        begin = done if episode.start is None else bisect_left(days, episode.start, done)
+        end = len(days) if episode.end is None else bisect_right(days, episode.end, begin)
+        counts_from = begin if floor is None else bisect_left(days, floor, begin, end)
+        leave_out(done, begin, ExcludedReason.OUTSIDE_EPISODE)
+        leave_out(begin, counts_from, ExcludedReason.BEFORE_SET_UP)
+        if counts_from < end:
+            episode.series[name] = series.part(counts_from, end)
+        done = end
+    leave_out(done, len(days), ExcludedReason.OUTSIDE_EPISODE)
+    first = episodes[0]
+    if first.confirmed and first.start is not None and days[0] < first.start:
+        # Whoever confirmed the beginning did not know of this reading, or left it out.
+        first.anchor_moved = True
+
+
+def _share_out_doubtful(reading: Reading, episodes: list[Episode], floors: list[date | None]) -> None:
+    for episode, floor in zip(episodes, floors, strict=True):
+        if episode.holds(reading.day) and (floor is None or floor <= reading.day):
+            episode.doubtful.append(reading)
 
 
 def _set_anchor(
@@ -251,8 +244,7 @@ def _set_anchor(
     charged_before: bool,
 ) -> None:
     """Device periods already charged, else the enrolment, else the first qualifying day."""
-    series = episode.days.get(0, {})
-    episode.first_day = min((day for days in series.values() for day in days), default=None)
+    episode.first_day = min((series.days[0] for series in episode.series.values()), default=None)
     charged = [
         charge.occurrence.start
         for charge in device_charges
@@ -289,17 +281,15 @@ def _set_anchor(
 
 def _number_days(episode: Episode) -> None:
     """Sort the counted days into the periods of the grid."""
-    unsorted = episode.days.pop(0, {})
     anchor = episode.anchor
     if anchor is None:
         return
-    for series, by_day in unsorted.items():
-        ordered = sorted(by_day)
-        episode.counted_days.append((next(iter(by_day.values()))[0].line, ordered))
-        begin = 0
-        while begin < len(ordered):
-            number = period_number(anchor, ordered[begin])
-            end = bisect_right(ordered, period_window(anchor, number).end, begin)
-            in_period = {day: by_day[day] for day in ordered[begin:end]}
-            episode.days.setdefault(number, {})[series] = in_period
+    for name, series in episode.series.items():
+        days, begin = series.days, 0
+        while begin < len(days):
+            number = period_number(anchor, days[begin])
+            end = bisect_right(days, period_window(anchor, number).end, begin)
+            if number not in episode.periods:
+                episode.periods[number] = {}
+            episode.periods[number][name] = series.part(begin, end)
             begin = end

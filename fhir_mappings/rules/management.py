@@ -11,6 +11,7 @@ from fhir_mappings.local_time import Window, month_window, next_month
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.minutes import Month, Staffing, Tally, in_person_contacts, staffing, whole_seconds
+from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.program import ProgramChart, disciplines_of, only_of
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.vocabulary import (
@@ -22,6 +23,9 @@ from fhir_mappings.vocabulary import (
     Unit,
     Unverified,
 )
+
+_KINDS = (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON)
+_UNVERIFIED = frozenset({Unverified.TIME, Unverified.CONVERSATION, Unverified.SAME_DAY_SERVICES})
 
 
 class _Count(Struct, frozen=True, gc=False):
@@ -43,19 +47,20 @@ def management_candidates(chart: ProgramChart, begun: date) -> list[Candidate]:
     """Both base codes, and the add-on where its base is met or charged, in each month of the program."""
     placed: dict[date, list[PriorCharge]] = {}
     unclear: list[Window | None] = []
-    for charge in chart.charges_of(Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON):
+    for charge in chart.charges_of(*_KINDS):
         occurrence = charge.occurrence
         if occurrence is not None and occurrence.start.replace(day=1) == occurrence.end.replace(day=1):
             placed.setdefault(occurrence.start.replace(day=1), []).append(charge)
         else:
             unclear.append(occurrence)
     found: list[Candidate] = []
-    for first_day in sorted(_months(chart, begun) | set(placed)):
+    unverified = chart.base_unverified | _UNVERIFIED
+    for first_day in sorted(_months(chart, begun) | placed.keys()):
         window = month_window(first_day)
-        in_month = _month_candidates(chart, first_day, window, placed.get(first_day, []))
+        in_month = _month_candidates(chart, first_day, window, placed.get(first_day, []), unverified)
         if any(occurrence is None or window.overlaps(occurrence) for occurrence in unclear):
             for candidate in in_month:
-                candidate.reasons.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
+                candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
         found += in_month
     return found
 
@@ -72,7 +77,7 @@ def held_back_candidates(chart: ProgramChart) -> list[Candidate]:
             month_window(first_day),
             next_month(first_day) - timedelta(days=1),
             charges=charges,
-            unverified=set(chart.base_unverified),
+            unverified=chart.base_unverified,
         )
         for (code, first_day), charges in by_month.items()
     ]
@@ -99,84 +104,89 @@ def _months(chart: ProgramChart, begun: date) -> set[date]:
 
 
 def _month_candidates(
-    chart: ProgramChart, first_day: date, window: Window, charges: list[PriorCharge]
+    chart: ProgramChart,
+    first_day: date,
+    window: Window,
+    charges: list[PriorCharge],
+    unverified: frozenset[Unverified],
 ) -> list[Candidate]:
     month = chart.months.get(first_day) or Month(first_day)
     staff = chart.staffed.get(first_day) or Staffing(())
     tally = month.tally(staff.counted)
-    chart.counted.update(tally.evidence)
-    chart.asked.update(piece.time.resource for piece in month.pieces)
+    chart.decided.append((month, tally))
     face_to_face = (
         () if tally.contacts else in_person_contacts(month, chart.program, chart.program, Program.ANY)
     )
     count = _Count(tally, face_to_face)
     doubts = _month_doubts(chart, first_day, window, staff, count)
     variants = _variants(chart, month, staff, count)
-    unverified = _unverified(chart, staff)
+    if staff.role_unknown:
+        unverified |= {Unverified.STAFF_ROLE}
+    if not (staff.has_professional or staff.has_therapist):
+        unverified |= {Unverified.BILLING_PROFESSIONAL}
     held_back = [
         charge
         for charge in chart.charges_of(Kind.HELD_BACK)
         if charge.occurrence is None or charge.occurrence.overlaps(window)
     ]
     found: list[Candidate] = []
-    for rule in chart.rules(Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON):
-        if rule.in_force_from > window.end:
-            continue
+    for terms in chart.policy.in_force(chart.program, _KINDS, window.end):
+        base = terms.rule.base
         base_charges: tuple[str, ...] = ()
-        if rule.base is not None:
-            base_charges = tuple(charge.resource for charge in charges if charge.code == rule.base)
-            if not base_charges and not any(one.rule.code == rule.base and one.met for one in found):
+        if base is not None:
+            base_charges = tuple(charge.resource for charge in charges if charge.code == base)
+            if not base_charges and not any(one.rule.code == base and one.met for one in found):
                 continue
-        candidate = _candidate(chart, rule, window, count, charges, base_charges)
+        candidate = _candidate(chart, terms, window, count, charges, base_charges)
         candidate.reasons |= doubts
-        _add_variant_doubts(chart, candidate, count, variants)
-        chart.add_charged_otherwise(candidate, [*charges, *held_back])
-        candidate.modifiers = _modifiers(chart, rule, staff)
-        chart.add_common_doubts(candidate)
-        candidate.unverified |= unverified
+        candidate.unverified = unverified
+        if variants:
+            _add_variant_doubts(chart, candidate, terms, count, variants)
+        chart.add_charged_otherwise(candidate, (*charges, *held_back))
+        candidate.modifiers = _modifiers(chart, terms.rule, staff)
+        chart.add_common_doubts(candidate, terms)
         chart.add_plan_of_care(candidate)
         found.append(candidate)
     block_lower_tiers(found)
     for candidate in found:
-        candidate.forecast = _forecast(candidate, found, tally.seconds)
+        candidate.forecast = _forecast(chart, candidate, found, tally.seconds)
     return found
 
 
 def _candidate(
     chart: ProgramChart,
-    rule: CodeRule,
+    terms: Terms,
     window: Window,
     count: _Count,
     charges: list[PriorCharge],
     base_charges: tuple[str, ...],
 ) -> Candidate:
-    threshold = rule.least(window.end)
-    needed = threshold.least
-    tables = chart.policy.tables
-    requirements: list[Requirement] = []
-    if rule.base is not None:
-        needed += chart.policy.code(rule.base).least(window.end).least
-        reference = tables.reference(rule.sources)
-        requirements.append(
-            Requirement(RequirementKind.BASE_CODE, Unit.COUNT, 1, 1, True, base_charges, reference)
-        )
-    seconds, contacts = count.tally.seconds, count.contacts
-    reference = tables.reference(threshold.sources)
-    requirements += [
+    rule, seconds, contacts = terms.rule, count.tally.seconds, count.contacts
+    requirements: tuple[Requirement, ...] = (
         Requirement(
             RequirementKind.MANAGEMENT_TIME,
             Unit.SECONDS,
-            needed,
+            terms.needed,
             seconds,
-            seconds >= needed,
+            seconds >= terms.needed,
             count.tally.evidence,
-            reference,
+            terms.reference,
         ),
         Requirement(
-            RequirementKind.LIVE_CONTACT, Unit.COUNT, 1, len(contacts), bool(contacts), contacts, reference
+            RequirementKind.LIVE_CONTACT,
+            Unit.COUNT,
+            1,
+            len(contacts),
+            bool(contacts),
+            contacts,
+            terms.reference,
         ),
-    ]
-    units = _units(chart, rule, count, window.end)
+    )
+    if rule.base is not None:
+        reference = chart.policy.tables.reference(rule.sources)
+        base = Requirement(RequirementKind.BASE_CODE, Unit.COUNT, 1, 1, True, base_charges, reference)
+        requirements = (base, *requirements)
+    units = _units(chart.policy, terms, count)
     cap = rule.units_cap
     over_cap = cap is not None and units > cap
     is_open = chart.as_of <= window.end
@@ -188,22 +198,21 @@ def _candidate(
         met=units > 0,
         reachable=is_open,
         units=cap if over_cap and cap is not None else units,
-        requirements=tuple(requirements),
+        requirements=requirements,
         charges=[charge for charge in charges if charge.code == rule.code],
-        reasons={ReviewReason.UNITS_OVER_CAP} if over_cap else set(),
+        reasons=frozenset({ReviewReason.UNITS_OVER_CAP}) if over_cap else frozenset(),
     )
 
 
-def _units(chart: ProgramChart, rule: CodeRule, count: _Count, last: date) -> int:
+def _units(policy: Policy, terms: Terms, count: _Count) -> int:
     """Units that these minutes and conversations earn: no midpoint rule, no rounding up."""
     seconds = count.tally.seconds
-    if not count.contacts:
+    if seconds < terms.needed or not count.contacts:
         return 0
-    least = rule.least(last).least
-    if rule.base is None:
-        return 1 if seconds >= least else 0
-    units = max(seconds - chart.policy.code(rule.base).least(last).least, 0) // least
-    further = chart.policy.contacts_per_addon_unit
+    if terms.rule.base is None:
+        return 1
+    units = (seconds - terms.needed) // terms.least + 1
+    further = policy.contacts_per_addon_unit
     return min(units, (count.conversations - 1) // further) if further else units
 
 
@@ -212,7 +221,7 @@ def _month_doubts(
 ) -> Reasons:
     """Doubts that hold for every management code of the month."""
     record, tally = chart.record, count.tally
-    doubts: Reasons = set()
+    doubts: set[ReviewReason | str] = set()
     lines = chart.lines_by_month.get(first_day)
     if not lines:
         doubts.add(ReviewReason.NO_DATA_IN_MONTH)
@@ -230,7 +239,7 @@ def _month_doubts(
         doubts.add(ReviewReason.VISIT_ON_SERVICE_DATE)
     if record.double_booked and any(piece.time.resource in record.double_booked for piece in tally.pieces):
         doubts.add(ReviewReason.CLINICIAN_DOUBLE_BOOKED)
-    return doubts
+    return frozenset(doubts)
 
 
 def _variants(
@@ -243,13 +252,14 @@ def _variants(
     def add(reason: ReviewReason, tally: Tally) -> None:
         found.append((reason, _Count(tally, count.face_to_face)))
 
-    if any(not piece.time.clear for piece in pieces):
-        add(ReviewReason.CONVERSATION_UNCLEAR, month.tally(piece for piece in pieces if piece.time.clear))
+    clear = tuple([piece for piece in pieces if piece.time.clear])
+    if len(clear) < len(pieces):
+        add(ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear))
     if month.doubtful:
-        every = staffing(chart.program, chart.policy, [*month.pieces, *month.doubtful])
+        every = staffing(chart.program, chart.policy, (*month.pieces, *month.doubtful))
         add(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(every.counted))
     if chart.program is Program.RTM and staff.role_unknown:
-        known = [piece for piece in month.pieces if piece.time.role is not Role.UNKNOWN]
+        known = tuple([piece for piece in month.pieces if piece.time.role is not Role.UNKNOWN])
         add(ReviewReason.STAFF_ROLE, month.tally(staffing(chart.program, chart.policy, known).counted))
     for answer in staff.answers:
         add(ReviewReason.TWO_PROFESSIONALS, month.tally(answer))
@@ -259,42 +269,24 @@ def _variants(
 def _add_variant_doubts(
     chart: ProgramChart,
     candidate: Candidate,
+    terms: Terms,
     count: _Count,
     variants: list[tuple[ReviewReason, _Count]],
 ) -> None:
     """Would the code or its quantity be another one? A base code also asks for the higher ones."""
-    if not variants:
-        return
-    rule, last = candidate.rule, candidate.window.end
+    rule, policy = candidate.rule, chart.policy
     ladder = [
-        other
-        for other in chart.rules(Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON)
-        if other.in_force_from <= last
-        and (
-            other.code in (rule.code, rule.base)
-            or (rule.group is not None and other.group == rule.group and other.tier > rule.tier)
-        )
+        step
+        for step in policy.in_force(chart.program, _KINDS, candidate.window.end)
+        if step.rule.code in (rule.code, rule.base)
+        or (rule.group is not None and step.rule.group == rule.group and step.rule.tier > rule.tier)
     ]
     for reason, other in variants:
         if candidate.met:
-            if any(_units(chart, step, count, last) != _units(chart, step, other, last) for step in ladder):
-                candidate.reasons.add(reason)
-        elif _units(chart, rule, other, last):
-            candidate.unmet_reasons.add(reason)
-
-
-def _unverified(chart: ProgramChart, staff: Staffing) -> set[Unverified]:
-    found = {
-        *chart.base_unverified,
-        Unverified.TIME,
-        Unverified.CONVERSATION,
-        Unverified.SAME_DAY_SERVICES,
-    }
-    if staff.role_unknown:
-        found.add(Unverified.STAFF_ROLE)
-    if not (staff.has_professional or staff.has_therapist):
-        found.add(Unverified.BILLING_PROFESSIONAL)
-    return found
+            if any(_units(policy, step, count) != _units(policy, step, other) for step in ladder):
+                candidate.reasons |= {reason}
+        elif _units(policy, terms, other):
+            candidate.unmet_reasons |= {reason}
 
 
 def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[str, ...]:
@@ -305,14 +297,16 @@ def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[st
     found = only_of(rule.therapy_modifiers, disciplines)
     total = whole_seconds(staff.counted)
     by_therapist = whole_seconds(
-        piece for piece in staff.counted if piece.time.role is not Role.THERAPIST_ASSISTANT
+        [piece for piece in staff.counted if piece.time.role is not Role.THERAPIST_ASSISTANT]
     )
     if (total - by_therapist) * 100 > total * chart.policy.assistant_de_minimis_percent:
         found += only_of(rule.assistant_modifiers, disciplines)
     return found
 
 
-def _forecast(candidate: Candidate, of_month: list[Candidate], seconds: int) -> Forecast | None:
+def _forecast(
+    chart: ProgramChart, candidate: Candidate, of_month: list[Candidate], seconds: int
+) -> Forecast | None:
     """What the open month still lacks for this code, its next unit, or the code it may become."""
     if not candidate.open or candidate.blocked_by is not None or candidate.charges:
         return None
@@ -335,12 +329,8 @@ def _forecast(candidate: Candidate, of_month: list[Candidate], seconds: int) -> 
     rule = target.rule
     if target.met and rule.units_cap is not None and target.units >= rule.units_cap:
         return None
-    needed = next(
-        need.needed for need in target.requirements if need.requirement is RequirementKind.MANAGEMENT_TIME
-    )
-    if target.met:
-        needed += rule.least(target.window.end).least * target.units
-    missing = needed - seconds
+    terms = chart.policy.terms(rule.code, target.window.end)
+    missing = terms.needed + (terms.least * target.units if target.met else 0) - seconds
     if missing <= 0:
         return Forecast(1, Unit.COUNT, candidate.service_date, rule.code)
     return Forecast(missing, Unit.SECONDS, candidate.service_date, rule.code)

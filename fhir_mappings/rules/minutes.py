@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -14,7 +14,14 @@ from msgspec import Struct
 from fhir_mappings.local_time import MICROSECONDS, LocalClock, next_month
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord
 from fhir_mappings.rules.policy import Policy
-from fhir_mappings.vocabulary import PROFESSIONALS, THERAPISTS, ExcludedReason, Program, Role
+from fhir_mappings.vocabulary import (
+    MONITORING_PROGRAMS,
+    PROFESSIONALS,
+    THERAPISTS,
+    ExcludedReason,
+    Program,
+    Role,
+)
 
 _RPM_ROLES = PROFESSIONALS | {Role.CLINICAL_STAFF, Role.UNKNOWN}
 _THERAPY_ROLES = THERAPISTS | {Role.THERAPIST_ASSISTANT}
@@ -63,17 +70,22 @@ class Month:
     pieces: list[Piece] = field(default_factory=list)
     doubtful: list[Piece] = field(default_factory=list)
     in_person: list[LiveContact] = field(default_factory=list)
-    calls: dict[str, LiveContact] = field(default_factory=dict)
+    calls: frozenset[str] = frozenset()
+    """Every conversation of the record that was no meeting."""
 
-    def tally(self, pieces: Iterable[Piece]) -> Tally:
-        chosen = tuple(pieces)
-        resources = {piece.time.resource for piece in chosen}
-        contacts = tuple(sorted(resources & self.calls.keys())) if self.calls else ()
-        return Tally(whole_seconds(chosen), contacts, chosen, tuple(sorted(resources)))
+    def tally(self, pieces: tuple[Piece, ...]) -> Tally:
+        evidence = sorted({piece.time.resource for piece in pieces})
+        contacts = tuple([name for name in evidence if name in self.calls])
+        return Tally(whole_seconds(pieces), contacts, pieces, tuple(evidence))
 
 
-def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) -> dict[date, Month]:
-    """A program's months that hold management time or a conversation, by their first day."""
+Months = dict[date, Month]
+"""Months by their first day."""
+
+
+def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, Months]:
+    """Each program's months that hold management time or a conversation. Time that belongs to something else
+    goes to `excluded`."""
     clock = clock_of(record.zone)
     used = _merged((used.start, used.end) for used in record.used_time)
     used_starts = [start for start, _ in used]
@@ -82,36 +94,42 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
     # Most spans touch neither: both are asked at once.
     taken = _merged([*used, *visit_spans])
     taken_starts = [start for start, _ in taken]
-    months: dict[date, Month] = {}
+    calls = frozenset([contact.resource for contact in record.contacts if not contact.in_person])
+    found: dict[Program, Months] = {program: {} for program in MONITORING_PROGRAMS}
+    # A coding that speaks of any program gives its time to each of them.
+    homes = {**{program: (months,) for program, months in found.items()}, Program.ANY: tuple(found.values())}
 
-    def month(first_day: date) -> Month:
-        found = months.get(first_day)
-        if found is None:
-            found = months[first_day] = Month(first_day)
-        return found
+    def month(months: Months, first_day: date) -> Month:
+        if first_day not in months:
+            months[first_day] = Month(first_day, calls=calls)
+        return months[first_day]
 
-    wanted = (program, Program.ANY)
+    def place(time: ManagementTime, first_day: date, start: int, end: int, crosses: bool = False) -> None:
+        piece = Piece(time, start, end, crosses)
+        for months in homes[time.program]:
+            target = month(months, first_day)
+            (target.pieces if time.doubt is None else target.doubtful).append(piece)
+
     # Sorted by start, so the month of one span is mostly that of the next.
-    current: Month | None = None
     opens = closes = 0
-    left: set[str] = set()
+    here: dict[Program, list[Month]] = {}
     gone: dict[str, ExcludedReason] = {}
     for time in record.management:
-        if time.program not in wanted:
+        if time.program not in homes:
             continue
+        start, end = time.start, time.end
         if time.seconds is not None:
-            day = clock.day_of(time.start)
+            day = clock.day_of(start)
             if _is_visit_day(time, day, visit_days):
                 gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
             else:
-                target = month(day.replace(day=1))
-                piece = Piece(time, time.start, time.end)
-                (target.doubtful if time.doubt is not None else target.pieces).append(piece)
-                left.add(time.resource)
+                place(time, day.replace(day=1), start, end)
             continue
-        spans = [(time.start, time.end)]
-        if _touches(time.start, time.end, taken, taken_starts):
-            spans = _without(time.start, time.end, used, used_starts)
+        spans = [(start, end)]
+        # The last of what is taken to begin before its end would share an instant with it.
+        before = bisect_left(taken_starts, end)
+        if before and taken[before - 1][1] > start:
+            spans = _without(start, end, used, used_starts)
             if not spans:
                 gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
                 continue
@@ -119,33 +137,34 @@ def months_of(record: PatientRecord, program: Program, excluded: set[Excluded]) 
             if not spans:
                 gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
                 continue
-        left.add(time.resource)
-        if current is None or not opens <= time.start < closes:
-            first_day = clock.day_of(time.start).replace(day=1)
-            current = month(first_day)
-            opens, closes = clock.midnight(first_day), clock.midnight(next_month(first_day))
-        crosses = time.end > closes
-        for start, end in spans:
-            if not crosses:
-                piece = Piece(time, start, end)
-                (current.doubtful if time.doubt is not None else current.pieces).append(piece)
-                continue
-            for first_day, part_start, part_end in clock.months_of(start, end):
-                target = month(first_day)
-                piece = Piece(time, part_start, part_end, True)
-                (target.doubtful if time.doubt is not None else target.pieces).append(piece)
-    excluded.update(Excluded(name, reason) for name, reason in gone.items() if name not in left)
-    calls = {contact.resource: contact for contact in record.contacts if not contact.in_person}
+        if not opens <= start < closes:
+            this_month = clock.day_of(start).replace(day=1)
+            opens, closes = clock.midnight(this_month), clock.midnight(next_month(this_month))
+            here = {}
+        if end <= closes:
+            if time.program not in here:
+                here[time.program] = [month(months, this_month) for months in homes[time.program]]
+            for part_start, part_end in spans:
+                piece = Piece(time, part_start, part_end)
+                for target in here[time.program]:
+                    (target.pieces if time.doubt is None else target.doubtful).append(piece)
+        else:
+            for part_start, part_end in spans:
+                for first_day, piece_start, piece_end in clock.months_of(part_start, part_end):
+                    place(time, first_day, piece_start, piece_end, True)
     for contact in record.contacts:
-        if contact.in_person and contact.program is not Program.OTHER:
-            month(contact.day.replace(day=1)).in_person.append(contact)
-    for found in months.values():
-        found.calls = {
-            name: calls[name]
-            for piece in (*found.pieces, *found.doubtful)
-            if (name := piece.time.resource) in calls
+        if contact.in_person:
+            for months in homes.get(contact.program, ()):
+                month(months, contact.day.replace(day=1)).in_person.append(contact)
+    if gone:
+        left = {
+            piece.time.resource
+            for months in found.values()
+            for month_found in months.values()
+            for piece in (*month_found.pieces, *month_found.doubtful)
         }
-    return months
+        excluded.update(Excluded(name, reason) for name, reason in gone.items() if name not in left)
+    return found
 
 
 class Staffing(Struct, frozen=True, gc=False):
@@ -160,15 +179,15 @@ class Staffing(Struct, frozen=True, gc=False):
     has_therapist: bool = False
 
 
-def staffing(program: Program, policy: Policy, pieces: Iterable[Piece]) -> Staffing:
+def staffing(program: Program, policy: Policy, present: tuple[Piece, ...]) -> Staffing:
     """Which of these pieces count for the program, by the roles of the month's staff."""
-    present = tuple(pieces)
     roles = {piece.time.role for piece in present}
     unknown = Role.UNKNOWN in roles
     professional = bool(roles & PROFESSIONALS)
     if program is Program.RPM:
         # Therapists can't bill RPM, and their minutes don't count to it.
-        return Staffing(_of_roles(present, _RPM_ROLES), unknown, has_professional=professional)
+        counted = present if roles <= _RPM_ROLES else _of_roles(present, _RPM_ROLES)
+        return Staffing(counted, unknown, has_professional=professional)
     auxiliary = frozenset({Role.CLINICAL_STAFF}) if policy.rtm_aux_time_counts else frozenset()
     by_physician = PROFESSIONALS | auxiliary | {Role.UNKNOWN}
     by_therapist = _THERAPY_ROLES | {Role.UNKNOWN}
@@ -205,21 +224,29 @@ def in_person_contacts(month: Month, program: Program, *programs: Program) -> tu
 
 
 def _of_roles(pieces: tuple[Piece, ...], roles: frozenset[Role]) -> tuple[Piece, ...]:
-    return tuple(piece for piece in pieces if piece.time.role in roles)
+    return tuple([piece for piece in pieces if piece.time.role in roles])
 
 
-def whole_seconds(pieces: Iterable[Piece]) -> int:
+def whole_seconds(pieces: Sequence[Piece]) -> int:
     """Whole seconds of the union of spans: two people on one call are one call. Durations without a time
     can't be told to overlap and are added, once an Encounter. Never rounded up."""
-    spans: list[tuple[int, int]] = []
+    spans = sorted([(piece.start, piece.end) for piece in pieces if piece.time.seconds is None])
     bare: dict[str, int] = {}
-    for piece in pieces:
-        seconds = piece.time.seconds
-        if seconds is None:
-            spans.append((piece.start, piece.end))
-        else:
-            bare[piece.time.resource] = max(bare.get(piece.time.resource, seconds), seconds)
-    return sum([(end - start) // MICROSECONDS for start, end in _merged(spans)]) + sum(bare.values())
+    if len(spans) < len(pieces):
+        for piece in pieces:
+            if (seconds := piece.time.seconds) is not None:
+                bare[piece.time.resource] = max(bare.get(piece.time.resource, seconds), seconds)
+    found = sum(bare.values())
+    if spans:
+        opened, until = spans[0]
+        for start, end in spans:
+            if start > until:
+                found += (until - opened) // MICROSECONDS
+                opened, until = start, end
+            elif end > until:
+                until = end
+        found += (until - opened) // MICROSECONDS
+    return found
 
 
 def _apart(spans: Iterable[tuple[int, int]]) -> int:
@@ -243,13 +270,6 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
-
-
-def _touches(start: int, end: int, taken: list[tuple[int, int]], taken_starts: list[int]) -> bool:
-    """Does a span share an instant with one of these (disjoint and sorted)? The last to begin before its end
-    would be one."""
-    position = bisect_left(taken_starts, end)
-    return position > 0 and taken[position - 1][1] > start
 
 
 def _without(

@@ -21,7 +21,30 @@ from fhir_mappings.rules.tables import (
     load_tables,
     setting_value,
 )
-from fhir_mappings.vocabulary import UNKNOWN_PAYER, Program
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Program, ReviewReason
+
+_PAYER_DOUBTS = {
+    Covered.UNKNOWN: ReviewReason.PAYER_UNKNOWN,
+    Covered.NO: ReviewReason.PAYER_DOES_NOT_COVER,
+    Covered.CRITERIA: ReviewReason.PAYER_CRITERIA,
+    Covered.PRIOR_AUTH: ReviewReason.PAYER_CRITERIA,
+}
+
+
+class Terms(Struct, frozen=True):
+    """What holds for one code on one day, whoever the patient is.
+
+    `least`: the monitoring days, or seconds of management, that the code itself asks for, 0 where it asks for
+    none; `needed`: with those of its base. `reference`: the sources of that, in words. `doubts`: why a met
+    code is for review by the day alone. `modifiers`: those that the payer always asks for.
+    """
+
+    rule: CodeRule
+    least: int
+    needed: int
+    reference: str
+    doubts: frozenset[ReviewReason]
+    modifiers: tuple[str, ...]
 
 
 class Policy(Struct, frozen=True, eq=False):
@@ -56,11 +79,19 @@ class Policy(Struct, frozen=True, eq=False):
         return self.on(code, day)[0]
 
     def on(self, code: str, day: date) -> tuple[Covered, tuple[str, ...]]:
-        """Whether the payer covers a code on a day, and the modifiers it always asks for.
+        """Whether the payer covers a code on a day, and the modifiers it always asks for."""
+        if self.rule is None:
+            return Covered.UNKNOWN, ()
+        row = self.rule.row(code, day)
+        return self.rule.covered(code, day), () if row is None else row.modifiers
 
-        Kept once looked up: the same codes and dates come up for every patient.
-        """
-        return _on(self, code, day)
+    def terms(self, code: str, day: date) -> Terms:
+        """What holds for a code on a day. Kept once worked out: the same days come up for every patient."""
+        return _terms(self, code, day)
+
+    def in_force(self, program: Program, kinds: tuple[Kind, ...], day: date) -> tuple[Terms, ...]:
+        """The terms of those codes of `rules_of` that are in force on a day, in the same order."""
+        return _in_force(self, program, kinds, day)
 
     def setting(self, name: str) -> bool | int | str:
         """A named setting (settings.yaml) as this payer and site have it."""
@@ -156,11 +187,32 @@ def _before(rows: tuple[Dated, ...], day: date) -> tuple[Dated, ...]:
 
 
 @lru_cache(maxsize=8192)
-def _on(policy: Policy, code: str, day: date) -> tuple[Covered, tuple[str, ...]]:
-    if policy.rule is None:
-        return Covered.UNKNOWN, ()
-    row = policy.rule.row(code, day)
-    return policy.rule.covered(code, day), () if row is None else row.modifiers
+def _terms(policy: Policy, code: str, day: date) -> Terms:
+    rule = policy.code(code)
+    covered, modifiers = policy.on(code, day)
+    doubts = {_PAYER_DOUBTS[covered]} if covered in _PAYER_DOUBTS else set()
+    if day > rule.covers_to:
+        doubts.add(ReviewReason.RULES_NOT_COVERED)
+    threshold = rule.least(day) if rule.monitoring_days or rule.management_seconds else None
+    least = 0 if threshold is None else threshold.least
+    sources = rule.sources if threshold is None else threshold.sources
+    return Terms(
+        rule,
+        least,
+        least if rule.base is None else least + policy.code(rule.base).least(day).least,
+        policy.tables.reference(sources),
+        frozenset(doubts),
+        modifiers,
+    )
+
+
+@lru_cache(maxsize=8192)
+def _in_force(policy: Policy, program: Program, kinds: tuple[Kind, ...], day: date) -> tuple[Terms, ...]:
+    return tuple(
+        _terms(policy, rule.code, day)
+        for rule in policy.rules_of(program, kinds)
+        if rule.in_force_from <= day
+    )
 
 
 @lru_cache(maxsize=256)

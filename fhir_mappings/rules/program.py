@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from datetime import date
 
 from fhir_mappings.decision import CountedDay, CountedSpan
-from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
+from fhir_mappings.local_time import MICROSECONDS, Window, month_window
 from fhir_mappings.record import Agreement, Excluded, Order, PatientRecord, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate
-from fhir_mappings.rules.episodes import data_days, episodes_of
-from fhir_mappings.rules.minutes import Piece, Staffing, clock_of, months_of, staffing
-from fhir_mappings.rules.policy import Policy
-from fhir_mappings.rules.tables import CodeRule, Covered, Kind
+from fhir_mappings.rules.episodes import Episode, episodes_of
+from fhir_mappings.rules.minutes import (
+    Month,
+    Months,
+    Piece,
+    Staffing,
+    Tally,
+    clock_of,
+    months_of,
+    staffing,
+)
+from fhir_mappings.rules.policy import Policy, Terms
+from fhir_mappings.rules.series import earliest_first, series_of
+from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.terminology import Discipline
-from fhir_mappings.vocabulary import ExcludedReason, Line, Program, ReviewReason, Role, Unverified
-
-_PAYER_DOUBTS = {
-    Covered.UNKNOWN: ReviewReason.PAYER_UNKNOWN,
-    Covered.NO: ReviewReason.PAYER_DOES_NOT_COVER,
-    Covered.CRITERIA: ReviewReason.PAYER_CRITERIA,
-    Covered.PRIOR_AUTH: ReviewReason.PAYER_CRITERIA,
-}
+from fhir_mappings.vocabulary import (
+    MONITORING_PROGRAMS,
+    ExcludedReason,
+    Line,
+    Program,
+    ReviewReason,
+    Role,
+    Unverified,
+)
 
 
 class ProgramChart:
-    """A program's episodes, months and charges. `excluded` collects what its rules leave out.
-
-    `counted` names the Encounters whose time counted in a month that was decided; `asked` all of them.
-    """
+    """A program's episodes, months and charges. `decided`: the months that were asked for a code, with what
+    counted in each."""
 
     def __init__(
         self,
@@ -37,7 +46,8 @@ class ProgramChart:
         program: Program,
         policy: Policy,
         as_of: date,
-        excluded: set[Excluded],
+        episodes: list[Episode],
+        months: Months,
         *,
         all_evidence: bool = False,
     ) -> None:
@@ -47,33 +57,34 @@ class ProgramChart:
         self.as_of = as_of
         self.all_evidence = all_evidence
         self.charges = [charge for charge in record.charges if policy.code(charge.code).program is program]
-        self.episodes = episodes_of(record, program, policy, excluded)
-        self.months = months_of(record, program, excluded)
+        self.episodes = episodes
+        self.months = months
         self.staffed: dict[date, Staffing] = {
-            first_day: staffing(program, policy, month.pieces)
-            for first_day, month in self.months.items()
+            first_day: staffing(program, policy, tuple(month.pieces))
+            for first_day, month in months.items()
             if month.pieces
         }
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
-        self.data_days = data_days(self.episodes)
+        self.series = [series for episode in episodes for series in episode.series.values()]
         self.lines_by_month = self._lines_by_month()
         self.visit_days = {day for visit in record.visits for day in visit.days}
         self._consent_from = _first_day(record.consents)
         self._order_from = _first_day(order for order in record.orders if order.program is program)
         self._plan_from = _first_day(record.care_plans)
         self.base_unverified = self._base_unverified()
-        self.counted: set[str] = set()
-        self.asked: set[str] = set()
+        self.decided: list[tuple[Month, Tally]] = []
 
     def _lines_by_month(self) -> dict[date, set[Line]]:
         found: dict[date, set[Line]] = {}
-        for episode in self.episodes:
-            for line, days in episode.counted_days:
-                begin = 0
-                while begin < len(days):
-                    first_day = days[begin].replace(day=1)
-                    found.setdefault(first_day, set()).add(line)
-                    begin = bisect_left(days, next_month(first_day), begin)
+        for series in self.series:
+            line, days, begin = series.line, series.days, 0
+            while begin < len(days):
+                first_day = days[begin].replace(day=1)
+                if first_day in found:
+                    found[first_day].add(line)
+                else:
+                    found[first_day] = {line}
+                begin = bisect_right(days, month_window(first_day).end, begin)
         return found
 
     def _base_unverified(self) -> frozenset[Unverified]:
@@ -92,20 +103,24 @@ class ProgramChart:
 
     def begun(self) -> date | None:
         """The first day on which the program shows itself; codings that speak of any program don't."""
-        clock = clock_of(self.record.zone)
-        days = self.data_days[:1]
-        for first_day, month in self.months.items():
-            staff = self.staffed.get(first_day)
-            own = [piece for piece in staff.counted if piece.time.program is self.program] if staff else []
-            if not own:
-                # Among themselves: who else worked that month decides what counts, not whether it shows.
-                alone = [piece for piece in month.pieces if piece.time.program is self.program]
-                own = list(staffing(self.program, self.policy, alone).counted) if alone else []
-            if own:
-                days.append(clock.day_of(min(piece.start for piece in own)))
+        days = [series.days[0] for series in self.series]
+        for first_day in sorted(self.months):
+            if (start := self._first_start(first_day)) is not None:
+                days.append(clock_of(self.record.zone).day_of(start))
+                break
         days += [set_up.day for set_up in self.record.set_ups if set_up.program is self.program]
         days += [charge.occurrence.start if charge.occurrence else self.as_of for charge in self.charges]
         return min(days, default=None)
+
+    def _first_start(self, first_day: date) -> int | None:
+        """When the first time of a month begins that is coded for this program and counts."""
+        staff = self.staffed.get(first_day)
+        starts = [p.start for p in staff.counted if p.time.program is self.program] if staff else []
+        if not starts:
+            # Among themselves: who else worked that month decides what counts, not whether it shows.
+            alone = tuple([p for p in self.months[first_day].pieces if p.time.program is self.program])
+            starts = [p.start for p in staffing(self.program, self.policy, alone).counted] if alone else []
+        return min(starts, default=None)
 
     def rules(self, *kinds: Kind) -> list[CodeRule]:
         return self.policy.rules_of(self.program, kinds)
@@ -115,34 +130,31 @@ class ProgramChart:
 
     # -- what holds for every code ------------------------------------------------------------------------
 
-    def add_common_doubts(self, candidate: Candidate) -> None:
-        rule, day = candidate.rule, candidate.service_date
-        covered, asked = self.policy.on(rule.code, day)
-        if reason := _PAYER_DOUBTS.get(covered):
-            candidate.reasons.add(reason)
-        if asked:
-            candidate.modifiers += tuple(one for one in asked if one not in candidate.modifiers)
-        if day > rule.covers_to:
-            candidate.reasons.add(ReviewReason.RULES_NOT_COVERED)
+    def add_common_doubts(self, candidate: Candidate, terms: Terms) -> None:
+        """`terms`: of the candidate's service date."""
+        day = candidate.service_date
+        candidate.reasons |= terms.doubts
+        if terms.modifiers:
+            candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
         # What was agreed to or ordered afterwards was not when the service was furnished (section 5).
         if self._consent_from is not None and day < self._consent_from:
-            candidate.unverified.add(Unverified.CONSENT)
+            candidate.unverified |= {Unverified.CONSENT}
         if self._order_from is not None and day < self._order_from:
-            candidate.unverified.add(Unverified.ORDER)
+            candidate.unverified |= {Unverified.ORDER}
         if self.record.death_date_unknown:
-            candidate.reasons.add(ReviewReason.DEATH_DATE_UNKNOWN)
+            candidate.reasons |= {ReviewReason.DEATH_DATE_UNKNOWN}
 
     def add_charged_otherwise(self, candidate: Candidate, charges: Iterable[PriorCharge]) -> None:
         """A code that excludes this one is charged in the window."""
         for charge in charges:
             if charge.code in candidate.rule.excludes:
                 held_back = self.policy.code(charge.code).kind is Kind.HELD_BACK
-                candidate.reasons.add(charge.code if held_back else ReviewReason.CHARGED_OTHERWISE)
+                candidate.reasons |= {charge.code if held_back else ReviewReason.CHARGED_OTHERWISE}
 
     def add_plan_of_care(self, candidate: Candidate) -> None:
         begun = self._plan_from
         if candidate.modifiers and (begun is None or candidate.service_date < begun):
-            candidate.unverified.add(Unverified.PLAN_OF_CARE)
+            candidate.unverified |= {Unverified.PLAN_OF_CARE}
 
     # -- therapists ---------------------------------------------------------------------------------------
 
@@ -166,11 +178,9 @@ class ProgramChart:
 
     def counted_days(self) -> list[CountedDay]:
         by_day: dict[tuple[date, Line], list[Reading]] = {}
-        for episode in self.episodes:
-            for series in episode.days.values():
-                for days in series.values():
-                    for day, readings in days.items():
-                        by_day.setdefault((day, readings[0].line), []).extend(readings)
+        for series in self.series:
+            for day, readings in zip(series.days, series.readings, strict=True):
+                by_day.setdefault((day, series.line), []).extend(readings)
         return [
             CountedDay(
                 self.program, line, day, tuple(reading.resource for reading in earliest_first(readings))
@@ -199,6 +209,30 @@ class ProgramChart:
         ]
 
 
+def program_charts(
+    record: PatientRecord,
+    policy: Policy,
+    as_of: date,
+    excluded: set[Excluded],
+    *,
+    all_evidence: bool = False,
+) -> list[ProgramChart]:
+    """A chart of each program. What their rules leave out goes to `excluded`."""
+    series, months = series_of(record.readings), months_of(record, excluded)
+    return [
+        ProgramChart(
+            record,
+            program,
+            policy,
+            as_of,
+            episodes_of(record, series, program, policy, excluded),
+            months[program],
+            all_evidence=all_evidence,
+        )
+        for program in MONITORING_PROGRAMS
+    ]
+
+
 def _first_day(found: Iterable[Agreement | Order]) -> date | None:
     """From which day on one of these holds; None where there is none. One without a day always did."""
     return min((one.day or date.min for one in found), default=None)
@@ -223,23 +257,16 @@ def unused_time(
     """Encounters that no program counted: their staff doesn't count there, or no program has begun."""
     if not record.management:
         return set()
-    asked: set[str] = set()
-    listed = {entry.resource for entry in excluded}
-    for chart in charts:
-        asked |= chart.asked
-        listed |= chart.counted
+    decided = [month for chart in charts for month in chart.decided]
+    told = {entry.resource for entry in excluded}.union(*[tally.evidence for _, tally in decided])
+    unused = {time.resource for time in record.management} - told
+    if not unused:
+        return set()
+    asked = {piece.time.resource for month, _ in decided for piece in month.pieces}
     return {
-        Excluded(
-            time.resource,
-            ExcludedReason.ROLE_NOT_COUNTED if time.resource in asked else ExcludedReason.PROGRAM_NOT_SHOWN,
-        )
-        for time in record.management
-        if time.resource not in listed
+        Excluded(name, ExcludedReason.ROLE_NOT_COUNTED if name in asked else ExcludedReason.PROGRAM_NOT_SHOWN)
+        for name in unused
     }
-
-
-def earliest_first(readings: Iterable[Reading]) -> list[Reading]:
-    return sorted(readings, key=lambda reading: (reading.instant, reading.resource))
 
 
 def disciplines_of(pieces: Iterable[Piece]) -> set[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import date, timedelta
+from itertools import pairwise
 
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number
@@ -12,13 +12,13 @@ from fhir_mappings.record import PriorCharge, SetUp
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.device_supply import (
     DayCount,
-    DaysOfSeries,
-    add_episode_doubts,
     best_count,
     days_requirement,
+    episode_doubts,
 )
 from fhir_mappings.rules.episodes import Episode
-from fhir_mappings.rules.program import ProgramChart, earliest_first, only_of
+from fhir_mappings.rules.program import ProgramChart, only_of
+from fhir_mappings.rules.series import Series, merged
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.vocabulary import Line, RequirementKind, ReviewReason, Role, Unit
 
@@ -37,11 +37,11 @@ def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
             candidate = _candidate(chart, rule, episode, placed.get(position, []))
             if candidate is None or candidate.service_date < rule.in_force_from:
                 continue
-            add_episode_doubts(candidate, episode)
+            candidate.reasons |= episode_doubts(episode)
             if not episode.start_seen:
-                candidate.reasons.add(ReviewReason.HISTORY_INCOMPLETE)
+                candidate.reasons |= {ReviewReason.HISTORY_INCOMPLETE}
             if unclear:
-                candidate.reasons.add(ReviewReason.CHARGED_PERIOD_UNCLEAR)
+                candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
             found.append(candidate)
     return found
 
@@ -91,7 +91,7 @@ def _charged_alone(chart: ProgramChart, charges: list[PriorCharge]) -> list[Cand
                 window,
                 day,
                 charges=of_code,
-                unverified=set(chart.base_unverified),
+                unverified=chart.base_unverified,
             )
         )
     return found
@@ -110,16 +110,13 @@ def _candidate(
         window = _period_still_to_come(rule, window, as_of)
     last = episode.service_date(window)
     devices = _by_device(episode)
-    count = best_count(chart, devices.values(), last)
+    count = best_count(chart, devices, last)
     until = min(last, as_of)
-    series: list[Iterable[date]] = list(devices.values())
-    if chart.policy.multi_device_union:
-        series = [[reading.day for reading in count.evidence]]
-    reached = [day for days in series if (day := threshold_day(rule, days, window, until)) is not None]
-    earned_on = min(reached, default=None)
-    threshold = rule.least(earned_on or until)
+    reached = [threshold_day(rule, series.days, window, until) for series in count.every]
+    earned_on = min(filter(None, reached), default=None)
+    terms = chart.policy.terms(rule.code, earned_on or until)
     ahead = min(filter(None, (episode.end, as_of + timedelta(days=PERIOD_DAYS - 1)))) if waiting else last
-    least_ahead = min(threshold.least, rule.least(ahead).least)
+    least_ahead = min(terms.least, rule.least(ahead).least)
     days_ahead = None if episode.end is None else (episode.end - as_of).days + 1
     set_up = episode.set_up
     candidate = Candidate(
@@ -133,7 +130,7 @@ def _candidate(
         else as_of <= last and count.reach >= least_ahead,
         units=int(earned_on is not None),
         requirements=(
-            days_requirement(chart, threshold.least, threshold, count),
+            days_requirement(terms, count),
             Requirement(
                 RequirementKind.SET_UP,
                 Unit.COUNT,
@@ -145,23 +142,23 @@ def _candidate(
             ),
         ),
         charges=[charge for charge in charges if charge.code == rule.code],
+        unverified=chart.base_unverified | count.unverified,
         modifiers=_modifiers(chart, rule, window, set_up),
     )
     if set_up is None:
-        candidate.reasons.add(ReviewReason.SETUP_NOT_DOCUMENTED)
+        candidate.reasons |= {ReviewReason.SETUP_NOT_DOCUMENTED}
     if count.evidence and count.evidence[0].line is Line.OTHER:
-        candidate.reasons.add(ReviewReason.NO_DEVICE_CODE)
+        candidate.reasons |= {ReviewReason.NO_DEVICE_CODE}
     changes = any(window.start < row.start <= last for row in rule.monitoring_days)
     if changes and count.found < rule.least(window.start).least:
-        candidate.reasons.add(ReviewReason.STRADDLES_RULE_CHANGE)
+        candidate.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
     if not candidate.met:
-        _add_evidence_doubts(candidate, episode, count, threshold.least)
+        _add_evidence_doubts(candidate, episode, count, terms.least)
         if candidate.open and candidate.reachable and not candidate.charges:
             missing = max(least_ahead - count.found, 1)
             until = last - timedelta(days=missing - 1)
             candidate.forecast = Forecast(missing, Unit.DAYS, until, rule.code)
-    chart.add_common_doubts(candidate)
-    candidate.unverified |= chart.base_unverified | count.unverified
+    chart.add_common_doubts(candidate, chart.policy.terms(rule.code, candidate.service_date))
     chart.add_plan_of_care(candidate)
     return candidate
 
@@ -179,25 +176,23 @@ def threshold_day(rule: CodeRule, days: Iterable[date], window: Window, until: d
 
     It need not be a day with a reading: nine days of December earn nothing until the rules change.
     """
-    counted = sorted(day for day in days if day in window and day <= until)
+    counted = sorted([day for day in days if window.start <= day <= until])
     changes = [row.start for row in rule.monitoring_days if window.start < row.start <= until]
-    for day in sorted({*counted, *changes}):
-        if bisect_right(counted, day) >= rule.least(day).least:
-            return day
+    for begins, next_begins in pairwise([window.start, *sorted(changes), date.max]):
+        least = rule.least(begins).least
+        if least <= len(counted) and (reached := max(counted[least - 1], begins)) < next_begins:
+            return reached
     return None
 
 
-def _by_device(episode: Episode) -> dict[str, DaysOfSeries]:
+def _by_device(episode: Episode) -> list[Series]:
     """Days of the first period by device type: one type that serves two lines is one device."""
     if episode.first_day is None or episode.anchor is None:
-        return {}
-    devices: dict[str, DaysOfSeries] = {}
-    first = episode.days.get(period_number(episode.anchor, episode.first_day), {})
-    for series, by_day in first.items():
-        days = devices.setdefault(series.partition("|")[2], {})
-        for day, readings in by_day.items():
-            days[day] = earliest_first((*days[day], *readings)) if day in days else readings
-    return devices
+        return []
+    devices: dict[str, list[Series]] = {}
+    for name, series in episode.periods[period_number(episode.anchor, episode.first_day)].items():
+        devices.setdefault(name.partition("|")[2], []).append(series)
+    return [merged(of_one) for of_one in devices.values()]
 
 
 def _add_evidence_doubts(candidate: Candidate, episode: Episode, count: DayCount, needed: int) -> None:

@@ -17,8 +17,8 @@ from fhir_mappings.local_time import Window, month_window
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, Reading
 from fhir_mappings.rules.minutes import clock_of
 from fhir_mappings.rules.policy import Policy
-from fhir_mappings.rules.program import ProgramChart
-from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Role
+from fhir_mappings.rules.program import ProgramChart, program_charts
+from fhir_mappings.vocabulary import Activity, Role
 
 IMAGINED = "what-if/"
 MOST_DAYS = 30
@@ -69,7 +69,7 @@ def read_what_if(texts: Iterable[str]) -> WhatIf:
 def imagine(record: PatientRecord, policy: Policy, as_of: date, changes: WhatIf) -> PatientRecord:
     """The record as it would be. Deterministic: the same changes give the same imagined records."""
     excluded: set[Excluded] = set()
-    charts = [ProgramChart(record, program, policy, as_of, excluded) for program in MONITORING_PROGRAMS]
+    charts = program_charts(record, policy, as_of, excluded)
     readings, management, contacts = list(record.readings), list(record.management), list(record.contacts)
     for chart in charts:
         if chart.begun() is None:
@@ -99,7 +99,7 @@ def _imagined_days(chart: ProgramChart, number: int) -> list[Reading]:
         (
             (episode.window(period), position, period)
             for position, episode in enumerate(chart.episodes)
-            for period in episode.days
+            for period in episode.periods
         ),
         default=None,
     )
@@ -108,15 +108,15 @@ def _imagined_days(chart: ProgramChart, number: int) -> list[Reading]:
     window, position, period = latest
     episode = chart.episodes[position]
     found: list[Reading] = []
-    for series, days in sorted(episode.days[period].items()):
-        pattern = next(iter(days.values()))[0]
-        free = [day for day in _days_of(window) if day not in days and episode.holds(day)]
+    for name, series in sorted(episode.periods[period].items()):
+        pattern = series.readings[0][0]
+        free = [day for day in _days_of(window) if day not in series.days and episode.holds(day)]
         ahead = [day for day in free if day >= chart.as_of]
         for day in [*ahead, *reversed([day for day in free if day < chart.as_of])][:number]:
             found.append(
                 replace(
                     pattern,
-                    resource=f"{IMAGINED}day/{series}/{day.isoformat()}",
+                    resource=f"{IMAGINED}day/{name}/{day.isoformat()}",
                     day=day,
                     instant=clock_of(chart.record.zone).midnight(day),
                 )

@@ -20,6 +20,7 @@ from fhir_mappings.record import (
 )
 from fhir_mappings.rules.episodes import Episode, episodes_of, silence
 from fhir_mappings.rules.policy import load_policy
+from fhir_mappings.rules.series import series_of
 from fhir_mappings.vocabulary import ExcludedReason, Line, Program
 
 ZONE = ZoneInfo("America/New_York")
@@ -60,7 +61,7 @@ def charge(start: str, days: int = 30, code: str = "98977") -> PriorCharge:
 
 
 def episodes(record: PatientRecord) -> list[Episode]:
-    return episodes_of(record, Program.RTM, POLICY, set())
+    return episodes_of(record, series_of(record.readings), Program.RTM, POLICY, set())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_an_episode_that_was_confirmed_counts_for_its_program_where_the_ehr_docu
         True,
         True,
     )
-    (other,) = episodes_of(record, Program.RPM, POLICY, set())
+    (other,) = episodes_of(record, series_of(record.readings), Program.RPM, POLICY, set())
     assert (other.documented, other.confirmed) == (False, False)
 
 
@@ -144,7 +145,7 @@ def test_a_second_confirmed_episode_needs_a_set_up_of_its_own_too() -> None:
 def test_a_reading_before_the_confirmed_beginning_is_left_out_and_a_doubt() -> None:
     excluded: set[Excluded] = set()
     record = replace(NOBODY, episodes=(confirmed("01-06"),), readings=readings("01-05", 4))
-    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    (found,) = episodes_of(record, series_of(record.readings), Program.RTM, POLICY, excluded)
     assert excluded == {Excluded("Observation/2026-01-05", ExcludedReason.OUTSIDE_EPISODE)}
     assert (found.anchor, found.anchor_moved) == (day("01-06"), True)
     # Between two episodes and after the last there is no such doubt, nor before one that the EHR documents.
@@ -170,7 +171,8 @@ def test_a_confirmed_anchor_does_not_take_that_doubt_back() -> None:
 def test_more_than_ninety_empty_days_are_a_silence(gap: int, silent: bool) -> None:
     days = [day("01-05"), day("01-05") + timedelta(days=gap + 1)]
     expected = Window(day("01-06"), days[1] - timedelta(days=1)) if silent else None
-    assert silence(days, POLICY) == expected
+    assert silence([days], POLICY) == expected
+    assert silence([days[:1], days[1:]], POLICY) == expected
     assert silence([], POLICY) is None
 
 
@@ -234,7 +236,7 @@ def test_only_a_charge_of_before_the_set_up_shows_an_earlier_beginning(charged: 
     record = replace(
         NOBODY, set_ups=(set_up("01-10"),), readings=readings("01-08", 5), charges=(charge(charged, 1),)
     )
-    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    (found,) = episodes_of(record, series_of(record.readings), Program.RTM, POLICY, excluded)
     assert found.first_day == day("01-08" if kept else "01-10")
     before = {ExcludedReason.BEFORE_SET_UP} if not kept else set()
     assert {entry.reason for entry in excluded} == before
@@ -268,8 +270,8 @@ def test_a_charge_of_before_the_first_episode_shows_an_earlier_beginning_than_it
 def test_readings_outside_every_episode_are_left_out_and_said() -> None:
     excluded: set[Excluded] = set()
     record = replace(NOBODY, episodes=care(("01-05", "01-06")), readings=readings("01-04", 4))
-    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
-    assert sorted(found.days[0]["musculoskeletal|x"]) == [day("01-05"), day("01-06")]
+    (found,) = episodes_of(record, series_of(record.readings), Program.RTM, POLICY, excluded)
+    assert sorted(found.periods[0]["musculoskeletal|x"].days) == [day("01-05"), day("01-06")]
     assert {(entry.resource, entry.reason) for entry in excluded} == {
         (f"Observation/2026-{on}", ExcludedReason.OUTSIDE_EPISODE) for on in ("01-04", "01-07")
     }
@@ -305,7 +307,7 @@ def test_doubtful_readings_follow_the_same_limits_without_being_told_twice() -> 
         readings=readings("01-07", 1),
         doubtful_readings=doubtful,
     )
-    (found,) = episodes_of(record, Program.RTM, POLICY, excluded)
+    (found,) = episodes_of(record, series_of(record.readings), Program.RTM, POLICY, excluded)
     assert [one.day for one in found.doubtful] == [day("01-06"), day("01-07"), day("01-08")]
     assert excluded == set()
 
@@ -313,9 +315,7 @@ def test_doubtful_readings_follow_the_same_limits_without_being_told_twice() -> 
 def test_several_series_of_a_day_are_counted_each_in_its_period() -> None:
     other = tuple(replace(one, series="musculoskeletal|y") for one in readings("02-03", 3))
     (found,) = episodes(replace(NOBODY, readings=(*readings("01-05", 2), *other)))
-    assert {
-        number: {series: sorted(days) for series, days in of.items()} for number, of in found.days.items()
-    } == {
+    assert {number: {name: one.days for name, one in of.items()} for number, of in found.periods.items()} == {
         0: {
             "musculoskeletal|x": [day("01-05"), day("01-06")],
             "musculoskeletal|y": [day("02-03")],
@@ -345,7 +345,7 @@ def test_days_are_numbered_in_their_own_order_whatever_the_order_of_the_instants
         for n, on in enumerate(days)
     )
     (found,) = episodes(replace(NOBODY, readings=series))
-    assert {number: sorted(of["musculoskeletal|x"]) for number, of in found.days.items()} == {
+    assert {number: of["musculoskeletal|x"].days for number, of in found.periods.items()} == {
         0: [day("01-05"), day("01-06"), day("02-03")],
         1: [day("02-04")],
     }

@@ -85,7 +85,7 @@ def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Sp
         contacts=(LiveContact("Encounter/e1", Program.RTM, date(2026, 3, 10), False, frozenset()),),
         used_time=taken,
     )
-    months = months_of(record, Program.RTM, excluded)
+    months = months_of(record, excluded)[Program.RTM]
     left = {n for n in range(own[0], own[1]) if not any(start <= n < end for start, end in used)}
     if not left:
         assert excluded == {Excluded("Encounter/e1", ExcludedReason.COVERED_BY_OTHER_TIME)}
