@@ -71,8 +71,7 @@ def anchors_of(record: PatientRecord, policy: Policy) -> tuple[ProgramAnchor, ..
             if episode.anchor is not None or episode.set_up is not None or episode.first_day is not None
         ]
         if shown:
-            days = [one.days for episode in episodes for one in episode.series.values()]
-            silent = None if shown[-1].documented else silence(days, policy)
+            silent = None if shown[-1].documented else silence(shown[-1], policy)
             found.append(_anchor(record, program, shown[-1], silent))
     return tuple(found)
 

@@ -47,7 +47,15 @@ from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.time_log import TIME_LOG
-from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, ExcludedReason, Line, Role, Source
+from fhir_mappings.vocabulary import (
+    UNKNOWN_PAYER,
+    Activity,
+    ExcludedReason,
+    Line,
+    Role,
+    Source,
+    Unverified,
+)
 
 _Kind = TypeVar("_Kind", bound=fhir.Resource)
 _Version = tuple[str, int]
@@ -74,8 +82,7 @@ class _Verdict(Struct, frozen=True, gc=False):
     series: str = ""
     reason: ExcludedReason | None = None
     other_line: Line | None = None
-    fda_evidence: bool = False
-    enrolled: bool = True
+    unverified: frozenset[Unverified] = frozenset({Unverified.FDA_DEVICE})
 
 
 @dataclass(slots=True)
@@ -645,9 +652,7 @@ class Chart:
                 found.day,
                 instant,
                 reason,
-                verdict.fda_evidence,
-                verdict.enrolled,
-                facility_checked,
+                verdict.unverified if facility_checked else verdict.unverified | {Unverified.IN_FACILITY},
             )
             if reason is None:
                 readings.append(reading)
@@ -707,11 +712,12 @@ class Chart:
                 return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN)
         if measures and device is not None and device.line is not meaning.line:
             return _Verdict(series, ExcludedReason.LINE_CONFLICT, device.line)
-        return _Verdict(
-            series,
-            fda_evidence=device is not None and device.has_udi,
-            enrolled=device is not None and device.patient is not None,
-        )
+        unverified: set[Unverified] = set()
+        if device is None or not device.has_udi:
+            unverified.add(Unverified.FDA_DEVICE)
+        if device is None or device.patient is None:
+            unverified.add(Unverified.ENROLMENT)
+        return _Verdict(series, unverified=frozenset(unverified))
 
     def _device(self, found: Measurement) -> KnownDevice | None:
         name = self._references.resolve(found.origin.device)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from fhir_mappings.local_time import Window
-from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role
+from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role, Unverified
 
 
 class Excluded(Struct, frozen=True, gc=False, order=True):
@@ -35,9 +35,8 @@ class Reading(Struct, frozen=True, gc=False):
     day: date
     instant: int
     doubt: ExcludedReason | None = None
-    fda_evidence: bool = False
-    enrolled: bool = True
-    facility_checked: bool = True
+    unverified: frozenset[Unverified] = frozenset()
+    """What it leaves open."""
 
 
 class ManagementTime(Struct, frozen=True, gc=False):
@@ -57,6 +56,8 @@ class ManagementTime(Struct, frozen=True, gc=False):
     seconds: int | None = None
     discipline: str | None = None
     doubt: ExcludedReason | None = None
+    crosses_months: bool = False
+    """A part of a longer span, which the end of a month divided (`rules.minutes`)."""
 
 
 class LiveContact(Struct, frozen=True, gc=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import Window
@@ -15,7 +15,7 @@ from fhir_mappings.vocabulary import Line, ReviewReason, Unverified
 Reasons = frozenset[ReviewReason | str]
 
 
-class Candidate(Struct):
+class Candidate(Struct, gc=False):
     """What was found for a code in a window, and every doubt about it.
 
     `reasons` make a met code one for review; `unmet_reasons` only tell why an unmet one might have been met.
@@ -30,7 +30,7 @@ class Candidate(Struct):
     reachable: bool = False
     units: int = 0
     requirements: tuple[Requirement, ...] = ()
-    charges: list[PriorCharge] = field(default_factory=list)
+    charges: tuple[PriorCharge, ...] = ()
     reasons: Reasons = frozenset()
     unmet_reasons: Reasons = frozenset()
     unverified: frozenset[Unverified] = frozenset()
@@ -40,20 +40,18 @@ class Candidate(Struct):
     line: Line | None = None
     episode: int = 0
 
-    @property
-    def stands(self) -> bool:
-        return self.met or bool(self.charges)
-
 
 def block_lower_tiers(of_group: list[Candidate]) -> None:
     """A met code gives way to the highest of its group that is met or charged."""
-    standing = [candidate for candidate in of_group if candidate.stands]
+    standing = [candidate for candidate in of_group if candidate.met or candidate.charges]
     if len(standing) < 2:
         return
+    highest: dict[str | None, CodeRule] = {}
     for candidate in standing:
         rule = candidate.rule
-        higher = [
-            other for other in standing if other.rule.group == rule.group and other.rule.tier > rule.tier
-        ]
-        if higher and candidate.met:
-            candidate.blocked_by = max(higher, key=lambda other: other.rule.tier).rule.code
+        if rule.group not in highest or highest[rule.group].tier < rule.tier:
+            highest[rule.group] = rule
+    for candidate in standing:
+        best = highest[candidate.rule.group]
+        if candidate.met and candidate.rule.tier < best.tier:
+            candidate.blocked_by = best.code

@@ -22,19 +22,20 @@ class ExclusionViolated(AssertionError):
 
 def compare(candidates: list[Candidate], record: PatientRecord, policy: Policy) -> None:
     """Add to each candidate the doubts that only the others give it."""
+    standing = [candidate for candidate in candidates if candidate.met or candidate.charges]
     if policy.rtm_and_rpm_exclusive:
-        _compare_programs(candidates, record, policy)
-    devices = [c for c in candidates if c.rule.kind is Kind.DEVICE_SUPPLY and c.stands]
+        _compare_programs(standing, record, policy)
+    device_supply = Kind.DEVICE_SUPPLY
+    devices = [candidate for candidate in standing if candidate.rule.kind is device_supply]
     _compare_lines(devices)
     _compare_periods(devices)
 
 
 def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy: Policy) -> None:
     """RTM beside RPM (D1): one program is decided where only it shows enrolment, otherwise neither."""
-    standing = {
-        program: [c for c in candidates if c.stands and c.rule.program is program]
-        for program in MONITORING_PROGRAMS
-    }
+    standing: dict[Program, list[Candidate]] = {program: [] for program in MONITORING_PROGRAMS}
+    for candidate in candidates:
+        standing[candidate.rule.program].append(candidate)
     # A charge stands whether or not it fits a window of its program; without a date it may be of any day.
     charged = {
         program: [

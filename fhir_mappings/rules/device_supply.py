@@ -13,7 +13,7 @@ from fhir_mappings.record import Excluded, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.episodes import Episode, silence
 from fhir_mappings.rules.policy import Terms
-from fhir_mappings.rules.program import ProgramChart, unverified_of
+from fhir_mappings.rules.program import ProgramChart
 from fhir_mappings.rules.series import Series, merged
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, ReviewReason, Unit, Unverified
@@ -45,10 +45,10 @@ def device_candidates(chart: ProgramChart) -> list[Candidate]:
     """Both tiers of every line with a counted day or a device charge, in each 30-day period."""
     found: list[Candidate] = []
     placed, unclear, unclear_everywhere = _place_charges(chart)
-    silent = silence([series.days for series in chart.series], chart.policy)
     for position, episode in enumerate(chart.episodes):
         if episode.anchor is None:
             continue
+        silent = None if episode.documented else silence(episode, chart.policy)
         numbers = {*episode.periods, *(number for at, number in placed if at == position)}
         for number in sorted(numbers):
             window = episode.window(number)
@@ -56,7 +56,7 @@ def device_candidates(chart: ProgramChart) -> list[Candidate]:
             doubts = episode_doubts(episode)
             if unclear_everywhere or any(window.overlaps(occurrence) for occurrence in unclear):
                 doubts |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
-            if silent is not None and not episode.documented and _has_day_after(episode, number, silent.end):
+            if silent is not None and _has_day_after(episode, number, silent.end):
                 doubts |= {ReviewReason.EPISODE_UNCLEAR}
             for candidate in in_window:
                 candidate.episode = position
@@ -93,22 +93,25 @@ def best_count(chart: ProgramChart, every: list[Series], last: date) -> DayCount
     free = (last - as_of).days + 1 if as_of <= last else 0
     if chart.policy.multi_device_union and every:
         every = [merged(every)]
-    best = Series([], [])
-    reach = free
+    best = Series([], [], {})
     for series in every:
-        found = len(series.days)
-        if found > len(best.days):
+        if len(series.days) > len(best.days):
             best = series
+    reach = len(best.days)
+    if free:
         # Today counts as still to come only where nothing counted on it yet.
-        reach = max(reach, found + free - (1 if free and as_of in series.days else 0))
-    evidence = tuple([readings[0] for readings in best.readings])
+        most = [len(series.days) + free - (1 if as_of in series.days else 0) for series in every]
+        reach = max(most, default=free)
+    evidence = tuple(best.earliest)
     return DayCount(
         len(evidence),
         reach,
         evidence,
         tuple([reading.resource for reading in evidence]),
-        tuple([one.resource for readings in best.readings for one in readings]) if chart.all_evidence else (),
-        unverified_of(evidence),
+        tuple([reading.resource for _, of_day in best.readings() for reading in of_day])
+        if chart.all_evidence
+        else (),
+        frozenset().union(*{reading.unverified for reading in evidence}),
         tuple(every),
     )
 
@@ -183,7 +186,7 @@ def _window_candidates(
     found: list[Candidate] = []
     for line, series in by_line.items():
         count = best_count(chart, series, service_date)
-        unverified = chart.base_unverified | count.unverified | _UNVERIFIED
+        unverified = chart.unverified_on(service_date) | count.unverified | _UNVERIFIED
         tiers = [
             _candidate(chart, terms, window, service_date, count, charges, unverified)
             for terms in chart.policy.in_force(chart.program, _KINDS, service_date)
@@ -194,8 +197,9 @@ def _window_candidates(
         block_lower_tiers(tiers)
         if episode.doubtful:
             _add_evidence_doubts(tiers, count, _doubtful(episode, line, window))
-        for candidate in tiers:
-            candidate.forecast = _forecast(candidate, tiers, count)
+        if chart.as_of <= service_date:
+            for candidate in tiers:
+                candidate.forecast = _forecast(candidate, tiers, count)
         found += tiers
     return found
 
@@ -220,16 +224,17 @@ def _candidate(
         count.reach >= terms.least,
         int(met),
         (days_requirement(terms, count),),
-        [charge for charge in charges if charge.code == rule.code],
-        line=rule.line,
+        tuple([charge for charge in charges if charge.code == rule.code]) if charges else (),
+        chart.base_doubts,
         unverified=unverified,
-        modifiers=chart.therapy_modifiers(rule, window),
+        modifiers=chart.therapy_modifiers(rule, window) if chart.has_therapist else (),
+        line=rule.line,
     )
     if window.start < rule.in_force_from <= service_date:
         candidate.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
-    chart.add_charged_otherwise(candidate, charges)
-    chart.add_common_doubts(candidate, terms)
-    chart.add_plan_of_care(candidate)
+    if charges:
+        chart.add_charged_otherwise(candidate, charges)
+    chart.add_terms(candidate, terms)
     return candidate
 
 
@@ -252,8 +257,8 @@ def _add_evidence_doubts(tiers: list[Candidate], count: DayCount, doubtful: list
 
 
 def _forecast(candidate: Candidate, tiers: list[Candidate], count: DayCount) -> Forecast | None:
-    """What the window still lacks for this code, or for the higher one it may become."""
-    if not candidate.open or candidate.blocked_by is not None or candidate.charges:
+    """What the open window still lacks for this code, or for the higher one it may become."""
+    if candidate.blocked_by is not None or candidate.charges:
         return None
     target: Candidate | None = candidate
     if candidate.met:

@@ -45,7 +45,7 @@ def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: 
         excluded |= charges_without_window(chart)
     excluded |= unused_time(record, charts, excluded)
     compare(candidates, record, policy)
-    decisions = tuple(sorted((_decision(candidate, record) for candidate in candidates), key=_order))
+    decisions = tuple(sorted([_decision(candidate, record) for candidate in candidates], key=_order))
     excluded |= _undated(record, decisions, policy)
     check_exclusions(decisions, policy)
     shown = charts if all_evidence else ()
@@ -137,7 +137,7 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         unverified_order(unverified),
         candidate.modifiers,
         None if record.dead else candidate.forecast,
-        tuple([charge.resource for charge in candidate.charges]),
+        tuple([charge.resource for charge in candidate.charges]) if candidate.charges else (),
         candidate.units if candidate.met else 0,
         reason_order(doubts) if doubts else (),
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
+
+from msgspec import Struct, field
 
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, period_number, period_window
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading, SetUp
@@ -16,8 +16,7 @@ from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, Program
 
 
-@dataclass(slots=True)
-class Episode:
+class Episode(Struct, gc=False):
     """One episode of a program. `start` and `end` are the days that limit it, None where nothing does."""
 
     start: date | None
@@ -128,22 +127,19 @@ def episodes_of(
     return episodes
 
 
-def silence(series: Sequence[list[date]], policy: Policy) -> Window | None:
-    """The first run of empty days that is too long to tell whether care went on (D4). `series`: their days
-    with data, each in order."""
-    if not series:
-        return None
+def silence(episode: Episode, policy: Policy) -> Window | None:
+    """The first run of empty days in an episode that is too long to tell whether care went on (D4)."""
     allowed = policy.empty_days_until_episode_unclear
-    days = set().union(*series)
-    first, last = min(one[0] for one in series), max(one[-1] for one in series)
-    # Mostly so few days are empty in all that no gap can be too long: nothing has to be looked through.
-    if (last - first).days + 1 - len(days) <= allowed:
+    # A longer run would hold at least so many whole periods of the grid, wherever in one it began.
+    whole = (allowed + 1 - (PERIOD_DAYS - 1)) // PERIOD_DAYS
+    if whole > 0 and all(after - before <= whole for before, after in pairwise(sorted(episode.periods))):
         return None
+    days = sorted(set().union(*[series.days for series in episode.series.values()]))
     longest = timedelta(days=allowed + 1)
     return next(
         (
             Window(before + ONE_DAY, after - ONE_DAY)
-            for before, after in pairwise(sorted(days))
+            for before, after in pairwise(days)
             if after - before > longest
         ),
         None,
@@ -155,11 +151,13 @@ def _documented_spans(record: PatientRecord, program: Program | None) -> list[tu
     that overlap are one."""
     spans: list[tuple[date, date | None]] = []
     known = sorted(
-        (episode.start, episode.end or date.max)
-        for episode in record.episodes
-        if episode.program is program
-        and episode.start is not None
-        and (episode.end is None or episode.start <= episode.end)
+        [
+            (episode.start, episode.end or date.max)
+            for episode in record.episodes
+            if episode.program is program
+            and episode.start is not None
+            and (episode.end is None or episode.start <= episode.end)
+        ]
     )
     for start, end in known:
         last = None if end == date.max else end
@@ -210,8 +208,9 @@ def _share_out(
     days, done = series.days, 0
 
     def leave_out(begin: int, end: int, reason: ExcludedReason) -> None:
-        left_out = chain.from_iterable(series.readings[begin:end])
-        excluded.update(Excluded(reading.resource, reason) for reading in left_out)
+        if begin < end:
+            left_out = series.part(begin, end).readings()
+            excluded.update(Excluded(one.resource, reason) for _, readings in left_out for one in readings)
 
     for episode, floor in zip(episodes, floors, strict=True):
         begin = done if episode.start is None else bisect_left(days, episode.start, done)

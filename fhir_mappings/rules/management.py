@@ -25,22 +25,22 @@ from fhir_mappings.vocabulary import (
 )
 
 _KINDS = (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON)
+# Until Python 3.12 naming a member of an enum costs as much as making a requirement.
+_TIME, _CONTACT = RequirementKind.MANAGEMENT_TIME, RequirementKind.LIVE_CONTACT
+_SECONDS, _COUNT = Unit.SECONDS, Unit.COUNT
 _UNVERIFIED = frozenset({Unverified.TIME, Unverified.CONVERSATION, Unverified.SAME_DAY_SERVICES})
 
 
 class _Count(Struct, frozen=True, gc=False):
-    """What a month comes to under one way of counting. `face_to_face` stands in where no call counted."""
+    """What a month comes to under one way of counting. `contacts`: the calls that counted; where none did,
+    the conversations face to face."""
 
     tally: Tally
-    face_to_face: tuple[str, ...] = ()
-
-    @property
-    def contacts(self) -> tuple[str, ...]:
-        return self.tally.contacts or self.face_to_face
+    contacts: tuple[str, ...]
 
     @property
     def conversations(self) -> int:
-        return self.tally.conversations if self.tally.contacts else len(self.face_to_face)
+        return self.tally.conversations if self.tally.contacts else len(self.contacts)
 
 
 def management_candidates(chart: ProgramChart, begun: date) -> list[Candidate]:
@@ -53,11 +53,11 @@ def management_candidates(chart: ProgramChart, begun: date) -> list[Candidate]:
             placed.setdefault(occurrence.start.replace(day=1), []).append(charge)
         else:
             unclear.append(occurrence)
+    held_back = chart.charges_of(Kind.HELD_BACK)
     found: list[Candidate] = []
-    unverified = chart.base_unverified | _UNVERIFIED
     for first_day in sorted(_months(chart, begun) | placed.keys()):
         window = month_window(first_day)
-        in_month = _month_candidates(chart, first_day, window, placed.get(first_day, []), unverified)
+        in_month = _month_candidates(chart, window, placed.get(first_day, []), held_back)
         if any(occurrence is None or window.overlaps(occurrence) for occurrence in unclear):
             for candidate in in_month:
                 candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
@@ -76,7 +76,7 @@ def held_back_candidates(chart: ProgramChart) -> list[Candidate]:
             chart.policy.code(code),
             month_window(first_day),
             next_month(first_day) - timedelta(days=1),
-            charges=charges,
+            charges=tuple(charges),
             unverified=chart.base_unverified,
         )
         for (code, first_day), charges in by_month.items()
@@ -93,7 +93,7 @@ def _months(chart: ProgramChart, begun: date) -> set[date]:
     found |= {
         first_day
         for first_day, month in chart.months.items()
-        if in_person_contacts(month, chart.program, chart.program)
+        if month.in_person and in_person_contacts(month, chart.program, chart.program)
     }
     found |= {
         set_up.day.replace(day=1)
@@ -104,104 +104,90 @@ def _months(chart: ProgramChart, begun: date) -> set[date]:
 
 
 def _month_candidates(
-    chart: ProgramChart,
-    first_day: date,
-    window: Window,
-    charges: list[PriorCharge],
-    unverified: frozenset[Unverified],
+    chart: ProgramChart, window: Window, charges: list[PriorCharge], held_back: list[PriorCharge]
 ) -> list[Candidate]:
+    first_day, last_day = window.start, window.end
     month = chart.months.get(first_day) or Month(first_day)
     staff = chart.staffed.get(first_day) or Staffing(())
     tally = month.tally(staff.counted)
     chart.decided.append((month, tally))
-    face_to_face = (
-        () if tally.contacts else in_person_contacts(month, chart.program, chart.program, Program.ANY)
-    )
-    count = _Count(tally, face_to_face)
-    doubts = _month_doubts(chart, first_day, window, staff, count)
-    variants = _variants(chart, month, staff, count)
+    # Face to face stands in where no call counted.
+    instead = () if tally.contacts else in_person_contacts(month, chart.program, chart.program, Program.ANY)
+    count = _Count(tally, tally.contacts or instead)
+    variants = [
+        (reason, _Count(other, other.contacts or instead)) for reason, other in _variants(chart, month, staff)
+    ]
+    doubts = chart.base_doubts | _month_doubts(chart, window, month, staff, count)
+    unverified = chart.unverified_on(last_day) | _UNVERIFIED
     if staff.role_unknown:
         unverified |= {Unverified.STAFF_ROLE}
     if not (staff.has_professional or staff.has_therapist):
         unverified |= {Unverified.BILLING_PROFESSIONAL}
-    held_back = [
-        charge
-        for charge in chart.charges_of(Kind.HELD_BACK)
-        if charge.occurrence is None or charge.occurrence.overlaps(window)
+    charged = [
+        *charges,
+        *(one for one in held_back if one.occurrence is None or one.occurrence.overlaps(window)),
     ]
+    is_open = chart.as_of <= last_day
     found: list[Candidate] = []
-    for terms in chart.policy.in_force(chart.program, _KINDS, window.end):
-        base = terms.rule.base
-        base_charges: tuple[str, ...] = ()
-        if base is not None:
-            base_charges = tuple(charge.resource for charge in charges if charge.code == base)
-            if not base_charges and not any(one.rule.code == base and one.met for one in found):
+    for terms in chart.policy.in_force(chart.program, _KINDS, last_day):
+        rule = terms.rule
+        requirements = _requirements(terms, count)
+        if rule.base is not None:
+            base_charges = tuple([charge.resource for charge in charges if charge.code == rule.base])
+            if not base_charges and rule.base not in [one.rule.code for one in found if one.met]:
                 continue
-        candidate = _candidate(chart, terms, window, count, charges, base_charges)
-        candidate.reasons |= doubts
-        candidate.unverified = unverified
+            requirements = (_base_requirement(chart.policy, rule, base_charges), *requirements)
+        units = _units(chart.policy, terms, count)
+        candidate = Candidate(
+            rule,
+            window,
+            last_day,
+            is_open,
+            units > 0,
+            is_open,
+            units,
+            requirements,
+            tuple([charge for charge in charges if charge.code == rule.code]) if charges else (),
+            doubts,
+            unverified=unverified,
+        )
+        if rule.units_cap is not None and units > rule.units_cap:
+            candidate.units = rule.units_cap
+            candidate.reasons |= {ReviewReason.UNITS_OVER_CAP}
         if variants:
             _add_variant_doubts(chart, candidate, terms, count, variants)
-        chart.add_charged_otherwise(candidate, (*charges, *held_back))
-        candidate.modifiers = _modifiers(chart, terms.rule, staff)
-        chart.add_common_doubts(candidate, terms)
-        chart.add_plan_of_care(candidate)
+        if charged:
+            chart.add_charged_otherwise(candidate, charged)
+        if staff.has_therapist:
+            candidate.modifiers = _modifiers(chart, rule, staff)
+        chart.add_terms(candidate, terms)
         found.append(candidate)
     block_lower_tiers(found)
-    for candidate in found:
-        candidate.forecast = _forecast(chart, candidate, found, tally.seconds)
+    if is_open:
+        for candidate in found:
+            candidate.forecast = _forecast(chart, candidate, found, tally.seconds)
     return found
 
 
-def _candidate(
-    chart: ProgramChart,
-    terms: Terms,
-    window: Window,
-    count: _Count,
-    charges: list[PriorCharge],
-    base_charges: tuple[str, ...],
-) -> Candidate:
-    rule, seconds, contacts = terms.rule, count.tally.seconds, count.contacts
-    requirements: tuple[Requirement, ...] = (
+def _requirements(terms: Terms, count: _Count) -> tuple[Requirement, ...]:
+    seconds, contacts, reference = count.tally.seconds, count.contacts, terms.reference
+    return (
         Requirement(
-            RequirementKind.MANAGEMENT_TIME,
-            Unit.SECONDS,
+            _TIME,
+            _SECONDS,
             terms.needed,
             seconds,
             seconds >= terms.needed,
             count.tally.evidence,
-            terms.reference,
+            reference,
         ),
-        Requirement(
-            RequirementKind.LIVE_CONTACT,
-            Unit.COUNT,
-            1,
-            len(contacts),
-            bool(contacts),
-            contacts,
-            terms.reference,
-        ),
+        Requirement(_CONTACT, _COUNT, 1, len(contacts), bool(contacts), contacts, reference),
     )
-    if rule.base is not None:
-        reference = chart.policy.tables.reference(rule.sources)
-        base = Requirement(RequirementKind.BASE_CODE, Unit.COUNT, 1, 1, True, base_charges, reference)
-        requirements = (base, *requirements)
-    units = _units(chart.policy, terms, count)
-    cap = rule.units_cap
-    over_cap = cap is not None and units > cap
-    is_open = chart.as_of <= window.end
-    return Candidate(
-        rule,
-        window,
-        window.end,
-        open=is_open,
-        met=units > 0,
-        reachable=is_open,
-        units=cap if over_cap and cap is not None else units,
-        requirements=requirements,
-        charges=[charge for charge in charges if charge.code == rule.code],
-        reasons=frozenset({ReviewReason.UNITS_OVER_CAP}) if over_cap else frozenset(),
-    )
+
+
+def _base_requirement(policy: Policy, rule: CodeRule, charges: tuple[str, ...]) -> Requirement:
+    reference = policy.tables.reference(rule.sources)
+    return Requirement(RequirementKind.BASE_CODE, Unit.COUNT, 1, 1, True, charges, reference)
 
 
 def _units(policy: Policy, terms: Terms, count: _Count) -> int:
@@ -217,52 +203,45 @@ def _units(policy: Policy, terms: Terms, count: _Count) -> int:
 
 
 def _month_doubts(
-    chart: ProgramChart, first_day: date, window: Window, staff: Staffing, count: _Count
+    chart: ProgramChart, window: Window, month: Month, staff: Staffing, count: _Count
 ) -> Reasons:
     """Doubts that hold for every management code of the month."""
     record, tally = chart.record, count.tally
     doubts: set[ReviewReason | str] = set()
-    lines = chart.lines_by_month.get(first_day)
+    lines = chart.lines_by_month.get(window.start)
     if not lines:
         doubts.add(ReviewReason.NO_DATA_IN_MONTH)
     elif lines == {Line.OTHER}:
         doubts.add(ReviewReason.NO_DEVICE_CODE)
-    if count.face_to_face:
+    if count.contacts and not tally.contacts:
         doubts.add(ReviewReason.CONVERSATION_IN_PERSON)
     if staff.professional_unknown:
         doubts.add(ReviewReason.BILLING_PROFESSIONAL_UNKNOWN)
-    if tally.contacts:
-        crossing = {piece.time.resource for piece in tally.pieces if piece.crosses_months}
+    if tally.contacts and month.divides:
+        crossing = {piece.resource for piece in tally.pieces if piece.crosses_months}
         if crossing.issuperset(tally.contacts):
             doubts.add(ReviewReason.CALL_ACROSS_MONTHS)
     if window.end in chart.visit_days:
         doubts.add(ReviewReason.VISIT_ON_SERVICE_DATE)
-    if record.double_booked and any(piece.time.resource in record.double_booked for piece in tally.pieces):
+    if record.double_booked and any(piece.resource in record.double_booked for piece in tally.pieces):
         doubts.add(ReviewReason.CLINICIAN_DOUBLE_BOOKED)
     return frozenset(doubts)
 
 
-def _variants(
-    chart: ProgramChart, month: Month, staff: Staffing, count: _Count
-) -> list[tuple[ReviewReason, _Count]]:
+def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[ReviewReason, Tally]]:
     """The month as it would be if a doubt fell the other way."""
-    pieces = count.tally.pieces
-    found: list[tuple[ReviewReason, _Count]] = []
-
-    def add(reason: ReviewReason, tally: Tally) -> None:
-        found.append((reason, _Count(tally, count.face_to_face)))
-
-    clear = tuple([piece for piece in pieces if piece.time.clear])
-    if len(clear) < len(pieces):
-        add(ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear))
+    found: list[tuple[ReviewReason, Tally]] = []
+    clear = tuple([piece for piece in staff.counted if piece.clear])
+    if len(clear) < len(staff.counted):
+        found.append((ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear)))
     if month.doubtful:
         every = staffing(chart.program, chart.policy, (*month.pieces, *month.doubtful))
-        add(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(every.counted))
+        found.append((ReviewReason.IMPLAUSIBLE_SPAN, month.tally(every.counted)))
     if chart.program is Program.RTM and staff.role_unknown:
-        known = tuple([piece for piece in month.pieces if piece.time.role is not Role.UNKNOWN])
-        add(ReviewReason.STAFF_ROLE, month.tally(staffing(chart.program, chart.policy, known).counted))
-    for answer in staff.answers:
-        add(ReviewReason.TWO_PROFESSIONALS, month.tally(answer))
+        known = tuple([piece for piece in month.pieces if piece.role is not Role.UNKNOWN])
+        without = staffing(chart.program, chart.policy, known)
+        found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
+    found += [(ReviewReason.TWO_PROFESSIONALS, month.tally(answer)) for answer in staff.answers]
     return found
 
 
@@ -291,13 +270,13 @@ def _add_variant_doubts(
 
 def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[str, ...]:
     """GP, GO or GN under a therapist; CQ or CO where the assistant's share is above the de minimis."""
-    if not rule.therapy_modifiers or not staff.has_therapist or staff.has_professional:
+    if not rule.therapy_modifiers or staff.has_professional:
         return ()
     disciplines = disciplines_of(staff.counted)
     found = only_of(rule.therapy_modifiers, disciplines)
     total = whole_seconds(staff.counted)
     by_therapist = whole_seconds(
-        [piece for piece in staff.counted if piece.time.role is not Role.THERAPIST_ASSISTANT]
+        [piece for piece in staff.counted if piece.role is not Role.THERAPIST_ASSISTANT]
     )
     if (total - by_therapist) * 100 > total * chart.policy.assistant_de_minimis_percent:
         found += only_of(rule.assistant_modifiers, disciplines)
@@ -308,7 +287,7 @@ def _forecast(
     chart: ProgramChart, candidate: Candidate, of_month: list[Candidate], seconds: int
 ) -> Forecast | None:
     """What the open month still lacks for this code, its next unit, or the code it may become."""
-    if not candidate.open or candidate.blocked_by is not None or candidate.charges:
+    if candidate.blocked_by is not None or candidate.charges:
         return None
     target: Candidate | None = candidate
     if candidate.met and candidate.rule.base is None:

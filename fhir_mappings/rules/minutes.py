@@ -1,15 +1,18 @@
-"""Management time by calendar month: whose seconds count, and which conversation (D10 to D14)."""
+"""Management time by calendar month: whose seconds count, and which conversation (D10 to D14).
+
+A piece is the part of one person's span that lies in one month and belongs to nothing else: mostly the whole.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from fhir_mappings.local_time import MICROSECONDS, LocalClock, next_month
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord
@@ -33,21 +36,12 @@ def clock_of(zone: ZoneInfo) -> LocalClock:
     return LocalClock(zone)
 
 
-class Piece(Struct, frozen=True, gc=False):
-    """Part of one person's span that lies in one month and belongs to nothing else."""
-
-    time: ManagementTime
-    start: int
-    end: int
-    crosses_months: bool = False
-
-
 class Tally(Struct, frozen=True, gc=False):
     """What some of a month's pieces come to: whole seconds, conversations, and their Encounters' names."""
 
     seconds: int
     contacts: tuple[str, ...]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[ManagementTime, ...]
     evidence: tuple[str, ...]
 
     @property
@@ -55,26 +49,27 @@ class Tally(Struct, frozen=True, gc=False):
         """How many conversations the contacts were: one that two people recorded is one."""
         spans: dict[str, tuple[int, int]] = {}
         for piece in self.pieces:
-            name = piece.time.resource
-            if name in self.contacts and piece.time.seconds is None:
+            name = piece.resource
+            if name in self.contacts and piece.seconds is None:
                 start, end = spans.get(name, (piece.start, piece.end))
                 spans[name] = (min(start, piece.start), max(end, piece.end))
         return len(self.contacts) - len(spans) + _apart(spans.values())
 
 
-@dataclass(slots=True)
-class Month:
+class Month(Struct, gc=False):
     """One calendar month of one program. `doubtful`: spans left out that may have counted."""
 
     first_day: date
-    pieces: list[Piece] = field(default_factory=list)
-    doubtful: list[Piece] = field(default_factory=list)
+    pieces: list[ManagementTime] = field(default_factory=list)
+    doubtful: list[ManagementTime] = field(default_factory=list)
     in_person: list[LiveContact] = field(default_factory=list)
+    divides: bool = False
+    """A span reaches over one of its ends."""
     calls: frozenset[str] = frozenset()
     """Every conversation of the record that was no meeting."""
 
-    def tally(self, pieces: tuple[Piece, ...]) -> Tally:
-        evidence = sorted({piece.time.resource for piece in pieces})
+    def tally(self, pieces: tuple[ManagementTime, ...]) -> Tally:
+        evidence = sorted({piece.resource for piece in pieces})
         contacts = tuple([name for name in evidence if name in self.calls])
         return Tally(whole_seconds(pieces), contacts, pieces, tuple(evidence))
 
@@ -93,7 +88,6 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
     visit_spans = [(start, end) for start, end, _ in visit_days.values()]
     # Most spans touch neither: both are asked at once.
     taken = _merged([*used, *visit_spans])
-    taken_starts = [start for start, _ in taken]
     calls = frozenset([contact.resource for contact in record.contacts if not contact.in_person])
     found: dict[Program, Months] = {program: {} for program in MONITORING_PROGRAMS}
     # A coding that speaks of any program gives its time to each of them.
@@ -105,19 +99,21 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
         return months[first_day]
 
     def place(time: ManagementTime, first_day: date, start: int, end: int, crosses: bool = False) -> None:
-        piece = Piece(time, start, end, crosses)
+        piece = replace(time, start=start, end=end, crosses_months=crosses)
         for months in homes[time.program]:
             target = month(months, first_day)
+            target.divides |= crosses
             (target.pieces if time.doubt is None else target.doubtful).append(piece)
 
-    # Sorted by start, so the month of one span is mostly that of the next.
-    opens = closes = 0
+    # Sorted by start, so the next span mostly lies in the same month, and in the same gap of what is taken.
+    opens = closes = free_from = 0
+    free_until = -1
     here: dict[Program, list[Month]] = {}
     gone: dict[str, ExcludedReason] = {}
     for time in record.management:
-        if time.program not in homes:
+        program, start, end = time.program, time.start, time.end
+        if program not in homes:
             continue
-        start, end = time.start, time.end
         if time.seconds is not None:
             day = clock.day_of(start)
             if _is_visit_day(time, day, visit_days):
@@ -125,40 +121,37 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
             else:
                 place(time, day.replace(day=1), start, end)
             continue
-        spans = [(start, end)]
-        # The last of what is taken to begin before its end would share an instant with it.
-        before = bisect_left(taken_starts, end)
-        if before and taken[before - 1][1] > start:
-            spans = _without(start, end, used, used_starts)
-            if not spans:
-                gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
-                continue
-            spans = [part for span in spans for part in _outside_visits(time, *span, visit_days, clock)]
-            if not spans:
-                gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
-                continue
-        if not opens <= start < closes:
-            this_month = clock.day_of(start).replace(day=1)
-            opens, closes = clock.midnight(this_month), clock.midnight(next_month(this_month))
-            here = {}
-        if end <= closes:
-            if time.program not in here:
-                here[time.program] = [month(months, this_month) for months in homes[time.program]]
-            for part_start, part_end in spans:
-                piece = Piece(time, part_start, part_end)
-                for target in here[time.program]:
-                    (target.pieces if time.doubt is None else target.doubtful).append(piece)
-        else:
-            for part_start, part_end in spans:
-                for first_day, piece_start, piece_end in clock.months_of(part_start, part_end):
-                    place(time, first_day, piece_start, piece_end, True)
+        if not (free_from <= start and end <= free_until):
+            if not opens <= start < closes:
+                this_month = clock.day_of(start).replace(day=1)
+                opens, closes = clock.midnight(this_month), clock.midnight(next_month(this_month))
+                here = {}
+            following = bisect_left(taken, (end,))
+            free_from = max(opens, taken[following - 1][1]) if following else opens
+            free_until = min(closes, taken[following][0]) if following < len(taken) else closes
+        if free_from <= start and end <= free_until:
+            if program not in here:
+                here[program] = [month(months, this_month) for months in homes[program]]
+            for target in here[program]:
+                (target.pieces if time.doubt is None else target.doubtful).append(time)
+            continue
+        spans = _without(start, end, used, used_starts)
+        if not spans:
+            gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
+            continue
+        spans = [part for span in spans for part in _outside_visits(time, *span, visit_days, clock)]
+        if not spans:
+            gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
+        for span in spans:
+            for first_day, piece_start, piece_end in clock.months_of(*span):
+                place(time, first_day, piece_start, piece_end, end > closes)
     for contact in record.contacts:
         if contact.in_person:
             for months in homes.get(contact.program, ()):
                 month(months, contact.day.replace(day=1)).in_person.append(contact)
     if gone:
         left = {
-            piece.time.resource
+            piece.resource
             for months in found.values()
             for month_found in months.values()
             for piece in (*month_found.pieces, *month_found.doubtful)
@@ -171,17 +164,17 @@ class Staffing(Struct, frozen=True, gc=False):
     """Whose pieces of a month count. `answers`: the ways of counting that must agree (D14). `role_unknown`:
     some are of people whose role nobody knows; they count everywhere."""
 
-    counted: tuple[Piece, ...]
+    counted: tuple[ManagementTime, ...]
     role_unknown: bool = False
-    answers: tuple[tuple[Piece, ...], ...] = ()
+    answers: tuple[tuple[ManagementTime, ...], ...] = ()
     professional_unknown: bool = False
     has_professional: bool = False
     has_therapist: bool = False
 
 
-def staffing(program: Program, policy: Policy, present: tuple[Piece, ...]) -> Staffing:
+def staffing(program: Program, policy: Policy, present: tuple[ManagementTime, ...]) -> Staffing:
     """Which of these pieces count for the program, by the roles of the month's staff."""
-    roles = {piece.time.role for piece in present}
+    roles = {piece.role for piece in present}
     unknown = Role.UNKNOWN in roles
     professional = bool(roles & PROFESSIONALS)
     if program is Program.RPM:
@@ -223,19 +216,19 @@ def in_person_contacts(month: Month, program: Program, *programs: Program) -> tu
     )
 
 
-def _of_roles(pieces: tuple[Piece, ...], roles: frozenset[Role]) -> tuple[Piece, ...]:
-    return tuple([piece for piece in pieces if piece.time.role in roles])
+def _of_roles(pieces: tuple[ManagementTime, ...], roles: frozenset[Role]) -> tuple[ManagementTime, ...]:
+    return tuple([piece for piece in pieces if piece.role in roles])
 
 
-def whole_seconds(pieces: Sequence[Piece]) -> int:
+def whole_seconds(pieces: Sequence[ManagementTime]) -> int:
     """Whole seconds of the union of spans: two people on one call are one call. Durations without a time
     can't be told to overlap and are added, once an Encounter. Never rounded up."""
-    spans = sorted([(piece.start, piece.end) for piece in pieces if piece.time.seconds is None])
+    spans = sorted([(piece.start, piece.end) for piece in pieces if piece.seconds is None])
     bare: dict[str, int] = {}
     if len(spans) < len(pieces):
         for piece in pieces:
-            if (seconds := piece.time.seconds) is not None:
-                bare[piece.time.resource] = max(bare.get(piece.time.resource, seconds), seconds)
+            if (seconds := piece.seconds) is not None:
+                bare[piece.resource] = max(bare.get(piece.resource, seconds), seconds)
     found = sum(bare.values())
     if spans:
         opened, until = spans[0]

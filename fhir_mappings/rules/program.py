@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import date
 
 from fhir_mappings.decision import CountedDay, CountedSpan
-from fhir_mappings.local_time import MICROSECONDS, Window, month_window
-from fhir_mappings.record import Agreement, Excluded, Order, PatientRecord, PriorCharge, Reading
-from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, Window, month_window
+from fhir_mappings.record import (
+    Agreement,
+    Excluded,
+    ManagementTime,
+    Order,
+    PatientRecord,
+    PriorCharge,
+    Reading,
+)
+from fhir_mappings.rules.candidate import Candidate, Reasons
 from fhir_mappings.rules.episodes import Episode, episodes_of
 from fhir_mappings.rules.minutes import (
     Month,
     Months,
-    Piece,
     Staffing,
     Tally,
     clock_of,
@@ -69,22 +76,29 @@ class ProgramChart:
         self.lines_by_month = self._lines_by_month()
         self.visit_days = {day for visit in record.visits for day in visit.days}
         self._consent_from = _first_day(record.consents)
-        self._order_from = _first_day(order for order in record.orders if order.program is program)
+        self._order_from = _first_day([order for order in record.orders if order.program is program])
         self._plan_from = _first_day(record.care_plans)
         self.base_unverified = self._base_unverified()
+        self.base_doubts: Reasons = frozenset(
+            {ReviewReason.DEATH_DATE_UNKNOWN} if record.death_date_unknown else ()
+        )
         self.decided: list[tuple[Month, Tally]] = []
 
     def _lines_by_month(self) -> dict[date, set[Line]]:
-        found: dict[date, set[Line]] = {}
+        of_line: dict[Line, list[list[date]]] = {}
         for series in self.series:
-            line, days, begin = series.line, series.days, 0
-            while begin < len(days):
-                first_day = days[begin].replace(day=1)
-                if first_day in found:
-                    found[first_day].add(line)
-                else:
-                    found[first_day] = {line}
-                begin = bisect_right(days, month_window(first_day).end, begin)
+            of_line.setdefault(series.line, []).append(series.days)
+        found: dict[date, set[Line]] = {}
+        for line, several in of_line.items():
+            last = max(days[-1] for days in several)
+            month = month_window(min(days[0] for days in several).replace(day=1))
+            while month.start <= last:
+                for days in several:
+                    position = bisect_left(days, month.start)
+                    if position < len(days) and days[position] <= month.end:
+                        found.setdefault(month.start, set()).add(line)
+                        break
+                month = month_window(month.end + ONE_DAY)
         return found
 
     def _base_unverified(self) -> frozenset[Unverified]:
@@ -115,10 +129,10 @@ class ProgramChart:
     def _first_start(self, first_day: date) -> int | None:
         """When the first time of a month begins that is coded for this program and counts."""
         staff = self.staffed.get(first_day)
-        starts = [p.start for p in staff.counted if p.time.program is self.program] if staff else []
+        starts = [p.start for p in staff.counted if p.program is self.program] if staff else []
         if not starts:
             # Among themselves: who else worked that month decides what counts, not whether it shows.
-            alone = tuple([p for p in self.months[first_day].pieces if p.time.program is self.program])
+            alone = tuple([p for p in self.months[first_day].pieces if p.program is self.program])
             starts = [p.start for p in staffing(self.program, self.policy, alone).counted] if alone else []
         return min(starts, default=None)
 
@@ -130,19 +144,24 @@ class ProgramChart:
 
     # -- what holds for every code ------------------------------------------------------------------------
 
-    def add_common_doubts(self, candidate: Candidate, terms: Terms) -> None:
-        """`terms`: of the candidate's service date."""
-        day = candidate.service_date
-        candidate.reasons |= terms.doubts
-        if terms.modifiers:
-            candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
+    def unverified_on(self, day: date) -> frozenset[Unverified]:
+        """What no record of this program shows of a service that was furnished on a day."""
+        found = self.base_unverified
         # What was agreed to or ordered afterwards was not when the service was furnished (section 5).
         if self._consent_from is not None and day < self._consent_from:
-            candidate.unverified |= {Unverified.CONSENT}
+            found |= {Unverified.CONSENT}
         if self._order_from is not None and day < self._order_from:
-            candidate.unverified |= {Unverified.ORDER}
-        if self.record.death_date_unknown:
-            candidate.reasons |= {ReviewReason.DEATH_DATE_UNKNOWN}
+            found |= {Unverified.ORDER}
+        return found
+
+    def add_terms(self, candidate: Candidate, terms: Terms) -> None:
+        """What the terms of the candidate's service date add to it, and what its modifiers ask for."""
+        if terms.doubts:
+            candidate.reasons |= terms.doubts
+        if terms.modifiers:
+            candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
+        if candidate.modifiers and (self._plan_from is None or candidate.service_date < self._plan_from):
+            candidate.unverified |= {Unverified.PLAN_OF_CARE}
 
     def add_charged_otherwise(self, candidate: Candidate, charges: Iterable[PriorCharge]) -> None:
         """A code that excludes this one is charged in the window."""
@@ -150,11 +169,6 @@ class ProgramChart:
             if charge.code in candidate.rule.excludes:
                 held_back = self.policy.code(charge.code).kind is Kind.HELD_BACK
                 candidate.reasons |= {charge.code if held_back else ReviewReason.CHARGED_OTHERWISE}
-
-    def add_plan_of_care(self, candidate: Candidate) -> None:
-        begun = self._plan_from
-        if candidate.modifiers and (begun is None or candidate.service_date < begun):
-            candidate.unverified |= {Unverified.PLAN_OF_CARE}
 
     # -- therapists ---------------------------------------------------------------------------------------
 
@@ -179,7 +193,7 @@ class ProgramChart:
     def counted_days(self) -> list[CountedDay]:
         by_day: dict[tuple[date, Line], list[Reading]] = {}
         for series in self.series:
-            for day, readings in zip(series.days, series.readings, strict=True):
+            for day, readings in series.readings():
                 by_day.setdefault((day, series.line), []).extend(readings)
         return [
             CountedDay(
@@ -192,19 +206,17 @@ class ProgramChart:
         return [
             CountedSpan(
                 self.program,
-                piece.time.resource,
-                piece.time.activity,
-                piece.time.role,
+                piece.resource,
+                piece.activity,
+                piece.role,
                 piece.start,
                 piece.end,
-                piece.time.seconds
-                if piece.time.seconds is not None
-                else (piece.end - piece.start) // MICROSECONDS,
-                piece.time.resource in self.months[first_day].calls,
+                piece.seconds if piece.seconds is not None else (piece.end - piece.start) // MICROSECONDS,
+                piece.resource in self.months[first_day].calls,
             )
             for first_day in sorted(self.staffed)
             for piece in sorted(
-                self.staffed[first_day].counted, key=lambda piece: (piece.start, piece.time.resource)
+                self.staffed[first_day].counted, key=lambda piece: (piece.start, piece.resource)
             )
         ]
 
@@ -235,20 +247,7 @@ def program_charts(
 
 def _first_day(found: Iterable[Agreement | Order]) -> date | None:
     """From which day on one of these holds; None where there is none. One without a day always did."""
-    return min((one.day or date.min for one in found), default=None)
-
-
-def unverified_of(readings: Iterable[Reading]) -> frozenset[Unverified]:
-    """What these readings leave open."""
-    found: set[Unverified] = set()
-    for reading in readings:
-        if not reading.fda_evidence:
-            found.add(Unverified.FDA_DEVICE)
-        if not reading.enrolled:
-            found.add(Unverified.ENROLMENT)
-        if not reading.facility_checked:
-            found.add(Unverified.IN_FACILITY)
-    return frozenset(found)
+    return min([one.day or date.min for one in found], default=None)
 
 
 def unused_time(
@@ -258,23 +257,25 @@ def unused_time(
     if not record.management:
         return set()
     decided = [month for chart in charts for month in chart.decided]
-    told = {entry.resource for entry in excluded}.union(*[tally.evidence for _, tally in decided])
-    unused = {time.resource for time in record.management} - told
+    unused = {time.resource for time in record.management}.difference(
+        *[tally.evidence for _, tally in decided]
+    )
     if not unused:
         return set()
-    asked = {piece.time.resource for month, _ in decided for piece in month.pieces}
+    unused -= {entry.resource for entry in excluded}
+    asked = {piece.resource for month, _ in decided for piece in month.pieces}
     return {
         Excluded(name, ExcludedReason.ROLE_NOT_COUNTED if name in asked else ExcludedReason.PROGRAM_NOT_SHOWN)
         for name in unused
     }
 
 
-def disciplines_of(pieces: Iterable[Piece]) -> set[str]:
+def disciplines_of(pieces: Iterable[ManagementTime]) -> set[str]:
     """Disciplines of the therapists; an assistant works under one of them."""
     return {
-        piece.time.discipline
+        piece.discipline
         for piece in pieces
-        if piece.time.discipline is not None and piece.time.role is not Role.THERAPIST_ASSISTANT
+        if piece.discipline is not None and piece.role is not Role.THERAPIST_ASSISTANT
     }
 
 

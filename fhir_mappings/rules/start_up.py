@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -90,7 +90,7 @@ def _charged_alone(chart: ProgramChart, charges: list[PriorCharge]) -> list[Cand
                 chart.policy.code(code),
                 window,
                 day,
-                charges=of_code,
+                charges=tuple(of_code),
                 unverified=chart.base_unverified,
             )
         )
@@ -141,8 +141,9 @@ def _candidate(
                 chart.policy.tables.reference(rule.sources),
             ),
         ),
-        charges=[charge for charge in charges if charge.code == rule.code],
-        unverified=chart.base_unverified | count.unverified,
+        charges=tuple([charge for charge in charges if charge.code == rule.code]),
+        reasons=chart.base_doubts,
+        unverified=chart.unverified_on(earned_on or last) | count.unverified,
         modifiers=_modifiers(chart, rule, window, set_up),
     )
     if set_up is None:
@@ -158,8 +159,7 @@ def _candidate(
             missing = max(least_ahead - count.found, 1)
             until = last - timedelta(days=missing - 1)
             candidate.forecast = Forecast(missing, Unit.DAYS, until, rule.code)
-    chart.add_common_doubts(candidate, chart.policy.terms(rule.code, candidate.service_date))
-    chart.add_plan_of_care(candidate)
+    chart.add_terms(candidate, chart.policy.terms(rule.code, candidate.service_date))
     return candidate
 
 
@@ -171,12 +171,12 @@ def _period_still_to_come(rule: CodeRule, window: Window, as_of: date) -> Window
     return Window(as_of, as_of + timedelta(days=PERIOD_DAYS - 1))
 
 
-def threshold_day(rule: CodeRule, days: Iterable[date], window: Window, until: date) -> date | None:
-    """The first day on which the count so far reaches the threshold in force that day (D9).
+def threshold_day(rule: CodeRule, days: list[date], window: Window, until: date) -> date | None:
+    """The first day on which the count so far reaches the threshold in force that day (D9). `days`: in order.
 
     It need not be a day with a reading: nine days of December earn nothing until the rules change.
     """
-    counted = sorted([day for day in days if window.start <= day <= until])
+    counted = days[bisect_left(days, window.start) : bisect_right(days, until)]
     changes = [row.start for row in rule.monitoring_days if window.start < row.start <= until]
     for begins, next_begins in pairwise([window.start, *sorted(changes), date.max]):
         least = rule.least(begins).least
@@ -197,7 +197,7 @@ def _by_device(episode: Episode) -> list[Series]:
 
 def _add_evidence_doubts(candidate: Candidate, episode: Episode, count: DayCount, needed: int) -> None:
     doubtful = [reading for reading in episode.doubtful if reading.day in candidate.window]
-    if count.with_days(doubtful) >= needed:
+    if doubtful and count.with_days(doubtful) >= needed:
         candidate.unmet_reasons |= {
             ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None
         }

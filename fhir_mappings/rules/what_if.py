@@ -109,7 +109,7 @@ def _imagined_days(chart: ProgramChart, number: int) -> list[Reading]:
     episode = chart.episodes[position]
     found: list[Reading] = []
     for name, series in sorted(episode.periods[period].items()):
-        pattern = series.readings[0][0]
+        pattern = series.earliest[0]
         free = [day for day in _days_of(window) if day not in series.days and episode.holds(day)]
         ahead = [day for day in free if day >= chart.as_of]
         for day in [*ahead, *reversed([day for day in free if day < chart.as_of])][:number]:
@@ -133,7 +133,7 @@ def _imagined_minutes(chart: ProgramChart, minutes: int, *, live: bool) -> Manag
     month = max((first for first, staff in chart.staffed.items() if staff.counted), default=None)
     window = month_window(month or chart.as_of)
     counted = chart.staffed[month].counted if month is not None else ()
-    role = counted[-1].time.role if counted else Role.PHYSICIAN
+    role = counted[-1].role if counted else Role.PHYSICIAN
     day = next((day for day in _days_of(window) if day not in chart.visit_days), window.start)
     start = clock_of(chart.record.zone).midnight(day)
     activity = Activity.PHONE_CALL if live else Activity.DATA_REVIEW
@@ -147,5 +147,5 @@ def _imagined_minutes(chart: ProgramChart, minutes: int, *, live: bool) -> Manag
         start,
         start,
         minutes * 60,
-        counted[-1].time.discipline if counted else None,
+        counted[-1].discipline if counted else None,
     )

@@ -11,6 +11,7 @@ import pytest
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.record import PatientRecord
+from fhir_mappings.vocabulary import Unverified
 
 Resource = dict[str, Any]
 Build = Callable[..., Resource]
@@ -53,7 +54,7 @@ def test_a_contained_device_is_found(read: Read, blood_pressure: Build, cuff: Bu
     reading = blood_pressure(device={"reference": "#c"}, contained=[cuff("c", patient=None)])
     record = read(reading)
     assert counted(record) == ["Observation/bp"]
-    assert not record.readings[0].enrolled
+    assert Unverified.ENROLMENT in record.readings[0].unverified
 
 
 def test_a_contained_metric_leads_to_its_device(read: Read, blood_pressure: Build, cuff: Build) -> None:
@@ -431,7 +432,7 @@ def test_a_reading_of_an_encounter_that_was_not_read_says_so(
     read: Read, blood_pressure: Build, cuff: Build
 ) -> None:
     record = read(blood_pressure(encounter={"reference": "Encounter/elsewhere"}), cuff())
-    assert [reading.facility_checked for reading in record.readings] == [False]
+    assert [Unverified.IN_FACILITY in reading.unverified for reading in record.readings] == [True]
 
 
 def test_nothing_counts_after_death(chart: Callable[..., Chart], blood_pressure: Build, cuff: Build) -> None:

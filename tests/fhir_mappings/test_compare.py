@@ -129,7 +129,7 @@ def test_a_code_that_is_not_met_blocks_nothing_unless_it_is_charged() -> None:
     tiers = [candidate("98985"), candidate("98977", met=False)]
     block_lower_tiers(tiers)
     assert tiers[0].blocked_by is None
-    tiers[1].charges.append(PriorCharge("ChargeItem/c1", "98977", 1, window()))
+    tiers[1].charges = (PriorCharge("ChargeItem/c1", "98977", 1, window()),)
     block_lower_tiers(tiers)
     assert (tiers[0].blocked_by, tiers[1].blocked_by) == ("98977", None)
 

@@ -168,12 +168,31 @@ def test_a_confirmed_anchor_does_not_take_that_doubt_back() -> None:
 
 
 @pytest.mark.parametrize(("gap", "silent"), [(90, False), (91, True)])
-def test_more_than_ninety_empty_days_are_a_silence(gap: int, silent: bool) -> None:
-    days = [day("01-05"), day("01-05") + timedelta(days=gap + 1)]
-    expected = Window(day("01-06"), days[1] - timedelta(days=1)) if silent else None
-    assert silence([days], POLICY) == expected
-    assert silence([days[:1], days[1:]], POLICY) == expected
-    assert silence([], POLICY) is None
+@pytest.mark.parametrize("before", [0, 1, 28, 29, 30])
+@pytest.mark.parametrize("allowed", [None, 0, 10, 57, 58, 87, 88])
+def test_more_empty_days_than_allowed_are_a_silence(
+    gap: int, silent: bool, before: int, allowed: int | None
+) -> None:
+    """Wherever in a period of the grid they begin; ninety are allowed where the site says nothing else."""
+    if allowed is not None:
+        gap += allowed - 90
+    last = day("01-05") + timedelta(days=before)
+    again = last + timedelta(days=gap + 1)
+    days = sorted({day("01-05"), last, again})
+    policy = POLICY if allowed is None else replace(POLICY, empty_days_until_episode_unclear=allowed)
+    (found,) = episodes(
+        replace(NOBODY, readings=tuple(one for on in days for one in readings(f"{on:%m-%d}", 1)))
+    )
+    expected = Window(last + timedelta(days=1), again - timedelta(days=1)) if silent else None
+    first = (
+        None if allowed is None or before <= allowed + 1 else Window(day("01-06"), last - timedelta(days=1))
+    )
+    assert silence(found, policy) == (first or expected)
+
+
+def test_an_episode_without_a_reading_has_no_silence() -> None:
+    assert silence(episodes(NOBODY)[0], POLICY) is None
+    assert silence(episodes(NOBODY)[0], replace(POLICY, empty_days_until_episode_unclear=10)) is None
 
 
 def test_without_an_episode_of_care_the_set_up_or_the_first_day_begins_it() -> None:

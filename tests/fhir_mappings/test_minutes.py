@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fhir_mappings.local_time import MICROSECONDS, LocalClock
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
-from fhir_mappings.rules.minutes import Piece, Tally, months_of, whole_seconds
+from fhir_mappings.rules.minutes import Tally, months_of, whole_seconds
 from fhir_mappings.vocabulary import Activity, ExcludedReason, Program, Role
 
 ZONE = ZoneInfo("America/New_York")
@@ -37,8 +37,8 @@ def work(start: float, end: float, name: str = "e1", seconds: int | None = None)
     )
 
 
-def pieces(*spans: Span) -> list[Piece]:
-    return [Piece(work(start, end), at(start), at(end)) for start, end in spans]
+def pieces(*spans: Span) -> list[ManagementTime]:
+    return [work(start, end) for start, end in spans]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_two_people_at_once_are_one_span_and_nothing_is_rounded_up(spans: list[S
 
 def test_durations_without_a_time_are_added_once_an_encounter() -> None:
     bare = [work(0, 0, "e1", 60), work(0, 0, "e1", 90), work(0, 0, "e1", 30), work(0, 0, "e2", 1)]
-    assert whole_seconds([Piece(one, one.start, one.end) for one in bare]) == 91
+    assert whole_seconds(bare) == 91
 
 
 quarters = st.integers(0, 40)
@@ -124,29 +124,25 @@ def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Sp
 def test_a_conversation_that_two_people_recorded_is_one(
     calls: dict[str, list[Span]], conversations: int
 ) -> None:
-    chosen = [
-        Piece(work(start, end, name), at(start), at(end))
-        for name, spans in calls.items()
-        for start, end in spans
-    ]
+    chosen = [work(start, end, name) for name, spans in calls.items() for start, end in spans]
     contacts = tuple(f"Encounter/{name}" for name in calls)
     assert Tally(0, contacts, tuple(chosen), ()).conversations == conversations
 
 
 def test_a_call_of_which_only_the_length_is_known_is_a_conversation_of_its_own() -> None:
-    timed = Piece(work(0, 60, "e1"), at(0), at(60))
-    bare = Piece(work(0, 0, "e2", seconds=300), at(0), at(0))
+    timed = work(0, 60, "e1")
+    bare = work(0, 0, "e2", seconds=300)
     both = Tally(0, ("Encounter/e1", "Encounter/e2"), (timed, bare), ())
     assert both.conversations == 2
 
 
 def test_a_piece_that_is_no_contact_is_no_conversation() -> None:
-    call, review = Piece(work(0, 60, "e1"), at(0), at(60)), Piece(work(100, 160, "e2"), at(100), at(160))
+    call, review = work(0, 60, "e1"), work(100, 160, "e2")
     assert Tally(0, ("Encounter/e1",), (call, review), ()).conversations == 1
 
 
 def test_a_review_that_spans_two_calls_does_not_make_one_of_them() -> None:
-    first, second = Piece(work(0, 60, "e1"), at(0), at(60)), Piece(work(100, 160, "e2"), at(100), at(160))
-    review = Piece(work(30, 130, "e3"), at(30), at(130))
+    first, second = work(0, 60, "e1"), work(100, 160, "e2")
+    review = work(30, 130, "e3")
     contacts = ("Encounter/e1", "Encounter/e2")
     assert Tally(0, contacts, (first, review, second), ()).conversations == 2
