@@ -93,23 +93,23 @@ def best_count(chart: ProgramChart, every: list[Series], last: date) -> DayCount
     free = (last - as_of).days + 1 if as_of <= last else 0
     if chart.policy.multi_device_union and every:
         every = [merged(every)]
-    best = Series([], [], {})
+    best: Series | None = None
     for series in every:
-        if len(series.days) > len(best.days):
+        if best is None or len(series.days) > len(best.days):
             best = series
-    reach = len(best.days)
+    evidence = () if best is None else tuple(best.earliest)
+    reach = len(evidence)
     if free:
         # Today counts as still to come only where nothing counted on it yet.
         most = [len(series.days) + free - (1 if as_of in series.days else 0) for series in every]
         reach = max(most, default=free)
-    evidence = tuple(best.earliest)
     return DayCount(
         len(evidence),
         reach,
         evidence,
         tuple([reading.resource for reading in evidence]),
         tuple([reading.resource for _, of_day in best.readings() for reading in of_day])
-        if chart.all_evidence
+        if chart.all_evidence and best is not None
         else (),
         frozenset().union(*{reading.unverified for reading in evidence}),
         tuple(every),

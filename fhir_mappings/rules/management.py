@@ -27,6 +27,7 @@ from fhir_mappings.vocabulary import (
 _KINDS = (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON)
 # Until Python 3.12 naming a member of an enum costs as much as making a requirement.
 _TIME, _CONTACT = RequirementKind.MANAGEMENT_TIME, RequirementKind.LIVE_CONTACT
+_BASE = RequirementKind.BASE_CODE
 _SECONDS, _COUNT = Unit.SECONDS, Unit.COUNT
 _UNVERIFIED = frozenset({Unverified.TIME, Unverified.CONVERSATION, Unverified.SAME_DAY_SERVICES})
 
@@ -117,7 +118,7 @@ def _month_candidates(
     variants = [
         (reason, _Count(other, other.contacts or instead)) for reason, other in _variants(chart, month, staff)
     ]
-    doubts = chart.base_doubts | _month_doubts(chart, window, month, staff, count)
+    doubts = _month_doubts(chart, window, month, staff, count)
     unverified = chart.unverified_on(last_day) | _UNVERIFIED
     if staff.role_unknown:
         unverified |= {Unverified.STAFF_ROLE}
@@ -136,7 +137,7 @@ def _month_candidates(
             base_charges = tuple([charge.resource for charge in charges if charge.code == rule.base])
             if not base_charges and rule.base not in [one.rule.code for one in found if one.met]:
                 continue
-            requirements = (_base_requirement(chart.policy, rule, base_charges), *requirements)
+            requirements = (_base_requirement(terms, base_charges), *requirements)
         units = _units(chart.policy, terms, count)
         candidate = Candidate(
             rule,
@@ -185,9 +186,8 @@ def _requirements(terms: Terms, count: _Count) -> tuple[Requirement, ...]:
     )
 
 
-def _base_requirement(policy: Policy, rule: CodeRule, charges: tuple[str, ...]) -> Requirement:
-    reference = policy.tables.reference(rule.sources)
-    return Requirement(RequirementKind.BASE_CODE, Unit.COUNT, 1, 1, True, charges, reference)
+def _base_requirement(terms: Terms, charges: tuple[str, ...]) -> Requirement:
+    return Requirement(_BASE, _COUNT, 1, 1, True, charges, terms.rule_reference)
 
 
 def _units(policy: Policy, terms: Terms, count: _Count) -> int:
@@ -207,7 +207,7 @@ def _month_doubts(
 ) -> Reasons:
     """Doubts that hold for every management code of the month."""
     record, tally = chart.record, count.tally
-    doubts: set[ReviewReason | str] = set()
+    doubts: set[ReviewReason | str] = set(chart.base_doubts)
     lines = chart.lines_by_month.get(window.start)
     if not lines:
         doubts.add(ReviewReason.NO_DATA_IN_MONTH)

@@ -5,7 +5,6 @@ A piece is the part of one person's span that lies in one month and belongs to n
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import cache
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from fhir_mappings.local_time import MICROSECONDS, LocalClock, next_month
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord
 from fhir_mappings.rules.policy import Policy
+from fhir_mappings.rules.taken_time import TakenTime
 from fhir_mappings.vocabulary import (
     MONITORING_PROGRAMS,
     PROFESSIONALS,
@@ -82,12 +82,7 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
     """Each program's months that hold management time or a conversation. Time that belongs to something else
     goes to `excluded`."""
     clock = clock_of(record.zone)
-    used = _merged((used.start, used.end) for used in record.used_time)
-    used_starts = [start for start, _ in used]
-    visit_days = _visit_days(record, clock)
-    visit_spans = [(start, end) for start, end, _ in visit_days.values()]
-    # Most spans touch neither: both are asked at once.
-    taken = _merged([*used, *visit_spans])
+    taken = TakenTime(record, clock)
     calls = frozenset([contact.resource for contact in record.contacts if not contact.in_person])
     found: dict[Program, Months] = {program: {} for program in MONITORING_PROGRAMS}
     # A coding that speaks of any program gives its time to each of them.
@@ -116,7 +111,7 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
             continue
         if time.seconds is not None:
             day = clock.day_of(start)
-            if _is_visit_day(time, day, visit_days):
+            if taken.is_visit_day(time, day):
                 gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
             else:
                 place(time, day.replace(day=1), start, end)
@@ -126,37 +121,32 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
                 this_month = clock.day_of(start).replace(day=1)
                 opens, closes = clock.midnight(this_month), clock.midnight(next_month(this_month))
                 here = {}
-            following = bisect_left(taken, (end,))
-            free_from = max(opens, taken[following - 1][1]) if following else opens
-            free_until = min(closes, taken[following][0]) if following < len(taken) else closes
+            free_from, free_until = taken.free_around(end, opens, closes)
         if free_from <= start and end <= free_until:
             if program not in here:
                 here[program] = [month(months, this_month) for months in homes[program]]
             for target in here[program]:
                 (target.pieces if time.doubt is None else target.doubtful).append(time)
             continue
-        spans = _without(start, end, used, used_starts)
-        if not spans:
-            gone.setdefault(time.resource, ExcludedReason.COVERED_BY_OTHER_TIME)
+        left = taken.left_of(time)
+        if isinstance(left, ExcludedReason):
+            gone.setdefault(time.resource, left)
             continue
-        spans = [part for span in spans for part in _outside_visits(time, *span, visit_days, clock)]
-        if not spans:
-            gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
-        for span in spans:
-            for first_day, piece_start, piece_end in clock.months_of(*span):
+        for part_start, part_end in left:
+            for first_day, piece_start, piece_end in clock.months_of(part_start, part_end):
                 place(time, first_day, piece_start, piece_end, end > closes)
     for contact in record.contacts:
         if contact.in_person:
             for months in homes.get(contact.program, ()):
                 month(months, contact.day.replace(day=1)).in_person.append(contact)
     if gone:
-        left = {
+        kept = {
             piece.resource
             for months in found.values()
-            for month_found in months.values()
-            for piece in (*month_found.pieces, *month_found.doubtful)
+            for one in months.values()
+            for piece in (*one.pieces, *one.doubtful)
         }
-        excluded.update(Excluded(name, reason) for name, reason in gone.items() if name not in left)
+        excluded.update(Excluded(name, reason) for name, reason in gone.items() if name not in kept)
     return found
 
 
@@ -251,71 +241,3 @@ def _apart(spans: Iterable[tuple[int, int]]) -> int:
         else:
             until = max(until, end)
     return groups
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Half-open spans as disjoint ones, in order."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            if end > merged[-1][1]:
-                merged[-1] = (merged[-1][0], end)
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _without(
-    start: int, end: int, used: list[tuple[int, int]], used_starts: list[int]
-) -> list[tuple[int, int]]:
-    """What is left of a span outside the used ones (disjoint and sorted)."""
-    left: list[tuple[int, int]] = []
-    position = max(bisect_right(used_starts, start) - 1, 0)
-    for used_start, used_end in used[position:]:
-        if used_start >= end:
-            break
-        if used_end <= start:
-            continue
-        if start < used_start:
-            left.append((start, used_start))
-        start = max(start, used_end)
-        if start >= end:
-            return left
-    left.append((start, end))
-    return left
-
-
-def _visit_days(record: PatientRecord, clock: LocalClock) -> dict[date, tuple[int, int, set[str]]]:
-    """E/M visit days: the day's span, and whose visits they were."""
-    found: dict[date, tuple[int, int, set[str]]] = {}
-    for visit in record.visits:
-        for day in visit.days:
-            if day not in found:
-                found[day] = (*clock.day_span(day), set())
-            found[day][2].update(visit.people)
-    return found
-
-
-def _is_touched(time: ManagementTime, people: set[str]) -> bool:
-    # Who is unknown may be clinical staff, whose minutes of that day don't count.
-    return time.role in (Role.CLINICAL_STAFF, Role.UNKNOWN) or (
-        time.person is not None and time.person in people
-    )
-
-
-def _is_visit_day(time: ManagementTime, day: date, visit_days: dict[date, tuple[int, int, set[str]]]) -> bool:
-    return day in visit_days and _is_touched(time, visit_days[day][2])
-
-
-def _outside_visits(
-    time: ManagementTime,
-    start: int,
-    end: int,
-    visit_days: dict[date, tuple[int, int, set[str]]],
-    clock: LocalClock,
-) -> list[tuple[int, int]]:
-    days = {clock.day_of(start), clock.day_of(end - 1)}
-    taken = _merged(
-        (visit_days[day][0], visit_days[day][1]) for day in days if _is_visit_day(time, day, visit_days)
-    )
-    return _without(start, end, taken, [first for first, _ in taken]) if taken else [(start, end)]

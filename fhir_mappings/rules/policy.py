@@ -35,14 +35,16 @@ class Terms(Struct, frozen=True):
     """What holds for one code on one day, whoever the patient is.
 
     `least`: the monitoring days, or seconds of management, that the code itself asks for, 0 where it asks for
-    none; `needed`: with those of its base. `reference`: the sources of that, in words. `doubts`: why a met
-    code is for review by the day alone. `modifiers`: those that the payer always asks for.
+    none; `needed`: with those of its base. `reference`: the sources of that, in words; `rule_reference`: of
+    the code. `doubts`: why a met code is for review by the day alone. `modifiers`: those that the payer
+    always asks for.
     """
 
     rule: CodeRule
     least: int
     needed: int
     reference: str
+    rule_reference: str
     doubts: frozenset[ReviewReason]
     modifiers: tuple[str, ...]
 
@@ -201,6 +203,7 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
         least,
         least if rule.base is None else least + policy.code(rule.base).least(day).least,
         policy.tables.reference(sources),
+        policy.tables.reference(rule.sources),
         frozenset(doubts),
         modifiers,
     )

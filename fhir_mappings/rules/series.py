@@ -17,13 +17,10 @@ class Series(Struct, frozen=True, gc=False):
     `further`: the other readings of a day that has several, in order; also of days that are no part of this.
     """
 
+    line: Line
     days: list[date]
     earliest: list[Reading]
     further: dict[date, list[Reading]]
-
-    @property
-    def line(self) -> Line:
-        return self.earliest[0].line
 
     def readings(self) -> list[tuple[date, list[Reading]]]:
         """Each day with all of its readings, the earliest first."""
@@ -34,7 +31,7 @@ class Series(Struct, frozen=True, gc=False):
 
     def part(self, begin: int, end: int) -> Series:
         """The days from the one position up to the other."""
-        return Series(self.days[begin:end], self.earliest[begin:end], self.further)
+        return Series(self.line, self.days[begin:end], self.earliest[begin:end], self.further)
 
 
 def series_of(readings: Iterable[Reading]) -> dict[str, Series]:
@@ -76,5 +73,5 @@ def earliest_first(readings: Iterable[Reading]) -> list[Reading]:
 def _in_order(earliest: dict[date, Reading], further: dict[date, list[Reading]]) -> Series:
     days, as_read = sorted(earliest), list(earliest)
     # A day as somebody's clock wrote it can lie before that of an earlier instant.
-    in_order = earliest.values() if days == as_read else [earliest[day] for day in days]
-    return Series(days, list(in_order), further)
+    readings = list(earliest.values()) if days == as_read else [earliest[day] for day in days]
+    return Series(readings[0].line, days, readings, further)

@@ -138,7 +138,7 @@ def _candidate(
                 0 if set_up is None else 1,
                 set_up is not None,
                 () if set_up is None else (set_up.resource,),
-                chart.policy.tables.reference(rule.sources),
+                terms.rule_reference,
             ),
         ),
         charges=tuple([charge for charge in charges if charge.code == rule.code]),
