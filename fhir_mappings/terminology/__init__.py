@@ -337,5 +337,10 @@ _Table = TypeVar("_Table")
 
 
 def _shipped(name: str, kind: type[_Table]) -> _Table:
+    return msgspec.convert(_read_shipped(name), kind)
+
+
+@cache
+def _read_shipped(name: str) -> Any:
     table = files(__name__).joinpath(f"{name}.yaml")
-    return msgspec.convert(read_table(table.read_text("utf-8")) if table.is_file() else {}, kind)
+    return read_table(table.read_text("utf-8")) if table.is_file() else {}

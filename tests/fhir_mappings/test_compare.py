@@ -163,8 +163,15 @@ def test_what_does_not_stand_excludes_nothing(outcome: Outcome) -> None:
 def test_codes_of_windows_apart_stand_together() -> None:
     later = FIRST + timedelta(days=30)
     check_exclusions([decision("98985"), decision("98977", start=later)], POLICY)
+    check_exclusions([decision("98977", start=later), decision("98985")], POLICY)
     check_exclusions([decision("98979"), decision("98980", start=later)], POLICY)
     check_exclusions([decision("98975"), decision("98977"), decision("98980"), decision("98981")], POLICY)
+
+
+def test_windows_that_share_their_last_and_first_day_are_not_apart() -> None:
+    touching = FIRST + timedelta(days=29)
+    with pytest.raises(ExclusionViolated):
+        check_exclusions([decision("98985"), decision("98979"), decision("98977", start=touching)], POLICY)
 
 
 def test_two_programs_stand_together_where_the_payer_lets_them() -> None:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,7 +54,7 @@ class World:
     def fhir_base(self) -> str:
         return self.ehr.config.fhir_base
 
-    @property
+    @cached_property
     def store(self) -> Store:
         """The app's store, opened a second time."""
         return self.stack.enter_context(closing(Store(self.settings.database_url, self.settings.keys)))
@@ -223,6 +225,27 @@ def new_database() -> Iterator[Callable[[Path], str]]:
         yield lambda _: server.new_database()
 
 
+def make_tables(database_url: str) -> None:
+    """Bring an empty database to the newest tables; of SQLite this is done once a process, and copied."""
+    if database_url.startswith("sqlite:///"):
+        Path(database_url.removeprefix("sqlite:///")).write_bytes(_with_tables())
+    else:
+        _migrate(database_url)
+
+
+@cache
+def _with_tables() -> bytes:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "app.sqlite3"
+        _migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+def _migrate(database_url: str) -> None:
+    with closing(Store(database_url, [Fernet.generate_key()])) as store:
+        store.database.migrate()
+
+
 def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -> World:
     port = free_port()
     client = Client(
@@ -234,8 +257,7 @@ def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -
         )
     )
     settings = _settings(folder, ehr.base_url, port, **more)
-    with closing(Store(settings.database_url, settings.keys)) as store:
-        store.database.migrate()
+    make_tables(settings.database_url)
     if serve:
         stack.enter_context(AppServer(create_app(settings), "127.0.0.1", port))
     return World(ehr, settings, stack)
@@ -278,9 +300,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
-    """A migrated store."""
+    """A store with its tables."""
+    make_tables(database_url)
     with closing(Store(database_url, [Fernet.generate_key()])) as opened:
-        opened.database.migrate()
         yield opened
 
 
