@@ -208,6 +208,37 @@ def test_start_up_too_is_earned_by_several_devices_where_they_add_up() -> None:
     assert (together.outcome, together.service_date) == ("suggest", date(2026, 1, 9))
 
 
+def test_what_can_still_be_reached_is_asked_of_the_device_that_may_have_the_most_days() -> None:
+    given = [SET_UP, days("2026-01-05", 10), days("2026-01-20", 1, device="knee-app")]
+    told = found(read(given, "2026-01-28"))["98977", "2026-01-05"]
+    assert (told.outcome, told.forecast and told.forecast.missing) == ("short", 6)
+
+
+def test_a_period_with_a_charge_and_no_reading_has_no_evidence() -> None:
+    charge: Event = {"charge": {"code": "98977", "period": ["2026-02-04", "2026-03-05"]}}
+    told = assessed([SET_UP, days("2026-01-05", 16), charge], "2026-04-10", everything=True)
+    (alone,) = (one for one in told.decisions if one.code == "98977" and one.charges)
+    assert (alone.outcome, alone.requirements[0].evidence, alone.requirements[0].all_evidence) == (
+        "charged",
+        (),
+        (),
+    )
+
+
+# -- what a site has otherwise ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"device": "knee-app"}])
+def test_a_site_that_allows_few_empty_days_may_find_both_sides_of_a_silence_in_one_period(
+    more: dict[str, str],
+) -> None:
+    given = [SET_UP, days("2026-01-05", 2), days("2026-01-13", 2, **more)]
+    record = read(given, "2026-02-10")
+    for allowed, reasons in ((5, ("episode-unclear",)), (6, ())):
+        told = found(record, setting(empty_days_until_episode_unclear=allowed))["98985", "2026-01-05"]
+        assert (told.outcome, told.reasons) == ("review" if reasons else "suggest", reasons)
+
+
 # -- what a payer has otherwise ----------------------------------------------------------
 
 
