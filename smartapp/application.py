@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 
-from flask import Flask, current_app
+from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from launch.authorization import Launcher
@@ -16,8 +14,7 @@ from launch.discovery import Discovery
 from launch.http import EhrClients
 from launch.identity import IdentityVerifier
 from launch.issuers import Issuers
-from launch.ports import Clock, LaunchSession, SessionEnd
-from launch.scopes import CORE_FEATURES, Feature
+from launch.ports import LaunchSession
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
@@ -26,67 +23,13 @@ from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.jobs import ReadingJobs
 from smartapp.ehr.writer import ChargeWriter
 from smartapp.issuers_file import read_issuers
+from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
 from smartapp.store import Store
 from smartapp.store.database import SchemaOutdated
+from smartapp.web import register
 
-FEATURES = (
-    *CORE_FEATURES,
-    Feature.ENROLMENT,
-    Feature.CONSENT,
-    Feature.ORDERS,
-    Feature.DIAGNOSES,
-    Feature.COVERAGE,
-    Feature.ACCOUNTS,
-    Feature.STAFF_ROLES,
-)
-"""What is asked for at launch: exactly what the reader reads and the writer writes."""
-
-KEEP_ENDED = timedelta(hours=1)
-"""So long an ended session's page still says that it is over."""
 MAX_FORM_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Services:
-    """Everything the pages work with."""
-
-    settings: Settings
-    site: Site
-    store: Store
-    clock: Clock
-    issuers: Issuers
-    launcher: Launcher
-    keeper: TokenKeeper
-    clients: EhrClients
-    jobs: ReadingJobs
-    writer: ChargeWriter
-    changer: ChargeChanger
-    encounters: EncounterWriter
-
-    def client_of(self, session: LaunchSession) -> SessionClient:
-        """FHIR calls of one session. Raises LaunchError if its EHR is not registered any more."""
-        issuer = self.issuers.bound(session.issuer_id, session.iss)
-        return SessionClient(self.clients.of(issuer), self.keeper, session.id)
-
-    def tidy(self) -> None:
-        """End sessions nobody uses, and delete what is past its time. Each launch calls it."""
-        now = self.clock.now()
-        for session_id in self.store.launches.idle_sessions(now - self.settings.session_idle):
-            self.store.launches.end_session(session_id, now, SessionEnd.IDLE)
-        self.store.launches.purge(now, KEEP_ENDED)
-
-    def close(self) -> None:
-        """Give everything back: threads, connections, the database."""
-        self.jobs.close()
-        self.clients.close()
-        self.store.close()
-
-
-def services() -> Services:
-    """The services of the app that handles this request."""
-    found: Services = current_app.extensions["smartapp"]
-    return found
 
 
 def load_issuers_file(settings: Settings, secrets: Mapping[str, str]) -> Issuers:
@@ -119,8 +62,6 @@ def build(settings: Settings | None = None) -> Flask:
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops)  # type: ignore[method-assign]
-    from smartapp.web import register
-
     register(app, issuers)
     return app
 

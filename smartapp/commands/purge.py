@@ -57,7 +57,7 @@ def _sentence(past: PastItsTime) -> str:
 
 def _purge(settings: Settings, now: datetime, *, dry_run: bool) -> None:
     from launch.ports import SessionEnd
-    from smartapp.application import KEEP_ENDED
+    from smartapp.services import KEEP_ENDED
     from smartapp.store import Store
     from smartapp.store.database import SchemaOutdated
     from smartapp.store.retention import Retention

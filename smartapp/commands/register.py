@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def sheet_of(here: Registered) -> Sheet:
     """The sheet of one EHR, with what the app asks for at a launch."""
-    from smartapp.application import FEATURES
+    from smartapp.services import FEATURES
 
     return sheet(
         here.issuer,

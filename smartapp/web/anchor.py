@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from fhir_mappings.anchor import AnchorSource, ProgramAnchor, periods_from
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Program
-from smartapp.application import services
+from smartapp.services import services
 from smartapp.store.charges import ChargeState, Enrolment
 from smartapp.web import own_pages, words
 from smartapp.web.permission import Action

@@ -21,10 +21,10 @@ from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid
 from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import Change, ChangeKind, ChangeReason
 from fhir_mappings.vocabulary import Unverified
-from smartapp.application import services
 from smartapp.ehr.changer import ChangeResult, ChangeStep, Held, Order, changeable
 from smartapp.ehr.findings import Findings
 from smartapp.ehr.writer import same_person
+from smartapp.services import services
 from smartapp.store.changes import UNFINISHED, ChangeState, ChargeChange, change_id
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.web import own_pages, words

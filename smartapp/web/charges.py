@@ -18,10 +18,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome
-from smartapp.application import services
 from smartapp.ehr.findings import Findings
 from smartapp.ehr.people_and_places import Choice
 from smartapp.ehr.writer import Acceptance, Result, Step
+from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web.cards import ACCEPTABLE, card_view, kept_here

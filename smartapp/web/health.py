@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 from sqlalchemy.exc import SQLAlchemyError
 
-from smartapp.application import services
+from smartapp.services import services
 from smartapp.store.database import SchemaOutdated
 
 pages = Blueprint("health", __name__)

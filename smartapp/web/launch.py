@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from launch.authorization import AuthorizationRequest, Callback, LaunchRequest, binding_cookie_name
 from launch.issuers import Issuers
-from smartapp.application import services
+from smartapp.services import services
 from smartapp.web.security import PROBE_COOKIE, drop_cookie, session_cookie_name, set_cookie
 
 PROBE_LIFE = timedelta(minutes=10)

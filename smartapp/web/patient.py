@@ -6,7 +6,7 @@ from flask import Blueprint, Response, g, jsonify, make_response, redirect, rend
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from smartapp.application import services
+from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import JobState

@@ -17,8 +17,8 @@ from launch.issuers import Issuer
 from launch.ports import LaunchSession
 from launch.profiles import WriteRung
 from launch.scopes import Interaction, Scopes
-from smartapp.application import services
 from smartapp.ehr.findings import Findings
+from smartapp.services import services
 from smartapp.site import Site
 from smartapp.store.reading import Snapshot
 

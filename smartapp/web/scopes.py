@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, make_response, render_template
 
 from launch.scopes import difference
-from smartapp.application import FEATURES
 from smartapp.commands.registration import PURPOSES
+from smartapp.services import FEATURES
 
 pages = Blueprint("scopes", __name__, url_prefix="/s/<sid>/scopes")
 

@@ -18,7 +18,7 @@ from flask import Flask, Response, abort, g, request
 from launch.authorization import digest
 from launch.issuers import Issuer
 from launch.ports import LaunchSession, SessionEnd
-from smartapp.application import services
+from smartapp.services import services
 from smartapp.web.permission import is_closed_to
 
 PROBE_COOKIE = "__Host-probe"

@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Response, g
 
 from launch.errors import SmartError
-from smartapp.application import services
+from smartapp.services import services
 
 pages = Blueprint("style", __name__, url_prefix="/s/<sid>")
 

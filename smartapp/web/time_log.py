@@ -25,9 +25,9 @@ from fhir_mappings.time_log import (
     span_of,
 )
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
-from smartapp.application import services
 from smartapp.ehr.encounters import WriteBack
 from smartapp.ehr.people_and_places import Choice
+from smartapp.services import services
 from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, TimeEntry
 from smartapp.web import own_pages, words
 from smartapp.web.errors import error_page

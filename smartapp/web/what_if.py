@@ -8,7 +8,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, make_response, render_template, request
 
 from fhir_mappings.rules.what_if import MOST_DAYS, MOST_MINUTES, read_what_if
-from smartapp.application import services
+from smartapp.services import services
 from smartapp.web.cards import patient_view
 from smartapp.web.own_pages import chart
 from smartapp.web.security import Moved

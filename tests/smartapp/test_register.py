@@ -9,9 +9,9 @@ import pytest
 from joserfc.jwk import ECKey
 
 from launch.scopes import Feature, Interaction, Scopes
-from smartapp.application import FEATURES
 from smartapp.commands.register import run
 from smartapp.commands.registration import PURPOSES
+from smartapp.services import FEATURES
 
 SECRET = "correct-horse-battery-staple"
 

@@ -1,0 +1,79 @@
+"""What the pages work with: settings, site, store, and the way to the EHRs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flask import current_app
+
+from launch.authorization import Launcher
+from launch.http import EhrClients
+from launch.issuers import Issuers
+from launch.ports import Clock, LaunchSession, SessionEnd
+from launch.scopes import CORE_FEATURES, Feature
+from launch.tokens import SessionClient, TokenKeeper
+from smartapp.config import Settings
+from smartapp.ehr.changer import ChargeChanger
+from smartapp.ehr.encounters import EncounterWriter
+from smartapp.ehr.jobs import ReadingJobs
+from smartapp.ehr.writer import ChargeWriter
+from smartapp.site import Site
+from smartapp.store import Store
+
+FEATURES = (
+    *CORE_FEATURES,
+    Feature.ENROLMENT,
+    Feature.CONSENT,
+    Feature.ORDERS,
+    Feature.DIAGNOSES,
+    Feature.COVERAGE,
+    Feature.ACCOUNTS,
+    Feature.STAFF_ROLES,
+)
+"""What is asked for at launch: exactly what the reader reads and the writer writes."""
+
+KEEP_ENDED = timedelta(hours=1)
+"""So long an ended session's page still says that it is over."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the pages work with."""
+
+    settings: Settings
+    site: Site
+    store: Store
+    clock: Clock
+    issuers: Issuers
+    launcher: Launcher
+    keeper: TokenKeeper
+    clients: EhrClients
+    jobs: ReadingJobs
+    writer: ChargeWriter
+    changer: ChargeChanger
+    encounters: EncounterWriter
+
+    def client_of(self, session: LaunchSession) -> SessionClient:
+        """FHIR calls of one session. Raises LaunchError if its EHR is not registered any more."""
+        issuer = self.issuers.bound(session.issuer_id, session.iss)
+        return SessionClient(self.clients.of(issuer), self.keeper, session.id)
+
+    def tidy(self) -> None:
+        """End sessions nobody uses, and delete what is past its time. Each launch calls it."""
+        now = self.clock.now()
+        for session_id in self.store.launches.idle_sessions(now - self.settings.session_idle):
+            self.store.launches.end_session(session_id, now, SessionEnd.IDLE)
+        self.store.launches.purge(now, KEEP_ENDED)
+
+    def close(self) -> None:
+        """Give everything back: threads, connections, the database."""
+        self.jobs.close()
+        self.clients.close()
+        self.store.close()
+
+
+def services() -> Services:
+    """The services of the app that handles this request."""
+    found: Services = current_app.extensions["smartapp"]
+    return found
