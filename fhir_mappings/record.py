@@ -42,7 +42,8 @@ class Reading(Struct, frozen=True, gc=False):
 class ManagementTime(Struct, frozen=True, gc=False):
     """One person's span of work on the patient's data, or (`seconds` set) a duration on a day without a time.
 
-    `clear` is false where the coding doesn't say that this was remote monitoring work of the program (D12).
+    `program` is RTM, RPM, or ANY where the coding speaks of either. `clear` is false where the coding doesn't
+    say that this was remote monitoring work of the program (D12).
     """
 
     resource: str
@@ -61,7 +62,10 @@ class ManagementTime(Struct, frozen=True, gc=False):
 
 
 class LiveContact(Struct, frozen=True, gc=False):
-    """A conversation with the patient or a caregiver. It counts where its Encounter has a counted second."""
+    """A conversation with the patient or a caregiver. It counts where its Encounter has a counted second.
+
+    `program`: as of `ManagementTime`.
+    """
 
     resource: str
     program: Program

@@ -107,8 +107,6 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
     gone: dict[str, ExcludedReason] = {}
     for time in record.management:
         program, start, end = time.program, time.start, time.end
-        if program not in homes:
-            continue
         if time.seconds is not None:
             day = clock.day_of(start)
             if taken.is_visit_day(time, day):
@@ -137,7 +135,7 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
                 place(time, first_day, piece_start, piece_end, end > closes)
     for contact in record.contacts:
         if contact.in_person:
-            for months in homes.get(contact.program, ()):
+            for months in homes[contact.program]:
                 month(months, contact.day.replace(day=1)).in_person.append(contact)
     if gone:
         kept = {

@@ -157,6 +157,8 @@ def test_what_the_record_earns_is_known_beside_what_is_charged() -> None:
     open_set_up = [days("2026-01-05", 16), charge]
     told = found(read(open_set_up, "2026-02-10"))
     assert (told["98977", "2026-01-05"].outcome, told["98977", "2026-01-05"].earned) == ("charged", 1)
+    assert told["98977", "2026-01-05"].charges == ("ChargeItem/c1",)
+    assert told["98975", "2026-01-05"].charges == ()
     short = found(read([days("2026-01-05", 3), charge], "2026-02-10"))["98977", "2026-01-05"]
     assert (short.outcome, short.quantity, short.earned) == ("charged", 1, 0)
 
@@ -262,6 +264,24 @@ def test_a_payer_may_want_a_conversation_for_each_further_unit(contacts: int, un
     policy = setting(contacts_per_addon_unit=contacts)
     told = found(read(given, "2026-04-10"), policy)["98981", "2026-03-01"]
     assert told.quantity == units
+
+
+def test_what_two_people_recorded_of_one_conversation_earns_no_further_unit() -> None:
+    together = [call("2026-03-10T10:00", "40:00"), call("2026-03-10T10:00", "40:00", "nurse")]
+    policy = setting(contacts_per_addon_unit=1)
+    told = found(read([SET_UP, days("2026-03-03", 2), *together], "2026-04-10"), policy)
+    assert told["98981", "2026-03-01"].quantity == 0
+    in_room = [{"in-person": {"at": f"2026-03-{day}T10:00", "for": "2:00", "by": "pt"}} for day in (10, 11)]
+    review: Event = {"review": {"at": "2026-03-12T10:00", "for": "40:00", "by": "pt"}}
+    told = found(read([SET_UP, days("2026-03-03", 2), *in_room, review], "2026-04-10"), policy)
+    assert told["98981", "2026-03-01"].quantity == 1
+
+
+def test_a_review_over_the_end_of_a_month_puts_no_conversation_across_it() -> None:
+    in_room: Event = {"in-person": {"at": "2026-03-10T10:00", "for": "2:00", "by": "pt"}}
+    review: Event = {"review": {"at": "2026-03-31T23:40", "for": "40:00", "by": "pt"}}
+    told = found(read([SET_UP, days("2026-03-03", 2), in_room, review], "2026-04-10"))["98980", "2026-03-01"]
+    assert (told.outcome, told.reasons) == ("review", ("conversation-in-person",))
 
 
 def test_a_payers_cap_is_the_one_that_holds() -> None:

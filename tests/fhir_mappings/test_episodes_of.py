@@ -190,6 +190,15 @@ def test_more_empty_days_than_allowed_are_a_silence(
     assert silence(found, policy) == (first or expected)
 
 
+def test_a_silence_is_found_too_before_the_charged_period_that_fixes_the_grid() -> None:
+    record = replace(
+        NOBODY, charges=(charge("05-04"),), readings=(*readings("01-05", 2), *readings("05-05", 2))
+    )
+    (found,) = episodes(record)
+    assert (sorted(found.periods), found.anchor) == ([-4, 0], day("05-04"))
+    assert silence(found, POLICY) == Window(day("01-07"), day("05-04"))
+
+
 def test_an_episode_without_a_reading_has_no_silence() -> None:
     assert silence(episodes(NOBODY)[0], POLICY) is None
     assert silence(episodes(NOBODY)[0], replace(POLICY, empty_days_until_episode_unclear=10)) is None
