@@ -32,12 +32,11 @@ _PAYER_DOUBTS = {
 
 
 class Terms(Struct, frozen=True):
-    """What holds for one code on one day, whoever the patient is.
+    """What holds on one day for one code that asks for days or minutes, whoever the patient is.
 
-    `least`: the monitoring days, or seconds of management, that the code itself asks for, 0 where it asks for
-    none; `needed`: with those of its base. `reference`: the sources of that, in words; `rule_reference`: of
-    the code. `doubts`: why a met code is for review by the day alone. `modifiers`: those that the payer
-    always asks for.
+    `least`: the monitoring days, or seconds of management, that the code itself asks for; `needed`: with those
+    of its base. `reference`: the sources of that, in words; `rule_reference`: of the code. `doubts`: why a met
+    code is for review by the day alone. `modifiers`: those that the payer always asks for.
     """
 
     rule: CodeRule
@@ -195,14 +194,12 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
     doubts = {_PAYER_DOUBTS[covered]} if covered in _PAYER_DOUBTS else set()
     if day > rule.covers_to:
         doubts.add(ReviewReason.RULES_NOT_COVERED)
-    threshold = rule.least(day) if rule.monitoring_days or rule.management_seconds else None
-    least = 0 if threshold is None else threshold.least
-    sources = rule.sources if threshold is None else threshold.sources
+    threshold = rule.least(day)
     return Terms(
         rule,
-        least,
-        least if rule.base is None else least + policy.code(rule.base).least(day).least,
-        policy.tables.reference(sources),
+        threshold.least,
+        threshold.least if rule.base is None else threshold.least + policy.code(rule.base).least(day).least,
+        policy.tables.reference(threshold.sources),
         policy.tables.reference(rule.sources),
         frozenset(doubts),
         modifiers,

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fhir_mappings.local_time import MICROSECONDS, LocalClock
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
@@ -97,6 +98,19 @@ def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Sp
     assert all(piece.start < piece.end for piece in month.pieces)
     assert {n for p in month.pieces for n in range(40) if p.start <= at(n) < p.end} == left
     assert list(month.calls) == ["Encounter/e1"]
+
+
+@pytest.mark.parametrize(("length", "crosses"), [(1800, False), (1801, True)])
+def test_only_what_goes_on_after_the_last_midnight_of_a_month_crosses_its_end(
+    length: int, crosses: bool
+) -> None:
+    begins = LocalClock(ZONE).midnight(date(2026, 4, 1)) - 1800 * MICROSECONDS
+    call = replace(work(0, 1), start=begins, end=begins + length * MICROSECONDS)
+    beside = UsedTime("Encounter/u", begins, begins + 60 * MICROSECONDS)
+    for used in ((), (beside,)):
+        record = PatientRecord("Patient/p1", date(2026, 4, 10), ZONE, management=(call,), used_time=used)
+        (piece,) = months_of(record, set())[Program.RTM][date(2026, 3, 1)].pieces
+        assert piece.crosses_months is crosses
 
 
 @pytest.mark.parametrize(
