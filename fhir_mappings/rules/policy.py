@@ -34,9 +34,9 @@ _PAYER_DOUBTS = {
 class Terms(Struct, frozen=True):
     """What holds on one day for one code that asks for days or minutes, whoever the patient is.
 
-    `least`: the monitoring days, or seconds of management, that the code itself asks for; `needed`: with those
-    of its base. `reference`: the sources of that, in words; `rule_reference`: of the code. `doubts`: why a met
-    code is for review by the day alone. `modifiers`: those that the payer always asks for.
+    `least`: the monitoring days, or seconds of management, that the code itself asks for; `needed`: with
+    those of its base. `reference`: the sources of that, in words; `rule_reference`: of the code. `doubts`:
+    why a met code is for review by the day alone. `modifiers`: those that the payer always asks for.
     """
 
     rule: CodeRule

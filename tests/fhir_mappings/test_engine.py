@@ -184,6 +184,20 @@ def test_a_statement_covers_its_codes_and_window_only() -> None:
     assert {("98977", "2026-02-04"), ("98975", "2026-01-05")} <= asks
 
 
+def test_an_encounter_is_left_out_for_one_reason() -> None:
+    visit: Event = {"visit": {"at": "2026-03-10T09:00", "for": "20:00", "by": "physician"}}
+    given = [SET_UP, days("2026-03-03", 2), visit, call("2026-03-10T10:00", "12:00")]
+    left_out = [entry.resource for entry in assessed(given, "2026-04-10").excluded]
+    assert "Encounter/e3" in left_out
+    assert len(left_out) == len(set(left_out))
+
+
+def test_a_month_between_two_with_data_is_one_of_the_program() -> None:
+    given = [days("2026-01-05", 2), days("2026-03-03", 2), call("2026-02-10T10:00", "12:00", program="any")]
+    told = found(read(given, "2026-04-10"))["98979", "2026-02-01"]
+    assert (told.outcome, "no-data-in-month" in told.reasons) == ("review", True)
+
+
 # -- several devices ----------------------------------------------------------
 
 
