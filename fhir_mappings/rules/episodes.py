@@ -117,8 +117,10 @@ def episodes_of(
     for reading in record.doubtful_readings:
         if reading.line.program is program:
             _share_out_doubtful(reading, episodes, floors)
-    for position, episode in enumerate(episodes):
-        _set_anchor(episode, position, record, program, device_charges, charged_before)
+    for position, (episode, floor) in enumerate(zip(episodes, floors, strict=True)):
+        _set_anchor(episode, position, record, program, device_charges)
+        episode.start_seen = _is_start_seen(episode, floor, record.history_from, charged_before)
+        episode.anchor_fixed |= episode.start_seen
         _number_days(episode)
         if not episode.documented and episode.set_up is not None:
             episode.start = min(filter(None, (episode.set_up.day, episode.first_day)))
@@ -240,7 +242,6 @@ def _set_anchor(
     record: PatientRecord,
     program: Program,
     device_charges: list[PriorCharge],
-    charged_before: bool,
 ) -> None:
     """Device periods already charged, else the enrolment, else the first qualifying day."""
     episode.first_day = min((series.days[0] for series in episode.series.values()), default=None)
@@ -267,15 +268,19 @@ def _set_anchor(
         episode.anchor_moved |= episode.first_day is not None and episode.first_day < episode.anchor
     else:
         episode.anchor = episode.first_day
-    # Where older data may exist, only a documented beginning says that the first day seen was the first.
-    episode.start_seen = (
-        record.history_from is None
-        # A set-up begins the care; where an EpisodeOfCare or a charge says that it began before, it may be a
-        # second one.
-        or (episode.set_up is not None and episode.start is None and not charged_before)
-        or (episode.start is not None and episode.start >= record.history_from)
-    )
-    episode.anchor_fixed = bool(charged or enrolled or episode.start_seen)
+    episode.anchor_fixed = bool(charged or enrolled)
+
+
+def _is_start_seen(episode: Episode, floor: date | None, since: date | None, charged_before: bool) -> bool:
+    """Whether the first day that was found is the first there was. Where older data may exist, only a
+    documented beginning says so."""
+    if since is None:
+        return True
+    if episode.start is not None:
+        return episode.start >= since
+    # A set-up begins the care; where a charge says that it began before, it may be a second one. Of what came
+    # after a set-up from before that day not everything was read.
+    return floor is not None and floor >= since and not charged_before
 
 
 def _number_days(episode: Episode) -> None:

@@ -63,8 +63,9 @@ def _place_charges(
                 position
                 for position, episode in episodes
                 if day is not None
-                # What was charged before the first day that could be read began the same episode.
-                and (episode.holds(day) or (position == 0 and not episode.start_seen))
+                # What was charged before the first day that was found began the same episode, unless an
+                # EpisodeOfCare says when that began.
+                and (episode.holds(day) or not (episode.documented or episode.start_seen))
             ),
             None,
         )
