@@ -9,9 +9,16 @@ Where the specification is silent this follows the product's answer, so there it
 changed: minutes of messages count, but make no contact; what is of program any belongs to a program from the
 month that shows it; a visit by an unknown role is an E/M visit; unfinished or over-long visits still take
 seconds away; an assistant beside a physician is a therapist's; length on a bare date counts beside all else;
-a stray device charge doubts every period; 98975 is doubted where the best device type is of line other.
+a stray device charge doubts every period; 98975 is doubted where the best device type is of line other;
+of device types with equally many days the one that was ever used first is told, be it before the set-up.
 
-What it leaves out: several patients in one run, attestations, `--history-from`, and references.
+So it is with `history_from`: what is there from before that day counts as ever; management codes are never
+held by it; readings and minutes from before a set-up don't show that care began earlier, nor does a charge
+of start-up or management since that day, but one of 99091 before it does; an EpisodeOfCare that began since
+fixes the grid, whatever was charged before. Decided here, since it never over-bills: a set-up from before
+that day shows no beginning, as not all that followed it was read; nor does one that a device charge precedes.
+
+What it leaves out: several patients in one run, attestations, enrolments that were confirmed, and references.
 """
 
 from __future__ import annotations
@@ -241,6 +248,7 @@ class Facts:
     zone: ZoneInfo
     payer: str
     as_of: date
+    history_from: date | None
     resources: dict[str, Resource]
     lines: dict[tuple[str, str], tuple[str, str | None]]
     device_lines: dict[tuple[str, str], str]
@@ -248,6 +256,7 @@ class Facts:
     roles: dict[tuple[str, str], str]
     excluded: dict[str, str] = field(default_factory=dict)
     readings: list[Reading] = field(default_factory=list)
+    first_used: list[tuple[str, str]] = field(default_factory=list)  # lines and device types, in order
     works: list[Work] = field(default_factory=list)
     implausible: list[Work] = field(default_factory=list)
     after_death: list[Work] = field(default_factory=list)
@@ -263,10 +272,15 @@ class Facts:
 
 
 def answer(
-    resources: list[dict[str, Any]], site: Mapping[str, Any], as_of: str, **options: Any
+    resources: list[dict[str, Any]],
+    site: Mapping[str, Any],
+    as_of: str,
+    history_from: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """The contract's JSON object of one patient. Options: `timezone` and `payer` win over the site's."""
-    facts = _read(resources, site, date.fromisoformat(as_of), options)
+    read_from = date.fromisoformat(history_from) if history_from else None
+    facts = _read(resources, site, date.fromisoformat(as_of), read_from, options)
     decisions = [d for program in ("rtm", "rpm") for d in _decide(facts, program)]
     decisions += _charged_99091(facts, decisions)
     _hold_two_lines(decisions)
@@ -345,7 +359,11 @@ def _codings(concept: Any) -> list[tuple[str, str]]:
 
 
 def _read(
-    resources: Iterable[Resource], site: Mapping[str, Any], as_of: date, options: Mapping[str, Any]
+    resources: Iterable[Resource],
+    site: Mapping[str, Any],
+    as_of: date,
+    history_from: date | None,
+    options: Mapping[str, Any],
 ) -> Facts:
     """Sorts out whose the resources are, and reads each kind."""
     told: Mapping[str, Any] = site.get("terminology", {})
@@ -353,6 +371,7 @@ def _read(
         zone=ZoneInfo(options.get("timezone") or site["timezone"]),
         payer=options.get("payer") or site.get("payer") or "unknown",
         as_of=as_of,
+        history_from=history_from,
         resources={f"{r['resourceType']}/{r['id']}": r for r in resources},
         lines={(e["system"], e["code"]): (e["line"], e.get("source")) for e in told.get("observations", [])},
         device_lines={(e["system"], e["code"]): e["line"] for e in told.get("devices", [])},
@@ -645,6 +664,7 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]], patient:
         if reason is not None:
             facts.excluded[ref] = reason
     facts.readings.sort(key=lambda reading: (reading.instant, reading.ref))
+    facts.first_used = [(r.line, r.device_type) for r in facts.readings if r.doubt is None]
     for program in ("rtm", "rpm"):
         _leave_out_before_set_up(facts, program)
         _leave_out_outside_episodes(facts, program)
@@ -866,7 +886,7 @@ def _begun(facts: Facts, program: str) -> date | None:
     own = [w for w in facts.works if w.program == program]
     for month in _months(facts):
         for some in _counting(facts, program, _slices(facts, program, month, own)):
-            days.append(_local_day(some.work.span.start, facts.zone))
+            days.append(max(month.start, _local_day(some.work.span.start, facts.zone)))
     return min(days, default=None)
 
 
@@ -900,7 +920,7 @@ def _periods(facts: Facts, program: str, episode: Episode) -> list[Window]:
     days = {r.day for r in _counted(facts, program) if episode.holds(r.day)}
     episodes = _episodes(facts, program)
     charges = [c for c in _device_charges(facts, program) if _is_of(c, episode, episodes)]
-    fixed = [c.first for c in charges if c.is_period and (c.last - c.first).days == PERIOD_DAYS - 1]
+    fixed = [c.first for c in charges if _fixes_the_grid(c)]
     if not days and not fixed:
         return []
     anchor = min(fixed) if fixed else min(days)
@@ -916,10 +936,42 @@ def _periods(facts: Facts, program: str, episode: Episode) -> list[Window]:
     return windows
 
 
+def _fixes_the_grid(charge: Charge) -> bool:
+    """D3: only device charges do, and only with an occurrencePeriod of 30 days."""
+    return charge.is_period and (charge.last - charge.first).days == PERIOD_DAYS - 1
+
+
+def _starts_unseen(facts: Facts, program: str, episode: Episode) -> bool:
+    """Older records may exist, and nothing says that the episode began within what was read.
+
+    An EpisodeOfCare says so, else the first set-up; but no set-up where a charge shows that care began
+    before: any charge from before what was read, or a device charge that is older than the set-up (D3).
+    """
+    if facts.history_from is None:
+        return False
+    if episode.start is not None:
+        return episode.start < facts.history_from
+    set_ups = [day for day, _ in _set_up_days(facts, program)]
+    if not set_ups or set_ups[0] < facts.history_from:
+        return True
+    if any(c.first < set_ups[0] for c in _device_charges(facts, program)):
+        return True
+    return any(c.first < facts.history_from for c in facts.charges if _program_of(c.code) == program)
+
+
+def _anchor_unseen(facts: Facts, program: str, episode: Episode) -> bool:
+    """D3: nothing fixes the anchor, neither what was charged for 30 days nor where care began."""
+    episodes = _episodes(facts, program)
+    charges = [c for c in _device_charges(facts, program) if _is_of(c, episode, episodes)]
+    return _starts_unseen(facts, program, episode) and not any(_fixes_the_grid(c) for c in charges)
+
+
 def _start_of_episode(facts: Facts, program: str, episode: Episode) -> date | None:
     """D3: EpisodeOfCare.period.start; else the first finished set-up; else the first qualifying day."""
     if episode.start is not None:
         return episode.start
+    if _starts_unseen(facts, program, episode):
+        return None  # a charge from before what was read began the same episode
     set_ups = [day for day, _ in _set_up_days(facts, program)]
     if set_ups and any(c.first < set_ups[0] for c in _device_charges(facts, program)):
         return min([*set_ups, *(r.day for r in _counted(facts, program))])  # readings count before it
@@ -982,12 +1034,11 @@ def _by_type(
     facts: Facts, lines: Collection[str], episode: Episode, window: Window
 ) -> dict[tuple[str, str], dict[date, Reading]]:
     """D8: for each single device type of these lines its counted days, each with its earliest reading."""
-    found: dict[tuple[str, str], dict[date, Reading]] = {}
+    found: dict[tuple[str, str], dict[date, Reading]] = {key: {} for key in facts.first_used}
     for reading in facts.readings:
-        if reading.line in lines and reading.doubt is None and episode.holds(reading.day):
-            days = found.setdefault((reading.line, reading.device_type), {})  # in order of first use
-            if window.holds(reading.day):
-                days.setdefault(reading.day, reading)
+        here = episode.holds(reading.day) and window.holds(reading.day)
+        if reading.line in lines and reading.doubt is None and here:
+            found[reading.line, reading.device_type].setdefault(reading.day, reading)
     return {key: days for key, days in found.items() if days}
 
 
@@ -1081,6 +1132,8 @@ def _doubt_period(
         decision.doubts.add("episode-unclear")
     if _after_a_long_gap(facts, program, window):
         decision.doubts.add("episode-unclear")
+    if _anchor_unseen(facts, program, episode):
+        decision.doubts.add("history-incomplete")
     if window.start < NEW_RULES <= window.closes and SHORT_DAYS <= len(best) < LONG_DAYS:
         decision.doubts.add("straddles-rule-change")
     for charge in _device_charges(facts, program):
@@ -1213,6 +1266,8 @@ def _doubt_start_up(
         decision.doubts.add("setup-not-documented")
     if episode.unclear:
         decision.doubts.add("episode-unclear")
+    if _starts_unseen(facts, program, episode):
+        decision.doubts.add("history-incomplete")
     if window.start < NEW_RULES <= window.closes and len(best) < LONG_DAYS:
         decision.doubts.add("straddles-rule-change")
     if any(r.line == "other" for r in best.values()):

@@ -2,7 +2,7 @@
 
 Random charts: 300 by default, as many as ORACLE_EXAMPLES says; always the same ones, unless ORACLE_SEED gives
 another series. And every boundary in turn: 0 to 31 days for each line and each set of rules, every second
-around each threshold of minutes.
+around each threshold of minutes, the first day that was read around each thing that shows a beginning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from smartapp.commands.evaluate import evaluate
 from smartapp.site_file import SiteFile, read_site_file
 
 from . import oracle
-from .support.chart import Resource, build_resources, site_file
+from .support.chart import Event, Resource, build_resources, site_file
 from .support.evaluation import brief, write_site
 from .support.random_charts import RandomChart, charts
 
@@ -30,7 +30,7 @@ EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "300"))
 SEED = os.environ.get("ORACLE_SEED")
 
 Answer = dict[str, Any]
-Ask = Callable[[list[Resource], str, str, str | None], list[str]]
+Ask = Callable[..., list[str]]
 
 #: Why an Encounter is left out that is nothing to monitoring: words of the product's own.
 NOTHING_TO_COUNT = {
@@ -68,11 +68,16 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
             terminologies[id(declared)] = load(declared)
         return terminologies[id(declared)]
 
-    def compare(resources: list[Resource], as_of: str, zone: str, payer: str | None) -> list[str]:
+    def compare(
+        resources: list[Resource], as_of: str, zone: str, payer: str | None, history_from: str | None = None
+    ) -> list[str]:
         chart.write_text("\n".join(json.dumps(resource) for resource in resources) + "\n")
-        told = evaluate([chart], as_of=date.fromisoformat(as_of), site=site(zone, payer))
+        read_from = date.fromisoformat(history_from) if history_from else None
+        told = evaluate(
+            [chart], as_of=date.fromisoformat(as_of), site=site(zone, payer), history_from=read_from
+        )
         assert isinstance(told, dict)
-        expected = oracle.answer(resources, site_file(zone, payer, None), as_of)
+        expected = oracle.answer(resources, site_file(zone, payer, None), as_of, history_from)
         found = list(differences(told, expected))
         return [*found, "product:", brief(told), "oracle:", brief(expected)] if found else []
 
@@ -182,7 +187,7 @@ _series = seed(int(SEED)) if SEED else lambda test: test
 )
 @given(chart=charts())
 def test_random_charts(ask: Ask, chart: RandomChart) -> None:
-    found = ask(chart.resources(), chart.as_of, chart.zone, chart.payer)
+    found = ask(chart.resources(), chart.as_of, chart.zone, chart.payer, chart.history_from)
     _hold(found, str(chart))
 
 
@@ -269,6 +274,59 @@ def test_every_end_of_an_episode(ask: Ask, last: int, set_up: bool) -> None:
         for as_of in {first + timedelta(days=last), first + timedelta(days=last + 1), date(2026, 3, 20)}:
             found = ask(build_resources(events, NEW_YORK), str(as_of), NEW_YORK, "medicare")
             _hold(found, f"ends {former}, again on {begins}, set up {set_up}, asked on {as_of}")
+
+
+def beginnings(program: str, day: date) -> dict[str, list[Event]]:
+    """What may show on a day that a program began; or that it had begun long before; or nothing."""
+    rtm = program == "rtm"
+    supply, start_up, managed, other = (
+        ("98977", "98975", "98980", "99453") if rtm else ("99454", "99453", "99457", "98975")
+    )
+    set_up = {"setup": {"at": f"{day}T07:00:00", "for": "10:00", "by": "nurse", "program": program}}
+    any_set_up = {"setup": {**set_up["setup"], "program": "any"}}
+    former = {"episode": {"from": str(day - timedelta(days=90)), "to": str(day - timedelta(days=50))}}
+    episode = {"episode": {"from": str(day)}}
+
+    def charge(code: str, days: int = 1) -> Event:
+        when = {"period": [str(day), str(day + timedelta(days=days - 1))]} if days > 1 else {"on": str(day)}
+        return {"charge": {"code": code, **when}}
+
+    return {
+        "nothing": [],
+        "set-up": [set_up],
+        "set-up of any program": [any_set_up],
+        "EpisodeOfCare": [episode],
+        "second EpisodeOfCare": [former, episode],
+        "second EpisodeOfCare and set-up": [former, episode, set_up],
+        "device charge of 30 days": [charge(supply, 30)],
+        "device charge of 29 days": [charge(supply, 29)],
+        "device charge of one day": [charge(supply)],
+        "start-up charge": [charge(start_up)],
+        "management charge": [charge(managed)],
+        "charge of the other program": [charge(other)],
+    }
+
+
+@pytest.mark.parametrize("shift", [-40, -3, 0, 3])
+@pytest.mark.parametrize("first", beginnings("rtm", date(2026, 1, 5)))
+@pytest.mark.parametrize("program", ["rtm", "rpm"])
+def test_every_beginning_around_the_first_day_that_was_read(
+    ask: Ask, program: str, first: str, shift: int
+) -> None:
+    """Readings from one day on; a beginning that day, and another before, on or after it.
+
+    What was read begins a day before either, that day, the day after.
+    """
+    day = date(2026, 1, 5)
+    other_day = day + timedelta(days=shift)
+    readings = {"of": "HEP"} if program == "rtm" else {"of": "BP", "device": "cuff"}
+    days = {"days": {**readings, "on": [str(day + timedelta(days=n)) for n in (0, 2, 4, 6, 30, 34, 36)]}}
+    around = {some + timedelta(days=n) for some in (day, other_day) for n in (-1, 0, 1)}
+    for name, second in beginnings(program, other_day).items():
+        resources = build_resources([days, *beginnings(program, day)[first], *second], NEW_YORK)
+        for read_from in sorted(around):
+            found = ask(resources, "2026-03-10", NEW_YORK, "medicare", str(read_from))
+            _hold(found, f"{program}, {first} on {day}, {name} on {other_day}, read from {read_from}")
 
 
 @pytest.mark.parametrize(("therapist", "assistant"), [("pt", "pta"), ("ot", "ota")])

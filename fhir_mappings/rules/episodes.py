@@ -177,11 +177,11 @@ def _is_device_charge(charge: PriorCharge, program: Program, policy: Policy) -> 
 
 
 def _was_charged_before(record: PatientRecord, program: Program, policy: Policy) -> bool:
-    """Whether the program was charged before what was read begins."""
+    """Whether the program may have been charged before what was read begins: a charge without a date may be
+    of any day."""
     since = record.history_from
     return since is not None and any(
-        charge.occurrence is not None
-        and charge.occurrence.start < since
+        (charge.occurrence is None or charge.occurrence.start < since)
         and policy.code(charge.code).program is program
         for charge in record.charges
     )

@@ -89,6 +89,7 @@ class RandomChart:
     payer: str | None
     as_of: str
     events: list[Event] = field(default_factory=list)
+    history_from: str | None = None
 
     def resources(self) -> list[Resource]:
         return build_resources(self.events, self.zone)
@@ -98,7 +99,8 @@ class RandomChart:
 
     def __str__(self) -> str:
         told = "\n".join(f"  - {event}" for event in self.events)
-        return f"zone {self.zone}, payer {self.payer}, as of {self.as_of}\n{told}"
+        asked = f"zone {self.zone}, payer {self.payer}, as of {self.as_of}"
+        return f"{asked}, history from {self.history_from}\n{told}"
 
 
 @st.composite
@@ -121,12 +123,13 @@ def charts(draw: st.DrawFn) -> RandomChart:
         events += draw(charges(origin, _charged_codes(events)))
     if theme == "episodes":
         events += draw(episodes(origin))
-    return RandomChart(
-        zone=zone,
-        payer=draw(st.sampled_from(["medicare"] * 7 + [None])),
-        as_of=draw(days_of_asking(origin)).isoformat(),
-        events=events,
-    )
+    payer = draw(st.sampled_from(["medicare"] * 7 + [None]))
+    as_of = draw(days_of_asking(origin))
+    history_from = None
+    if draw(st.integers(0, 3)) == 0:
+        events += draw(beginnings(origin))
+        history_from = draw(first_days_read(events, as_of)).isoformat()
+    return RandomChart(zone, payer, as_of.isoformat(), events, history_from)
 
 
 def _later(origin: date, days: int) -> str:
@@ -554,3 +557,87 @@ def episodes(draw: st.DrawFn, origin: date) -> list[Event]:
             at = f"{_later(origin, again + draw(st.integers(0, 3)))}T09:00:00"
             events.append(_work("setup", at, 600, "nurse", draw(st.sampled_from(["rtm", "rpm", "any"]))))
     return events
+
+
+# -- where older records may exist ----------------------------------------------------------
+
+#: When something shows that a program began, in days from its first reading.
+BEGINS = [-400, -60, -40, -30, -10, -1, 0, 0, 1, 5, 31]
+#: program -> what is read without a doubt, its device codes, its start-up, its management
+PROGRAMS: dict[str, tuple[Source, list[str], str, list[str]]] = {
+    "rtm": (("HEP", None, "patient"), ["98977", "98985"], "98975", ["98979", "98980"]),
+    "rpm": (("BP", "cuff", None), ["99454", "99445"], "99453", ["99470", "99457", "99091"]),
+}
+
+
+@st.composite
+def beginnings(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Days of one program, and what shows when it began: EpisodesOfCare, set-ups, charges; or nothing."""
+    program = draw(st.sampled_from(["rtm", "rpm"]))
+    (of, device, by), *_ = PROGRAMS[program]
+    events: list[Event] = []
+    if draw(st.integers(0, 3)):
+        first, count = draw(st.sampled_from([0, 0, 0, 3, 40])), draw(st.sampled_from(COUNTS))
+        events.append(_run(of, device, by, origin, first, count))
+    if draw(st.integers(0, 2)) == 0:
+        events += draw(older_episodes(origin))
+    for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
+        at = f"{_later(origin, draw(st.sampled_from(BEGINS)))}T09:00:00"
+        events.append(_work("setup", at, 600, "nurse", draw(st.sampled_from([program, program, "any"]))))
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
+        events.append(draw(older_charges(origin, program)))
+    return events
+
+
+@st.composite
+def older_episodes(draw: st.DrawFn, origin: date) -> list[Event]:
+    """An EpisodeOfCare that goes on, or one that ended and another after it."""
+    first = draw(st.sampled_from(BEGINS))
+    if draw(st.booleans()):
+        return [{"episode": {"from": _later(origin, first)}}]
+    last = first + draw(st.sampled_from([5, 29, 40]))
+    again = max(last + 1, draw(st.sampled_from([last + 1, *BEGINS])))
+    return [
+        {"episode": {"from": _later(origin, first), "to": _later(origin, last)}},
+        {"episode": {"from": _later(origin, again)}},
+    ]
+
+
+@st.composite
+def older_charges(draw: st.DrawFn, origin: date, program: str) -> Event:
+    """A charge of device supply (30 days, or something else), start-up or management."""
+    _, supplies, start_up, managed = PROGRAMS[program]
+    first = draw(st.sampled_from(BEGINS))
+    told: Event = {"code": draw(st.sampled_from([*supplies * 2, start_up, start_up, *managed]))}
+    length = draw(st.sampled_from([30, 30, 30, 29, 1])) if told["code"] in supplies else 1
+    if length == 1:
+        told["on"] = _later(origin, first)
+    else:
+        told["period"] = [_later(origin, first), _later(origin, first + length - 1)]
+    if draw(st.integers(0, 7)) == 0:
+        told["status"] = draw(st.sampled_from(["aborted", "entered-in-error", "planned"]))
+    return {"charge": told}
+
+
+@st.composite
+def first_days_read(draw: st.DrawFn, events: list[Event], as_of: date) -> date:
+    """A day before something happened, that very day, or the day after; or long before or after."""
+    days = sorted({day for event in events for day in _days_of(event)})
+    day = draw(st.sampled_from(days or [as_of])) + timedelta(days=draw(st.sampled_from(AROUND)))
+    return min(day, as_of)
+
+
+AROUND = [-1, -1, 0, 0, 1, 1, -100, 20]
+
+
+def _days_of(event: Event) -> list[date]:
+    """The days on which readings, a set-up, an EpisodeOfCare or a charge begin or end."""
+    ((word, told),) = event.items()
+    if word not in ("days", "setup", "charge", "episode"):
+        return []
+    keys = ("from", "to") if word == "days" else ("from", "to", "at")  # there `at` is a clock's time
+    texts = [told[key] for key in keys if key in told]
+    on = told.get("on", [])
+    texts += [on] if isinstance(on, str) else on
+    texts += told.get("period", [])
+    return [date.fromisoformat(text[:10]) for text in texts]
