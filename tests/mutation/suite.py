@@ -53,6 +53,7 @@ class Question:
     as_of: str
     zone: str
     payer: str | None
+    history_from: str | None
     expected: dict[str, Any]
 
 
@@ -109,6 +110,7 @@ class Suite:
                 [self._charts[question.name]],
                 as_of=date.fromisoformat(question.as_of),
                 site=self._site_files[site],
+                history_from=date.fromisoformat(question.history_from) if question.history_from else None,
             )
             found = list(oracle.differences(told, question.expected))
             assert not found, found[0]
@@ -205,10 +207,11 @@ def _questions(root: Path, folder: Path) -> list[Question]:
     oracle = importlib.import_module("tests.oracle")
     support = importlib.import_module("tests.support.chart")
     found = []
-    for name, resources, as_of, zone, payer in _asked():
-        expected = oracle.answer(resources, support.site_file(zone, payer, None), as_of)
+    for name, resources, as_of, zone, payer, *more in _asked():
+        (history_from,) = more or (None,)
+        expected = oracle.answer(resources, support.site_file(zone, payer, None), as_of, history_from)
         chart = "\n".join(json.dumps(resource) for resource in resources) + "\n"
-        found.append(Question(name, chart, as_of, zone, payer, expected))
+        found.append(Question(name, chart, as_of, zone, payer, history_from, expected))
     for old in folder.glob("oracle-*.pickle"):
         old.unlink()
     kept.write_bytes(pickle.dumps(found))
