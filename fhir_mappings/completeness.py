@@ -1,0 +1,122 @@
+"""What could not be read, for which days: absence must be proven (D20).
+
+One home for the question. Readers (the EHR's, the files') tell what they could not read; the rules,
+reconciliation, the packet and the page ask here what that may have changed, and keep no list of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fhir_mappings.local_time import Window
+
+ANY_TYPE = ""
+"""What is missing may be of any resource type: not even that could be read."""
+
+
+class MissingWhy(StrEnum):
+    """Why something was not read. In doubt it is missing: what was not seen is unknown, not nothing."""
+
+    NOT_GRANTED = "not-granted"
+    REFUSED = "refused"
+    CUT_OFF = "cut-off"
+    UNREADABLE = "unreadable"
+    NOT_SEARCHED = "not-searched"
+    FILE_NOT_READ = "file-not-read"
+
+
+class Missing(Struct, frozen=True, gc=False):
+    """Something of one resource type that may exist and was not read.
+
+    `start`, `end`: the local days that it may speak of, both inclusive; None where nothing bounds them.
+    `entries`: how many single records they are; 0 where nobody knows. `detail`: in plain words for whoever
+    mends it, without anything of a patient.
+    """
+
+    type: str
+    why: MissingWhy
+    start: date | None = None
+    end: date | None = None
+    entries: int = 0
+    detail: str = ""
+
+    def touches(self, window: Window) -> bool:
+        """May it speak of a day of this window?"""
+        return (self.start is None or self.start <= window.end) and (
+            self.end is None or window.start <= self.end
+        )
+
+
+class Completeness(Struct, frozen=True, gc=False):
+    """What is missing of one patient's record, sorted; the same things of the same days are one entry."""
+
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing
+
+    def lacks(self, type_: str) -> bool:
+        """Is anything of this resource type missing, whatever its days?"""
+        return any(one.type == type_ for one in self.missing)
+
+    def of(self, type_: str, window: Window | None = None) -> tuple[Missing, ...]:
+        """What is missing of a type (and, with a window, may speak of one of its days)."""
+        return tuple(
+            one for one in self.missing if one.type == type_ and (window is None or one.touches(window))
+        )
+
+
+WHOLE = Completeness()
+
+
+def completeness_of(missing: Iterable[Missing]) -> Completeness:
+    """These, sorted, with single records that differ in nothing else told as one entry."""
+    found: dict[Missing, int] = {}
+    for one in missing:
+        alike = replace(one, entries=min(one.entries, 1))
+        found[alike] = found.get(alike, 0) + one.entries
+    return Completeness(
+        tuple(sorted((replace(alike, entries=entries) for alike, entries in found.items()), key=_order))
+    )
+
+
+def days_of(window: Window, missing: Iterable[Missing]) -> set[date]:
+    """The days of a window that one of these may speak of."""
+    found: set[date] = set()
+    for one in missing:
+        first = window.start if one.start is None else max(window.start, one.start)
+        last = window.end if one.end is None else min(window.end, one.end)
+        found.update(first + timedelta(days=n) for n in range((last - first).days + 1))
+    return found
+
+
+def completeness_json(completeness: Completeness) -> dict[str, Any]:
+    """`completeness` as the contract has it (docs/contract.md)."""
+    return {
+        "whole": completeness.whole,
+        "missing": [
+            {
+                "type": one.type or None,
+                "why": str(one.why),
+                "days": None
+                if one.start is None and one.end is None
+                else {
+                    "start": None if one.start is None else one.start.isoformat(),
+                    "end": None if one.end is None else one.end.isoformat(),
+                },
+                "detail": one.detail,
+            }
+            for one in completeness.missing
+        ],
+    }
+
+
+def _order(one: Missing) -> tuple[str, str, date, date, str]:
+    return one.type, one.why, one.start or date.min, one.end or date.max, one.detail
