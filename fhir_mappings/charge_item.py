@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw, Struct
 
+from fhir_mappings.identity import is_made_up, last_segments
 from fhir_mappings.local_time import LocalClock, Moment, Window
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.resources import ChargeItem, Reference, concepts
@@ -92,11 +93,7 @@ def _named(element: Raw) -> tuple[str, ...]:
         references = msgspec.json.decode(element, type=list[Reference])
     except msgspec.DecodeError:
         return ()
-    return tuple(
-        "/".join(reference.reference.split("/_history/", 1)[0].rsplit("/", 2)[-2:])
-        for reference in references
-        if reference.reference
-    )
+    return tuple(last_segments(reference.reference) for reference in references if reference.reference)
 
 
 def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
@@ -304,7 +301,7 @@ def _evidence(decision: Decision) -> list[str]:
     names: dict[str, None] = {}
     for requirement in decision.requirements:
         for name in requirement.evidence:
-            if not name.startswith(("urn:", "ChargeItem/")) and "~" not in name:
+            if not name.startswith(("urn:", "ChargeItem/")) and not is_made_up(name):
                 names[name] = None
     return list(names)[:MOST_EVIDENCE]
 

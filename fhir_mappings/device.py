@@ -6,7 +6,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from fhir_mappings.references import References
+from fhir_mappings.identity import References
 from fhir_mappings.resources import Device, concepts
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import Line

@@ -12,8 +12,8 @@ from typing import final
 
 from msgspec import Raw, Struct
 
+from fhir_mappings.identity import pointer
 from fhir_mappings.local_time import LocalClock, Moment, TimeProblem
-from fhir_mappings.references import pointer
 from fhir_mappings.resources import CodeableConcept, Identifier, Meta, Observation, Reference, ValueHolder
 from fhir_mappings.terminology import ObservationMeaning, Terminology
 from fhir_mappings.vocabulary import ExcludedReason
@@ -60,7 +60,7 @@ class Origin(Struct, frozen=True, eq=False, gc=False):
     performer: Performer
     manual: bool
     device: str | None
-    """Pointers (`references.pointer`) wait for what they point to: it may not have been read yet."""
+    """Pointers (`identity.pointer`) wait for what they point to: it may not have been read yet."""
 
 
 class Origins:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_mappings.encounter import UNKNOWN_STAFF, StaffMember
-from fhir_mappings.references import References
+from fhir_mappings.identity import References
 from fhir_mappings.resources import Practitioner, PractitionerRole, Reference, concepts
 from fhir_mappings.terminology import StaffMeaning, Terminology
 from fhir_mappings.vocabulary import Role

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Raw, Struct
 
+from fhir_mappings.identity import relative
 from launch.profiles import SearchMethod
 from smartapp.ehr.outside import Unreadable, decoded_as, elements, frame
 from smartapp.ehr.subjects import Whose, whose
@@ -234,17 +235,6 @@ def _text(value: object) -> str | None:
 def version_of(seen: Look, raw: bytes) -> str:
     """`meta.versionId`, or a digest of the bytes where the EHR gives none."""
     return seen.version or "sha256:" + hashlib.sha256(raw).hexdigest()
-
-
-def made_up_name(type_: str, raw: bytes | Raw) -> str:
-    """A name for what does not name itself: the same for the same bytes, whenever they are read."""
-    return f"{type_}/~{hashlib.blake2s(bytes(raw), digest_size=6).hexdigest()}"
-
-
-def relative(reference: str, base: str) -> str:
-    """`Type/id` of a reference under `base`, absolute or relative, without its version. Else as it is."""
-    text = reference.removeprefix(base.rstrip("/") + "/")
-    return text.split("/_history/", 1)[0]
 
 
 def names_another_patient(seen: Look, patient: str, base: str) -> bool:

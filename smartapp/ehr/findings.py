@@ -154,7 +154,7 @@ class FindingsMaker:
         assert self._chart is not None, "needs() comes first"
         resources = self._own.resources(self._copies)
         for resource in resources:
-            self._chart.add(resource.raw, resource.full_url, resource.origin)
+            self._chart.add_own(resource.raw, resource.reference)
             self._own_resources += 1
         return resources
 

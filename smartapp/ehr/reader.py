@@ -21,6 +21,7 @@ from functools import partial
 import msgspec
 from msgspec import Raw
 
+from fhir_mappings.identity import made_up_name
 from fhir_mappings.needs import Needs
 from launch.errors import HttpError, HttpProblem
 from launch.http import MEGABYTE, Limits, Response
@@ -31,7 +32,6 @@ from smartapp.ehr.fhir import (
     Entry,
     NotAPage,
     look,
-    made_up_name,
     outcome_text,
     read_target,
     references,

@@ -27,6 +27,7 @@ import msgspec
 from fhir_mappings.charge_item import conflicting
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Decision
+from fhir_mappings.identity import made_up_name
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.tables import Kind
 from launch.errors import HttpError, HttpProblem, LaunchError
@@ -41,7 +42,6 @@ from smartapp.ehr.fhir import (
     SearchPage,
     declared,
     look,
-    made_up_name,
     read_target,
     search,
     search_page,

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import to_contract
+from fhir_mappings.identity import References, pointer
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.references import References, pointer
 from fhir_mappings.resources import READ_TYPES, Identifier, Reference
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy

@@ -59,8 +59,11 @@ def record_of(chart):
     def record(*resources):
         found = chart({"resourceType": "Patient", "id": "p1"})
         for resource in resources:
-            name = None if resource.get("id") else f"urn:uuid:{entry_id_of(resource)}"
-            found.add(json.dumps(resource).encode(), name)
+            text = json.dumps(resource).encode()
+            if resource.get("id"):
+                found.add(text)
+            else:
+                found.add_own(text, f"urn:uuid:{entry_id_of(resource)}")
         return found.record("Patient/p1")
 
     return record

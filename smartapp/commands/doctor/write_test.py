@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, NAMESPACE
+from fhir_mappings.identity import unversioned
 from launch.errors import HttpError
 from launch.http import Limits, Response
 from smartapp.commands.doctor.examination import Examination, paused, status_words, trouble
@@ -107,7 +108,7 @@ def _id_of(answer: Response | HttpError) -> str | None:
     seen = look(answer.body)
     if seen.resourceType == "ChargeItem" and seen.id:
         return seen.id
-    path = answer.headers.get("location", "").split("?")[0].split("/_history/")[0]
+    path = unversioned(answer.headers.get("location", "").split("?")[0])
     return path.rstrip("/").rsplit("/", 1)[-1] if "/ChargeItem/" in path else None
 
 

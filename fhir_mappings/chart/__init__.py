@@ -1,0 +1,239 @@
+"""A chart: every resource that was found, read one at a time, and each patient's record made of them.
+
+Resources may come in any order, from any number of files or pages (`intake`). What points to another resource
+is resolved when the record is asked for: readings (`readings`), Encounters (`encounters`), and what was
+charged, ordered and agreed to (`documents`). Each step returns what it found and what it left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+from msgspec import Raw
+
+from fhir_mappings import resources as fhir
+from fhir_mappings.chart.documents import DocumentMapper
+from fhir_mappings.chart.encounters import EncounterMapper
+from fhir_mappings.chart.intake import NOT_JSON, Intake
+from fhir_mappings.chart.readings import ReadingMapper
+from fhir_mappings.encounter import EncounterFacts
+from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.record import (
+    Attestation,
+    Enrolment,
+    EpisodeOfCare,
+    Excluded,
+    ManagementTime,
+    PatientRecord,
+)
+from fhir_mappings.staff import Staff
+from fhir_mappings.terminology import Terminology
+from fhir_mappings.vocabulary import ExcludedReason, Role
+
+__all__ = ["NOT_JSON", "Chart"]
+
+
+class Chart:
+    """Collects resources, then gives each patient's `PatientRecord`.
+
+    `as_of`: what is dated after this local day is left out. `base`: the FHIR server's address, where there is
+    one. `history_from`, `unread`: what could not be read (see `PatientRecord`).
+    """
+
+    def __init__(
+        self,
+        terminology: Terminology,
+        zone: ZoneInfo,
+        as_of: date,
+        base: str | None = None,
+        history_from: date | None = None,
+        unread: frozenset[str] = frozenset(),
+    ) -> None:
+        self.zone = zone
+        self.as_of = as_of
+        self.history_from = history_from
+        self.unread = unread
+        self._terminology = terminology
+        self._clock = LocalClock(zone)
+        self._intake = Intake(terminology, self._clock, base)
+
+    # -- collecting ---------------------------------------------------------------------------------------
+
+    def add(self, text: bytes | Raw, full_url: str | None = None, origin: str = "input") -> None:
+        """One resource, or a Bundle of them, as JSON. Never raises: what can't be read is listed.
+
+        `origin` names where it came from, for a resource that doesn't name itself.
+        """
+        self._intake.add(text, full_url, origin)
+
+    def add_own(self, text: bytes | Raw, name: str) -> None:
+        """A resource that this app keeps itself, under the name that it has here: no server knows it."""
+        self._intake.add(text, None, name, known_as=name)
+
+    @property
+    def resources(self) -> int:
+        """How many were added."""
+        return self._intake.resources
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Resources of types that say nothing of monitoring, by type."""
+        return self._intake.ignored
+
+    # -- whose is what ------------------------------------------------------------------------------------
+
+    def patients(self) -> tuple[str, ...]:
+        """Each Patient that was found; where there is none, each distinct subject."""
+        return self._intake.patients
+
+    def strangers(self) -> tuple[Excluded, ...]:
+        """What belongs to nobody among `patients()`: another person's, or without a readable subject."""
+        return self._intake.not_this_patient
+
+    # -- the record ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _readings(self) -> ReadingMapper:
+        return ReadingMapper(self._intake, self._terminology, self._clock, self.as_of)
+
+    @cached_property
+    def _encounters(self) -> EncounterMapper:
+        return EncounterMapper(self._intake, self._terminology, self._clock, self.as_of)
+
+    @cached_property
+    def _documents(self) -> DocumentMapper:
+        return DocumentMapper(self._intake, self._terminology, self._clock, self.as_of)
+
+    def record(
+        self,
+        patient: str,
+        enrolments: Iterable[Enrolment] = (),
+        attestations: Iterable[Attestation] = (),
+        confirmed: Iterable[EpisodeOfCare] = (),
+    ) -> PatientRecord:
+        """One patient's record. `patient` is one of `patients()`; `confirmed`: episodes of care that somebody
+        confirmed in the app."""
+        documents = self._documents
+        alone = len(self.patients()) == 1
+        left_out = {entry for subject in self._intake.subjects(patient) for entry in subject.excluded}
+        unreadable_coverage = any(_is_unreadable(entry, "Coverage") for entry in left_out) or (
+            alone and any(_is_unreadable(entry, "Coverage") for entry in self.strangers())
+        )
+        facts, of_encounters = self._encounters.facts(patient)
+        death, death_unknown = documents.death(patient)
+        mapped = self._readings.map(patient, facts, death)
+        management, of_management = _before_death(facts.values(), death)
+        charges, of_charges = documents.charges(patient)
+        episodes, of_episodes = documents.episodes(patient)
+        consents, of_consents = documents.consents(patient)
+        orders, of_orders = documents.orders(patient)
+        care_plans, of_care_plans = documents.care_plans(patient)
+        payer, of_payer = documents.payer(patient, unreadable=unreadable_coverage)
+        left_out.update(
+            self.strangers() if alone else (),
+            of_encounters,
+            mapped.excluded,
+            of_management,
+            of_charges,
+            of_episodes,
+            of_consents,
+            of_orders,
+            of_care_plans,
+            of_payer,
+        )
+        contacts = [fact.contact for fact in facts.values() if fact.contact is not None]
+        set_ups = [fact.set_up for fact in facts.values() if fact.set_up is not None]
+        visits = [fact.visit for fact in facts.values() if fact.visit is not None]
+        return PatientRecord(
+            patient=patient,
+            as_of=self.as_of,
+            zone=self.zone,
+            readings=mapped.readings,
+            doubtful_readings=mapped.doubtful,
+            management=management,
+            contacts=tuple(sorted(contacts, key=lambda contact: (contact.day, contact.resource))),
+            set_ups=tuple(sorted(set_ups, key=lambda set_up: (set_up.instant, set_up.resource))),
+            used_time=tuple(
+                sorted(
+                    (used for fact in facts.values() for used in fact.used),
+                    key=lambda used: (used.start, used.end, used.resource),
+                )
+            ),
+            visits=tuple(
+                sorted(
+                    (*visits, *self._encounters.charged_visits(patient)),
+                    key=lambda visit: (visit.days, visit.resource),
+                )
+            ),
+            charges=charges,
+            episodes=(*episodes, *confirmed),
+            consents=consents,
+            orders=orders,
+            care_plans=care_plans,
+            payer=payer,
+            coded_programs=frozenset(
+                fact.coded_program for fact in facts.values() if fact.coded_program is not None
+            ),
+            enrolments=tuple(enrolments),
+            attestations=tuple(attestations),
+            double_booked=frozenset() if alone else self._encounters.double_booked,
+            history_from=self.history_from,
+            unread=self.unread | _unreadable_types((*left_out, *self.strangers())),
+            dead=death is not None or death_unknown,
+            death_date_unknown=death_unknown,
+            excluded=tuple(sorted(left_out)),
+        )
+
+    def role_of(self, user: str) -> Role:
+        """The role somebody works in now, named by a reference (`Practitioner/7`); what they were once, and
+        are no longer (`active` false), says nothing of it."""
+        intake = self._intake
+        current = Staff(
+            {
+                name: who
+                for name, who in intake.everywhere(fhir.Practitioner).items()
+                if who.active is not False
+            },
+            {
+                name: role
+                for name, role in intake.everywhere(fhir.PractitionerRole).items()
+                if role.active is not False
+            },
+            self._terminology,
+            intake.references,
+        )
+        member = current.member(fhir.Reference(reference=user))
+        return Role.UNKNOWN if member is None else member.role
+
+
+def _before_death(
+    facts: Iterable[EncounterFacts], death: Moment | None
+) -> tuple[tuple[ManagementTime, ...], tuple[Excluded, ...]]:
+    """Management time in order, without what is dated after death."""
+    times = sorted(
+        (time for fact in facts for time in fact.management),
+        key=lambda time: (time.start, time.resource, time.person or ""),
+    )
+    if death is None:
+        return tuple(times), ()
+    late = {time.resource for time in times if time.start > death.instant}
+    return (
+        tuple(time for time in times if time.start <= death.instant),
+        tuple(Excluded(name, ExcludedReason.AFTER_DEATH) for name in late),
+    )
+
+
+def _is_unreadable(entry: Excluded, kind: str) -> bool:
+    return entry.reason is ExcludedReason.UNREADABLE and entry.resource.startswith(f"{kind}/")
+
+
+def _unreadable_types(entries: Iterable[Excluded]) -> set[str]:
+    """Types of which something could not be read that would have stood in the way: it may be anything."""
+    found = [entry for entry in entries if entry.reason is ExcludedReason.UNREADABLE]
+    return {
+        kind for kind in ("ChargeItem", "Encounter") if any(_is_unreadable(entry, kind) for entry in found)
+    }

@@ -1,0 +1,183 @@
+"""What was charged, ordered, agreed to and insured: the papers of one patient, each kind read on its own.
+
+Every function returns what it found and what it left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import date
+from typing import TypeVar
+
+from fhir_mappings import resources as fhir
+from fhir_mappings.charge_item import read_charge
+from fhir_mappings.chart.intake import Intake
+from fhir_mappings.identity import References
+from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.record import Agreement, EpisodeOfCare, Excluded, Order, PriorCharge
+from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.terminology import Terminology
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, ExcludedReason
+
+_Found = TypeVar("_Found")
+Mapped = tuple[tuple[_Found, ...], tuple[Excluded, ...]]
+
+_OTHER_CONSENTS = frozenset({"adr", "research", "patient-privacy"})
+"""Scopes of consents to something else than care: advance directives, studies, who may see the record."""
+_EPISODE_STATUSES = frozenset({"active", "onhold", "finished"})
+_ORDER_STATUSES = frozenset({"active", "completed"})
+_ORDER_INTENTS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
+
+
+class DocumentMapper:
+    """Reads the papers of one intake's patients, as of a day."""
+
+    def __init__(self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date) -> None:
+        self._intake = intake
+        self._terminology = terminology
+        self._clock = clock
+        self._as_of = as_of
+
+    def charges(self, patient: str) -> Mapped[PriorCharge]:
+        found: list[PriorCharge] = []
+        left_out: list[Excluded] = []
+        for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
+            read = read_charge(charge, name, self._clock, monitoring_codes())
+            if isinstance(read, ExcludedReason):
+                left_out.append(Excluded(name, read))
+            elif read is not None:
+                if read.occurrence is not None and read.occurrence.start > self._as_of:
+                    left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+                else:
+                    found.append(read)
+        found += [charge for subject in self._intake.subjects(patient) for charge in subject.lost_charges]
+        return tuple(sorted(found, key=lambda charge: (charge.code, charge.resource))), tuple(left_out)
+
+    def episodes(self, patient: str) -> Mapped[EpisodeOfCare]:
+        found: list[EpisodeOfCare] = []
+        left_out: list[Excluded] = []
+        for name, episode in self._intake.of(patient, fhir.EpisodeOfCare).items():
+            period = episode.period or fhir.Period()
+            if episode.status not in _EPISODE_STATUSES:
+                left_out.append(Excluded(name, _inactive(episode.status)))
+            elif self._is_late(period.start):
+                left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+            else:
+                found.append(EpisodeOfCare(name, self._day(period.start), self._day(period.end)))
+        return tuple(found), tuple(left_out)
+
+    def consents(self, patient: str) -> Mapped[Agreement]:
+        found: list[Agreement] = []
+        left_out: list[Excluded] = []
+        for name, consent in self._intake.of(patient, fhir.Consent).items():
+            if any(coding.code in _OTHER_CONSENTS for coding in fhir.concepts(consent.scope)):
+                continue
+            denied = consent.provision is not None and consent.provision.type == "deny"
+            if consent.status != "active" or denied:
+                left_out.append(Excluded(name, _inactive(consent.status)))
+            elif self._is_late(consent.dateTime):
+                left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+            else:
+                found.append(Agreement(name, self._day(consent.dateTime)))
+        return tuple(found), tuple(left_out)
+
+    def orders(self, patient: str) -> Mapped[Order]:
+        found: list[Order] = []
+        left_out: list[Excluded] = []
+        for name, order in self._intake.of(patient, fhir.ServiceRequest).items():
+            codings = fhir.concepts(order.code, order.orderDetail)
+            program = next(
+                (monitoring_codes()[coding.code] for coding in codings if coding.code in monitoring_codes()),
+                None,
+            ) or self._terminology.program_of(codings)
+            if program is None:
+                continue
+            if (
+                order.status not in _ORDER_STATUSES
+                or order.intent not in _ORDER_INTENTS
+                or order.doNotPerform
+            ):
+                left_out.append(Excluded(name, _inactive(order.status)))
+            elif self._is_late(order.authoredOn):
+                left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+            else:
+                found.append(Order(name, program, self._day(order.authoredOn)))
+        return tuple(found), tuple(left_out)
+
+    def care_plans(self, patient: str) -> Mapped[Agreement]:
+        found: list[Agreement] = []
+        left_out: list[Excluded] = []
+        for name, plan in self._intake.of(patient, fhir.CarePlan).items():
+            start = plan.period.start if plan.period is not None else plan.created
+            if plan.status not in _ORDER_STATUSES:
+                left_out.append(Excluded(name, _inactive(plan.status)))
+            elif self._is_late(start):
+                left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+            else:
+                found.append(Agreement(name, self._day(start)))
+        return tuple(found), tuple(left_out)
+
+    def payer(self, patient: str, *, unreadable: bool) -> tuple[str | None, tuple[Excluded, ...]]:
+        """The payer that the Coverages in force name, in the site's words; None where none is in force or the
+        site declared none. One that the site doesn't know, or two that differ, is unknown: never a guess.
+
+        `unreadable`: a Coverage of this patient could not be read.
+        """
+        if not self._terminology.knows_coverages:
+            return None, ()
+        found: list[tuple[int, str]] = []
+        left_out: list[Excluded] = []
+        for name, coverage in self._intake.of(patient, fhir.Coverage).items():
+            period = coverage.period or fhir.Period()
+            if coverage.status not in (None, "active"):
+                left_out.append(Excluded(name, _inactive(coverage.status)))
+                continue
+            start, end = self._day(period.start), self._day(period.end)
+            if (start is None or start <= self._as_of) and (end is None or self._as_of <= end):
+                payer = self._terminology.payer(
+                    fhir.concepts(coverage.type), _payors(coverage.payor or [], self._intake.references)
+                )
+                found.append((coverage.order if coverage.order is not None else sys.maxsize, payer))
+        first = min((order for order, _ in found), default=None)
+        payers = {payer for order, payer in found if order == first}
+        if unreadable:
+            return UNKNOWN_PAYER, tuple(left_out)
+        if not payers:
+            return None, tuple(left_out)
+        return (payers.pop() if len(payers) == 1 else UNKNOWN_PAYER), tuple(left_out)
+
+    def death(self, patient: str) -> tuple[Moment | None, bool]:
+        """When somebody died, by the day that is asked about; and whether on a day that nobody knows."""
+        for person in self._intake.of(patient, fhir.Patient).values():
+            moment = self._clock.read(person.deceasedDateTime)
+            if isinstance(moment, Moment):
+                if moment.date_only:
+                    # Only the day is known: what was measured on it may have been measured before.
+                    moment = Moment(moment.day, self._clock.day_span(moment.day)[1] - 1, date_only=True)
+                return (moment, False) if moment.day <= self._as_of else (None, False)
+            return None, bool(person.deceasedBoolean) or bool(person.deceasedDateTime)
+        return None, False
+
+    def _is_late(self, text: str | None) -> bool:
+        moment = self._clock.read(text)
+        return isinstance(moment, Moment) and moment.day > self._as_of
+
+    def _day(self, text: str | None) -> date | None:
+        moment = self._clock.read(text)
+        return moment.day if isinstance(moment, Moment) else None
+
+
+def _payors(payors: Iterable[fhir.Reference], references: References) -> list[fhir.Coding | str]:
+    """What a site may know a payor by: its identifier, or the reference to it."""
+    found: list[fhir.Coding | str] = []
+    for payor in payors:
+        if payor.identifier is not None and payor.identifier.value:
+            found.append(fhir.Coding(payor.identifier.system, payor.identifier.value))
+        if payor.reference:
+            found.append(references.short(payor.reference) or payor.reference)
+    return found
+
+
+def _inactive(status: str | None) -> ExcludedReason:
+    return ExcludedReason.ENTERED_IN_ERROR if status == "entered-in-error" else ExcludedReason.NOT_ACTIVE

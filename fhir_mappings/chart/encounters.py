@@ -1,0 +1,167 @@
+"""Encounters -> what each says, for all patients of an intake: staff may be with two at once (D13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from functools import cached_property
+
+from fhir_mappings import resources as fhir
+from fhir_mappings.charge_item import NOT_CHARGED, occurrence_of
+from fhir_mappings.chart.intake import Intake, contained_in
+from fhir_mappings.encounter import EncounterFacts, StaffMember, read_encounter, start_of
+from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
+from fhir_mappings.record import Excluded, Visit
+from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.staff import Staff
+from fhir_mappings.terminology import Terminology
+from fhir_mappings.time_log import TIME_LOG
+from fhir_mappings.vocabulary import Activity, ExcludedReason
+
+
+class EncounterMapper:
+    """What the Encounters of an intake say, and the visits that charges tell of."""
+
+    def __init__(self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date) -> None:
+        self._intake = intake
+        self._references = intake.references
+        self._terminology = terminology
+        self._clock = clock
+        self._as_of = as_of
+        self._staff = Staff(
+            intake.everywhere(fhir.Practitioner),
+            intake.everywhere(fhir.PractitionerRole),
+            terminology,
+            intake.references,
+        )
+
+    def facts(self, patient: str) -> tuple[dict[str, EncounterFacts], tuple[Excluded, ...]]:
+        """Each Encounter of a patient that had begun by the day of the question; and what was left out."""
+        encounters = self._intake.of(patient, fhir.Encounter)
+        known = self._facts.get(patient, {})
+        late = {name for name in known if self._is_late(encounters[name])}
+        left_out = [Excluded(name, ExcludedReason.AFTER_AS_OF) for name in late]
+        kept = {name: fact for name, fact in known.items() if name not in late}
+        left_out += [
+            Excluded(name, fact.excluded) for name, fact in kept.items() if fact.excluded is not None
+        ]
+        return kept, tuple(left_out)
+
+    @cached_property
+    def _facts(self) -> dict[str, dict[str, EncounterFacts]]:
+        return {patient: self._read(patient) for patient in self._intake.patients}
+
+    @cached_property
+    def double_booked(self) -> frozenset[str]:
+        """Encounters in which a professional was with two patients of this run at once (D13)."""
+        spans = sorted(
+            (person, start, end, patient, name)
+            for patient, facts in self._facts.items()
+            for name, encounter in facts.items()
+            for person, start, end in encounter.busy
+        )
+        found: set[str] = set()
+        open_spans: list[tuple[str, int, int, str, str]] = []
+        for span in spans:
+            open_spans = [other for other in open_spans if other[0] == span[0] and other[2] > span[1]]
+            for other in open_spans:
+                if other[3] != span[3]:
+                    found |= {other[4], span[4]}
+            open_spans.append(span)
+        return frozenset(found)
+
+    def charged_visits(self, patient: str) -> Iterator[Visit]:
+        """E/M visits that are charged, on the days of the charge: reported is reported (section 4, D11)."""
+        for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
+            meaning = self._terminology.encounter(fhir.concepts(charge.code), None)
+            days = occurrence_of(charge, self._clock)
+            if (
+                meaning is not None
+                and meaning.activity is Activity.VISIT
+                and charge.status not in NOT_CHARGED
+                and days is not None
+                and days.start <= self._as_of
+            ):
+                actors = [
+                    performer.actor for performer in charge.performer or () if performer.actor is not None
+                ]
+                people = (self._staff.member(actor) for actor in actors)
+                last = days.end if (days.end - days.start).days < 3 else days.start
+                yield Visit(
+                    name,
+                    tuple(days.start + ONE_DAY * n for n in range((last - days.start).days + 1)),
+                    frozenset(member.person for member in people if member is not None and member.person),
+                )
+
+    def _read(self, patient: str) -> dict[str, EncounterFacts]:
+        billed = self._billed_elsewhere(patient)
+        encounters = self._intake.of(patient, fhir.Encounter)
+        copies = _copies(encounters)
+        return {
+            name: EncounterFacts(excluded=ExcludedReason.DUPLICATE)
+            if name in copies
+            else read_encounter(
+                encounter,
+                name,
+                self._terminology,
+                self._clock,
+                self._staff_of(encounter),
+                ExcludedReason.BILLED_ELSEWHERE if name in billed else None,
+                billed.get(name, False),
+            )
+            for name, encounter in encounters.items()
+        }
+
+    def _staff_of(self, encounter: fhir.Encounter) -> Callable[[fhir.Reference], StaffMember | None]:
+        """Who a participant of this Encounter is, the roles that it contains included."""
+        if not encounter.contained:
+            return self._staff.member
+        contained = contained_in(encounter.contained)
+
+        def member(reference: fhir.Reference) -> StaffMember | None:
+            name = reference.reference or ""
+            inner = contained.get(name[1:]) if name.startswith("#") else None
+            if isinstance(inner, fhir.PractitionerRole):
+                return self._staff.stated(inner)
+            return self._staff.member(reference)
+
+        return member
+
+    def _billed_elsewhere(self, patient: str) -> dict[str, bool]:
+        """Encounters that are the context of a charge which isn't ours; True where it is one for a visit."""
+        found: dict[str, bool] = {}
+        for charge in self._intake.of(patient, fhir.ChargeItem).values():
+            codings = fhir.concepts(charge.code)
+            context = self._references.name(charge.context, "Encounter")
+            if (
+                context is None
+                or charge.status in NOT_CHARGED
+                or any(coding.code in monitoring_codes() for coding in codings)
+            ):
+                continue
+            meaning = self._terminology.encounter(codings, None)
+            visit = meaning is not None and meaning.activity is Activity.VISIT
+            found[context] = found.get(context, False) or visit
+        return found
+
+    def _is_late(self, encounter: fhir.Encounter) -> bool:
+        began = self._clock.read(start_of(encounter))
+        return isinstance(began, Moment) and began.day > self._as_of
+
+
+def _copies(encounters: Mapping[str, fhir.Encounter]) -> set[str]:
+    """Encounters that repeat an entry of the time log: it stands in the EHR and here, and is one contact.
+
+    The EHR's copy counts. One that was taken back there is no copy, and stands for itself.
+    """
+    first: set[str] = set()
+    copies: set[str] = set()
+    for name in sorted(encounters, key=lambda name: (name.startswith("urn:"), name)):
+        encounter = encounters[name]
+        entry = next((i.value for i in encounter.identifier or () if i.system == TIME_LOG and i.value), None)
+        if entry is None or encounter.status in ("cancelled", "entered-in-error"):
+            continue
+        if entry in first:
+            copies.add(name)
+        first.add(entry)
+    return copies

@@ -1,0 +1,295 @@
+"""Measurements -> readings that count, readings in doubt, and what was left out and why (D5 to D8, D18)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from itertools import compress
+from operator import attrgetter, eq
+
+import msgspec
+from msgspec import Struct
+
+from fhir_mappings import resources as fhir
+from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
+from fhir_mappings.device import DeviceKind, KnownDevice, read_device
+from fhir_mappings.encounter import EncounterFacts, Stay
+from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.observation import LeftOut, Measurement, Origin, Performer
+from fhir_mappings.record import Excluded, Reading
+from fhir_mappings.terminology import Terminology
+from fhir_mappings.vocabulary import ExcludedReason, Line, Source, Unverified
+
+_DOUBTS = frozenset(
+    {ExcludedReason.DEVICE_UNKNOWN, ExcludedReason.SOURCE_CONFLICT, ExcludedReason.LINE_CONFLICT}
+)
+
+
+class Mapped(Struct, frozen=True, gc=False):
+    """One patient's readings, sorted by time; those left out in doubt; and all that was left out."""
+
+    readings: tuple[Reading, ...]
+    doubtful: tuple[Reading, ...]
+    excluded: tuple[Excluded, ...]
+
+
+class _Verdict(Struct, frozen=True, gc=False):
+    """How a reading counts: by which series of days, or why not."""
+
+    series: str = ""
+    reason: ExcludedReason | None = None
+    other_line: Line | None = None
+    unverified: frozenset[Unverified] = frozenset({Unverified.FDA_DEVICE})
+
+
+class ReadingMapper:
+    """Where readings come from, and which of them count. One for all patients of an intake."""
+
+    def __init__(self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date) -> None:
+        self._intake = intake
+        self._references = intake.references
+        self._terminology = terminology
+        self._clock = clock
+        self._as_of = as_of
+        self._devices = {
+            name: known
+            for name, device in intake.everywhere(fhir.Device).items()
+            if (known := read_device(device, name, terminology, intake.references)) is not None
+        }
+        self._metrics = {
+            name: intake.references.name(metric.source, "Device")
+            for name, metric in intake.everywhere(fhir.DeviceMetric).items()
+        }
+
+    def map(self, patient: str, facts: Mapping[str, EncounterFacts], death: Moment | None) -> Mapped:
+        """`facts`: of the patient's Encounters, for what was measured in a facility. `death`: when known."""
+        candidates, excluded = self._candidates(patient, death)
+        in_facility = self._facility_test(facts)
+        verdicts: dict[Origin, _Verdict] = {}
+        subjects = self._intake.subjects(patient)
+        repeats_identifiers = len(subjects) > 1 or any(one.repeats_identifiers for one in subjects)
+        first_of: dict[fhir.Identifier, str] = {}
+        before: Measurement | None = None
+        last_instant: int | None = None
+        alike: set[tuple[str, str | None, int, bool]] = set()
+        readings: list[Reading] = []
+        doubtful: list[Reading] = []
+        for found in candidates:
+            name, instant, origin = found.resource, found.instant, found.origin
+            duplicate = False
+            if instant == last_instant and before is not None:
+                # Sorted by instant: only what is measured at the same one can be alike.
+                alike.add(_likeness(before))
+                duplicate = _likeness(found) in alike
+            elif alike:
+                alike.clear()
+            before, last_instant = found, instant
+            if repeats_identifiers:
+                for identifier in found.identifiers or ():
+                    if identifier.value:
+                        duplicate |= first_of.setdefault(identifier, name) != name
+            if duplicate:
+                excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
+                continue
+            facility_checked = True
+            if found.encounter or in_facility is not None:
+                encounter = facts.get(self._references.resolve(found.encounter) or "")
+                facility_checked = not found.encounter or encounter is not None
+                if (encounter is not None and encounter.facility and _took_place(encounter)) or (
+                    in_facility is not None and in_facility(found)
+                ):
+                    excluded.append(Excluded(name, ExcludedReason.IN_FACILITY))
+                    continue
+            verdict = verdicts.get(origin)
+            if verdict is None:
+                verdict = self._verdict(found, patient)
+                # "#device" names another Device in each Observation.
+                if not (origin.device and origin.device.startswith("#")):
+                    verdicts[origin] = verdict
+            reason = verdict.reason
+            reading = Reading(
+                name,
+                origin.meaning.line,
+                verdict.series,
+                found.day,
+                instant,
+                reason,
+                verdict.unverified if facility_checked else verdict.unverified | {Unverified.IN_FACILITY},
+            )
+            if reason is None:
+                readings.append(reading)
+                continue
+            excluded.append(Excluded(name, reason))
+            if reason in _DOUBTS:
+                doubtful.append(reading)
+                if verdict.other_line is not None:
+                    doubtful.append(msgspec.structs.replace(reading, line=verdict.other_line))
+        return Mapped(tuple(readings), tuple(doubtful), tuple(excluded))
+
+    def _candidates(self, patient: str, death: Moment | None) -> tuple[list[Measurement], list[Excluded]]:
+        """What was measured in time, by instant and name; and what says by itself why it doesn't count."""
+        candidates: list[Measurement] = []
+        excluded: list[Excluded] = []
+        subjects = self._intake.subjects(patient)
+        valued = _valued(subjects)
+        for subject in subjects:
+            for name, read in subject.observations.items():
+                if type(read) is LeftOut:
+                    excluded.append(Excluded(name, read.reason))
+                    continue
+                if read.members is not None and not any(
+                    self._references.resolve(member) in valued for member in read.members
+                ):
+                    excluded.append(Excluded(name, ExcludedReason.NO_VALUE))
+                    continue
+                for found in (read, *_at_other_moments(read)) if read.more else (read,):
+                    if found.day > self._as_of:
+                        excluded.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+                    elif death is not None and found.instant > death.instant:
+                        excluded.append(Excluded(name, ExcludedReason.AFTER_DEATH))
+                    else:
+                        candidates.append(found)
+        _sort(candidates)
+        return candidates, excluded
+
+    def _facility_test(self, facts: Mapping[str, EncounterFacts]) -> Callable[[Measurement], bool] | None:
+        """Was something measured inside a stay? None where there was no stay."""
+        stays = _merged([fact.stay for fact in facts.values() if fact.stay is not None])
+        if not stays:
+            return None
+        starts = [start for start, _ in stays]
+
+        def inside(found: Measurement) -> bool:
+            first = found.instant
+            position = bisect_right(starts, first) - 1
+            if position < 0:
+                return False
+            end = stays[position][1]
+            if found.date_only:
+                # Only a whole day inside says that the reading was taken there.
+                return end is None or self._clock.day_span(found.day)[1] <= end
+            return end is None or first < end
+
+        return inside
+
+    def _verdict(self, found: Measurement, patient: str) -> _Verdict:
+        """Where a reading comes from, and whether its line counts such a one (D7)."""
+        origin, meaning = found.origin, found.origin.meaning
+        if origin.device is None:
+            return _verdict_without_device(origin)
+        device = self._device(found)
+        if device is not None and device.patient is not None and device.patient != patient:
+            return _Verdict(reason=ExcludedReason.DEVICE_OF_ANOTHER)
+        series = f"{meaning.line}|{device.days_by if device is not None else origin.device}"
+        measures = device is not None and device.kind is DeviceKind.MEASURES
+        if meaning.line is Line.PHYSIOLOGIC:
+            carried = device is not None and device.kind is DeviceKind.CARRIES
+            if origin.manual or (carried and origin.performer is Performer.PATIENT):
+                return _Verdict(reason=ExcludedReason.PATIENT_REPORTED)
+            if not measures:
+                return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN)
+        if measures and device is not None and device.line is not meaning.line:
+            return _Verdict(series, ExcludedReason.LINE_CONFLICT, device.line)
+        unverified: set[Unverified] = set()
+        if device is None or not device.has_udi:
+            unverified.add(Unverified.FDA_DEVICE)
+        if device is None or device.patient is None:
+            unverified.add(Unverified.ENROLMENT)
+        return _Verdict(series, unverified=frozenset(unverified))
+
+    def _device(self, found: Measurement) -> KnownDevice | None:
+        name = self._references.resolve(found.origin.device)
+        contained = contained_in(found.contained) if name and name.startswith("#") else {}
+        for _ in range(2):
+            if name is None:
+                return None
+            if name.startswith("#"):
+                inner = contained.get(name[1:])
+                if isinstance(inner, fhir.DeviceMetric):
+                    name = self._references.name(inner.source, "Device")
+                    continue
+                if isinstance(inner, fhir.Device):
+                    return read_device(inner, f"{found.resource}{name}", self._terminology, self._references)
+                return None
+            if name in self._metrics:
+                name = self._metrics[name]
+                continue
+            return self._devices.get(name)
+        return self._devices.get(name) if name else None
+
+
+def _verdict_without_device(origin: Origin) -> _Verdict:
+    """The reading names no device: what the coding was declared as speaks, where the reading is silent."""
+    meaning = origin.meaning
+    series = f"{meaning.line}|{meaning.key}"
+    by_patient = origin.performer is Performer.PATIENT or origin.manual
+    if by_patient and meaning.source is Source.DEVICE:
+        return _Verdict(series, ExcludedReason.SOURCE_CONFLICT)
+    if meaning.line is Line.PHYSIOLOGIC:
+        if by_patient or (meaning.source is Source.PATIENT_REPORTED and origin.performer is Performer.NONE):
+            return _Verdict(reason=ExcludedReason.PATIENT_REPORTED)
+        if origin.performer is Performer.NONE and meaning.source is Source.DEVICE:
+            return _Verdict(series)
+        return _Verdict(reason=ExcludedReason.NO_DEVICE)
+    if not meaning.by_site or meaning.source is None:
+        return _Verdict(reason=ExcludedReason.NO_DEVICE)
+    if origin.performer is Performer.NONE or by_patient:
+        return _Verdict(series)
+    return _Verdict(reason=ExcludedReason.NO_DEVICE)
+
+
+def _valued(subjects: Iterable[SubjectIntake]) -> frozenset[str]:
+    """Observations with a value of their own; asked only for panels that have none."""
+    return frozenset(
+        name
+        for subject in subjects
+        if subject.has_panels
+        for name, found in subject.observations.items()
+        if isinstance(found, Measurement) and found.members is None
+    )
+
+
+def _merged(stays: list[Stay]) -> list[tuple[int, int | None]]:
+    """Stays as disjoint spans, sorted; an open end swallows all that follows."""
+    merged: list[tuple[int, int | None]] = []
+    for stay in sorted(stays, key=lambda stay: stay.start):
+        if merged and (merged[-1][1] is None or stay.start <= merged[-1][1]):
+            start, end = merged[-1]
+            merged[-1] = (start, None if end is None or stay.end is None else max(end, stay.end))
+        else:
+            merged.append((stay.start, stay.end))
+    return merged
+
+
+def _took_place(encounter: EncounterFacts) -> bool:
+    return encounter.excluded not in (
+        ExcludedReason.PLANNED,
+        ExcludedReason.CANCELLED,
+        ExcludedReason.ENTERED_IN_ERROR,
+    )
+
+
+def _at_other_moments(found: Measurement) -> list[Measurement]:
+    return [
+        msgspec.structs.replace(
+            found, instant=moment.instant, day=moment.day, date_only=moment.date_only, more=()
+        )
+        for moment in found.more
+    ]
+
+
+def _likeness(found: Measurement) -> tuple[str, str | None, int, bool]:
+    """The same coding, device and value at the same time is the same reading, sent twice (D18)."""
+    return found.origin.meaning.key, found.origin.device, found.value, found.date_only
+
+
+def _sort(found: list[Measurement]) -> None:
+    """By instant, then name. Instants are mostly distinct: comparing pairs of both would take far longer."""
+    found.sort(key=attrgetter("instant"))
+    instants = [one.instant for one in found]
+    done = 0
+    for position in compress(range(len(instants)), map(eq, instants, instants[1:])):
+        if position >= done:
+            done = bisect_right(instants, instants[position], position)
+            found[position:done] = sorted(found[position:done], key=attrgetter("resource"))
