@@ -38,6 +38,7 @@ def load_issuers_file(settings: Settings, secrets: Mapping[str, str]) -> Issuers
         settings.issuers_file,
         settings.signing_keys,
         secrets,
+        now=SystemClock(settings.clock_ahead).now(),
         loopback=settings.mode is not Mode.PRODUCTION,
     )
 
@@ -67,7 +68,8 @@ def build(settings: Settings | None = None) -> Flask:
 
 
 def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) -> Services:
-    clock, events = SystemClock(), AuditedEvents(store.audit)
+    clock = SystemClock(settings.clock_ahead)
+    events = AuditedEvents(store.audit, clock)
     clients = EhrClients()
     discovery = Discovery(clock, events)
     keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from launch.ports import Clock
 from smartapp.store.audit import AuditTrail
 
 log = logging.getLogger("smartapp.events")
@@ -15,24 +16,36 @@ AUDITED = frozenset({"launch-opened", "launch-refused", "session-ended"})
 
 
 class SystemClock:
-    """`launch.ports.Clock`: the machine's clock."""
+    """`launch.ports.Clock`: the machine's clock, or in a demo or test one that runs `ahead` of it.
+
+    A difference and no moment: processes that share a database share one clock, whenever each of them began.
+    """
+
+    def __init__(self, ahead: timedelta = timedelta()) -> None:
+        self._ahead = ahead
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self._ahead
+
+
+def ahead_of_the_machine(moment: datetime) -> timedelta:
+    """How far a clock must run ahead of the machine's to show `moment` now."""
+    return moment - datetime.now(UTC)
 
 
 class AuditedEvents:
     """`launch.ports.Events`: every event goes to the log, those about access to the audit trail too."""
 
-    def __init__(self, audit: AuditTrail) -> None:
+    def __init__(self, audit: AuditTrail, clock: Clock) -> None:
         self._audit = audit
+        self._clock = clock
 
     def emit(self, name: str, **facts: str | int | float | bool | None) -> None:
         log.info("%s %s", name, json.dumps(facts, sort_keys=True, default=str))
         if name in AUDITED:
             try:
                 self._audit.add(
-                    datetime.now(UTC),
+                    self._clock.now(),
                     name,
                     **{key: value for key, value in facts.items() if not isinstance(value, float)},
                 )

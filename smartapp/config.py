@@ -3,8 +3,9 @@
 `SETTINGS` is the one list of what a site may set. It is the configuration, the help text and what the test of
 `docs/settings.md` compares with. Every setting comes from an environment variable `SMARTAPP_<NAME>`.
 
-The mode is no setting: an environment variable can never turn a production server into a demo. Only
-`smartapp demo` and the tests build `Settings` with another mode, in code.
+Neither the mode nor the clock is a setting: an environment variable can never turn a production server into a
+demo, nor tell it another day than today. Only `smartapp demo` and the tests build `Settings` with another
+mode and, with that, another clock, in code.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def unknown_settings(environ: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The app's configuration. One field a `SETTINGS` entry, and the mode."""
+    """The app's configuration. One field a `SETTINGS` entry, the mode, and the clock of a demo or test."""
 
     keys: tuple[bytes, ...] = field(repr=False)
     base_url: str
@@ -219,11 +220,15 @@ class Settings:
     signing_keys: Path | None = None
     trusted_proxies: int = 0
     mode: Mode = Mode.PRODUCTION
+    clock_ahead: timedelta = timedelta()
+    """How far the clock of a demo or test runs ahead of the machine's."""
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
         if self.mode is Mode.PRODUCTION and url.scheme != "https":
             raise ConfigurationError("SMARTAPP_BASE_URL must be an https address.")
+        if self.mode is Mode.PRODUCTION and self.clock_ahead:
+            raise ConfigurationError("In production the clock is the machine's.")
         if self.mode is not Mode.PRODUCTION and url.hostname not in {"127.0.0.1", "localhost", "::1"}:
             raise ConfigurationError(f"In {self.mode.value} mode the base URL must be a loopback address.")
         if not self.issuers_file.is_file():

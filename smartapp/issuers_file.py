@@ -20,14 +20,20 @@ from smartapp.signing_keys import filled_in
 
 
 def read_issuers(
-    path: Path, keys: Path | None, secrets: Mapping[str, str], *, loopback: bool = False
+    path: Path,
+    keys: Path | None,
+    secrets: Mapping[str, str],
+    *,
+    now: datetime | None = None,
+    loopback: bool = False,
 ) -> Issuers:
-    """The EHRs of the file; `keys` is the folder that `"@keys"` refers to. Raises ConfigurationError."""
+    """The EHRs of the file; `keys` is the folder that `"@keys"` refers to, `now` says which of them sign
+    (default: the machine's time). Raises ConfigurationError."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("issuers", {})
         if not isinstance(table, dict):
             raise ConfigurationError("issuers is not a table")
-        table, pems = filled_in(table, keys, datetime.now(UTC))
+        table, pems = filled_in(table, keys, now or datetime.now(UTC))
         issuers = load_issuers(table, {**secrets, **pems}, loopback=loopback)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or 'cannot be read'}") from None

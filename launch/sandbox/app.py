@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request
@@ -79,6 +80,8 @@ def create_sandbox(config: SandboxConfig) -> Flask:
 
     @app.after_request
     def headers(response: Response) -> Response:
+        # Else the server would tell the machine's, whatever the sandbox's clock shows.
+        response.date = datetime.fromtimestamp(config.clock(), UTC)
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "no-referrer")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +25,7 @@ from sqlalchemy import MetaData, create_engine, select, text
 
 from launch.sandbox import Client, RunningSandbox
 from smartapp import create_app
+from smartapp.clock import SystemClock, ahead_of_the_machine
 from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
 from smartapp.commands.demo_check import Browser, Form, Page
 from smartapp.config import Mode, Settings
@@ -34,7 +35,7 @@ from smartapp.store import Store
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
 from tests.support.postgres import postgres
-from tests.support.sandbox import start_sandbox
+from tests.support.sandbox import NOON, ZONE, start_sandbox
 
 SERVE = Path(__file__).with_name("serve_app.py")
 WAIT_SECONDS = 30
@@ -58,6 +59,15 @@ class World:
     def store(self) -> Store:
         """The app's store, opened a second time."""
         return self.stack.enter_context(closing(Store(self.settings.database_url, self.settings.keys)))
+
+    def now(self) -> datetime:
+        """What the clocks of the app and of its EHR show."""
+        return SystemClock(self.settings.clock_ahead).now()
+
+    @property
+    def today(self) -> date:
+        """The day it is in this world, at the site."""
+        return self.now().astimezone(ZONE).date()
 
     def charges(self, patient: str) -> list[dict[str, Any]]:
         """The ChargeItems the EHR holds for a patient, straight from its tables."""
@@ -142,6 +152,7 @@ class World:
                 "site_file": str(self.settings.site_file),
                 "database_url": self.settings.database_url,
                 "job_lease_seconds": self.settings.job_lease_seconds,
+                "clock_ahead": self.settings.clock_ahead.total_seconds(),
             }
         )
 
@@ -246,17 +257,24 @@ def _migrate(database_url: str) -> None:
         store.database.migrate()
 
 
-def _world(folder: Path, stack: ExitStack, *, serve: bool = True, **more: Any) -> World:
-    port = free_port()
+def _world(
+    folder: Path, stack: ExitStack, *, serve: bool = True, begins: datetime = NOON, **more: Any
+) -> World:
+    port, ahead = free_port(), ahead_of_the_machine(begins)
     client = Client(
         CLIENT_ID, redirect_uris=(f"http://127.0.0.1:{port}/callback/{ISSUER}",), **more.pop("client", {})
     )
     ehr = stack.enter_context(
         start_sandbox(
-            folder, clients=(client,), launch_url=f"http://127.0.0.1:{port}/launch", **more.pop("ehr", {})
+            folder,
+            as_of=begins.date(),
+            ahead=ahead,
+            clients=(client,),
+            launch_url=f"http://127.0.0.1:{port}/launch",
+            **more.pop("ehr", {}),
         )
     )
-    settings = _settings(folder, ehr.base_url, port, **more)
+    settings = _settings(folder, ehr.base_url, port, clock_ahead=ahead, **more)
     make_tables(settings.database_url)
     if serve:
         stack.enter_context(AppServer(create_app(settings), "127.0.0.1", port))
@@ -271,7 +289,8 @@ def database_url(tmp_path: Path, new_database: Callable[[Path], str]) -> str:
 
 @pytest.fixture
 def make_world(tmp_path: Path, database_url: str) -> Iterator[Callable[..., World]]:
-    """A function that makes a world; more arguments go to the settings, `ehr` and `client` to the sandbox."""
+    """A function that makes a world, which `begins` at a local moment; more arguments go to the settings,
+    `ehr` and `client` to the sandbox."""
     with ExitStack() as stack:
         yield lambda **more: _world(tmp_path, stack, **({"database_url": database_url} | more))
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from smartapp import create_app
@@ -17,6 +18,7 @@ def settings_of(values):
             "keys": tuple(key.encode() for key in values["keys"]),
             "issuers_file": Path(values["issuers_file"]),
             "site_file": Path(values["site_file"]),
+            "clock_ahead": timedelta(seconds=values["clock_ahead"]),
             "mode": Mode.TEST,
         }
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 from smartapp.web.words import day as told
+from tests.support.sandbox import DAY
 
 PATIENT = "calls-not-in-the-ehr"
 CHARGED = "ready-musculoskeletal"
 PHYSICIAN = "Practitioner/syn-physician"
-TODAY = datetime.now(ZoneInfo("America/New_York")).date()
+TODAY = DAY
 FOUND = TODAY - timedelta(days=60)
 
 
@@ -112,7 +112,7 @@ def test_an_anchor_that_was_corrected_elsewhere_stops_a_charge_on_the_old_period
     form = world.final_form(browser, browser.get(page.url), f"98976-{FOUND.isoformat()}")
     from smartapp.store.charges import Enrolment
 
-    now = datetime.now(ZoneInfo("UTC"))
+    now = world.now()
     moved = Enrolment("sandbox", PATIENT, "rtm", FOUND + timedelta(days=2), "set-up", PHYSICIAN, now, False)
     assert world.store.charges.confirm_anchor(moved)
     refused = browser.submit(form)

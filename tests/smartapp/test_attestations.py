@@ -14,6 +14,7 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Unverified
 from smartapp.store.attestations import Statement
 from smartapp.web.words import ATTESTATIONS
+from tests.support.sandbox import DAY
 
 PATIENT = "calls-not-in-the-ehr"
 PHYSICIAN = "Practitioner/syn-physician"
@@ -99,7 +100,7 @@ def test_what_is_about_a_period_needs_one_and_the_period_must_be_over(world, bro
     refused = state(browser, page, statement="global-period")
     assert refused.status == 422
     assert "about a period, which must be over" in refused.text
-    today = datetime.now(ZONE).date()
+    today = DAY
     window = {"from": (today - timedelta(days=9)).isoformat(), "to": today.isoformat()}
     refused = state(browser, page, statement="global-period", **window)
     assert "The period is not over yet" in refused.text

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import flask
 import pytest
@@ -172,7 +171,7 @@ def test_a_call_that_the_ehr_does_not_hold_is_logged_signed_and_charged_in_a_sid
     app.locator("#findings").wait_for()
 
     app.get_by_role("link", name="Log time or a conversation").click()
-    last_month = datetime.now(ZoneInfo("America/New_York")).date().replace(day=1) - timedelta(days=3)
+    last_month = world.today.replace(day=1) - timedelta(days=3)
     app.get_by_label("Date", exact=True).fill(last_month.isoformat())
     app.get_by_label("Start", exact=True).fill("10:00")
     app.get_by_label("End", exact=True).fill("10:22")

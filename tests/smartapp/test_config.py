@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from contextlib import closing
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from cryptography.fernet import Fernet
 
 from smartapp import create_app
 from smartapp.config import SETTINGS, ConfigurationError, Mode, Settings
+from smartapp.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +39,9 @@ def test_every_setting_is_documented_with_its_default_and_meaning():
 
 
 def test_the_tuple_of_settings_is_the_configuration():
-    assert {setting.name for setting in SETTINGS} | {"mode"} == {field.name for field in fields(Settings)}
+    assert {setting.name for setting in SETTINGS} | {"mode", "clock_ahead"} == {
+        field.name for field in fields(Settings)
+    }
 
 
 def test_a_server_started_from_the_environment_is_a_production_server(environ):
@@ -46,6 +51,32 @@ def test_a_server_started_from_the_environment_is_a_production_server(environ):
 def test_no_variable_can_turn_production_into_a_demo(environ):
     with pytest.raises(ConfigurationError, match="SMARTAPP_MODE is no setting"):
         Settings.from_environment({**environ, "SMARTAPP_MODE": "demo"})
+
+
+@pytest.mark.parametrize("name", ["AS_OF", "CLOCK", "CLOCK_AHEAD", "NOW", "TODAY"])
+def test_no_variable_tells_production_another_day(environ, name):
+    with pytest.raises(ConfigurationError, match=f"SMARTAPP_{name} is no setting"):
+        Settings.from_environment({**environ, f"SMARTAPP_{name}": "2026-04-15"})
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-1), timedelta(microseconds=1)])
+def test_production_takes_no_clock_but_the_machines(environ, ahead):
+    settings = Settings.from_environment(environ)
+    with pytest.raises(ConfigurationError, match="clock"):
+        replace(settings, clock_ahead=ahead)
+    with pytest.raises(ConfigurationError, match="clock"):
+        Settings(settings.keys, settings.base_url, settings.issuers_file, clock_ahead=ahead)
+
+
+def test_production_tells_the_machines_time(environ):
+    settings = Settings.from_environment(environ)
+    with closing(Store(settings.database_url, settings.keys)) as store:
+        store.database.migrate()
+    services = create_app(settings).extensions["smartapp"]
+    try:
+        assert abs(services.clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
+    finally:
+        services.close()
 
 
 @pytest.mark.parametrize("missing", ["SMARTAPP_KEYS", "SMARTAPP_BASE_URL", "SMARTAPP_ISSUERS_FILE"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 from smartapp.web.words import day as told
+from tests.support.sandbox import DAY
 
 PATIENT = "back-after-a-break"
 DOCUMENTED = "ready-musculoskeletal"
 PHYSICIAN = "Practitioner/syn-physician"
-TODAY = datetime.now(ZoneInfo("America/New_York")).date()
+TODAY = DAY
 FIRST = TODAY - timedelta(days=190)
 AGAIN = FIRST + timedelta(days=150)
 

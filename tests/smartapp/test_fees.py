@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import pytest
 from smartapp.fees import Fee, FeeTable
 from smartapp.site_file import SiteFileError, read_site_file
 from tests.smartapp.conftest import Browser, World
+from tests.support.sandbox import DAY
 
 
 def fee(**changes: object) -> Fee:
@@ -59,12 +60,8 @@ def test_a_sites_file_names_its_table(tmp_path: Path) -> None:
 def test_the_card_tells_the_sites_amount_with_its_year_and_source(
     tmp_path: Path, make_world: Callable[..., World], browser: Browser
 ) -> None:
-    this_year = datetime.now(UTC).year
-    rows = [
-        f"- {{code: '98977', amount: '43.20', year: {year}, source: our own table}}\n"
-        for year in (this_year - 1, this_year, this_year + 1)
-    ]
-    (tmp_path / "fees.yaml").write_text("".join(rows))
+    row = f"- {{code: '98977', amount: '43.20', year: {DAY.year}, source: our own table}}\n"
+    (tmp_path / "fees.yaml").write_text(row)
     told = make_world(site_more="fee_table: fees.yaml\n").open(browser, "ready-musculoskeletal").text
     assert "Expected amount: 43.20 USD" in told
     assert "(our own table)" in told

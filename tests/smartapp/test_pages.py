@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -391,7 +390,7 @@ def test_a_sessions_cookie_ends_with_it(world, browser):
 def test_a_cookie_of_a_session_that_is_over_is_dropped_when_it_comes(world, browser):
     page = world.open(browser, "nothing")
     session_id = urlsplit(page.url).path.split("/")[2]
-    world.store.launches.end_session(session_id, datetime.now(UTC), SessionEnd.IDLE)
+    world.store.launches.end_session(session_id, world.now(), SessionEnd.IDLE)
     over = browser.get(page.url)
     assert over.status == 401
     assert f"{session_cookie_name(session_id)}=;" in over.headers["Set-Cookie"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.time_log import EntryContent, EntryState, Measured
+from tests.support.sandbox import DAY
 
 PATIENT = "calls-not-in-the-ehr"
 PHYSICIAN = "Practitioner/syn-physician"
@@ -30,7 +31,7 @@ WRITE_BACK = ("patient/DeviceMetric.rs", "patient/CarePlan.rs", "patient/Encount
 
 def last_month(day=10):
     """A day of the calendar month that is over."""
-    first = datetime.now(ZONE).date().replace(day=1)
+    first = DAY.replace(day=1)
     return (first - timedelta(days=1)).replace(day=day)
 
 
@@ -366,7 +367,7 @@ def test_entries_that_overlap_are_counted_once(world, browser):
 
 def ran_for(world, minutes, user=PHYSICIAN, patient=PATIENT):
     """As if the person had started the clock so long ago."""
-    log, now = world.store.time_log, datetime.now(UTC)
+    log, now = world.store.time_log, world.now()
     if (clock := log.clock_of("sandbox", user)) is not None:
         log.stop_clock("sandbox", user, clock, now, None)
     log.start_clock("sandbox", user, patient, now - timedelta(minutes=minutes, milliseconds=300))
@@ -588,7 +589,7 @@ def test_nothing_is_logged_corrected_signed_or_withdrawn_in_a_certified_month(ma
         page = world.open(browser, PATIENT)
         entry = signed(browser, page)
         draft = entered(browser, page, start="11:00", end="11:05")
-        world.store.months.certify("sandbox", PATIENT, last_month(1), PHYSICIAN, "", datetime.now(UTC))
+        world.store.months.certify("sandbox", PATIENT, last_month(1), PHYSICIAN, "", world.now())
         refused = (
             entered(browser, page, start="12:00", end="12:05"),
             browser.submit(browser.get(f"{entry.url}/correct").form("/correct"), **typed(end="10:21")),
@@ -610,7 +611,7 @@ def test_an_entry_that_was_corrected_elsewhere_meanwhile_stops_the_charge(world,
     (entry,) = log.of_patient("sandbox", PATIENT)
     content = entry.latest.content
     assert log.append(
-        "sandbox", PATIENT, entry.id, 2, EntryState.WITHDRAWN, content, datetime.now(UTC), "time-withdrawn"
+        "sandbox", PATIENT, entry.id, 2, EntryState.WITHDRAWN, content, world.now(), "time-withdrawn"
     )
     refused = browser.submit(form)
     assert refused.status == 409
@@ -628,7 +629,7 @@ def test_what_somebody_else_logged_is_decided_on_when_the_page_is_next_opened(wo
         activity=Activity.PHONE_CALL,
         live=True,
     )
-    log, now = world.store.time_log, datetime.now(UTC)
+    log, now = world.store.time_log, world.now()
     content = EntryContent(logged=logged, by=PHYSICIAN)
     name = log.enter("sandbox", PATIENT, content, now)
     log.append("sandbox", PATIENT, name, 1, EntryState.SIGNED, content, now, "time-signed")
