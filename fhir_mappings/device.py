@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from fhir_mappings.identity import References
 from fhir_mappings.resources import Device, concepts
-from fhir_mappings.terminology import Terminology
+from fhir_mappings.terminology import Terminology, name_of
 from fhir_mappings.vocabulary import Line
 
 
@@ -42,12 +42,12 @@ def read_device(
     found = terminology.device(codings)
     if found is not None:
         line, coding = found
-        kind, days_by = DeviceKind.MEASURES, f"{coding.system}|{coding.code}"
+        kind, days_by = DeviceKind.MEASURES, name_of(coding)
     else:
         line = None
         kind = DeviceKind.CARRIES if terminology.is_carrier(codings) else DeviceKind.NOT_CONFIGURED
         typed = next((coding for coding in codings if coding.code), None)
-        days_by = f"{typed.system}|{typed.code}" if typed is not None else name
+        days_by = name_of(typed) if typed is not None else name
     return KnownDevice(
         name, kind, line, days_by, references.name(device.patient, "Patient"), bool(device.udiCarrier)
     )

@@ -23,11 +23,13 @@ from fhir_mappings.vocabulary import (
     PROFESSIONALS,
     Activity,
     ExcludedReason,
+    Place,
     Program,
     Role,
 )
 
 LONGEST_PLAUSIBLE_SPAN = 4 * 60 * 60 * MICROSECONDS
+_FACILITY = (Place.FACILITY, Place.OUTPATIENT)
 _NEVER = frozenset({"planned", "cancelled", "entered-in-error"})
 _STATUSES = {
     "planned": ExcludedReason.PLANNED,
@@ -110,7 +112,7 @@ def read_encounter(
     billed_as_visit: bool = False,
 ) -> EncounterFacts:
     """One Encounter's facts. `billed_as`: another charge has this Encounter as its context (D12)."""
-    facts = EncounterFacts(facility=terminology.is_facility(encounter.class_))
+    facts = EncounterFacts(facility=terminology.place(encounter.class_) in _FACILITY)
     if encounter.status not in _NEVER and facts.facility:
         facts.stay = _stay(encounter, clock)
     meaning = terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)

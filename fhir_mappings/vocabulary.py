@@ -40,6 +40,18 @@ class Source(StrEnum):
     PATIENT_REPORTED = "patient-reported"
 
 
+class Place(StrEnum):
+    """Where an Encounter's class says that the patient was (D26)."""
+
+    FACILITY = "facility"
+    """Admitted, in an emergency department, under observation."""
+    OUTPATIENT = "outpatient"
+    ELSEWHERE = "elsewhere"
+    """At home, in the field, at the other end of a line."""
+    UNKNOWN = "unknown"
+    """A class that neither the shipped tables nor the site know, or none at all."""
+
+
 class Activity(StrEnum):
     PHONE_CALL = "phone-call"
     VIDEO_CALL = "video-call"

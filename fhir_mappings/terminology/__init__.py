@@ -8,84 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import msgspec
-import yaml
 from msgspec import Struct
 
 from fhir_mappings.resources import Coding
-from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, Line, Program, Role, Source
+from fhir_mappings.terminology.entries import (
+    CodeEntry,
+    DeviceEntry,
+    Discipline,
+    EncounterEntry,
+    ObservationEntry,
+    PlaceEntry,
+    SiteTerminology,
+    StaffEntry,
+)
+from fhir_mappings.terminology.places import Classes, places
+from fhir_mappings.terminology.shipped import read_table, shipped
+from fhir_mappings.terminology.systems import ACT_CODE, CPT, Key, canonical, key_of, name_of
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, Line, Place, Program, Role, Source
 
-CPT = "http://www.ama-assn.org/go/cpt"
-ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+__all__ = [
+    "ACT_CODE",
+    "CPT",
+    "OWN_ACTIVITY",
+    "OWN_ROLE",
+    "Discipline",
+    "EncounterMeaning",
+    "ObservationMeaning",
+    "SiteTerminology",
+    "StaffMeaning",
+    "Terminology",
+    "canonical",
+    "key_of",
+    "load_terminology",
+    "name_of",
+    "read_table",
+]
+
 OWN_ACTIVITY = "urn:smart-remote-monitoring:activity"
 """Our own coding of what was logged in this app: it names the program, as a site's coding does."""
 OWN_ROLE = "urn:smart-remote-monitoring:role"
-
-Discipline = Literal["physical", "occupational", "speech"]
-Key = tuple[str | None, str | None]
-
-
-class _Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    system: str
-    code: str
-    label: str = ""
-    confirmed: str = ""
-
-    @property
-    def key(self) -> Key:
-        return (self.system, self.code)
-
-
-class ObservationEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    line: Line
-    source: Source | None = None
-
-
-class DeviceEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    line: Line
-
-
-class EncounterEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    activity: Activity
-    program: Program = Program.ANY
-    billed_elsewhere: bool = False
-
-
-class StaffEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    role: Role
-    discipline: Discipline | None = None
-
-
-class CodeEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A coding that only needs to be known, such as one of a phone app."""
-
-
-class CoverageEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which payer a Coverage means: by its type's coding or its payor's identifier (`system` and `code`), or
-    by the reference to the payor."""
-
-    payer: str
-    system: str | None = None
-    code: str | None = None
-    reference: str | None = None
-    label: str = ""
-
-    def __post_init__(self) -> None:
-        if (self.code is None) == (self.reference is None):
-            raise ValueError("coverages: give either system and code, or reference")
-
-
-class SiteTerminology(Struct, frozen=True, forbid_unknown_fields=True):
-    """The `terminology` of a site.yaml."""
-
-    observations: tuple[ObservationEntry, ...] = ()
-    devices: tuple[DeviceEntry, ...] = ()
-    encounters: tuple[EncounterEntry, ...] = ()
-    staff: tuple[StaffEntry, ...] = ()
-    coverages: tuple[CoverageEntry, ...] = ()
 
 
 class _Observations(Struct, forbid_unknown_fields=True):
@@ -103,7 +67,7 @@ class _Devices(Struct, forbid_unknown_fields=True):
 class _Encounters(Struct, forbid_unknown_fields=True):
     types: list[EncounterEntry] = []
     classes: list[EncounterEntry] = []
-    facility_classes: list[CodeEntry] = []
+    places: list[PlaceEntry] = []
 
 
 class _Staff(Struct, forbid_unknown_fields=True):
@@ -149,19 +113,19 @@ class Terminology:
 
     def __init__(self, site: SiteTerminology | None = None) -> None:
         site = site or SiteTerminology()
-        observations = _shipped("observations", _Observations)
-        devices = _shipped("devices", _Devices)
-        encounters = _shipped("encounters", _Encounters)
-        staff = _shipped("staff", _Staff)
+        observations = shipped("observations", _Observations)
+        devices = shipped("devices", _Devices)
+        encounters = shipped("encounters", _Encounters)
+        staff = shipped("staff", _Staff)
 
         self.observations: dict[Key, ObservationMeaning] = {
-            entry.key: ObservationMeaning(entry.line, entry.source, by_site, _name(entry))
+            entry.key: ObservationMeaning(entry.line, entry.source, by_site, entry.name)
             for by_site, entries in ((False, observations.observations), (True, site.observations))
             for entry in entries
         }
         declared = {entry.key for entry in site.observations}
         self.observations |= {
-            entry.key: ObservationMeaning(Line.OTHER, None, False, _name(entry), measurement=False)
+            entry.key: ObservationMeaning(Line.OTHER, None, False, entry.name, measurement=False)
             for entry in observations.not_measurements
             if entry.key not in declared
         }
@@ -182,12 +146,15 @@ class Terminology:
             )
             for entry in entries
         }
-        self._facility = {entry.key for entry in encounters.facility_classes}
-        self._facility_codes = {
-            entry.code for entry in encounters.facility_classes if entry.system == ACT_CODE
-        }
+        self._class_activities = Classes(
+            {entry.key: self._encounters[entry.key] for entry in encounters.classes},
+            {entry.key: self._encounters[entry.key] for entry in site.encounters},
+        )
+        self._places = places(encounters.places, site.facility_classes, site.outpatient_classes)
         self._payers_by_coding: dict[Key, str] = {
-            (entry.system, entry.code): entry.payer for entry in site.coverages if entry.code is not None
+            (canonical(entry.system), entry.code): entry.payer
+            for entry in site.coverages
+            if entry.code is not None
         }
         self._payers_by_reference = {
             entry.reference: entry.payer for entry in site.coverages if entry.reference is not None
@@ -203,10 +170,10 @@ class Terminology:
             return None
         if len(codings) == 1:
             coding = codings[0]
-            return self.observations.get((coding.system, coding.code))
+            return self.observations.get(key_of(coding))
         best: ObservationMeaning | None = None
         for coding in codings:
-            found = self.observations.get((coding.system, coding.code))
+            found = self.observations.get(key_of(coding))
             if found is None:
                 continue
             if not found.measurement:
@@ -217,31 +184,25 @@ class Terminology:
 
     def is_manual(self, codings: Iterable[Coding]) -> bool:
         """Does an Observation.method say that a person typed the value in?"""
-        return any((coding.system, coding.code) in self._manual_methods for coding in codings)
+        return any(key_of(coding) in self._manual_methods for coding in codings)
 
     def device(self, codings: Iterable[Coding]) -> tuple[Line, Coding] | None:
         """The line of a Device type, and the coding that says so."""
         for coding in codings:
-            line = self._devices.get((coding.system, coding.code))
+            line = self._devices.get(key_of(coding))
             if line is not None:
                 return line, coding
         return None
 
     def is_carrier(self, codings: Iterable[Coding]) -> bool:
         """A phone app or a gateway: it passes readings on and measures nothing."""
-        return any((coding.system, coding.code) in self._carriers for coding in codings)
+        return any(key_of(coding) in self._carriers for coding in codings)
 
     def encounter(self, types: Iterable[Coding], class_: Coding | None) -> EncounterMeaning | None:
         """What an Encounter was: by its type codings (the site's before the shipped ones), else its class."""
-        found = [
-            meaning
-            for coding in types
-            if (meaning := self._encounters.get((coding.system, coding.code))) is not None
-        ]
+        found = [meaning for coding in types if (meaning := self._encounters.get(key_of(coding))) is not None]
         if class_ is not None and class_.code:
-            by_class = self._encounters.get((class_.system, class_.code)) or (
-                self._encounters.get((ACT_CODE, class_.code)) if not class_.system else None
-            )
+            by_class = self._class_activities.of(class_)
             # A class says least: it speaks where no type does, or where the site has given it a meaning.
             if by_class is not None and (not found or by_class.by_site):
                 found.append(by_class)
@@ -257,17 +218,13 @@ class Terminology:
             ),
         )
 
-    def is_facility(self, class_: Coding | None) -> bool:
-        """Is a reading taken in an Encounter of this class taken in a facility (D6)?"""
-        if class_ is None:
-            return False
-        return (class_.system, class_.code) in self._facility or (
-            not class_.system and class_.code in self._facility_codes
-        )
+    def place(self, class_: Coding | None) -> Place:
+        """Where an Encounter of this class places the patient (D26)."""
+        return self._places.of(class_) or Place.UNKNOWN
 
     def staff(self, codings: Iterable[Coding]) -> StaffMeaning | None:
         for coding in codings:
-            found = self._staff.get((coding.system, coding.code))
+            found = self._staff.get(key_of(coding))
             if found is not None:
                 return found
         return None
@@ -283,7 +240,7 @@ class Terminology:
             found = (
                 self._payers_by_reference.get(known)
                 if isinstance(known, str)
-                else self._payers_by_coding.get((known.system, known.code))
+                else self._payers_by_coding.get(key_of(known))
             )
             if found is not None:
                 return found
@@ -292,13 +249,13 @@ class Terminology:
     def program_of(self, codings: Iterable[Coding]) -> Program | None:
         """The program that an order's codings speak of, where they do."""
         for coding in codings:
-            encounter = self._encounters.get((coding.system, coding.code))
+            encounter = self._encounters.get(key_of(coding))
             if encounter is not None and encounter.program in (Program.RTM, Program.RPM):
                 return encounter.program
-            observation = self.observations.get((coding.system, coding.code))
+            observation = self.observations.get(key_of(coding))
             if observation is not None and observation.measurement:
                 return observation.line.program
-            line = self._devices.get((coding.system, coding.code))
+            line = self._devices.get(key_of(coding))
             if line is not None:
                 return line.program
         return None
@@ -322,25 +279,3 @@ def load_terminology(entries: Mapping[str, Any] | SiteTerminology | None = None)
 @cache
 def _shipped_alone() -> Terminology:
     return Terminology()
-
-
-def read_table(text: str) -> Any:
-    """YAML, by the fast loader where libyaml is there."""
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-
-
-def _name(entry: _Entry) -> str:
-    return f"{entry.system}|{entry.code}"
-
-
-_Table = TypeVar("_Table")
-
-
-def _shipped(name: str, kind: type[_Table]) -> _Table:
-    return msgspec.convert(_read_shipped(name), kind)
-
-
-@cache
-def _read_shipped(name: str) -> Any:
-    table = files(__name__).joinpath(f"{name}.yaml")
-    return read_table(table.read_text("utf-8")) if table.is_file() else {}
