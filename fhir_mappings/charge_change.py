@@ -22,6 +22,7 @@ from fhir_mappings.charge_item import (
     evidence_elements,
     found_in_words,
     modifier_extensions,
+    refuse_unchecked_rules,
     validate,
 )
 from fhir_mappings.decision import Decision
@@ -60,9 +61,13 @@ def updated(
 ) -> dict[str, Any]:
     """The charge with the units and evidence that the record gives now; its status stays as it is.
 
-    Raises `ChargeNotValid`.
+    Raises `ChargeNotValid`, also where there would be more of it under rules that nobody checked; less is
+    always let through.
     """
     after = _copy(held)
+    before = _dict(held.get("quantity")).get("value")
+    if not isinstance(before, (int, float)) or decision.earned > before:
+        refuse_unchecked_rules(decision)
     after["quantity"] = {**_dict(held.get("quantity")), "value": decision.earned}
     elements = evidence_elements(decision)
     others = [item for item in _list(held.get("supportingInformation")) if not _is_record(item)]

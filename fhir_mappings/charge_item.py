@@ -17,7 +17,7 @@ from fhir_mappings.resources import ChargeItem, Reference, concepts
 from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
 from fhir_mappings.terminology import CPT
 from fhir_mappings.time_log import MARK
-from fhir_mappings.vocabulary import ExcludedReason, Outcome, Program, RequirementKind, Unit
+from fhir_mappings.vocabulary import ExcludedReason, Outcome, Program, RequirementKind, Unit, Unverified
 
 if TYPE_CHECKING:
     from fhir_mappings.decision import Decision, Requirement
@@ -189,6 +189,7 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
     """
     if decision.outcome is not Outcome.SUGGEST:
         raise ChargeNotValid(f"{decision.code} is {decision.outcome}, not suggest")
+    refuse_unchecked_rules(decision)
     resource: dict[str, Any] = {
         "resourceType": "ChargeItem",
         "identifier": [
@@ -248,6 +249,13 @@ def validate(resource: Mapping[str, Any]) -> None:
         places: list[Any] = getattr(fault, "errors", list)()
         told = ", ".join(sorted({".".join(map(str, place.get("loc", ()))) for place in places}))
         raise ChargeNotValid(f"not a valid ChargeItem: {told or type(fault).__name__}") from None
+
+
+def refuse_unchecked_rules(decision: Decision) -> None:
+    """Raise `ChargeNotValid` where the rules of the service date were not checked (D37): whatever a form says
+    was confirmed, only the site's file or a newer table settles that."""
+    if Unverified.RULES_OF_THE_YEAR in decision.unverified:
+        raise ChargeNotValid(f"the rules for {decision.code} end before its service date")
 
 
 def definition_uri(decision: Decision, rules_version: str) -> str:
@@ -328,6 +336,11 @@ def _note(decision: Decision, details: ChargeDetails) -> str:
     if details.logged:
         entries = "entry" if details.logged == 1 else "entries"
         words.append(f"Rests on {details.logged} {entries} {MARK}, signed there by a clinician.")
+    if (confirmed := decision.rules_confirmed) is not None:
+        words.append(
+            f"The rules for this date of service were confirmed by {confirmed.by} on "
+            f"{confirmed.on.isoformat()}, source: {confirmed.source}."
+        )
     words.append(f"Rules {details.rules_version}. A suggestion for billing review, not a claim.")
     return " ".join(words)
 

@@ -48,6 +48,15 @@ class Forecast(Struct, frozen=True, gc=False):
     next_code: str
 
 
+class RulesConfirmed(Struct, frozen=True, gc=False):
+    """Who confirmed for the site that the rules of the last table still held on the service date, when, and
+    which published rule they named."""
+
+    by: str
+    on: date
+    source: str
+
+
 class Decision(Struct, frozen=True, gc=False):
     code: str
     program: Program
@@ -67,6 +76,8 @@ class Decision(Struct, frozen=True, gc=False):
     """Units the record earns by itself, whatever is charged; the contract's JSON leaves this out."""
     doubts: tuple[str, ...] = ()
     """Every doubt about it, whatever the outcome; left out of the contract's JSON too."""
+    rules_confirmed: RulesConfirmed | None = None
+    """Where the tables end before the service date and the site confirmed them; left out there as well."""
 
     @property
     def key(self) -> str:
@@ -209,6 +220,7 @@ __all__ = [
     "ExcludedReason",
     "Forecast",
     "Requirement",
+    "RulesConfirmed",
     "decision_json",
     "excluded_json",
     "reason_order",

@@ -180,7 +180,6 @@ class ReviewReason(StrEnum):
     PAYER_DOES_NOT_COVER = "payer-does-not-cover"
     PAYER_CRITERIA = "payer-criteria"
     """The payer accepts the code under conditions (or after an authorisation) that no chart answers."""
-    RULES_NOT_COVERED = "rules-not-covered"
     STRADDLES_RULE_CHANGE = "straddles-rule-change"
     CHARGED_OTHERWISE = "charged-otherwise"
     CHARGED_PERIOD_UNCLEAR = "charged-period-unclear"
@@ -227,3 +226,6 @@ class Unverified(StrEnum):
     IN_FACILITY = "in-facility"
     SAME_DAY_SERVICES = "same-day-services"
     GLOBAL_PERIOD = "global-period"
+    RULES_OF_THE_YEAR = "rules-of-the-year"
+    """No clinician's to state: the service date lies past the last day for which the tables were checked, and
+    only the site's `rules_confirmed` or a newer table settles it (D37)."""

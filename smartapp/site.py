@@ -87,7 +87,7 @@ def read_site(path: Path | None, timezone: str | None, payer: str | None) -> Sit
         return Site(
             zone=ZoneInfo(zone),
             terminology=load_terminology(entries.terminology),
-            policies=Policies(payer or entries.payer, entries.settings, entries.payer_rules),
+            policies=entries.policies(payer),
             permissions=entries.permissions,
             users=entries.users,
             fees=FeeTable(entries.fees),

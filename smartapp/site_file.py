@@ -11,7 +11,8 @@ import yaml
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fhir_mappings.rules.tables import PayerRule
+from fhir_mappings.rules.policy import Policies
+from fhir_mappings.rules.tables import Confirmation, PayerRule, check_confirmations, load_tables
 from fhir_mappings.terminology import SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role
 from smartapp.fees import Fee
@@ -66,6 +67,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     settings: Mapping[str, bool | int | str] = {}
     payer_tables: tuple[str, ...] = ()
     """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
+    rules_confirmed: tuple[Confirmation, ...] = ()
+    """That the last tables still hold past their end, as an administrator confirmed it (docs/new-year.md)."""
     fee_table: str | None = None
     """A file of the site's own amounts (`Fee`), beside the site's file."""
     fees: tuple[Fee, ...] = ()
@@ -86,6 +89,17 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
         if twice := next((user for issuer, user in named if named.count((issuer, user)) > 1), None):
             raise ValueError(f"users: {twice} is listed twice")
 
+    def policies(self, payer: str | None, *, always: bool = False) -> Policies:
+        """The rules here. `payer`: in place of the file's own; `always`: whatever a chart says. Raises
+        `ValueError` with one line."""
+        return Policies(
+            payer or self.payer,
+            self.settings,
+            self.payer_rules,
+            confirmed=self.rules_confirmed,
+            always=always,
+        )
+
 
 def read_site_file(path: Path) -> SiteFile:
     """Raises `SiteFileError` for a file that can't be read, isn't YAML, or has a key we don't know."""
@@ -94,6 +108,10 @@ def read_site_file(path: Path) -> SiteFile:
         if isinstance(entries, dict) and key in entries:
             raise SiteFileError(f"{path}: {key} is no key of a site's file; name the file under {file_key}")
     site = _converted(entries or {}, SiteFile, path)
+    try:
+        check_confirmations(site.rules_confirmed, load_tables().ends)
+    except ValueError as fault:
+        raise SiteFileError(f"{path}: {fault}") from None
     files = [path.parent / name for name in site.payer_tables]
     fees = path.parent / site.fee_table if site.fee_table else None
     return replace(

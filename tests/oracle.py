@@ -1732,8 +1732,6 @@ def _outcome(facts: Facts, d: Decision) -> tuple[str, set[str]]:
     if d.blocked_by:
         return "blocked", {d.blocked_by}
     doubts = set(d.doubts)
-    if d.service_date is not None and d.service_date > COVERS_TO:
-        doubts.add("rules-not-covered")
     if facts.payer == "unknown":
         doubts.add("payer-unknown")
     if doubts:
@@ -1766,10 +1764,15 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
             for name, (found, needed, evidence) in d.found.items()
         ],
         "reasons": sorted(reasons),
-        "unverified": sorted(d.unverified),
+        "unverified": sorted(d.unverified | _of_the_year(d)),
         "modifiers": d.modifiers,
         "forecast": None if _is_dead(facts) else d.forecast,
     }
+
+
+def _of_the_year(d: Decision) -> set[str]:
+    """D37: the last table decides a service date past its end, and the rules of that year are unverified."""
+    return {"rules-of-the-year"} if (d.service_date or d.window.closes) > COVERS_TO else set()
 
 
 def _is_dead(facts: Facts) -> bool:

@@ -42,8 +42,8 @@ NOTHING_TO_COUNT = {
     "same-day-visit",
     "zero-duration",
 }
-#: What is unverified is mostly advice; these follow from the chart alone (D1, D6, D17).
-UNVERIFIED_BY_RULE = {"other-program", "prior-charges", "in-facility"}
+#: What is unverified is mostly advice; these follow from the chart alone (D1, D6, D17, D37).
+UNVERIFIED_BY_RULE = {"other-program", "prior-charges", "in-facility", "rules-of-the-year"}
 #: And these may have other reasons too (D7, D14).
 UNVERIFIED_AT_LEAST = {"fda-device", "enrolment", "staff-role"}
 

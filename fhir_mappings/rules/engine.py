@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
-from fhir_mappings.decision import Assessment, Decision, reason_order, sorted_excluded, unverified_order
+from fhir_mappings.decision import (
+    Assessment,
+    Decision,
+    RulesConfirmed,
+    reason_order,
+    sorted_excluded,
+    unverified_order,
+)
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.compare import check_exclusions, compare
@@ -45,7 +52,7 @@ def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: 
         excluded |= charges_without_window(chart)
     excluded |= unused_time(record, charts, excluded)
     compare(candidates, record, policy)
-    decisions = tuple(sorted([_decision(candidate, record) for candidate in candidates], key=_order))
+    decisions = tuple(sorted([_decision(candidate, record, policy) for candidate in candidates], key=_order))
     excluded |= _undated(record, decisions, policy)
     check_exclusions(decisions, policy)
     shown = charts if all_evidence else ()
@@ -95,9 +102,10 @@ def _order(decision: Decision) -> tuple[date, date, str]:
     return decision.period.start, decision.period.end, decision.code
 
 
-def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
+def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> Decision:
     """The first outcome that fits."""
     rule = candidate.rule
+    year = policy.year(rule.code, candidate.service_date)
     reasons: Iterable[ReviewReason | str] = ()
     service_date: date | None = candidate.service_date
     quantity = candidate.units
@@ -124,6 +132,8 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
             for attestation in record.attestations
             if attestation.covers(rule.code, candidate.window)
         }
+    # After the statements: whether a rule still holds is the site's to confirm, and nobody's to attest.
+    unverified |= year.unverified
     return Decision(
         rule.code,
         rule.program,
@@ -140,4 +150,7 @@ def _decision(candidate: Candidate, record: PatientRecord) -> Decision:
         tuple([charge.resource for charge in candidate.charges]) if candidate.charges else (),
         candidate.units if candidate.met else 0,
         reason_order(doubts) if doubts else (),
+        None
+        if year.confirmed is None
+        else RulesConfirmed(year.confirmed.by, year.confirmed.on, year.confirmed.source),
     )

@@ -13,15 +13,17 @@ from msgspec.structs import replace
 
 from fhir_mappings.rules.tables import (
     CodeRule,
+    Confirmation,
     Covered,
     Dated,
     Kind,
     PayerRule,
     Tables,
+    check_confirmations,
     load_tables,
     setting_value,
 )
-from fhir_mappings.vocabulary import UNKNOWN_PAYER, Program, ReviewReason
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Program, ReviewReason, Unverified
 
 _PAYER_DOUBTS = {
     Covered.UNKNOWN: ReviewReason.PAYER_UNKNOWN,
@@ -48,9 +50,17 @@ class Terms(Struct, frozen=True):
     modifiers: tuple[str, ...]
 
 
+class Year(Struct, frozen=True):
+    """Whether the rules of a day were checked for a code (D37). `confirmed`: by whom, where the tables
+    themselves end before that day."""
+
+    unverified: frozenset[Unverified] = frozenset()
+    confirmed: Confirmation | None = None
+
+
 class Policy(Struct, frozen=True, eq=False):
     """`payer` is the name that was asked for; `rule` is None where no table of it exists. `codes`: every code
-    as this payer has it."""
+    as this payer has it. `confirmed`: what the site confirmed past the tables' end."""
 
     payer: str
     rule: PayerRule | None
@@ -63,6 +73,7 @@ class Policy(Struct, frozen=True, eq=False):
     empty_days_until_episode_unclear: int
     assistant_de_minimis_percent: int
     rtm_and_rpm_exclusive: bool
+    confirmed: tuple[Confirmation, ...] = ()
 
     @property
     def version(self) -> str:
@@ -90,6 +101,11 @@ class Policy(Struct, frozen=True, eq=False):
         """What holds for a code on a day. Kept once worked out: the same days come up for every patient."""
         return _terms(self, code, day)
 
+    def year(self, code: str, day: date) -> Year:
+        """Whether the rules of that day were checked: past the tables' end the last table decides, and a
+        charge waits for the site's word or a newer table."""
+        return _year(self, code, day)
+
     def in_force(self, program: Program, kinds: tuple[Kind, ...], day: date) -> tuple[Terms, ...]:
         """The terms of those codes of `rules_of` that are in force on a day, in the same order."""
         return _in_force(self, program, kinds, day)
@@ -104,11 +120,13 @@ def load_policy(
     payer: str | None = None,
     settings: Mapping[str, Any] | None = None,
     payer_rules: Iterable[PayerRule] = (),
+    confirmed: Iterable[Confirmation] = (),
 ) -> Policy:
     """A payer's policy; the shipped defaults where its file is silent, a site's `settings` over both.
 
-    `payer_rules`: a site's own tables, each in place of a shipped one of that name. Raises `ValueError` with
-    one line for an unknown setting or a value of the wrong type. An unknown payer is no error: nothing is
+    `payer_rules`: a site's own tables, each in place of a shipped one of that name. `confirmed`: its
+    `rules_confirmed`. Raises `ValueError` with one line for an unknown setting, a value of the wrong type, or
+    a confirmation that reaches too far. An unknown payer is no error: nothing is
     covered then, so that everything met is for review.
     """
     tables = load_tables()
@@ -120,6 +138,8 @@ def load_policy(
             if key not in tables.settings:
                 raise ValueError(f"unknown setting: {key} (known: {', '.join(sorted(tables.settings))})")
             values[key] = setting_value(value, tables.settings[key], key)
+    confirmed = tuple(confirmed)
+    check_confirmations(confirmed, tables.ends)
     multi_device = values["multi_device_rule"]
     if multi_device not in ("max", "union"):
         raise ValueError(f"setting multi_device_rule: expected max or union, got {multi_device!r}")
@@ -135,6 +155,7 @@ def load_policy(
         empty_days_until_episode_unclear=values["empty_days_until_episode_unclear"],
         assistant_de_minimis_percent=values["assistant_de_minimis_percent"],
         rtm_and_rpm_exclusive=values["rtm_and_rpm_exclusive"],
+        confirmed=confirmed,
     )
 
 
@@ -147,12 +168,14 @@ class Policies:
         settings: Mapping[str, Any] | None = None,
         payer_rules: Iterable[PayerRule] = (),
         *,
+        confirmed: Iterable[Confirmation] = (),
         always: bool = False,
     ) -> None:
         self._settings = dict(settings or {})
         self._payer_rules = tuple(payer_rules)
+        self._confirmed = tuple(confirmed)
         self._always = always
-        self.default = load_policy(payer, self._settings, self._payer_rules)
+        self.default = self._load(payer)
         self._known = {self.default.payer: self.default}
 
     def of(self, coverage: str | None) -> Policy:
@@ -160,8 +183,11 @@ class Policies:
         if coverage is None or self._always:
             return self.default
         if coverage not in self._known:
-            self._known[coverage] = load_policy(coverage, self._settings, self._payer_rules)
+            self._known[coverage] = self._load(coverage)
         return self._known[coverage]
+
+    def _load(self, payer: str | None) -> Policy:
+        return load_policy(payer, self._settings, self._payer_rules, self._confirmed)
 
 
 def _as_paid(code: CodeRule, rule: PayerRule | None) -> CodeRule:
@@ -192,8 +218,6 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
     rule = policy.code(code)
     covered, modifiers = policy.on(code, day)
     doubts = {_PAYER_DOUBTS[covered]} if covered in _PAYER_DOUBTS else set()
-    if day > rule.covers_to:
-        doubts.add(ReviewReason.RULES_NOT_COVERED)
     threshold = rule.least(day)
     return Terms(
         rule,
@@ -204,6 +228,16 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
         frozenset(doubts),
         modifiers,
     )
+
+
+@lru_cache(maxsize=8192)
+def _year(policy: Policy, code: str, day: date) -> Year:
+    if day <= policy.code(code).covers_to:
+        return Year()
+    confirmed = next((entry for entry in policy.confirmed if entry.holds(code, day)), None)
+    if confirmed is not None:
+        return Year(confirmed=confirmed)
+    return Year(frozenset({Unverified.RULES_OF_THE_YEAR}))
 
 
 @lru_cache(maxsize=8192)

@@ -7,7 +7,8 @@ the day somebody last checked it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from calendar import monthrange
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -162,6 +163,56 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return Covered.CRITERIA if row.covered is Covered.YES and row.diagnoses else row.covered
 
 
+MONTHS_CONFIRMED_AHEAD = 12
+"""How far past a table's end a site may confirm it: fee schedule and codes change each January, so that one
+word never stands for two changes that nobody has read (D37)."""
+
+
+class Confirmation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A site's word that its last tables still hold, up to a date of service: who said so, on which day, and
+    which published rule they read."""
+
+    codes: Literal["all"] | tuple[str, ...]
+    to: date
+    by: str
+    on: date
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.codes:
+            raise ValueError("codes: name the codes, or `all`")
+        if not self.by.strip():
+            raise ValueError("by: say who confirms it")
+        if not self.source.strip():
+            raise ValueError("source: name the published rule that was read")
+
+    def holds(self, code: str, day: date) -> bool:
+        """Whether it speaks of a code's date of service."""
+        return day <= self.to and (self.codes == "all" or code in self.codes)
+
+
+def check_confirmations(confirmed: Iterable[Confirmation], ends: Mapping[str, date]) -> None:
+    """`ends`: the last day for which each code's tables were checked. Raises `ValueError` with one line where
+    a code is unknown, or confirmed for longer than a year past that day."""
+    for entry in confirmed:
+        named = tuple(ends) if entry.codes == "all" else entry.codes
+        for code in named:
+            if code not in ends:
+                raise ValueError(f"rules_confirmed: there is no code {code}")
+            latest = months_after(ends[code], MONTHS_CONFIRMED_AHEAD)
+            if entry.to > latest:
+                raise ValueError(
+                    f"rules_confirmed: `to: {entry.to}` is more than {MONTHS_CONFIRMED_AHEAD} months past "
+                    f"the end of the table of {code} ({ends[code]}); at most {latest}"
+                )
+
+
+def months_after(day: date, months: int) -> date:
+    """The same day of the month so many months later; the month's last where it is shorter."""
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
 @dataclass(frozen=True, eq=False)
 class Tables:
     codes: Mapping[str, CodeRule]
@@ -170,6 +221,11 @@ class Tables:
     sources: Mapping[str, Source]
     register: tuple[RuleEntry, ...]
     version: str
+
+    @property
+    def ends(self) -> dict[str, date]:
+        """The last day for which each code's table was checked."""
+        return {code.code: code.covers_to for code in self.codes.values()}
 
     @lru_cache(maxsize=256)  # noqa: B019 - there is one set of tables in a process
     def reference(self, sources: tuple[str, ...]) -> str:

@@ -103,7 +103,9 @@ def run(arguments: list[str]) -> int:
             payer=options.payer,
             timezone=options.timezone,
             history_from=_day(options.history_from, "--history-from"),
-            attestations=_attestations(Path(options.attestations)) if options.attestations else {},
+            attestations=_attestations(Path(options.attestations), sys.stderr)
+            if options.attestations
+            else {},
             all_evidence=options.evidence == "all",
             what_if=options.what_if,
             progress=sys.stderr,
@@ -144,7 +146,7 @@ def evaluate(
         zone = zone_named(zone_name)
         changes = read_what_if(what_if)
         payer = changes.payer or payer
-        policies = Policies(payer or site.payer, site.settings, site.payer_rules, always=payer is not None)
+        policies = site.policies(payer, always=payer is not None)
         terminology = load_terminology(site.terminology)
     except ValueError as fault:
         raise Fault(str(fault)) from None
@@ -305,8 +307,9 @@ def _day(text: str | None, option: str) -> date | None:
     return day
 
 
-def _attestations(path: Path) -> dict[str, tuple[Attestation, ...]]:
-    """Attestations by patient. The file is a YAML or JSON list; see docs/contract.md."""
+def _attestations(path: Path, told: TextIO) -> dict[str, tuple[Attestation, ...]]:
+    """Attestations by patient. The file is a YAML or JSON list; see docs/contract.md. What no attestation can
+    settle is `told`."""
     try:
         entries = msgspec.convert(read_table(path.read_text("utf-8")) or [], list[_AttestationEntry])
     except OSError as fault:
@@ -317,6 +320,13 @@ def _attestations(path: Path) -> dict[str, tuple[Attestation, ...]]:
         raise Fault(f"{path}: not YAML") from None
     found: dict[str, tuple[Attestation, ...]] = {}
     for entry in entries:
+        if entry.statement is Unverified.RULES_OF_THE_YEAR:
+            print(
+                f"smartapp evaluate: {path}: {entry.statement} is nobody's to attest; it is settled by "
+                "`rules_confirmed` in the site file, or by a newer table",
+                file=told,
+            )
+            continue
         window = Window(entry.period.start, entry.period.end) if entry.period is not None else None
         attestation = Attestation(str(entry.statement), frozenset(entry.codes), window)
         found[entry.patient] = (*found.get(entry.patient, ()), attestation)

@@ -12,7 +12,7 @@ from typing import NoReturn, TextIO
 
 import msgspec
 
-from fhir_mappings.rules.policy import Policies, Policy
+from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.register import RuleInForce, rules_in_force, stale
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         day = _day(options.as_of)
         payer = options.payer or site.payer or "medicare"
         try:
-            policy = Policies(payer, site.settings, site.payer_rules).default
+            policy = site.policies(payer).default
         except ValueError as fault:
             raise Fault(str(fault)) from None
         if policy.rule is None:

@@ -56,7 +56,8 @@ def rules_document() -> str:
 
 def _codes(policy: Policy, last: date) -> Iterator[str]:
     yield "## Codes"
-    yield f"The tables hold for dates of service up to {last.isoformat()}; a later one is for a human."
+    yield f"The tables were checked for dates of service up to {last.isoformat()}. A later one is decided by"
+    yield "the last table, and charged once the site has confirmed the rules or a newer table has come (D37)."
     yield ""
     yield "| id | code | what it is | needs | unit | not beside | in force from | sources | checked |"
     yield "|---|---|---|---|---|---|---|---|---|"
@@ -100,7 +101,7 @@ def _thresholds(policy: Policy) -> Iterator[str]:
 
 def _places(policy: Policy) -> Iterator[str]:
     yield "Where each code stands. Of one group only the highest tier is charged; modifiers follow the"
-    yield "therapist's discipline; past the last day of a code's table its decisions are for a human."
+    yield "therapist's discipline; past a code's last day nothing is charged before the rules are confirmed."
     yield ""
     yield "| code | program | kind | line | group | tier | therapist | assistant | until |"
     yield "|---|---|---|---|---|---|---|---|---|"

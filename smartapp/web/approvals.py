@@ -16,7 +16,7 @@ from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web.cards import card_view
-from smartapp.web.charges import case_of, charge_of, told
+from smartapp.web.charges import case_of, charge_of, shut_page, told
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, charging_refusal, looking_refusal, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
@@ -60,6 +60,8 @@ def approve(key: str) -> AnyResponse:
     if request.form.get("accepted_at") != charge.changed_at.isoformat():
         raise Moved  # declined and accepted anew since this page was made
     case, here = case_of(key), services()
+    if (shut := shut_page(case)) is not None:
+        return shut
     approver = Acceptance(
         g.session,
         case.snapshot,

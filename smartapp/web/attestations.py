@@ -35,8 +35,9 @@ STANDING = frozenset(
 )
 """True until somebody takes it back. Every other statement is about days that must be over: nobody can say
 today how next month's minutes will have been spent."""
-NOT_HERE = frozenset({Unverified.BILLING_PROFESSIONAL})
-"""It names the practitioner of one charge, so it is confirmed where the charge is accepted."""
+NOT_HERE = frozenset({Unverified.BILLING_PROFESSIONAL, Unverified.RULES_OF_THE_YEAR})
+"""The first names the practitioner of one charge, so it is confirmed where the charge is accepted; the second
+is the site's to confirm, in its file, and no clinician's (D37)."""
 _OPEN = frozenset({Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL})
 
 

@@ -5,7 +5,7 @@ Nothing is decided here. Numbers, reasons and evidence come from the decision; t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from fhir_mappings.decision import Assessment, CountedSpan, Decision, Forecast, Requirement
 from fhir_mappings.rules.tables import Kind
-from fhir_mappings.vocabulary import Outcome, RequirementKind
+from fhir_mappings.vocabulary import Outcome, RequirementKind, Unverified
 from smartapp.ehr.auditor_notes import notes_on
 from smartapp.ehr.findings import Findings, evidence_of
 from smartapp.ehr.own_record import StatementLine
@@ -107,6 +107,8 @@ class CardView:
     charge: Charge | None
     """Our own charge for this decision, whatever became of it."""
     can_accept: bool
+    shut: str | None = None
+    """Why nobody can accept it here before the rules of its service date are confirmed (D37)."""
     notes: tuple[str, ...] = ()
     """For an auditor (D19); they change nothing."""
     fee: str | None = None
@@ -116,11 +118,22 @@ class CardView:
 
     @property
     def outcome(self) -> str:
-        return words.OUTCOMES[self.decision.outcome][0]
+        return self._words[0]
 
     @property
     def explanation(self) -> str:
-        return words.OUTCOMES[self.decision.outcome][1]
+        return self._words[1]
+
+    @property
+    def unverified(self) -> tuple[Unverified, ...]:
+        """What a clinician can state."""
+        return statable(self.decision)
+
+    @property
+    def _words(self) -> tuple[str, str]:
+        if self.shut is not None and self.decision.outcome is Outcome.SUGGEST:
+            return words.SHUT
+        return words.OUTCOMES[self.decision.outcome]
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,7 @@ class PatientView:
 
 
 _FIRST = (Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL, Outcome.SHORT)
+_MET = frozenset({Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL})
 _ORDER = {outcome: position for position, outcome in enumerate((*_FIRST, Outcome.CHARGED))}
 
 
@@ -207,16 +221,16 @@ def _is_current(card: CardView, as_of: str) -> bool:
 
 
 def _counts(cards: Iterable[CardView]) -> tuple[tuple[str, int], ...]:
-    found: dict[Outcome, int] = defaultdict(int)
-    for card in cards:
-        found[card.decision.outcome] += 1
-    return tuple((words.OUTCOMES[outcome][0], found[outcome]) for outcome in _FIRST if found[outcome])
+    found = Counter(card.outcome for card in cards)
+    told = (words.OUTCOMES[Outcome.SUGGEST], words.SHUT, *(words.OUTCOMES[one] for one in _FIRST[1:]))
+    return tuple((text, found[text]) for text, _ in told if found[text])
 
 
 def _card(
     decision: Decision, findings: Findings, site: Site, charge: Charge | None, refusal: str | None
 ) -> CardView:
     rule = site.policy.code(decision.code)
+    shut = rules_not_confirmed(decision, site)
     monthly = rule.kind in {Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON}
     today = date.fromisoformat(findings.contract["as_of"])
     before_reading = decision.period.start < findings.history_from
@@ -242,11 +256,25 @@ def _card(
         fee=_fee(decision, site),
         before_reading=before_reading,
         charge=charge,
+        shut=shut if decision.outcome in _MET else None,
         can_accept=refusal is None
+        and shut is None
         and decision.outcome is Outcome.SUGGEST
         and (charge is None or charge.state in ACCEPTABLE),
         statements=statements_on(decision, findings),
     )
+
+
+def rules_not_confirmed(decision: Decision, site: Site) -> str | None:
+    """Why this cannot be charged, whatever a form says: the rules of its service date are not confirmed."""
+    if Unverified.RULES_OF_THE_YEAR not in decision.unverified:
+        return None
+    return words.rules_end(site.policy.code(decision.code).covers_to)
+
+
+def statable(decision: Decision) -> tuple[Unverified, ...]:
+    """What the record does not show and a clinician can state; the rules of a year are none of it (D37)."""
+    return tuple(entry for entry in decision.unverified if entry is not Unverified.RULES_OF_THE_YEAR)
 
 
 def _fee(decision: Decision, site: Site) -> str | None:

@@ -29,7 +29,7 @@ from smartapp.store.changes import UNFINISHED, ChangeState, ChargeChange, change
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.web import own_pages, words
 from smartapp.web.approvals import LONGEST_REASON
-from smartapp.web.cards import RequirementView, card_view, kept_here
+from smartapp.web.cards import RequirementView, card_view, kept_here, rules_not_confirmed, statable
 from smartapp.web.charges import PREVIEW_LIFE, revision
 from smartapp.web.errors import error_page
 from smartapp.web.own_pages import address_of
@@ -116,8 +116,10 @@ def _view(change: Change, findings: Findings, busy: set[str]) -> ChangeView:
     denied = None
     if change.kind in ACTIONABLE:
         days = [change.service_date] if change.service_date is not None else []
-        denied = _refusal(change.kind, findings) or services().writer.locked_sentence(
-            g.session.issuer_id, g.session.patient or "", days
+        denied = (
+            _refusal(change.kind, findings)
+            or _shut(change, change.kind, findings)
+            or services().writer.locked_sentence(g.session.issuer_id, g.session.patient or "", days)
         )
     return ChangeView(
         change=change,
@@ -156,6 +158,16 @@ def _refusal(kind: ChangeKind, findings: Findings) -> str | None:
     site = services().site
     role = role_of(g.session, site, findings)
     return refusal(action, g.session, g.issuer, role, site) or refusal_of_update(g.session)
+
+
+def _shut(change: Change, kind: ChangeKind, findings: Findings) -> str | None:
+    """Why nothing more can be charged by it: the rules of its service date are not confirmed (D37). Taking
+    back, and charging fewer units, is always possible."""
+    grows = kind is ChangeKind.REPLACE or (
+        kind is ChangeKind.UPDATE and ChangeReason.MORE_UNITS in change.reasons
+    )
+    decision = None if change.decision is None else findings.decision(change.decision)
+    return rules_not_confirmed(decision, services().site) if grows and decision is not None else None
 
 
 # Addresses: a charge is called there as in all addresses of a session, never by the EHR's own id
@@ -200,7 +212,8 @@ def preview(charge_item: str) -> AnyResponse:
     change = _change(chart.findings, charge_item)
     if change.kind not in ACTIONABLE:
         return redirect(url_for("patient.page", sid=g.session.id))
-    if (denied := _refusal(change.kind, chart.findings)) is not None:
+    denied = _refusal(change.kind, chart.findings) or _shut(change, change.kind, chart.findings)
+    if denied is not None:
         return _denied(denied)
     held = _held(charge_item)
     return _page(chart, _drafted(chart, change, held, _now(), frozenset(), None), (), 200)
@@ -225,7 +238,7 @@ def confirm(charge_item: str) -> AnyResponse:
         raise Moved
     if reason is not None and (stopped := _not_withdrawable(chart, charge_item)) is not None:
         return stopped
-    if (denied := _refusal(kind, chart.findings)) is not None:
+    if (denied := _refusal(kind, chart.findings) or _shut(change, kind, chart.findings)) is not None:
         return _denied(denied)
     held = _held(charge_item)
     if held.version != version:
@@ -312,7 +325,10 @@ def approve(change: str) -> AnyResponse:
     """A second person's yes."""
     row = _posted_row(change)
     chart = own_pages.posted_chart()
-    if (denied := approval_refusal(row)) is not None:
+    name = f"ChargeItem/{row.charge_item}"
+    change_now = next((one for one in chart.findings.changes if one.charge == name), None)
+    shut = None if change_now is None else _shut(change_now, row.kind, chart.findings)
+    if (denied := approval_refusal(row) or shut) is not None:
         return _denied(denied)
     if request.form.get("confirmed_at") != row.changed_at.isoformat():
         raise Moved
@@ -481,7 +497,7 @@ def _drafted(
     new = None
     statements: tuple[Unverified, ...] = ()
     if decision is not None and kind in {ChangeKind.UPDATE, ChangeKind.REPLACE}:
-        statements = decision.unverified if _GROWS & set(change.reasons) else ()
+        statements = statable(decision) if _GROWS & set(change.reasons) else ()
     try:
         if kind is ChangeKind.UPDATE and decision is not None:
             after = updated(held.body, decision, rules, statement)

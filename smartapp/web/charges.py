@@ -24,7 +24,7 @@ from smartapp.ehr.writer import Acceptance, Result, Step
 from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot
-from smartapp.web.cards import ACCEPTABLE, card_view, kept_here
+from smartapp.web.cards import ACCEPTABLE, card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
@@ -89,13 +89,16 @@ def preview(key: str) -> AnyResponse:
     charge = charge_of(key)
     if charge is not None and charge.state not in ACCEPTABLE:
         return redirect(url_for("charges.result", sid=g.session.id, key=key))
-    return _choices_page(case_of(key), Form(frozenset(), {}), (), 200)
+    case = case_of(key)
+    return shut_page(case) or _choices_page(case, Form(frozenset(), {}), (), 200)
 
 
 @pages.post("/check")
 def check(key: str) -> Response:
     """The very resource that will be written; or the choices again, with what is still open."""
     case, form = _posted_case(key), Form.sent()
+    if (shut := shut_page(case)) is not None:
+        return shut
     problems = _problems(case, form)
     if problems:
         return _choices_page(case, form, problems, 422)
@@ -127,6 +130,8 @@ def accept(key: str) -> AnyResponse:
     if charge is not None and charge.state is ChargeState.CONFIRMED:
         return _to_result(key)
     case, form = _posted_case(key), Form.sent()
+    if (shut := shut_page(case)) is not None:
+        return shut
     if problems := _problems(case, form):
         return _choices_page(case, form, problems, 422)
     resource = _resource(case, form, _entered_at())
@@ -180,6 +185,14 @@ def case_of(key: str) -> Case:
     if decision.outcome is not Outcome.SUGGEST:
         raise Moved
     return Case(*found, decision)
+
+
+def shut_page(case: Case) -> Response | None:
+    """Says that the rules of its service date must be confirmed first (D37); no form can open it."""
+    shut = rules_not_confirmed(case.decision, services().site)
+    if shut is None:
+        return None
+    return error_page(409, f"{case.decision.code} cannot be charged yet", shut, "Nothing was written.")
 
 
 def _posted_case(key: str) -> Case:

@@ -37,6 +37,9 @@ OUTCOMES: dict[Outcome, tuple[str, str]] = {
     Outcome.CHARGED: ("Already charged", "The EHR holds this charge."),
 }
 
+SHUT = ("Met, rules not confirmed", "Every requirement is met by the rules as they were last checked.")
+"""Of a suggestion that waits for the rules of its service date (D37)."""
+
 PROGRAMS: dict[Program, str] = {
     Program.RTM: "Remote therapeutic monitoring",
     Program.RPM: "Remote physiologic monitoring",
@@ -79,7 +82,6 @@ REASONS: dict[ReviewReason, str] = {
         "The payer accepts this code only under conditions, or after an authorisation, "
         "that the chart does not show."
     ),
-    ReviewReason.RULES_NOT_COVERED: "The rule tables have not been checked for this service date yet.",
     ReviewReason.STRADDLES_RULE_CHANGE: "The period lies on both sides of a change of the rules.",
     ReviewReason.CHARGED_OTHERWISE: "A code that excludes this one is already charged in the period.",
     ReviewReason.CHARGED_PERIOD_UNCLEAR: "An earlier charge does not say which period it stands for.",
@@ -127,6 +129,7 @@ ATTESTATIONS: dict[Unverified, str] = {
     Unverified.IN_FACILITY: "The patient was not in a facility on the counted days.",
     Unverified.SAME_DAY_SERVICES: "None of this time belongs to another service of the same day.",
     Unverified.GLOBAL_PERIOD: "The monitoring is not part of a surgical global period.",
+    Unverified.RULES_OF_THE_YEAR: "The rules for this service date were checked.",
 }
 
 EXCLUDED: dict[ExcludedReason, str] = {
@@ -308,6 +311,14 @@ def reason(value: str) -> str:
     if value.isdigit():
         return f"{value} is met or charged for the same period."
     return REASONS[ReviewReason(value)] if value in set(ReviewReason) else plain(value)
+
+
+def rules_end(last_day: date) -> str:
+    """Why what is met cannot be charged yet, whom to ask, and where it is done (D37)."""
+    return (
+        f"The rules were checked for service dates up to {day(last_day)}. A later one can be charged once "
+        "whoever runs this app has confirmed the rules in the site's file (docs/new-year.md): ask them."
+    )
 
 
 def excluded(value: str) -> str:

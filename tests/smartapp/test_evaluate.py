@@ -225,6 +225,28 @@ def test_an_attestation_takes_its_entry_out_of_what_is_unverified(
     assert set(before) - set(after) == {"consent"}
 
 
+def test_no_attestation_says_that_the_rules_of_a_year_were_checked(
+    tmp_path: Path, site: Path, run: Run
+) -> None:
+    """Nor does the file become unreadable by it: its other statements count."""
+    chart = ndjson(tmp_path / "chart.ndjson", [CUFF, *readings(16, first="2026-12-10")])
+    statements = tmp_path / "attestations.yaml"
+    statements.write_text(
+        "".join(
+            f"- {{patient: Patient/p1, statement: {word}, by: Practitioner/1, at: 2027-02-01}}\n"
+            for word in ("rules-of-the-year", "consent")
+        )
+    )
+    arguments = (chart, "--site", site, "--as-of", "2027-02-10", "--json", "--attestations", statements)
+    code, out, err = run(*arguments)
+    found = decided(out, "99454")
+    assert code == 0
+    assert found["outcome"] == "suggest"
+    assert "rules-of-the-year" in found["unverified"]
+    assert "consent" not in found["unverified"]
+    assert "rules-of-the-year is nobody's to attest" in err
+
+
 def test_attestations_may_be_json_and_say_when(tmp_path: Path, site: Path, run: Run) -> None:
     chart = ndjson(tmp_path / "chart.ndjson", [CUFF, *readings(2)])
     statements = tmp_path / "attestations.json"

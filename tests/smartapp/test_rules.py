@@ -44,7 +44,7 @@ def test_every_rule_says_where_it_comes_from_and_when_it_was_checked(run: Run) -
     assert len(found) > 100
     assert {"R1.1-98977", "R2.9", "R4-4", "R5-1", "R6-cigna", "D14"} <= set(found)
     for rule in found.values():
-        assert rule["last_checked"] <= "2026-11-22"
+        assert rule["last_checked"] <= "2026-12-01"
         assert rule["reference"] or rule["id"][0] in "DR"
     assert found["R1.3-1"]["published"] == "2025-11-03"
 

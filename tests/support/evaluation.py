@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ REQUIREMENTS = {
 UNVERIFIED = {
     *("consent", "order", "plan-of-care", "enrolment", "fda-device", "device-supplied-by-practice", "time"),
     *("conversation", "staff-role", "billing-professional", "prior-charges", "other-program", "in-facility"),
-    *("same-day-services", "global-period"),
+    *("same-day-services", "global-period", "rules-of-the-year"),
 }
 DECISION_KEYS = {
     *("code", "program", "line", "quantity", "outcome", "period", "service_date", "requirements", "reasons"),
@@ -77,6 +77,8 @@ class Case:
     timezone: str | None = NEW_YORK
     terminology: dict[str, Any] | None = None
     options: tuple[str, ...] = ()
+    site: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the site's file."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
@@ -93,7 +95,9 @@ def read_cases(folder: Path) -> Iterator[Case]:
 def write_case(case: Case, folder: Path) -> tuple[Path, Path]:
     """Writes a chart (one NDJSON file a resource type) and a site file: (chart folder, site file)."""
     resources = build_resources(case.given, case.timezone or NEW_YORK)
-    return write_chart(resources, folder), write_site(folder, case.timezone, case.payer, case.terminology)
+    return write_chart(resources, folder), write_site(
+        folder, case.timezone, case.payer, case.terminology, case.site
+    )
 
 
 def write_chart(resources: list[Resource], folder: Path) -> Path:
@@ -113,10 +117,12 @@ def write_site(
     timezone: str | None = NEW_YORK,
     payer: str | None = "medicare",
     terminology: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """The site file as YAML."""
     site = folder / "site.yaml"
-    site.write_text(yaml.safe_dump(site_file(timezone, payer, terminology), sort_keys=False))
+    keys = {**site_file(timezone, payer, terminology), **(more or {})}
+    site.write_text(yaml.safe_dump(keys, sort_keys=False))
     return site
 
 
