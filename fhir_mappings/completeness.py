@@ -69,11 +69,40 @@ class Completeness(Struct, frozen=True, gc=False):
     def of(self, type_: str, window: Window | None = None) -> tuple[Missing, ...]:
         """What is missing of a type (and, with a window, may speak of one of its days)."""
         return tuple(
-            one for one in self.missing if one.type == type_ and (window is None or one.touches(window))
+            [one for one in self.missing if one.type == type_ and (window is None or one.touches(window))]
+        )
+
+    def unread_days(self, type_: str, window: Window) -> UnreadDays | None:
+        """The days of a window on which something of a type may stand; None where nothing is missing."""
+        missing = self.of(type_, window)
+        if not missing:
+            return None
+        return UnreadDays(
+            frozenset(days_of(window, [one for one in missing if not one.entries])),
+            frozenset(days_of(window, [one for one in missing if one.entries])),
+            sum(one.entries for one in missing),
         )
 
 
 WHOLE = Completeness()
+
+
+class UnreadDays(Struct, frozen=True, gc=False):
+    """Days that may hold something more: any of `several`, and as many as `at_most` of `single`."""
+
+    several: frozenset[date]
+    single: frozenset[date]
+    at_most: int
+
+    def most(self, counted: Iterable[date]) -> int:
+        """How many days there could be at the most, were all of this there."""
+        known = self.several.union(counted)
+        return len(known) + min(self.at_most, len(self.single - known))
+
+    def earliest(self, counted: Iterable[date]) -> list[date]:
+        """The days there would be, in order, were all of this there and as early as it can be."""
+        known = self.several.union(counted)
+        return sorted(known.union(sorted(self.single - known)[: self.at_most]))
 
 
 def completeness_of(missing: Iterable[Missing]) -> Completeness:

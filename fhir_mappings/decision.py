@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from fhir_mappings.completeness import completeness_json
 from fhir_mappings.local_time import Window
 from fhir_mappings.record import Excluded, PatientRecord
 from fhir_mappings.vocabulary import (
@@ -152,6 +153,7 @@ def to_contract(
         "timezone": record.zone.key,
         "payer": payer,
         "rules_version": rules_version,
+        "completeness": completeness_json(record.completeness),
         "decisions": [decision_json(decision, all_evidence) for decision in assessment.decisions],
         "excluded": [excluded_json(entry) for entry in assessment.excluded],
     }

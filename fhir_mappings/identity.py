@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 
-from fhir_mappings.resources import Identifier, Meta, Reference, Resource
+from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.resources import Identifier, Meta, Patient, Reference, Resource, loosely
 
 HISTORY = "/_history/"
 _LOGICAL = "identifier "
@@ -22,7 +25,8 @@ _LONGEST_VERSION = 64
 _OWNERS = ("subject", "patient", "beneficiary")
 """The elements by which the types we read name whose they are."""
 
-Version = tuple[str, int]
+UNKNOWN_PATIENT = "Patient/?"
+"""Somebody who is named in a way that nobody can read."""
 
 
 # -- names ------------------------------------------------------------------------------------------------
@@ -73,14 +77,79 @@ def subject_of(resource: Resource) -> Reference | None:
 # -- versions ---------------------------------------------------------------------------------------------
 
 
-def version_of(meta: Meta | None) -> Version:
-    """What tells two versions of one resource apart: the greater is the newer."""
+class Stamp(Struct, frozen=True, gc=False):
+    """What tells the versions of one resource apart: its number, and the instant it was stored."""
+
+    number: int | None = None
+    at: int | None = None
+
+    def is_newer(self, other: Stamp) -> bool:
+        """By number where both have one, else by instant; False where neither tells (D27)."""
+        if self.number is not None and other.number is not None:
+            return self.number > other.number
+        return self.at is not None and other.at is not None and self.at > other.at
+
+
+def stamp_of(meta: Meta | None, clock: LocalClock) -> Stamp:
+    """The version of a resource. Instants are compared, never texts: offsets and fractions differ."""
     if meta is None:
-        return ("", -1)
+        return Stamp()
     number = meta.versionId
     # A number of thousands of digits is none that a server counts with, and Python refuses to read it.
-    counted = number is not None and len(number) <= _LONGEST_VERSION and number.isdecimal()
-    return (meta.lastUpdated or "", int(number or "") if counted else -1)
+    counted = number is not None and len(number) <= _LONGEST_VERSION and number.isascii() and number.isdigit()
+    return Stamp(int(number or "") if counted else None, instant_of(meta.lastUpdated, clock))
+
+
+def instant_of(text: str | None, clock: LocalClock) -> int | None:
+    """Microseconds UTC of a time as it is written; None for what is no time."""
+    moment = clock.read(text)
+    return moment.instant if isinstance(moment, Moment) and not moment.date_only else None
+
+
+def newest(stamps: Sequence[Stamp]) -> list[int]:
+    """Which of several versions may be the present one: those that no other is newer than, in any order.
+    All of them where they contradict each other."""
+    found = [
+        position for position, one in enumerate(stamps) if not any(other.is_newer(one) for other in stamps)
+    ]
+    return found or list(range(len(stamps)))
+
+
+# -- one person under several records ---------------------------------------------------------------------
+
+
+class Links(Struct, frozen=True):
+    """What a Patient says of other records of the same person, as `Type/id` (D30)."""
+
+    replaced_by: str | None = None
+    replaces: tuple[str, ...] = ()
+    elsewhere: bool = False
+    """There are records of this person that are not read with this one (`refer`, `seealso`)."""
+
+
+def links_of(patient: Patient, references: References) -> Links:
+    """`replaced-by`, `replaces`, and whether there is more elsewhere; what can't be read says nothing."""
+    links = loosely(patient.link)
+    replaced_by: str | None = None
+    replaces: list[str] = []
+    elsewhere = False
+    for link in links if isinstance(links, list) else ():
+        if not isinstance(link, dict):
+            continue
+        other = link.get("other")
+        try:
+            name = references.name(msgspec.convert(other, Reference), "Patient")
+        except msgspec.ValidationError:
+            name = None
+        kind = link.get("type")
+        if kind == "replaced-by":
+            # Whom by may be unreadable; that it was replaced is said all the same.
+            replaced_by = name or replaced_by or UNKNOWN_PATIENT
+        elif kind == "replaces" and name is not None:
+            replaces.append(name)
+        elif kind in ("refer", "seealso"):
+            elsewhere = True
+    return Links(replaced_by, tuple(replaces), elsewhere)
 
 
 # -- references -------------------------------------------------------------------------------------------
@@ -93,7 +162,8 @@ class References:
     def __init__(self, base: str | None = None) -> None:
         self._base = base.rstrip("/") + "/" if base else None
         self._aliases: dict[str, str] = {}
-        self._identifiers: dict[tuple[str, str | None, str], str] = {}
+        self._identifiers: dict[tuple[str, str | None, str], set[str]] = {}
+        self._same: dict[str, str] = {}
         self._known: dict[str, str] = {}
 
     def learn(self, name: str, full_url: str | None, identifiers: list[Identifier] | None) -> None:
@@ -110,7 +180,12 @@ class References:
                     self._aliases.setdefault(place, name)
         for identifier in identifiers or ():
             if identifier.value:
-                self._identifiers.setdefault((kind, identifier.system, identifier.value), name)
+                key = (kind, identifier.system, identifier.value)
+                self._identifiers.setdefault(key, set()).add(name)
+
+    def merge(self, survivors: Mapping[str, str]) -> None:
+        """Remember who is the same person: a name that was replaced, and the one that stands for it."""
+        self._same = dict(survivors)
 
     def short(self, text: str) -> str:
         """A literal reference as `Type/id`, where it is one; otherwise the text itself."""
@@ -140,13 +215,18 @@ class References:
         if not pointed:
             return None
         if not pointed.startswith(_LOGICAL):
-            return self.short(pointed)
+            name = self.short(pointed)
+            return self._same.get(name, name)
         parts = pointed.removeprefix(_LOGICAL).split("\0")
         if len(parts) != 3:
             # A literal reference that begins like one of ours, or a NUL in an identifier: FHIR has neither.
             return None
         kind, system, value = parts
-        return self._identifiers.get((kind, system or None, value))
+        named = {
+            self._same.get(name, name) for name in self._identifiers.get((kind, system or None, value), ())
+        }
+        # An identifier that two share names neither, in whatever order they came.
+        return named.pop() if len(named) == 1 else None
 
 
 def pointer(reference: Reference | None, kind: str) -> str | None:

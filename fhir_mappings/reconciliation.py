@@ -17,6 +17,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from fhir_mappings.charge_item import deterministic_identifier
+from fhir_mappings.completeness import ANY_TYPE, WHOLE, Completeness
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window
 from fhir_mappings.record import PriorCharge
@@ -27,12 +28,13 @@ PLANNED = "planned"
 MOST_REVISIONS = 9
 """So many times one and the same charge may have been taken back and earned anew."""
 
-NEEDED_TYPES = frozenset({"Observation", "Encounter", "ChargeItem"})
-"""Types of which nothing may be missing where a charge is to lose or gain ground."""
+NEEDED_TYPES = {"Observation": True, "Encounter": True, "ChargeItem": False}
+"""Types of which nothing may be missing where a charge is to lose or gain ground; whether by their days."""
 
 # Doubts that say nothing about a charge by itself: the first is there because the charge is, or because of
-# another one, which is looked at here; the second, because less was read this time than when it was written.
-_OF_CHARGES = frozenset({str(ReviewReason.CHARGED_OTHERWISE)})
+# another one, which is looked at here; that something was not read is asked of the record itself; the last,
+# because less was read this time than when it was written.
+_OF_CHARGES = frozenset({str(ReviewReason.CHARGED_OTHERWISE), str(ReviewReason.RECORD_INCOMPLETE)})
 _OF_READING = frozenset({str(ReviewReason.HISTORY_INCOMPLETE)})
 
 
@@ -145,7 +147,7 @@ def reconcile(
     as_of: date,
     *,
     history_from: date | None = None,
-    unread: Collection[str] = (),
+    completeness: Completeness = WHOLE,
 ) -> tuple[Change, ...]:
     """One `Change` a charge, by window, code and reference.
 
@@ -153,7 +155,7 @@ def reconcile(
     all_evidence=True)`). `ours`: references of charges written from here. `history_from`: the first day that
     was read; a charge whose window began before it is kept, since half a window says nothing.
     """
-    comparison = _Comparison(decisions, charges, ours, as_of, history_from, frozenset(unread))
+    comparison = _Comparison(decisions, charges, ours, as_of, history_from, completeness)
     return tuple(comparison.change(charge) for charge in comparison.charges)
 
 
@@ -167,7 +169,7 @@ class _Comparison:
         ours: Collection[str],
         as_of: date,
         history_from: date | None,
-        unread: frozenset[str],
+        completeness: Completeness,
     ) -> None:
         self.charges = sorted(charges, key=_order)
         self._decisions = sorted(decisions, key=lambda decision: (decision.period, decision.code))
@@ -175,7 +177,7 @@ class _Comparison:
         self._ours = frozenset(ours)
         self._as_of = as_of
         self._history_from = history_from
-        self._incomplete = bool(NEEDED_TYPES & unread)
+        self._completeness = completeness
         self._codes = load_tables().codes
         self._taken: set[tuple[str, Window]] = set()
 
@@ -188,7 +190,7 @@ class _Comparison:
             verdict = self._for_people(charge, decision, verdict)
         else:
             verdict = self._beside_others(charge, decision, verdict)
-            if self._incomplete and verdict.kind in _CHANGES:
+            if self._incomplete(charge, decision) and verdict.kind in _CHANGES:
                 # What seems gone may only not have been read.
                 reasons = (*verdict.reasons, ChangeReason.RECORD_INCOMPLETE)
                 verdict = _Verdict(ChangeKind.DISAGREES, reasons, verdict.doubts, verdict.to, verdict.gone)
@@ -197,6 +199,15 @@ class _Comparison:
                 if target is not None:
                     self._taken.add((target.code, target.period))
         return _told(charge, decision, verdict, touchable)
+
+    def _incomplete(self, charge: PriorCharge, decision: Decision | None) -> bool:
+        """Is something missing that may have stood in this charge's window, or begun its periods?"""
+        window = charge.occurrence if decision is None else decision.period
+        if window is not None:
+            window = Window(date.min, window.end)
+        return self._completeness.lacks(ANY_TYPE) or any(
+            self._completeness.of(kind, window if dated else None) for kind, dated in NEEDED_TYPES.items()
+        )
 
     def _touchable(self, charge: PriorCharge) -> bool:
         return charge.resource in self._ours and charge.status == PLANNED
@@ -294,7 +305,7 @@ class _Comparison:
             return verdict
         if not ours and (
             verdict.kind is ChangeKind.DISAGREES
-            or self._incomplete
+            or self._incomplete(charge, decision)
             or verdict.reasons == (ChangeReason.EVIDENCE_GONE,)
         ):
             # Our doubts are no verdict on what somebody else charged, maybe from a record we don't see.
@@ -303,7 +314,7 @@ class _Comparison:
             fixed = sum(other.quantity for other in self._of_decision(decision) if not self._touchable(other))
             if decision.earned == fixed and ChangeReason.EVIDENCE_GONE not in verdict.reasons:
                 return _KEEP  # several charges of one code add up to what is earned
-        incomplete = (ChangeReason.RECORD_INCOMPLETE,) if self._incomplete else ()
+        incomplete = (ChangeReason.RECORD_INCOMPLETE,) if self._incomplete(charge, decision) else ()
         reasons = (why, *verdict.reasons, *incomplete)
         return _Verdict(ChangeKind.DISAGREES, reasons, verdict.doubts, verdict.to, verdict.gone)
 

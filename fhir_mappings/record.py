@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from fhir_mappings.completeness import WHOLE, Completeness
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role, Unverified
 
@@ -183,8 +184,10 @@ class PatientRecord(Struct, frozen=True, gc=False):
     """Encounters whose professional was with another patient of this run at the same time."""
     history_from: date | None = None
     """The first day that was read, where older records may exist."""
-    unread: frozenset[str] = frozenset()
-    """Resource types that the server would not let us read."""
+    completeness: Completeness = WHOLE
+    """What may exist of this patient and was not read (D20)."""
+    charges_elsewhere: bool = False
+    """The same person has records besides, which nobody read with these: charges may stand there."""
     dead: bool = False
     """Nothing more can come."""
     death_date_unknown: bool = False

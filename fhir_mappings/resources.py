@@ -54,6 +54,15 @@ class Meta(Struct, gc=False):
     security: list[Coding] | None = None
 
 
+def is_test_data(meta: Meta | None) -> bool:
+    """Does its security label say that this is about nobody real (`HTEST`)?"""
+    return (
+        meta is not None
+        and meta.security is not None
+        and any(label.code == "HTEST" for label in meta.security)
+    )
+
+
 class Resource(Struct, gc=False, tag_field="resourceType"):
     """What every resource has. The type is the tag: one decoder reads any of them."""
 
@@ -219,6 +228,8 @@ class Coverage(Resource, gc=False):
 class Patient(Resource, gc=False):
     deceasedBoolean: bool | None = None
     deceasedDateTime: str | None = None
+    # Read as it stands: an odd link must not take the patient out.
+    link: Raw = Raw()
 
 
 class Head(Struct, gc=False):
@@ -230,15 +241,26 @@ class Head(Struct, gc=False):
     patient: Reference | None = None
     entry: list[Raw] | None = None
     beneficiary: Reference | None = None
+    link: Raw = Raw()
+    meta: Raw = Raw()
+    timestamp: Raw = Raw()
 
 
 class Entry(Struct, gc=False):
+    """`request`, `response`, `search` as they stand: what they say besides hides no resource."""
+
     fullUrl: str | None = None
     resource: Raw = Raw()
+    request: Raw = Raw()
+    response: Raw = Raw()
+    search: Raw = Raw()
 
 
 class Bundle(Struct, gc=False):
     entry: list[Raw] | None = None
+    link: Raw = Raw()
+    meta: Raw = Raw()
+    timestamp: Raw = Raw()
 
 
 AnyResource = (
@@ -280,6 +302,16 @@ decode_resource = msgspec.json.Decoder(AnyResource).decode
 decode_head = msgspec.json.Decoder(Head).decode
 decode_bundle = msgspec.json.Decoder(Bundle).decode
 decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def loosely(text: bytes | Raw) -> Any:
+    """Any JSON value; None where there is none, or none that can be read."""
+    if not bytes(text):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def decode_untyped(text: bytes | Raw) -> Any:

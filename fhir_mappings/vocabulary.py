@@ -99,6 +99,9 @@ class ExcludedReason(StrEnum):
     AFTER_AS_OF = "after-as-of"
     AFTER_DEATH = "after-death"
     DUPLICATE = "duplicate"
+    DELETED = "deleted"
+    MERGED_PATIENT = "merged-patient"
+    """The person's record was replaced by another, which is not here: that one must be asked."""
     TEST_DATA = "test-data"
     # its status doesn't count
     NO_STATUS = "no-status"
@@ -191,6 +194,8 @@ class ReviewReason(StrEnum):
     EPISODE_UNCLEAR = "episode-unclear"
     PERIODS_OVERLAP = "periods-overlap"
     HISTORY_INCOMPLETE = "history-incomplete"
+    RECORD_INCOMPLETE = "record-incomplete"
+    """Something was not read that could have changed the answer (D20)."""
     ANCHOR_MOVED = "anchor-moved"
     DEVICE_UNKNOWN = "device-unknown"
     SOURCE_CONFLICT = "source-conflict"

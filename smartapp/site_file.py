@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -65,6 +65,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     payer: str | None = None
     terminology: SiteTerminology = SiteTerminology()
     settings: Mapping[str, bool | int | str] = {}
+    minutes_kept_in: Literal["ehr", "app"] | None = None
+    """`app`: this site records no monitoring time in Encounters. The setting of the rules by that name."""
     payer_tables: tuple[str, ...] = ()
     """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
     rules_confirmed: tuple[Confirmation, ...] = ()
@@ -114,8 +116,10 @@ def read_site_file(path: Path) -> SiteFile:
         raise SiteFileError(f"{path}: {fault}") from None
     files = [path.parent / name for name in site.payer_tables]
     fees = path.parent / site.fee_table if site.fee_table else None
+    kept_in = {} if site.minutes_kept_in is None else {"minutes_kept_in": site.minutes_kept_in}
     return replace(
         site,
+        settings={**site.settings, **kept_in},
         payer_rules=tuple(_converted(_table(file), PayerRule, file) for file in files),
         fees=_converted(_table(fees) or [], tuple[Fee, ...], fees) if fees else (),
     )

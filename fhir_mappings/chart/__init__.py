@@ -20,7 +20,9 @@ from fhir_mappings.chart.documents import DocumentMapper
 from fhir_mappings.chart.encounters import EncounterMapper
 from fhir_mappings.chart.intake import NOT_JSON, Intake
 from fhir_mappings.chart.readings import ReadingMapper
+from fhir_mappings.completeness import Completeness, Missing, MissingWhy, completeness_of
 from fhir_mappings.encounter import EncounterFacts
+from fhir_mappings.identity import Links
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.record import (
     Attestation,
@@ -41,7 +43,7 @@ class Chart:
     """Collects resources, then gives each patient's `PatientRecord`.
 
     `as_of`: what is dated after this local day is left out. `base`: the FHIR server's address, where there is
-    one. `history_from`, `unread`: what could not be read (see `PatientRecord`).
+    one. `history_from`: the first day that was read, where older records may exist.
     """
 
     def __init__(
@@ -51,12 +53,10 @@ class Chart:
         as_of: date,
         base: str | None = None,
         history_from: date | None = None,
-        unread: frozenset[str] = frozenset(),
     ) -> None:
         self.zone = zone
         self.as_of = as_of
         self.history_from = history_from
-        self.unread = unread
         self._terminology = terminology
         self._clock = LocalClock(zone)
         self._intake = Intake(terminology, self._clock, base)
@@ -73,6 +73,10 @@ class Chart:
     def add_own(self, text: bytes | Raw, name: str) -> None:
         """A resource that this app keeps itself, under the name that it has here: no server knows it."""
         self._intake.add(text, None, name, known_as=name)
+
+    def add_missing(self, missing: Missing, patient: str = "") -> None:
+        """Something that could not be read. `patient`: whose it is; "" where it may be anybody's."""
+        self._intake.add_missing(missing, patient)
 
     @property
     def resources(self) -> int:
@@ -117,12 +121,13 @@ class Chart:
     ) -> PatientRecord:
         """One patient's record. `patient` is one of `patients()`; `confirmed`: episodes of care that somebody
         confirmed in the app."""
+        nobody = self._why_nobody(patient)
+        if nobody is not None:
+            return PatientRecord(patient, self.as_of, self.zone, excluded=(Excluded(patient, nobody),))
         documents = self._documents
         alone = len(self.patients()) == 1
         left_out = {entry for subject in self._intake.subjects(patient) for entry in subject.excluded}
-        unreadable_coverage = any(_is_unreadable(entry, "Coverage") for entry in left_out) or (
-            alone and any(_is_unreadable(entry, "Coverage") for entry in self.strangers())
-        )
+        completeness = self._completeness(patient)
         facts, of_encounters = self._encounters.facts(patient)
         death, death_unknown = documents.death(patient)
         mapped = self._readings.map(patient, facts, death)
@@ -132,7 +137,7 @@ class Chart:
         consents, of_consents = documents.consents(patient)
         orders, of_orders = documents.orders(patient)
         care_plans, of_care_plans = documents.care_plans(patient)
-        payer, of_payer = documents.payer(patient, unreadable=unreadable_coverage)
+        payer, of_payer = documents.payer(patient, unreadable=completeness.lacks("Coverage"))
         left_out.update(
             self.strangers() if alone else (),
             of_encounters,
@@ -182,11 +187,36 @@ class Chart:
             attestations=tuple(attestations),
             double_booked=frozenset() if alone else self._encounters.double_booked,
             history_from=self.history_from,
-            unread=self.unread | _unreadable_types((*left_out, *self.strangers())),
+            completeness=completeness,
+            charges_elsewhere=any(links.elsewhere for links in self._links(patient)),
             dead=death is not None or death_unknown,
             death_date_unknown=death_unknown,
             excluded=tuple(sorted(left_out)),
         )
+
+    def _links(self, patient: str) -> list[Links]:
+        """What this person's Patients say of other records of theirs, those that were replaced included."""
+        return [self._intake.links[name] for name in self._intake.of(patient, fhir.Patient)]
+
+    def _why_nobody(self, patient: str) -> ExcludedReason | None:
+        """Why nothing is decided for this Patient: nobody real, or somebody whose record is another one."""
+        own = self._intake.of(patient, fhir.Patient).get(patient)
+        if own is None:
+            return None
+        if fhir.is_test_data(own.meta):
+            return ExcludedReason.TEST_DATA
+        replaced = self._intake.links[patient].replaced_by is not None
+        return ExcludedReason.MERGED_PATIENT if replaced else None
+
+    def _completeness(self, patient: str) -> Completeness:
+        unseen = [
+            Missing(kind, MissingWhy.NOT_SEARCHED, detail="records under an earlier id of this patient")
+            for links in self._links(patient)
+            for old in links.replaces
+            if not self._intake.has_records_of(old)
+            for kind in ("ChargeItem", "Encounter", "Observation")
+        ]
+        return completeness_of([*self._intake.missing(patient), *unseen])
 
     def role_of(self, user: str) -> Role:
         """The role somebody works in now, named by a reference (`Practitioner/7`); what they were once, and
@@ -225,15 +255,3 @@ def _before_death(
         tuple(time for time in times if time.start <= death.instant),
         tuple(Excluded(name, ExcludedReason.AFTER_DEATH) for name in late),
     )
-
-
-def _is_unreadable(entry: Excluded, kind: str) -> bool:
-    return entry.reason is ExcludedReason.UNREADABLE and entry.resource.startswith(f"{kind}/")
-
-
-def _unreadable_types(entries: Iterable[Excluded]) -> set[str]:
-    """Types of which something could not be read that would have stood in the way: it may be anything."""
-    found = [entry for entry in entries if entry.reason is ExcludedReason.UNREADABLE]
-    return {
-        kind for kind in ("ChargeItem", "Encounter") if any(_is_unreadable(entry, kind) for entry in found)
-    }

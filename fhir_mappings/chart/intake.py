@@ -1,36 +1,61 @@
 """Taking in: many resources in any order, each read once, and whose each of them is.
 
 Each is decoded, boiled down and let go, so that a chart of 50,000 readings stays small. A broken resource is
-listed and never stops the rest.
+listed, tells what its absence may have changed, and never stops the rest. Of several versions of one record
+the newest stands, whatever the order they came in; what was deleted is gone (D27). A person whose record was
+replaced by another is that other (D30).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from datetime import date
+from functools import cache, cached_property
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.identity import References, Version, name_of, pointer, subject_of, version_of
+from fhir_mappings.charge_item import NOT_CHARGED
+from fhir_mappings.chart import bundles
+from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
+from fhir_mappings.identity import (
+    Links,
+    References,
+    instant_of,
+    links_of,
+    name_of,
+    newest,
+    pointer,
+    stamp_of,
+    subject_of,
+)
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
 from fhir_mappings.record import Excluded, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.salvage import entries_of, members_of, missing_of, salvaged
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import ExcludedReason
 
 Kind = TypeVar("Kind", bound=fhir.Resource)
 ReadObservation = Measurement | LeftOut
+Hint = Callable[[], str]
+"""The type that a broken resource must be of, as what it came with tells; asked only when one is broken."""
 _SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
 # Deep nesting ends in a RecursionError, text that isn't UTF-8 in its own: to a reader both are no JSON.
 NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
+_UNBOUNDED = (None, None)
+_Days = tuple[date | None, date | None]
+
+
+def _no_hint() -> str:
+    return ""
 
 
 @dataclass(slots=True)
@@ -38,7 +63,9 @@ class SubjectIntake:
     """What came under one subject reference, before anyone knows which patient that is."""
 
     observations: dict[str, ReadObservation] = field(default_factory=dict)
-    resources: dict[str, dict[str, tuple[Version, fhir.Resource]]] = field(default_factory=dict)
+    resources: dict[str, dict[str, fhir.Resource]] = field(default_factory=dict)
+    further: list[tuple[str, ReadObservation | fhir.Resource]] = field(default_factory=list)
+    """Further versions, or copies, of what is there already."""
     excluded: list[Excluded] = field(default_factory=list)
     lost_charges: list[PriorCharge] = field(default_factory=list)
     """Charges of our codes, as far as an unreadable ChargeItem shows any."""
@@ -49,7 +76,10 @@ class SubjectIntake:
 
     def of(self, kind: type[Kind]) -> dict[str, Kind]:
         found = self.resources.get(kind.__name__, {})
-        return {name: resource for name, (_, resource) in found.items() if isinstance(resource, kind)}
+        return {name: resource for name, resource in found.items() if isinstance(resource, kind)}
+
+
+_Held = tuple[SubjectIntake, ReadObservation | fhir.Resource]
 
 
 class Intake:
@@ -60,48 +90,79 @@ class Intake:
         """Resources of types that say nothing of monitoring, by type."""
         self.resources = 0
         self.references = References(base)
+        self._terminology = terminology
         self._origins = Origins(terminology)
         self._clock = clock
         self._subjects: dict[str, SubjectIntake] = {}
         self._shared = SubjectIntake()
         self._unowned: list[Excluded] = []
+        self._missing: list[tuple[str, Missing]] = []
+        """With the subject reference of whose it is; "" where it may be anybody's."""
+        self._deletions: dict[str, list[str | None]] = {}
+        self._pages: set[str] = set()
+        self._cut_off: list[bundles.CutOff] = []
 
     # -- one resource -------------------------------------------------------------------------------------
 
-    def add(self, text: bytes | Raw, full_url: str | None, origin: str, known_as: str | None = None) -> None:
+    def add(
+        self,
+        text: bytes | Raw,
+        full_url: str | None,
+        origin: str,
+        *,
+        known_as: str | None = None,
+        hint: Hint = _no_hint,
+        within: _Days = _UNBOUNDED,
+        outcomes: list[bytes | Raw] | None = None,
+    ) -> None:
         """One resource, or a Bundle of them. Never raises: what can't be read is listed.
 
-        `known_as`: the name it goes by, where it is not for the resource to say.
+        `known_as`: the name it goes by, where it is not for the resource to say. `within`: the days that were
+        asked for. `outcomes` gets what a server says beside the resources of its answer.
         """
         try:
             resource = fhir.decode_resource(text)
         except msgspec.ValidationError:
-            self._add_other(text, full_url, origin)
+            self._add_other(text, full_url, origin, hint, within, outcomes)
             return
         except NOT_JSON:
-            self._add_unreadable(origin)
+            self._add_broken(text, origin, hint, within)
             return
         self.resources += 1
         if type(resource) is fhir.Observation:
             name = name_of("Observation", resource.id, text)
             if full_url is not None:
                 self.references.learn(name, full_url, None)
-            self._add_observation(resource, name)
+            if not self._add_observation(resource, name):
+                self._tell_missing(text, "", hint, within)
         else:
             name = known_as or name_of(type(resource).__name__, resource.id, text)
             self.references.learn(name, full_url, resource.identifier)
-            self._add_resource(resource, name)
+            if not self._add_resource(resource, name):
+                self._tell_missing(text, "", hint, within)
 
-    def _add_other(self, text: bytes | Raw, full_url: str | None, origin: str) -> None:
+    def add_missing(self, missing: Missing, owner: str = "") -> None:
+        """Something that whoever read could not read; `owner`: whose it is, "" where it may be anybody's."""
+        self._missing.append((owner, missing))
+
+    def _add_other(
+        self,
+        text: bytes | Raw,
+        full_url: str | None,
+        origin: str,
+        hint: Hint,
+        within: _Days,
+        outcomes: list[bytes | Raw] | None,
+    ) -> None:
         """A Bundle, a type we have no use for, or a resource whose elements don't fit."""
         try:
             head = _head(text)
         except NOT_JSON:
-            self._add_unreadable(origin)
+            self._add_broken(text, origin, hint, within)
             return
         kind = head.resourceType
         if kind == "Bundle":
-            self._add_bundle(text, head.entry, origin)
+            self._add_bundle(text, head, origin)
             return
         if kind == "ChargeItem" and (
             mended := fhir.without_misfits(text, fhir.ChargeItem, "code", "subject")
@@ -112,53 +173,152 @@ class Intake:
         self.resources += 1
         if kind is not None and kind not in fhir.READ_TYPES:
             self.ignored[kind] += 1
+            if kind == "OperationOutcome" and outcomes is not None:
+                outcomes.append(text)
+            elif kind == "OperationOutcome" and bundles.says_incomplete(text):
+                # A server's refusal, kept where its answer should be: of what, nobody knows.
+                self.add_missing(
+                    Missing("", MissingWhy.REFUSED, *within, 0, "a server's error instead of data")
+                )
             return
         name = f"{kind}/{head.id}" if kind and head.id else (full_url or origin)
-        owner = pointer(head.subject or head.patient or head.beneficiary, "Patient")
-        excluded = Excluded(name, ExcludedReason.UNREADABLE)
-        if not owner:
-            self._unowned.append(excluded)
-        else:
-            subject = self._subject(owner)
-            subject.excluded.append(excluded)
-            if kind == "ChargeItem":
-                subject.lost_charges += _codes_in(text, name)
+        owner = pointer(head.subject or head.patient or head.beneficiary, "Patient") or ""
+        if kind == "Patient" and head.id:
+            # That there is such a patient can be read, if nothing else.
+            owner = name
+            self._add_resource(fhir.Patient(id=head.id), name)
+        self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
+        self._tell_missing(text, owner, hint, within)
+        if owner and kind == "ChargeItem":
+            self._subject(owner).lost_charges += _codes_in(text, name)
 
-    def _add_bundle(self, text: bytes | Raw, entries: list[Raw] | None, origin: str) -> None:
-        if entries is None:
+    def _add_broken(self, text: bytes | Raw, origin: str, hint: Hint, within: _Days) -> None:
+        """What is no JSON: a Bundle is taken apart all the same, so that an entry loses itself alone."""
+        found = salvaged(text)
+        if found.type == "Bundle":
+            members, _ = members_of(text)
+            head = fhir.Head(
+                "Bundle",
+                link=Raw(members.get("link", b"")),
+                meta=Raw(members.get("meta", b"")),
+                timestamp=Raw(members.get("timestamp", b"")),
+            )
+            parts = entries_of(text)
+            self._add_entries([Raw(part) for part in parts.entries], head, origin, whole=parts.whole)
+            return
+        self.resources += 1
+        owner = pointer(found.subject, "Patient") or ""
+        name = f"{found.type}/{found.id}" if found.type and found.id else origin
+        if found.type == "Patient" and found.id:
+            owner = name
+            self._add_resource(fhir.Patient(id=found.id), name)
+        self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
+        if found.type == "ChargeItem" and owner:
+            self._subject(owner).lost_charges += _codes_in(text, name)
+        self._tell_missing(text, owner, hint, within)
+
+    def _exclude(self, entry: Excluded, owner: str) -> None:
+        if owner:
+            self._subject(owner).excluded.append(entry)
+        else:
+            self._unowned.append(entry)
+
+    def _tell_missing(self, text: bytes | Raw, owner: str, hint: Hint, within: _Days) -> None:
+        found = salvaged(text)
+        type_ = found.type or hint()
+        missing = missing_of(found, type_, self._terminology, self._clock, within)
+        if missing is not None:
+            self.add_missing(missing, owner)
+
+    # -- a Bundle -----------------------------------------------------------------------------------------
+
+    def _add_bundle(self, text: bytes | Raw, head: fhir.Head, origin: str) -> None:
+        if head.entry is None:
             try:
-                entries = fhir.decode_bundle(text).entry or []
+                bundle = fhir.decode_bundle(text)
             except NOT_JSON:
-                self._add_unreadable(origin)
-                return
+                bundle = fhir.Bundle()
+                members, _ = members_of(text)
+                if bytes(members.get("entry", b"")).strip() not in (b"", b"null", b"[]"):
+                    self._unowned.append(Excluded(origin, ExcludedReason.UNREADABLE))
+                    self._tell_missing(text, "", _no_hint, _UNBOUNDED)
+            head = fhir.Head(
+                "Bundle",
+                entry=bundle.entry or [],
+                link=bundle.link,
+                meta=bundle.meta,
+                timestamp=bundle.timestamp,
+            )
+        self._add_entries(head.entry or [], head, origin, whole=True)
+
+    def _add_entries(self, entries: list[Raw], head: fhir.Head, origin: str, *, whole: bool) -> None:
+        """`whole`: nothing comes after these in the same Bundle."""
+        links = bundles.links_of(fhir.loosely(head.link))
+        search = bundles.search_of(links.get("self"), self._clock)
+        within = (search.start, search.end)
+        meta = fhir.loosely(head.meta)
+        at = (meta.get("lastUpdated") if isinstance(meta, dict) else None) or fhir.loosely(head.timestamp)
+
+        @cache
+        def types() -> tuple[str, ...]:
+            return bundles.types_of(search, map(_type_in, entries))
+
+        def hint() -> str:
+            return types()[0] if len(types()) == 1 else ""
+
+        outcomes: list[bytes | Raw] = []
         for position, entry_text in enumerate(entries):
             place = f"{origin} entry {position + 1}"
             try:
                 entry = fhir.decode_entry(entry_text)
             except NOT_JSON:
-                self._add_unreadable(place)
+                self._add_broken(entry_text, place, hint, within)
                 continue
-            if bytes(entry.resource) not in (b"", b"null"):
-                self.add(entry.resource, entry.fullUrl, place)
+            resource = bytes(entry.resource)
+            deletion = bundles.deletion_of(
+                fhir.loosely(entry.request), fhir.loosely(entry.response), at if isinstance(at, str) else None
+            )
+            if deletion is not None:
+                self._delete(deletion)
+                continue
+            if bundles.was_refused(fhir.loosely(entry.response)):
+                self.add_missing(Missing(ANY_TYPE, MissingWhy.REFUSED, *within, 0, "a refused request"))
+            if resource not in (b"", b"null"):
+                self.add(entry.resource, entry.fullUrl, place, hint=hint, within=within, outcomes=outcomes)
+        if not whole or any(map(bundles.says_incomplete, outcomes)):
+            for one in bundles.missing_of_search(
+                search, types(), MissingWhy.CUT_OFF, "the answer says itself that it is not whole"
+            ):
+                self.add_missing(one, search.patient)
+        if "self" in links:
+            self._pages.add(bundles.address(links["self"]))
+        if "next" in links:
+            self._cut_off.append(bundles.CutOff(bundles.address(links["next"]), search, types()))
 
-    def _add_unreadable(self, origin: str) -> None:
-        self.resources += 1
-        self._unowned.append(Excluded(origin, ExcludedReason.UNREADABLE))
+    def _delete(self, deletion: bundles.Deletion) -> None:
+        if deletion.name:
+            self._deletions.setdefault(deletion.name, []).append(deletion.at)
+        else:
+            # Something is gone, and nobody knows what: it may stand here as if it were not.
+            self.add_missing(
+                Missing("", MissingWhy.UNREADABLE, None, None, 0, "a deletion that names no record")
+            )
 
-    def _add_observation(self, observation: fhir.Observation, name: str) -> None:
+    # -- by type ------------------------------------------------------------------------------------------
+
+    def _add_observation(self, observation: fhir.Observation, name: str) -> bool:
+        """Whether it names whose it is."""
         about = observation.subject
         owner = about and (about.reference or pointer(about, "Patient"))
         if not owner:
             self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
-            return
+            return False
         subject = self._subjects.get(owner) or self._subject(owner)
         found = read_observation(observation, name, self._origins, self._clock)
-        before = subject.observations.setdefault(name, found)
-        if before is not found:
-            subject.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
-            found = subject.observations[name] = max(before, found, key=_observation_order)
+        if subject.observations.setdefault(name, found) is not found:
+            subject.further.append((name, found))
         if type(found) is LeftOut:
-            return
+            return True
         if found.members is not None:
             subject.has_panels = True
         identifiers = found.identifiers
@@ -168,8 +328,10 @@ class Intake:
             known.update(identifiers)
             if len(known) < all_distinct:
                 subject.repeats_identifiers = True
+        return True
 
-    def _add_resource(self, resource: fhir.Resource, name: str) -> None:
+    def _add_resource(self, resource: fhir.Resource, name: str) -> bool:
+        """Whether it names whose it is, where it must."""
         if isinstance(resource, fhir.Patient):
             subject = self._subject(name)
         elif isinstance(resource, _SUBJECT_FREE) or (
@@ -180,16 +342,14 @@ class Intake:
             owner = pointer(subject_of(resource), "Patient")
             if not owner:
                 self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
-                return
+                return False
             subject = self._subject(owner)
-        of_kind = subject.resources.setdefault(type(resource).__name__, {})
-        version = version_of(resource.meta)
-        before = of_kind.get(name)
-        if before is not None:
-            subject.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
-            if (before[0], _text(before[1])) >= (version, _text(resource)):
-                return
-        of_kind[name] = (version, resource)
+        if (
+            subject.resources.setdefault(type(resource).__name__, {}).setdefault(name, resource)
+            is not resource
+        ):
+            subject.further.append((name, resource))
+        return True
 
     def _subject(self, owner: str) -> SubjectIntake:
         found = self._subjects.get(owner)
@@ -197,16 +357,68 @@ class Intake:
             found = self._subjects[owner] = SubjectIntake()
         return found
 
+    # -- which version stands -----------------------------------------------------------------------------
+
+    @cached_property
+    def _closed(self) -> dict[str, SubjectIntake]:
+        """What came in, by subject reference, with one version of each record and without what was deleted.
+        From here on nothing more may be added."""
+        everything = [*self._subjects.values(), self._shared]
+        several = _several(everything)
+        for name, versions in _held(everything, several).items():
+            self._keep_newest(name, versions)
+        for name, versions in _held(everything, self._deletions.keys()).items():
+            for subject, version in versions:
+                if self._is_gone(version, self._deletions[name]):
+                    _drop(subject, name)
+                    subject.excluded.append(Excluded(name, ExcludedReason.DELETED))
+        return self._subjects
+
+    def _keep_newest(self, name: str, versions: list[_Held]) -> None:
+        """Of the versions of one record the one that stands; the others are duplicates."""
+        best = newest([stamp_of(version.meta, self._clock) for _, version in versions])
+        home, stands = min((versions[position] for position in best), key=lambda one: _claims(one[1]))
+        for subject, _ in versions:
+            _drop(subject, name)
+        if isinstance(stands, Measurement | LeftOut):
+            home.observations[name] = stands
+        else:
+            home.resources[type(stands).__name__][name] = stands
+        home.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
+
+    def _is_gone(self, version: ReadObservation | fhir.Resource, when: list[str | None]) -> bool:
+        """Did one of these deletions take this version away?"""
+        stored = stamp_of(version.meta, self._clock).at
+        instants = [instant_of(text, self._clock) for text in when]
+        later = stored is not None and any(at is not None and stored <= at for at in instants)
+        if isinstance(version, fhir.ChargeItem):
+            # In doubt a charge stands: one that is missed is charged twice.
+            return later
+        return later or stored is None or None in instants
+
     # -- whose is what ------------------------------------------------------------------------------------
 
     @cached_property
+    def links(self) -> dict[str, Links]:
+        """What each Patient says of other records of the same person."""
+        return {
+            name: links_of(patient, self.references)
+            for subject in self._closed.values()
+            for name, patient in subject.of(fhir.Patient).items()
+        }
+
+    @cached_property
     def _owned(self) -> dict[str, list[SubjectIntake]]:
-        """What came in, by the patient it belongs to."""
+        """What came in, by the patient it belongs to: who was replaced by somebody here is that somebody."""
+        closed = self._closed
+        self.references.merge(_survivors(self.links))
         owned: dict[str, list[SubjectIntake]] = {}
-        for owner, subject in self._subjects.items():
-            name = self.references.resolve(owner) or owner.replace("\0", " ")
-            owned.setdefault(name, []).append(subject)
+        for owner, subject in closed.items():
+            owned.setdefault(self._owner_name(owner), []).append(subject)
         return owned
+
+    def _owner_name(self, owner: str) -> str:
+        return self.references.resolve(owner) or owner.replace("\0", " ")
 
     @cached_property
     def patients(self) -> tuple[str, ...]:
@@ -228,6 +440,33 @@ class Intake:
                     found.update(_as_anothers(subject))
         return tuple(sorted(found))
 
+    @cached_property
+    def _missing_by_owner(self) -> dict[str, list[Missing]]:
+        found: dict[str, list[Missing]] = {}
+        for owner, missing in (*self._missing, *self._following_pages()):
+            found.setdefault(self._owner_name(owner) if owner else "", []).append(missing)
+        return found
+
+    def _following_pages(self) -> Iterator[tuple[str, Missing]]:
+        """Pages that the input names and does not hold (D20 h)."""
+        for one in self._cut_off:
+            if one.address not in self._pages:
+                for missing in bundles.missing_of_search(
+                    one.search, one.types, MissingWhy.CUT_OFF, "a page that follows is not here"
+                ):
+                    yield one.search.patient, missing
+
+    def missing(self, patient: str) -> list[Missing]:
+        """What is missing of one patient's record: by itself, and as far as nobody knows whose it is."""
+        self._owned  # noqa: B018 - who is who must be known first
+        by_owner = self._missing_by_owner
+        return [*by_owner.get("", ()), *by_owner.get(patient, ())]
+
+    def has_records_of(self, patient: str) -> bool:
+        """Did anything come in that names this patient, as it is written?"""
+        self._owned  # noqa: B018
+        return any(self.references.short(owner) == patient for owner in self._closed)
+
     def subjects(self, patient: str) -> list[SubjectIntake]:
         """What came in of one patient, by the references that named them."""
         return self._owned.get(patient, [])
@@ -241,8 +480,9 @@ class Intake:
 
     def everywhere(self, kind: type[Kind]) -> dict[str, Kind]:
         """Resources of a type whoever they belong to: what others point to."""
+        closed = self._closed
         found = self._shared.of(kind)
-        for subject in self._subjects.values():
+        for subject in closed.values():
             found |= subject.of(kind)
         return found
 
@@ -269,17 +509,92 @@ def _as_anothers(subject: SubjectIntake) -> Iterator[Excluded]:
     yield from subject.excluded
 
 
-def _observation_order(found: ReadObservation) -> tuple[Version, bool, str]:
-    """Which copy of one Observation is believed: the latest version; of equals, the one left out."""
-    if isinstance(found, LeftOut):
-        return version_of(found.meta), True, found.reason
-    moment = Moment(found.day, found.instant, found.date_only)
-    content = (moment, found.more, found.origin.device, found.origin.meaning.key, found.value)
-    return version_of(found.meta), False, repr(content)
+def _several(everything: list[SubjectIntake]) -> set[str]:
+    """Names that came more than once, also under different subjects."""
+    found = {name for subject in everything for name, _ in subject.further}
+    if len(everything) > 2:
+        seen: set[str] = set()
+        for subject in everything:
+            for name in _names(subject):
+                (found if name in seen else seen).add(name)
+    return found
 
 
-def _text(resource: fhir.Resource) -> bytes:
-    return msgspec.json.encode(resource)
+def _names(subject: SubjectIntake) -> Iterator[str]:
+    yield from subject.observations
+    for of_kind in subject.resources.values():
+        yield from of_kind
+
+
+def _held(everything: list[SubjectIntake], wanted: Collection[str]) -> dict[str, list[_Held]]:
+    """Every version of what bears one of these names, and where it lies."""
+    found: dict[str, list[_Held]] = {}
+    if not wanted:
+        return found
+    for subject in everything:
+        for name, read in subject.observations.items():
+            if name in wanted:
+                found.setdefault(name, []).append((subject, read))
+        for of_kind in subject.resources.values():
+            for name, resource in of_kind.items():
+                if name in wanted:
+                    found.setdefault(name, []).append((subject, resource))
+        for name, version in subject.further:
+            if name in wanted:
+                found.setdefault(name, []).append((subject, version))
+        subject.further = []
+    return found
+
+
+def _drop(subject: SubjectIntake, name: str) -> None:
+    subject.observations.pop(name, None)
+    subject.resources.get(name.split("/", 1)[0], {}).pop(name, None)
+
+
+def _claims(version: ReadObservation | fhir.Resource) -> tuple[bool, str]:
+    """Which of two versions is believed where neither is known to be newer: the one that claims less. A
+    reading that is left out; a charge that stands; a conversation that is not finished. Then any, always the
+    same."""
+    if isinstance(version, LeftOut):
+        return False, version.reason
+    if isinstance(version, Measurement):
+        moment = Moment(version.day, version.instant, version.date_only)
+        content = (moment, version.more, version.origin.device, version.origin.meaning.key, version.value)
+        return True, repr(content)
+    claims_more = (
+        version.status in NOT_CHARGED
+        if isinstance(version, fhir.ChargeItem)
+        else getattr(version, "status", None) not in ("entered-in-error", "cancelled")
+    )
+    return claims_more, msgspec.json.encode(version).decode()
+
+
+def _survivors(links: dict[str, Links]) -> dict[str, str]:
+    """Who stands for whom: each replaced Patient, and the one at the end of the chain if that one is here."""
+    replaced = {name: link.replaced_by for name, link in links.items() if link.replaced_by is not None}
+    for name, link in links.items():
+        for old in link.replaces:
+            # The one that stands says so too; where the old record is here, it speaks for itself.
+            if old not in links:
+                replaced.setdefault(old, name)
+    found: dict[str, str] = {}
+    for name in replaced:
+        seen, last = {name}, name
+        while (following := replaced.get(last)) is not None and following not in seen:
+            seen.add(following)
+            last = following
+        if last in links and last not in replaced:
+            found[name] = last
+    return found
+
+
+_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
+
+
+def _type_in(text: bytes | Raw) -> str:
+    """The type that stands first in a resource or in the entry that holds it; "" where none does."""
+    found = _TYPE.search(bytes(text))
+    return found[1].decode("ascii") if found is not None else ""
 
 
 def _codes_in(text: bytes | Raw, name: str) -> list[PriorCharge]:

@@ -20,6 +20,7 @@ from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, Revi
 
 _KINDS = (Kind.DEVICE_SUPPLY,)
 _UNVERIFIED = frozenset({Unverified.DEVICE_SUPPLIED_BY_PRACTICE})
+_INCOMPLETE: Reasons = frozenset({ReviewReason.RECORD_INCOMPLETE})
 
 
 class DayCount(Struct, frozen=True, gc=False):
@@ -186,7 +187,12 @@ def _window_candidates(
     found: list[Candidate] = []
     for line, series in by_line.items():
         count = best_count(chart, series, service_date)
-        unverified = chart.unverified_on(service_date) | count.unverified | _UNVERIFIED
+        unverified = (
+            chart.unverified_on(service_date)
+            | count.unverified
+            | chart.readings_unverified(window)
+            | _UNVERIFIED
+        )
         tiers = [
             _candidate(chart, terms, window, service_date, count, charges, unverified)
             for terms in chart.policy.in_force(chart.program, _KINDS, service_date)
@@ -196,7 +202,8 @@ def _window_candidates(
             continue
         block_lower_tiers(tiers)
         if episode.doubtful:
-            _add_evidence_doubts(tiers, count, _doubtful(episode, line, window))
+            _add_evidence_doubts(chart, tiers, count, _doubtful(episode, line, window))
+        _add_incompleteness(chart, episode, tiers, count)
         if chart.as_of <= service_date:
             for candidate in tiers:
                 candidate.forecast = _forecast(candidate, tiers, count)
@@ -242,17 +249,38 @@ def _doubtful(episode: Episode, line: Line, window: Window) -> list[Reading]:
     return [reading for reading in episode.doubtful if reading.line is line and reading.day in window]
 
 
-def _add_evidence_doubts(tiers: list[Candidate], count: DayCount, doubtful: list[Reading]) -> None:
+def _add_evidence_doubts(
+    chart: ProgramChart, tiers: list[Candidate], count: DayCount, doubtful: list[Reading]
+) -> None:
     """Evidence that was left out in doubt: would it make another code of this one?"""
     if not doubtful:
         return
-    found, with_doubts = count.found, count.with_days(doubtful)
-    reasons = {ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None}
-    changes = any(found < candidate.requirements[0].needed <= with_doubts for candidate in tiers)
+    _add_if_more_days_matter(tiers, count.found, count.with_days(doubtful), chart.doubts_of(doubtful))
+
+
+def _add_incompleteness(
+    chart: ProgramChart, episode: Episode, tiers: list[Candidate], count: DayCount
+) -> None:
+    """Readings that were not read: would they make another code of it, or begin the periods earlier (D20)?"""
+    if chart.record.completeness.whole:
+        return
+    unread = chart.unread_days(tiers[0].window)
+    if unread is not None:
+        most = max((unread.most(of_one.days) for of_one in count.every), default=unread.most(()))
+        _add_if_more_days_matter(tiers, count.found, most, _INCOMPLETE)
+    if chart.anchor_may_move(episode):
+        for candidate in tiers:
+            candidate.reasons |= _INCOMPLETE
+            candidate.unmet_reasons |= _INCOMPLETE
+
+
+def _add_if_more_days_matter(tiers: list[Candidate], found: int, most: int, reasons: Reasons) -> None:
+    """Days that may be there besides make a met code doubtful where they could make it another one."""
+    changes = any(found < candidate.requirements[0].needed <= most for candidate in tiers)
     for candidate in tiers:
         if candidate.met and changes:
             candidate.reasons |= reasons
-        elif not candidate.met and candidate.requirements[0].needed <= with_doubts:
+        elif not candidate.met and candidate.requirements[0].needed <= most:
             candidate.unmet_reasons |= reasons
 
 

@@ -32,6 +32,10 @@ class Episode(Struct, gc=False):
     first_day: date | None = None
     anchor_charged: bool = False
     """A charged device period fixes the grid, also backwards."""
+    grid_given: bool = False
+    """A charged device period or an enrolment fixes the grid, whatever readings there are."""
+    counts_from: date | None = None
+    """The first day on which a reading counts, where a set-up or an EpisodeOfCare says so."""
     anchor_fixed: bool = False
     start_seen: bool = False
     anchor_moved: bool = False
@@ -118,6 +122,7 @@ def episodes_of(
         if reading.line.program is program:
             _share_out_doubtful(reading, episodes, floors)
     for position, (episode, floor) in enumerate(zip(episodes, floors, strict=True)):
+        episode.counts_from = max(filter(None, (episode.start, floor)), default=None)
         _set_anchor(episode, position, record, program, device_charges)
         episode.start_seen = _is_start_seen(episode, floor, record.history_from, charged_before)
         episode.anchor_fixed |= episode.start_seen
@@ -268,7 +273,7 @@ def _set_anchor(
         episode.anchor_moved |= episode.first_day is not None and episode.first_day < episode.anchor
     else:
         episode.anchor = episode.first_day
-    episode.anchor_fixed = bool(charged or enrolled)
+    episode.grid_given = episode.anchor_fixed = bool(charged or enrolled)
 
 
 def _is_start_seen(episode: Episode, floor: date | None, since: date | None, charged_before: bool) -> bool:

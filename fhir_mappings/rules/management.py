@@ -5,12 +5,23 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from fhir_mappings.completeness import Missing, MissingWhy, days_of
 from fhir_mappings.decision import Forecast, Requirement
-from fhir_mappings.local_time import Window, month_window, next_month
+from fhir_mappings.encounter import LONGEST_PLAUSIBLE_SPAN
+from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
-from fhir_mappings.rules.minutes import Month, Staffing, Tally, in_person_contacts, staffing, whole_seconds
+from fhir_mappings.rules.minutes import (
+    Month,
+    Staffing,
+    Tally,
+    clock_of,
+    in_person_contacts,
+    staffing,
+    whole_seconds,
+)
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.program import ProgramChart, disciplines_of, only_of
 from fhir_mappings.rules.tables import CodeRule, Kind
@@ -119,6 +130,8 @@ def _month_candidates(
         (reason, _Count(other, other.contacts or instead)) for reason, other in _variants(chart, month, staff)
     ]
     doubts = _month_doubts(chart, window, month, staff, count)
+    unread = _unread_encounters(chart, window)
+    variants += _unread_variants(chart, month, count, unread.single)
     unverified = chart.unverified_on(last_day) | _UNVERIFIED
     if staff.role_unknown:
         unverified |= {Unverified.STAFF_ROLE}
@@ -157,6 +170,10 @@ def _month_candidates(
             candidate.reasons |= {ReviewReason.UNITS_OVER_CAP}
         if variants:
             _add_variant_doubts(chart, candidate, terms, count, variants)
+        if unread.any_may_be or (unread.single and last_day in days_of(window, unread.single)):
+            # A visit on the service date alone would hold it.
+            candidate.reasons |= {ReviewReason.RECORD_INCOMPLETE}
+            candidate.unmet_reasons |= {ReviewReason.RECORD_INCOMPLETE}
         if charged:
             chart.add_charged_otherwise(candidate, charged)
         if staff.has_therapist:
@@ -168,6 +185,51 @@ def _month_candidates(
         for candidate in found:
             candidate.forecast = _forecast(chart, candidate, found, tally.seconds)
     return found
+
+
+class _Unread(Struct, frozen=True, gc=False):
+    """Encounters of a month that were not read. `any_may_be`: nobody knows how many, or of which days;
+    `single`: broken ones, whose days can be read."""
+
+    any_may_be: bool = False
+    single: tuple[Missing, ...] = ()
+
+
+_ALL_READ = _Unread()
+
+
+def _unread_encounters(chart: ProgramChart, window: Window) -> _Unread:
+    missing = chart.record.completeness.of("Encounter", chart.so_far(window))
+    if not missing:
+        return _ALL_READ
+    if chart.policy.minutes_kept_in_app:
+        # This site records no monitoring time in Encounters: that they are not granted takes no minute away.
+        missing = tuple(one for one in missing if one.why is not MissingWhy.NOT_GRANTED)
+    single = tuple(one for one in missing if one.entries and one.start is not None and one.end is not None)
+    return _Unread(len(single) < len(missing), single)
+
+
+def _unread_variants(
+    chart: ProgramChart, month: Month, count: _Count, broken: tuple[Missing, ...]
+) -> list[tuple[ReviewReason, _Count]]:
+    """The month as it would be if a broken Encounter were a visit on its days, or a long call (D20 e)."""
+    if not broken:
+        return []
+    clock = clock_of(chart.record.zone)
+    days = days_of(month_window(month.first_day), broken)
+    beside = tuple([piece for piece in count.tally.pieces if clock.day_of(piece.start) not in days])
+    visited = month.tally(beside)
+    names = tuple(f"{one.type} {number}" for one in broken for number in range(one.entries))
+    called = replace(
+        count.tally,
+        seconds=count.tally.seconds + len(names) * LONGEST_PLAUSIBLE_SPAN // MICROSECONDS,
+        contacts=(*count.tally.contacts, *names),
+    )
+    incomplete = ReviewReason.RECORD_INCOMPLETE
+    return [
+        (incomplete, _Count(visited, visited.contacts)),
+        (incomplete, _Count(called, called.contacts)),
+    ]
 
 
 def _requirements(terms: Terms, count: _Count) -> tuple[Requirement, ...]:

@@ -33,6 +33,12 @@ _PAYER_DOUBTS = {
 }
 
 
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "multi_device_rule": ("max", "union"),
+    "minutes_kept_in": ("ehr", "app"),
+}
+
+
 class Terms(Struct, frozen=True):
     """What holds on one day for one code that asks for days or minutes, whoever the patient is.
 
@@ -73,6 +79,7 @@ class Policy(Struct, frozen=True, eq=False):
     empty_days_until_episode_unclear: int
     assistant_de_minimis_percent: int
     rtm_and_rpm_exclusive: bool
+    minutes_kept_in_app: bool
     confirmed: tuple[Confirmation, ...] = ()
 
     @property
@@ -141,8 +148,9 @@ def load_policy(
     confirmed = tuple(confirmed)
     check_confirmations(confirmed, tables.ends)
     multi_device = values["multi_device_rule"]
-    if multi_device not in ("max", "union"):
-        raise ValueError(f"setting multi_device_rule: expected max or union, got {multi_device!r}")
+    for key, known in _CHOICES.items():
+        if values[key] not in known:
+            raise ValueError(f"setting {key}: expected {' or '.join(known)}, got {values[key]!r}")
     return Policy(
         payer=name,
         rule=rule,
@@ -155,6 +163,7 @@ def load_policy(
         empty_days_until_episode_unclear=values["empty_days_until_episode_unclear"],
         assistant_de_minimis_percent=values["assistant_de_minimis_percent"],
         rtm_and_rpm_exclusive=values["rtm_and_rpm_exclusive"],
+        minutes_kept_in_app=values["minutes_kept_in"] == "app",
         confirmed=confirmed,
     )
 

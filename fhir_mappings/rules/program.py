@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import date
 
+from fhir_mappings.completeness import ANY_TYPE, UnreadDays
 from fhir_mappings.decision import CountedDay, CountedSpan
 from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, Window, month_window
 from fhir_mappings.record import (
@@ -109,10 +110,9 @@ class ProgramChart:
             found.add(Unverified.CONSENT)
         if self._order_from is None:
             found.add(Unverified.ORDER)
-        if "ChargeItem" in record.unread:
+        lacks = record.completeness.lacks
+        if lacks("ChargeItem") or lacks(ANY_TYPE) or record.charges_elsewhere:
             found.add(Unverified.PRIOR_CHARGES)
-        if "Encounter" in record.unread:
-            found.add(Unverified.IN_FACILITY)
         return frozenset(found)
 
     def begun(self) -> date | None:
@@ -153,6 +153,35 @@ class ProgramChart:
         if self._order_from is not None and day < self._order_from:
             found |= {Unverified.ORDER}
         return found
+
+    def readings_unverified(self, window: Window) -> frozenset[Unverified]:
+        """What nobody knows of where the readings of a window were taken: a stay may not have been read."""
+        stays = self.record.completeness.of("Encounter", self.so_far(window))
+        return frozenset({Unverified.IN_FACILITY} if stays else ())
+
+    def so_far(self, window: Window) -> Window:
+        """A window up to the day that is asked about: nothing after it was to be read."""
+        return Window(window.start, max(window.start, min(window.end, self.as_of)))
+
+    def unread_days(self, window: Window) -> UnreadDays | None:
+        """The days of a window on which a reading may stand that was not read."""
+        return self.record.completeness.unread_days("Observation", self.so_far(window))
+
+    def anchor_may_move(self, episode: Episode) -> bool:
+        """May a reading that was not read begin the grid earlier? Not where something else fixes it."""
+        if episode.anchor is None or episode.grid_given:
+            return False
+        before = episode.anchor - ONE_DAY
+        first = episode.counts_from or date.min
+        return first <= before and bool(self.record.completeness.of("Observation", Window(first, before)))
+
+    def doubts_of(self, readings: Iterable[Reading]) -> Reasons:
+        """Why these were left out, as a human must settle it."""
+        doubts = {ReviewReason(reading.doubt) for reading in readings if reading.doubt is not None}
+        lacks = self.record.completeness.lacks
+        if ReviewReason.DEVICE_UNKNOWN in doubts and (lacks("Device") or lacks("DeviceMetric")):
+            doubts.add(ReviewReason.RECORD_INCOMPLETE)
+        return frozenset(doubts)
 
     def add_terms(self, candidate: Candidate, terms: Terms) -> None:
         """What the terms of the candidate's service date add to it, and what its modifiers ask for."""

@@ -144,7 +144,9 @@ def _candidate(
         ),
         charges=tuple([charge for charge in charges if charge.code == rule.code]),
         reasons=chart.base_doubts,
-        unverified=chart.unverified_on(earned_on or last) | count.unverified,
+        unverified=chart.unverified_on(earned_on or last)
+        | count.unverified
+        | chart.readings_unverified(window),
         modifiers=_modifiers(chart, rule, window, set_up),
     )
     if set_up is None:
@@ -154,8 +156,11 @@ def _candidate(
     changes = any(window.start < row.start <= last for row in rule.monitoring_days)
     if changes and count.found < rule.least(window.start).least:
         candidate.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
+    if _may_be_earlier(chart, candidate, episode, count, min(last, as_of)):
+        candidate.reasons |= {ReviewReason.RECORD_INCOMPLETE}
+        candidate.unmet_reasons |= {ReviewReason.RECORD_INCOMPLETE}
     if not candidate.met:
-        _add_evidence_doubts(candidate, episode, count, terms.least)
+        _add_evidence_doubts(chart, candidate, episode, count, terms.least)
         if candidate.open and candidate.reachable and not candidate.charges:
             missing = max(least_ahead - count.found, 1)
             until = last - timedelta(days=missing - 1)
@@ -196,12 +201,31 @@ def _by_device(episode: Episode) -> list[Series]:
     return [merged(of_one) for of_one in devices.values()]
 
 
-def _add_evidence_doubts(candidate: Candidate, episode: Episode, count: DayCount, needed: int) -> None:
+def _add_evidence_doubts(
+    chart: ProgramChart, candidate: Candidate, episode: Episode, count: DayCount, needed: int
+) -> None:
     doubtful = [reading for reading in episode.doubtful if reading.day in candidate.window]
     if doubtful and count.with_days(doubtful) >= needed:
-        candidate.unmet_reasons |= {
-            ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None
-        }
+        candidate.unmet_reasons |= chart.doubts_of(doubtful)
+
+
+def _may_be_earlier(
+    chart: ProgramChart, candidate: Candidate, episode: Episode, count: DayCount, until: date
+) -> bool:
+    """Could readings that were not read make it earned, or earned on an earlier day (D20)?"""
+    if chart.record.completeness.whole:
+        return False
+    if chart.anchor_may_move(episode):
+        return True
+    unread = chart.unread_days(candidate.window)
+    if unread is None:
+        return False
+    every = [series.days for series in count.every] or [[]]
+    reached = [
+        threshold_day(candidate.rule, unread.earliest([*days]), candidate.window, until) for days in every
+    ]
+    first = min(filter(None, reached), default=None)
+    return first is not None and (not candidate.met or first < candidate.service_date)
 
 
 def _modifiers(chart: ProgramChart, rule: CodeRule, window: Window, set_up: SetUp | None) -> tuple[str, ...]:

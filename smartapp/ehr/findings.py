@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from fhir_mappings.anchor import ProgramAnchor, anchors_of
 from fhir_mappings.chart import Chart
+from fhir_mappings.completeness import Missing, MissingWhy
 from fhir_mappings.decision import Assessment, Decision, to_contract
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
@@ -172,7 +173,8 @@ class FindingsMaker:
         findings are shown as not real and never kept.
         """
         assert self._chart is not None, "needs() comes first"
-        self._chart.unread = unread
+        for kind in sorted(unread):
+            self._chart.add_missing(Missing(kind, MissingWhy.REFUSED))
         record = self._chart.record(
             self._patient, self._anchors, self._own.attestations, (*self._own.confirmed, *supposed)
         )
@@ -213,7 +215,7 @@ class FindingsMaker:
                 ours,
                 record.as_of,
                 history_from=record.history_from,
-                unread=unread,
+                completeness=record.completeness,
             ),
         )
 

@@ -95,6 +95,7 @@ REASONS: dict[ReviewReason, str] = {
         'confirmed under "Where the periods begin".'
     ),
     ReviewReason.PERIODS_OVERLAP: "The period overlaps one that was charged on another grid.",
+    ReviewReason.RECORD_INCOMPLETE: "Something was not read that could change this: read the chart again.",
     ReviewReason.HISTORY_INCOMPLETE: "Older data may exist: where the 30-day periods begin is not certain.",
     ReviewReason.ANCHOR_MOVED: "An earlier reading has turned up since the 30-day periods were fixed.",
     ReviewReason.DEVICE_UNKNOWN: "Readings come from a device this app cannot place.",
@@ -138,6 +139,8 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.AFTER_AS_OF: "dated in the future",
     ExcludedReason.AFTER_DEATH: "dated after the patient's death",
     ExcludedReason.DUPLICATE: "the same record as another one",
+    ExcludedReason.DELETED: "deleted in the EHR",
+    ExcludedReason.MERGED_PATIENT: "replaced by another record of the same person: open that one",
     ExcludedReason.TEST_DATA: "marked as test data",
     ExcludedReason.NO_STATUS: "has no status",
     ExcludedReason.STATUS_NOT_KNOWN: "has a status FHIR does not know",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fhir_mappings.charge_change import TAKEN_BACK, Statement, replacement, taken_back, updated
 from fhir_mappings.charge_item import ChargeDetails, charge_item
 from fhir_mappings.chart import Chart
+from fhir_mappings.completeness import Missing, MissingWhy
 from fhir_mappings.reconciliation import ChangeKind, ChangeReason, ours_among, reconcile
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy
@@ -51,7 +52,8 @@ class Ehr:
         chart = Chart(TERMINOLOGY, ZoneInfo("America/New_York"), self.as_of, history_from=self.history_from)
         for resource in [*self.resources, *self.charges.values()]:
             chart.add(json.dumps(resource).encode())
-        chart.unread = self.unread
+        for kind in self.unread:
+            chart.add_missing(Missing(kind, MissingWhy.REFUSED))
         record = chart.record(PATIENT)
         return record, assess(record, POLICY, record.as_of, all_evidence=True).decisions
 
@@ -92,7 +94,7 @@ class Ehr:
             ours,
             self.as_of,
             history_from=self.history_from,
-            unread=self.unread,
+            completeness=record.completeness,
         )
 
     def apply(self, changes):

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fhir_mappings.chart import Chart
+from fhir_mappings.completeness import Missing, MissingWhy
 from fhir_mappings.decision import Decision
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy
@@ -25,9 +26,9 @@ GIVEN = [
 
 
 def decisions(*unread: str) -> tuple[Decision, ...]:
-    chart = Chart(
-        load_terminology(site_terminology()), ZoneInfo("America/New_York"), AS_OF, unread=frozenset(unread)
-    )
+    chart = Chart(load_terminology(site_terminology()), ZoneInfo("America/New_York"), AS_OF)
+    for kind in unread:
+        chart.add_missing(Missing(kind, MissingWhy.REFUSED))
     for resource in build_resources(GIVEN, "America/New_York"):
         if resource["resourceType"] not in unread:
             chart.add(json.dumps(resource).encode())

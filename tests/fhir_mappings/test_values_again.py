@@ -71,6 +71,7 @@ PAYERS = {
     "unknown": ([], []),
 }
 SETTINGS = {
+    "minutes_kept_in": "ehr",
     "multi_device_rule": "max",
     "contacts_per_addon_unit": 0,
     "rtm_aux_time_counts": False,

@@ -1,0 +1,158 @@
+"""What a Bundle says besides its resources: what it lacks, and what it takes away (D20 f and h, D27).
+
+A searchset may say that there is more of it elsewhere, or that something went wrong; a batch, that one of its
+requests was refused; a history, a transaction or an export, that something was deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from msgspec import Raw, Struct
+
+from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
+from fhir_mappings.identity import unversioned
+from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.resources import READ_TYPES
+
+_NOT_WHOLE = frozenset({"incomplete", "too-costly", "timeout", "suppressed", "throttled"})
+"""Issue types of an OperationOutcome that say, under whatever severity, that not everything is here."""
+_FAULTS = frozenset({"error", "fatal"})
+_SUBJECT_PARAMETERS = ("patient", "subject")
+_BEGINS, _ENDS = ("ge", "gt", "sa"), ("le", "lt", "eb")
+
+
+class Search(Struct, frozen=True):
+    """What a search asked for, as far as its address tells. `type` is "" where it tells none."""
+
+    type: str = ""
+    patient: str = ""
+    """`Patient/id`; "" where it names nobody."""
+    start: date | None = None
+    end: date | None = None
+
+
+class Deletion(Struct, frozen=True):
+    """`name`: `Type/id` of what is gone; `at`: when, as it is written."""
+
+    name: str
+    at: str | None
+
+
+class CutOff(Struct, frozen=True):
+    """A page that follows and may be elsewhere in the input: its address, and what it would hold."""
+
+    address: str
+    search: Search
+    types: tuple[str, ...]
+
+
+def links_of(links: object) -> dict[str, str]:
+    """Address by relation, of what can be read of a Bundle's links."""
+    found: dict[str, str] = {}
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict):
+            relation, url = link.get("relation"), link.get("url")
+            if isinstance(relation, str) and isinstance(url, str):
+                found[relation] = url
+    return found
+
+
+def address(url: str) -> str:
+    """An address as it can be compared, whatever the base, the order of its parameters, their escapes."""
+    parts = urlsplit(url)
+    asked = sorted(parse_qsl(parts.query, keep_blank_values=True))
+    return f"{_last(parts.path)}?{asked}"
+
+
+def search_of(url: str | None, clock: LocalClock) -> Search:
+    """What an address asks for. Its dates bound the days; what can't be read of them bounds nothing."""
+    if not url:
+        return Search()
+    try:
+        parts = urlsplit(url)
+        asked = parse_qsl(parts.query)
+    except ValueError:
+        return Search()
+    type_ = _last(parts.path)
+    patient = next((value for name, value in asked if name in _SUBJECT_PARAMETERS), "")
+    start: date | None = None
+    end: date | None = None
+    for name, value in asked:
+        if name != "date":
+            continue
+        moment = clock.read(value.lstrip("abeglnqst"))
+        if not isinstance(moment, Moment):
+            continue
+        if not value.startswith(_ENDS) and not value.startswith("ne"):
+            start = moment.day if start is None else max(start, moment.day)
+        if not value.startswith(_BEGINS) and not value.startswith("ne"):
+            end = moment.day if end is None else min(end, moment.day)
+    return Search(
+        type_ if type_[:1].isupper() else "",
+        "" if not patient else patient if "/" in patient else f"Patient/{patient}",
+        start,
+        end,
+    )
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def types_of(search: Search, entries: Iterable[str]) -> tuple[str, ...]:
+    """The types of what is missing from a search: its own; else those of the other entries, and what nobody
+    knows besides."""
+    if search.type:
+        return (search.type,)
+    found = sorted({kind for kind in entries if kind in READ_TYPES})
+    return tuple(found) if len(found) == 1 else (*found, ANY_TYPE)
+
+
+def missing_of_search(search: Search, types: Iterable[str], why: MissingWhy, detail: str) -> list[Missing]:
+    """One entry a type that decides something."""
+    return [
+        Missing(kind, why, search.start, search.end, 0, detail)
+        for kind in types
+        if kind in READ_TYPES or kind == ANY_TYPE
+    ]
+
+
+class _Issue(Struct):
+    severity: Any = None
+    code: Any = None
+
+
+class _Outcome(Struct):
+    issue: list[_Issue] | None = None
+
+
+def says_incomplete(outcome: bytes | Raw) -> bool:
+    """Does an OperationOutcome say that something failed, or is not all here? Unreadable ones may."""
+    try:
+        issues = msgspec.json.decode(outcome, type=_Outcome).issue or []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return any(issue.severity in _FAULTS or issue.code in _NOT_WHOLE for issue in issues)
+
+
+def deletion_of(request: object, response: object, bundled_at: str | None) -> Deletion | None:
+    """What an entry takes away: its method says DELETE, and its address names one record."""
+    if not isinstance(request, dict) or request.get("method") != "DELETE":
+        return None
+    url = request.get("url")
+    name = unversioned(url.split("?", 1)[0]).rstrip("/") if isinstance(url, str) else ""
+    at = response.get("lastModified") if isinstance(response, dict) else None
+    if "?" in (url or "") or "/" not in name:
+        return Deletion("", None)
+    return Deletion("/".join(name.rsplit("/", 2)[-2:]), at if isinstance(at, str) else bundled_at)
+
+
+def was_refused(response: object) -> bool:
+    """Does an entry of an answer to a batch say that its request failed?"""
+    status = response.get("status") if isinstance(response, dict) else None
+    return isinstance(status, str) and status[:1] in ("4", "5")

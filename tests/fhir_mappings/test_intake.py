@@ -1,0 +1,432 @@
+"""What comes in: versions and deletions (D27), pages and answers that are not whole (D20), people (D30)."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from itertools import permutations
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from fhir_mappings.chart import Chart
+from fhir_mappings.completeness import MissingWhy
+from fhir_mappings.record import PatientRecord
+
+BASE = "https://ehr.example/fhir"
+
+
+def reading(id: str = "o1", day: str = "2026-03-05", **changes: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "id": id,
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "85354-9"}]},
+        "subject": {"reference": "Patient/p1"},
+        "effectiveDateTime": f"{day}T08:00:00-05:00",
+        "component": [
+            {
+                "code": {"coding": [{"system": "http://loinc.org", "code": "8480-6"}]},
+                "valueQuantity": {"value": 120, "unit": "mm[Hg]"},
+            }
+        ],
+        "device": {"reference": "Device/cuff"},
+        **changes,
+    }
+
+
+CUFF = {
+    "resourceType": "Device",
+    "id": "cuff",
+    "type": {"coding": [{"system": "urn:iso:std:iso:11073:10101", "code": "528391"}]},
+    "patient": {"reference": "Patient/p1"},
+}
+PATIENT = {"resourceType": "Patient", "id": "p1"}
+
+
+def charge(status: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "ChargeItem",
+        "id": "c1",
+        "status": status,
+        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "99454"}]},
+        "subject": {"reference": "Patient/p1"},
+        "occurrencePeriod": {"start": "2026-02-01", "end": "2026-03-02"},
+        **changes,
+    }
+
+
+def reasons(record: PatientRecord) -> dict[str, str]:
+    return {entry.resource: str(entry.reason) for entry in record.excluded}
+
+
+def bundle(*entries: dict[str, Any], **elements: Any) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "collection", "entry": [*entries], **elements}
+
+
+def searchset(*resources: dict[str, Any], self: str = "", next: str = "") -> dict[str, Any]:
+    links = [{"relation": "self", "url": self}] if self else []
+    links += [{"relation": "next", "url": next}] if next else []
+    return bundle(*({"resource": one} for one in resources), type="searchset", link=links)
+
+
+# -- versions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ({"versionId": "9"}, {"versionId": "10"}),
+        ({"lastUpdated": "2026-03-06T10:00:00Z"}, {"lastUpdated": "2026-03-06T10:00:00.250Z"}),
+        ({"lastUpdated": "2026-03-06T11:00:00+05:00"}, {"lastUpdated": "2026-03-06T07:00:00Z"}),
+        # A number decides before the clock does.
+        (
+            {"versionId": "1", "lastUpdated": "2026-03-07T10:00:00Z"},
+            {"versionId": "2", "lastUpdated": "2026-03-06T10:00:00Z"},
+        ),
+        # Where one has no number, the clock decides.
+        (
+            {"versionId": "abc", "lastUpdated": "2026-03-06T10:00:00Z"},
+            {"versionId": "2", "lastUpdated": "2026-03-07T10:00:00Z"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_two_versions_the_newer_stands_in_any_order(read, older, newer, reverse):
+    versions = [reading(meta=older), reading(meta=newer, status="entered-in-error")]
+    record = read(*(reversed(versions) if reverse else versions), CUFF)
+    assert record.readings == ()
+    versions = [reading(meta=older, status="entered-in-error"), reading(meta=newer)]
+    record = read(*(reversed(versions) if reverse else versions), CUFF)
+    assert [found.resource for found in record.readings] == ["Observation/o1"]
+
+
+def test_three_versions_leave_one_in_every_order(read):
+    versions = [
+        reading(meta={"versionId": "1"}),
+        reading(meta={"versionId": "2"}, status="entered-in-error"),
+        reading(day="2026-03-07", meta={"versionId": "3"}),
+    ]
+    for order in permutations(versions):
+        assert [found.day for found in read(*order, CUFF).readings] == [date(2026, 3, 7)]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_where_neither_tells_a_reading_claims_less_and_a_charge_stands(read, reverse):
+    given = [
+        reading(),
+        reading(status="entered-in-error"),
+        charge("aborted"),
+        charge("billed"),
+        CUFF,
+    ]
+    record = read(*(reversed(given) if reverse else given))
+    assert record.readings == ()
+    assert [found.status for found in record.charges] == ["billed"]
+
+
+def test_versions_that_name_their_patient_in_two_ways_are_one_record(read):
+    record = read(
+        reading(meta={"versionId": "1"}),
+        reading(
+            meta={"versionId": "2"},
+            status="entered-in-error",
+            subject={"reference": f"{BASE}/Patient/p1"},
+        ),
+        CUFF,
+        base=BASE,
+    )
+    assert record.readings == ()
+
+
+def test_the_same_record_twice_counts_once(read):
+    record = read(reading(), reading(), CUFF)
+    assert len(record.readings) == 1
+    assert reasons(record)["Observation/o1"] == "duplicate"
+
+
+# -- deletions --------------------------------------------------------------------------------------------
+
+
+def deletion(url: str, at: str | None = None) -> dict[str, Any]:
+    response = {} if at is None else {"response": {"status": "204", "lastModified": at}}
+    return {"request": {"method": "DELETE", "url": url}, **response}
+
+
+@pytest.mark.parametrize("url", ["Observation/o1", f"{BASE}/Observation/o1", "Observation/o1/_history/2"])
+@pytest.mark.parametrize("kind", ["history", "transaction", "collection"])
+def test_what_was_deleted_is_gone_and_said_to_be(read, url, kind):
+    record = read(reading(), CUFF, bundle(deletion(url), type=kind))
+    assert record.readings == ()
+    assert reasons(record)["Observation/o1"] == "deleted"
+
+
+def test_a_deletion_may_come_before_what_it_deletes(read):
+    assert read(bundle(deletion("Observation/o1")), reading(), CUFF).readings == ()
+
+
+@pytest.mark.parametrize(
+    ("stored", "deleted", "counts"),
+    [
+        ("2026-03-06T10:00:00Z", "2026-03-07T10:00:00Z", 0),
+        ("2026-03-08T10:00:00Z", "2026-03-07T10:00:00Z", 1),  # put back afterwards
+        (None, "2026-03-07T10:00:00Z", 0),
+        ("2026-03-08T10:00:00Z", None, 0),
+    ],
+)
+def test_a_version_that_is_later_than_its_deletion_stands(read, stored, deleted, counts):
+    meta = {} if stored is None else {"meta": {"lastUpdated": stored}}
+    record = read(reading(**meta), CUFF, bundle(deletion("Observation/o1", deleted)))
+    assert len(record.readings) == counts
+
+
+@pytest.mark.parametrize(
+    "elements", [{"timestamp": "2026-03-07T10:00:00Z"}, {"meta": {"lastUpdated": "2026-03-07T10:00:00Z"}}]
+)
+def test_a_deletion_without_a_date_has_that_of_its_bundle(read, elements):
+    later = reading(meta={"lastUpdated": "2026-03-08T10:00:00Z"})
+    assert len(read(later, CUFF, bundle(deletion("Observation/o1"), **elements)).readings) == 1
+
+
+@pytest.mark.parametrize(
+    ("stored", "deleted", "charges"),
+    [(None, None, 1), ("2026-03-06T10:00:00Z", None, 1), ("2026-03-06T10:00:00Z", "2026-03-07T10:00:00Z", 0)],
+)
+def test_a_charge_is_gone_only_where_dates_say_so(read, stored, deleted, charges):
+    meta = {} if stored is None else {"meta": {"lastUpdated": stored}}
+    record = read(charge("billed", **meta), bundle(deletion("ChargeItem/c1", deleted)))
+    assert len(record.charges) == charges
+
+
+def test_a_deletion_that_names_no_record_leaves_the_rest_in_doubt(read):
+    record = read(reading(), CUFF, bundle(deletion("Observation?identifier=x")))
+    assert len(record.readings) == 1
+    assert record.completeness.lacks("")
+
+
+# -- pages and answers ------------------------------------------------------------------------------------
+
+FIRST = f"{BASE}/Observation?patient=p1&date=ge2026-03-01&date=le2026-03-31"
+SECOND = f"{BASE}?_getpages=1&_offset=2"
+
+
+def missing(record: PatientRecord) -> list[tuple[str, str, str | None, str | None]]:
+    return [
+        (
+            one.type,
+            str(one.why),
+            one.start and one.start.isoformat(),
+            one.end and one.end.isoformat(),
+        )
+        for one in record.completeness.missing
+    ]
+
+
+def test_a_page_that_follows_and_is_not_here_is_cut_off_for_the_days_of_its_search(read):
+    record = read(searchset(reading(), self=FIRST, next=SECOND), CUFF)
+    assert missing(record) == [("Observation", "cut-off", "2026-03-01", "2026-03-31")]
+
+
+@pytest.mark.parametrize("second", [SECOND, "https://other.example/fhir?_offset=2&_getpages=1"])
+def test_a_page_that_is_here_is_not_missing_however_it_is_called(read, second):
+    record = read(
+        searchset(reading(), self=FIRST, next=SECOND),
+        searchset(reading("o2", "2026-03-06"), self=second),
+        CUFF,
+    )
+    assert record.completeness.whole
+    assert len(record.readings) == 2
+
+
+def test_of_a_search_that_names_no_type_whatever_it_brought_may_follow(read):
+    everything = f"{BASE}/Patient/p1/$everything"
+    record = read(searchset(reading(), CUFF, PATIENT, self=everything, next=SECOND))
+    assert {type_ for type_, *_ in missing(record)} == {"", "Device", "Observation", "Patient"}
+
+
+def test_a_cut_off_search_for_another_patient_is_nothing_to_this_one(read):
+    other = searchset(self=f"{BASE}/Observation?patient=p2", next=SECOND)
+    assert read(reading(), CUFF, other).completeness.whole
+
+
+@pytest.mark.parametrize(
+    ("issue", "whole"),
+    [
+        ({"severity": "error", "code": "processing"}, False),
+        ({"severity": "fatal", "code": "exception"}, False),
+        ({"severity": "warning", "code": "incomplete"}, False),
+        ({"severity": "information", "code": "suppressed"}, False),
+        ({"severity": "information", "code": "informational"}, True),
+        ({"severity": "warning", "code": "not-supported"}, True),
+    ],
+)
+def test_an_answer_that_says_itself_that_it_is_not_whole_is_believed(read, issue, whole):
+    outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
+    record = read(searchset(reading(), outcome, self=FIRST), CUFF)
+    assert record.completeness.whole is whole
+    assert len(record.readings) == 1
+
+
+def test_an_error_kept_where_an_answer_should_be_is_of_nobody_knows_what(read):
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "forbidden"}]}
+    assert missing(read(outcome)) == [("", "refused", None, None)]
+
+
+def test_a_refused_request_of_a_batch_is_told(read):
+    answer = bundle(
+        {"resource": reading(), "response": {"status": "200 OK"}},
+        {"response": {"status": "403 Forbidden"}},
+        type="batch-response",
+    )
+    record = read(answer, CUFF)
+    assert len(record.readings) == 1
+    assert ("", "refused", None, None) in missing(record)
+
+
+def test_an_entry_that_is_no_json_loses_itself_alone(read):
+    good = [json.dumps({"resource": reading(f"o{n}", f"2026-03-{n:02}")}) for n in range(1, 10)]
+    bad = good[3].replace("120", "NaN").replace('"o4"', '"o99"')
+    entries = ", ".join([*good, bad])
+    text = f'{{"resourceType": "Bundle", "type": "searchset", "entry": [{entries}]}}'
+    record = read(text.encode(), CUFF)
+    assert len(record.readings) == 9
+    assert reasons(record)["Observation/o99"] == "unreadable"
+    assert missing(record) == [("Observation", "unreadable", "2026-03-04", "2026-03-04")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, [("Observation", "unreadable", "2026-03-05", "2026-03-05")]),
+        ({"effectiveDateTime": "soon"}, [("Observation", "unreadable", None, None)]),
+        (
+            {"effectiveDateTime": None, "meta": {"lastUpdated": "2026-03-09T10:00:00-05:00"}},
+            [("Observation", "unreadable", None, "2026-03-09")],
+        ),
+        ({"code": {"coding": [{"system": "http://loinc.org", "code": "2160-0"}]}}, []),
+        ({"status": "entered-in-error"}, []),
+    ],
+)
+def test_a_broken_reading_may_be_one_day_unless_its_coding_or_status_says_otherwise(read, changes, told):
+    broken = {**reading(), "device": "the cuff", **changes}
+    assert missing(read(broken, CUFF)) == told
+
+
+def test_a_broken_record_of_somebody_else_is_nothing_to_this_patient(read):
+    broken = {**reading(), "device": "the cuff", "subject": {"reference": "Patient/p2"}}
+    assert read(broken).completeness.whole
+
+
+def test_a_broken_patient_is_a_patient_all_the_same(chart):
+    text = json.dumps({"resourceType": "Patient", "id": "p1", "name": [{"family": "X"}]}).replace(
+        '"X"', '"\\ud800"'
+    )
+    found = chart(text.encode(), reading(), CUFF)
+    assert found.patients() == ("Patient/p1",)
+    assert len(found.record("Patient/p1").readings) == 1
+
+
+# -- people -----------------------------------------------------------------------------------------------
+
+
+def patient(id: str, **links: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Patient",
+        "id": id,
+        "link": [
+            {"type": kind.replace("_", "-"), "other": {"reference": f"Patient/{other}"}}
+            for kind, other in links.items()
+        ],
+    }
+
+
+def test_records_of_a_replaced_patient_count_under_the_surviving_one(chart):
+    found = chart(patient("p1", replaced_by="p2"), patient("p2"), reading(), CUFF)
+    assert found.patients() == ("Patient/p2",)
+    assert len(found.record("Patient/p2").readings) == 1
+
+
+def test_a_chain_is_followed_to_its_end(chart):
+    found = chart(
+        patient("p1", replaced_by="p2"), patient("p2", replaced_by="p3"), patient("p3"), reading(), CUFF
+    )
+    assert found.patients() == ("Patient/p3",)
+    assert len(found.record("Patient/p3").readings) == 1
+
+
+def test_without_the_surviving_one_nothing_is_decided(chart):
+    found = chart(patient("p1", replaced_by="p2"), reading(), CUFF)
+    record = found.record("Patient/p1")
+    assert record.readings == ()
+    assert reasons(record) == {"Patient/p1": "merged-patient"}
+
+
+def test_two_that_replace_each_other_decide_nothing(chart):
+    found = chart(patient("p1", replaced_by="p2"), patient("p2", replaced_by="p1"), reading(), CUFF)
+    assert all(found.record(name).readings == () for name in found.patients())
+
+
+def test_a_link_that_cannot_be_read_still_says_that_the_record_was_replaced(chart):
+    broken = {"resourceType": "Patient", "id": "p1", "link": [{"type": "replaced-by", "other": "p2"}]}
+    assert reasons(chart(broken, reading()).record("Patient/p1")) == {"Patient/p1": "merged-patient"}
+
+
+def test_records_under_an_earlier_id_count_where_they_are_here(chart):
+    found = chart(patient("p2", replaces="p1"), reading(), CUFF)
+    record = found.record("Patient/p2")
+    assert len(record.readings) == 1
+    assert record.completeness.whole
+
+
+def test_records_under_an_earlier_id_are_missing_where_they_are_not(chart):
+    mine = reading(subject={"reference": "Patient/p2"})
+    cuff = {**CUFF, "patient": {"reference": "Patient/p2"}}
+    record = chart(patient("p2", replaces="p1"), mine, cuff).record("Patient/p2")
+    assert {type_ for type_, *_ in missing(record)} == {"ChargeItem", "Encounter", "Observation"}
+    assert {one.why for one in record.completeness.missing} == {MissingWhy.NOT_SEARCHED}
+
+
+@pytest.mark.parametrize("kind", ["refer", "seealso"])
+def test_charges_may_stand_in_another_record_of_the_same_person(chart, kind):
+    assert chart(patient("p1", **{kind: "p9"}), reading()).record("Patient/p1").charges_elsewhere
+
+
+def test_a_test_patient_has_no_record(chart):
+    label = {"meta": {"security": [{"code": "HTEST"}]}}
+    record = chart({**PATIENT, **label}, reading(), CUFF).record("Patient/p1")
+    assert reasons(record) == {"Patient/p1": "test-data"}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_identifier_that_two_devices_share_names_neither(chart, reverse):
+    identifier = [{"system": "urn:serial", "value": "1"}]
+    ours = {**CUFF, "identifier": identifier}
+    theirs = {**CUFF, "id": "other", "patient": {"reference": "Patient/p2"}, "identifier": identifier}
+    named = reading(device={"identifier": {"system": "urn:serial", "value": "1"}})
+    devices = [theirs, ours] if reverse else [ours, theirs]
+    record = chart(PATIENT, *devices, named).record("Patient/p1")
+    assert reasons(record)["Observation/o1"] == "device-unknown"
+
+
+def test_a_person_found_under_two_records_shares_an_identifier_with_nobody(chart):
+    identifier = {"identifier": [{"system": "urn:mrn", "value": "7"}]}
+    found = chart(
+        {**patient("p1", replaced_by="p2"), **identifier},
+        {**patient("p2"), **identifier},
+        reading(subject={"identifier": {"system": "urn:mrn", "value": "7"}}),
+        CUFF,
+    )
+    assert len(found.record("Patient/p2").readings) == 1
+
+
+def test_what_one_patient_costs_does_not_grow_with_their_number(chart):
+    found: Chart = chart(*({"resourceType": "Patient", "id": f"p{n}"} for n in range(50)))
+    assert found.patients() is found.patients()
+    assert found.strangers() is found.strangers()
+
+
+def test_a_chart_as_it_was_closed_is_the_chart_that_is_read(chart):
+    found: Chart = chart(PATIENT, reading(), CUFF)
+    assert found.record("Patient/p1") == found.record("Patient/p1")
+    assert found.zone == ZoneInfo("America/New_York")
