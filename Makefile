@@ -8,7 +8,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli change_store episod
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-postgresql strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,11 +29,14 @@ demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find
 	$(BIN)/smartapp demo --check
 
 test: $(READY) ## Run every test (the browser's too, where Debian's chromium is installed)
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 -q -m "not days"
+
+test-days: $(READY) ## The whole way and demo-check on new year, leap days, changes of the clocks, noon and near midnight
+	$(BIN)/python -m pytest -n 2 -q -m days tests/smartapp/test_days.py
 
 test-postgresql: $(READY) ## What works with the database, on a PostgreSQL server of its own (needs Debian's postgresql)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgresql]'
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser" \
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser and not days" \
 	  -W "ignore::pytest.PytestUnraisableExceptionWarning" $(STORE_TESTS:%=tests/smartapp/test_%.py)
 
 strangers: ## Install the independent SMART and OAuth implementations that judge ours (Node.js 20)

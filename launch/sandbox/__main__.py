@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -47,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--data", type=Path, help="folder of the store; without it all is in memory")
     serve.add_argument("--frame", action=argparse.BooleanOptionalAction, default=True)
     serve.add_argument("--token-seconds", type=int, default=3600)
+    serve.add_argument(
+        "--clock-ahead",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="of the machine's clock; may be negative",
+    )
     serve.add_argument("--quirk", action="append", default=[], metavar="NAME[=N]")
 
     write = commands.add_parser("export", parents=[common], help="write the charts as FHIR files")
@@ -59,6 +67,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     clients = [Client.from_json(path.read_text("utf-8")) for path in arguments.client]
     if arguments.redirect_uri:
         clients.insert(0, Client(arguments.client_id, redirect_uris=tuple(arguments.redirect_uri)))
+    ahead = arguments.clock_ahead
     running = serve_sandbox(
         arguments.host_name,
         arguments.port,
@@ -66,6 +75,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         clients=tuple(clients),
         launch_url=arguments.app_launch_url,
         as_of=arguments.as_of,
+        clock=lambda: time.time() + ahead,
         seed=arguments.seed,
         readings=arguments.readings,
         data=arguments.data,

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,15 @@ class Client:
 class SandboxConfig:
     """One sandbox. ``base_url`` is scheme, host name and port, without a path.
 
-    ``data`` is a folder for the SQLite file, or None for a store in memory. ``readings`` is the size of the
-    large patient. Times in seconds. ``clock`` gives seconds since the epoch. ``key`` signs id_tokens.
+    ``as_of`` is the day its charts are told on, ``clock`` gives seconds since the epoch; neither follows from
+    the other. ``data`` is a folder for the SQLite file, or None for a store in memory. ``readings`` is the
+    size of the large patient. Times in seconds. ``key`` signs id_tokens.
     """
 
     base_url: str
+    as_of: date = field(kw_only=True)
     clients: tuple[Client, ...] = ()
     launch_url: str | None = None
-    as_of: date = field(default_factory=lambda: datetime.now(ZONE).date())
     seed: int = 1
     data: Path | None = None
     readings: int = 50_000

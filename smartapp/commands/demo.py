@@ -2,7 +2,8 @@
 
 Two servers on loopback: the sandbox EHR as a process of its own under http://localhost, and the app under
 http://127.0.0.1, so that for a browser they are two sites, as in the field. Key and database are made in a
-fresh folder that only the user can read, and removed at the end.
+fresh folder that only the user can read, and removed at the end. The clocks of both show the day of --as-of;
+without it today, or where no rules are known for today the last day that they are known for.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from datetime import date, datetime, time, timedelta
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smartapp.config import Mode, Settings
+
+if TYPE_CHECKING:
+    from smartapp.site import Site
 
 EHR_HOST = "localhost"
 APP_HOST = "127.0.0.1"
@@ -39,7 +44,10 @@ class DemoError(Exception):
 
 
 class Demo:
-    """Both servers and their folder. A context manager: everything is stopped and removed at its end."""
+    """Both servers and their folder. A context manager: everything is stopped and removed at its end.
+
+    `as_of` is the moment at which it begins, as a clock on the site's wall shows it.
+    """
 
     def __init__(
         self,
@@ -47,10 +55,12 @@ class Demo:
         ehr_port: int = 0,
         app_port: int = 0,
         readings: int = 50_000,
+        as_of: datetime | None = None,
     ) -> None:
         self._ehr_port = ehr_port or free_port()
         self._app_port = app_port or free_port()
         self._readings = readings
+        self._as_of = as_of
         self._cleanup = ExitStack()
         self.auditor_secret = secrets.token_urlsafe(24)
         """Secret of a client that may look into every chart's charges: the check's own way to see them."""
@@ -71,7 +81,9 @@ class Demo:
         try:
             self.folder = Path(tempfile.mkdtemp(prefix="smartapp-demo-"))  # mode 0700
             self._cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            self.settings = self._settings()
+            site = self._write_site_file()
+            self.begins, ahead = self._begins(site)
+            self.settings = self._settings(ahead)
             self._start_ehr()
             self._start_app()
         except BaseException:
@@ -84,7 +96,26 @@ class Demo:
     ) -> None:
         self._cleanup.close()
 
-    def _settings(self) -> Settings:
+    @property
+    def _site_file(self) -> Path:
+        return self.folder / "site.yaml"
+
+    def _write_site_file(self) -> Site:
+        from smartapp.site import read_site
+
+        # Read as a file: the app never imports the sandbox.
+        self._site_file.write_bytes((files("launch") / "sandbox" / "site.yaml").read_bytes())
+        return read_site(self._site_file, None, None)
+
+    def _begins(self, site: Site) -> tuple[datetime, timedelta]:
+        """The moment at which the demo begins, and how far its clocks run ahead of the machine's."""
+        now = datetime.now(site.zone)
+        begins = self._as_of or datetime.combine(min(now.date(), _last_day_of_rules(site)), now.time())
+        begins = begins.replace(tzinfo=site.zone)
+        # Of instants: between two times of one zone an hour that the clocks lost or gained would not count.
+        return begins, timedelta(seconds=round(begins.timestamp() - now.timestamp()))
+
+    def _settings(self, ahead: timedelta) -> Settings:
         from cryptography.fernet import Fernet
 
         issuers = self.folder / "issuers.toml"
@@ -98,16 +129,14 @@ class Demo:
             'extra_scopes = ["patient/DeviceMetric.rs", "patient/CarePlan.rs", "patient/Encounter.cu"]\n',
             encoding="utf-8",
         )
-        site = self.folder / "site.yaml"
-        # Read as a file: the app never imports the sandbox.
-        site.write_bytes((files("launch") / "sandbox" / "site.yaml").read_bytes())
         return Settings(
             keys=(Fernet.generate_key(),),
             base_url=self.app_url,
             issuers_file=issuers,
             database_url=f"sqlite:///{self.folder / 'smartapp.sqlite3'}",
-            site_file=site,
+            site_file=self._site_file,
             mode=Mode.DEMO,
+            clock_ahead=ahead,
         )
 
     def _start_ehr(self) -> None:
@@ -131,6 +160,8 @@ class Demo:
             *("--app-launch-url", f"{self.app_url}/launch"),
             *("--redirect-uri", f"{self.app_url}/callback/{ISSUER}"),
             *("--readings", str(self._readings)),
+            *("--as-of", self.begins.date().isoformat()),
+            *("--clock-ahead", str(self.settings.clock_ahead.total_seconds())),
         ]
         log = self._cleanup.enter_context((self.folder / "ehr.log").open("w+", encoding="utf-8"))
         # Every part of the command is ours: this interpreter, ports, a fresh folder.
@@ -183,6 +214,19 @@ class Demo:
         return [entry["resource"] for entry in found.json().get("entry", [])]
 
 
+def _last_day_of_rules(site: Site) -> date:
+    """The last day of service that every code's table covers."""
+    return min(rule.covers_to for rule in site.policy.codes.values())
+
+
+def _moment(text: str) -> datetime:
+    """`2026-04-15`, which is its noon, or `2026-04-15T23:55`. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        raise ValueError("a time as a clock on the site's wall shows it, without a zone")
+    return datetime.combine(moment, time(12)) if len(text) == len("2026-04-15") else moment
+
+
 def free_port() -> int:
     """A loopback port that is free now."""
     with socket.socket() as probe:
@@ -206,6 +250,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="drive the whole way headless, then stop")
     parser.add_argument("--port", type=int, default=0, help="of the app; 0: one that is free")
     parser.add_argument("--ehr-port", type=int, default=0, help="of the sandbox EHR; 0: one that is free")
+    parser.add_argument(
+        "--as-of",
+        type=_moment,
+        metavar="DAY",
+        help="begin on this day at noon, or at a time of it: 2026-04-15, 2026-04-15T23:55",
+    )
     parser.add_argument("--readings", type=int, default=50_000, help="size of the largest chart")
     return parser
 
@@ -219,7 +269,12 @@ def run(arguments: Sequence[str]) -> int:
     # Ended from outside, the folder with its key must go as well.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Demo(ehr_port=options.ehr_port, app_port=options.port, readings=options.readings) as demo:
+        with Demo(
+            ehr_port=options.ehr_port,
+            app_port=options.port,
+            readings=options.readings,
+            as_of=options.as_of,
+        ) as demo:
             if options.check:
                 from smartapp.commands.demo_check import check
 
@@ -241,7 +296,7 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(demo: Demo) -> None:
     print(
         f"""
-  DEMO: synthetic patients, loopback only.
+  DEMO: synthetic patients, loopback only. It is {demo.begins:%A, %-d %B %Y} there.
 
   1. Open   {demo.ehr_url}/
      It is the sandbox EHR. Choose "Ready: home exercise" and "Open inside the chart" (or in a new tab).

@@ -6,6 +6,7 @@ also the way of somebody without JavaScript.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from fhir_mappings.vocabulary import Outcome, Unverified
 from smartapp.commands.demo import Demo, DemoError
 
 PATIENT = "ready-musculoskeletal"
@@ -178,7 +180,10 @@ class Browser:
 
 
 def check(demo: Demo) -> None:
-    """Launch, read, accept, find the charge in the EHR. Raises DemoError at the first step that fails."""
+    """Launch, read, accept, find the charge in the EHR. Raises DemoError at the first step that fails.
+
+    On a day whose rules nobody has confirmed the way ends where it must: nothing of it can be accepted.
+    """
     with closing(Browser()) as browser:
         _check(demo, browser)
 
@@ -216,6 +221,15 @@ def _check(demo: Demo, browser: Browser) -> None:
     step(f"chart read: {page.by_id.get('summary', '')}")
 
     link = next((target for target, text in page.links if text.startswith("Review and accept")), None)
+    if link is None and (waiting := _waiting_for_rules(browser, page)):
+        before = demo.charges(PATIENT)
+        for key in waiting:
+            if browser.get(f"{page.url}charges/{key}").status < 400:
+                raise DemoError(f"{key} could be accepted without rules")
+        if demo.charges(PATIENT) != before:
+            raise DemoError("the EHR holds another charge")
+        step(f"nothing can be accepted: no rules are confirmed for {', '.join(waiting)}")
+        return
     if link is None:
         raise DemoError("no card can be accepted")
     key = urlsplit(link).path.rsplit("/", 1)[1]
@@ -264,6 +278,15 @@ def _check(demo: Demo, browser: Browser) -> None:
         raise DemoError("the patient page does not show the charge")
     step("the patient page shows it")
     print(written)
+
+
+def _waiting_for_rules(browser: Browser, page: Page) -> list[str]:
+    """What is suggested, if for all of it the rules of its date are not confirmed (D37); else nothing."""
+    told = json.loads(browser.get(f"{page.url}decisions.json").body)["decisions"]
+    earned = [one for one in told if one["outcome"] == Outcome.SUGGEST]
+    if not all(Unverified.RULES_OF_THE_YEAR in one["unverified"] for one in earned):
+        return []
+    return [f"{one['code']}-{one['period']['start']}" for one in earned]
 
 
 def _wait_until_read(browser: Browser, page: Page) -> Page:

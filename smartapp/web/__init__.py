@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 from flask import Flask
 
 from launch.issuers import Issuers
+from smartapp.services import services
 from smartapp.web import (
     anchor,
     approvals,
@@ -50,9 +53,14 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["words"] = words
     app.jinja_env.filters.update(
-        day=words.day,
+        day=_day,
         plain=words.plain,
         reason=words.reason,
         amount=words.amount,
         address=own_pages.address_of,
     )
+
+
+def _day(value: date | str | None) -> str:
+    """A day as it is told; of a moment, the day that it was at the site, whatever day it was in UTC."""
+    return words.day(services().site.today(value) if isinstance(value, datetime) else value)

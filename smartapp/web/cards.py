@@ -286,11 +286,11 @@ def _fee(decision: Decision, site: Site) -> str | None:
     return f"{total} {fee.currency}, the site's table for {fee.year} ({fee.source})"
 
 
-def kept_here(decision: Decision, findings: Findings) -> dict[str, Any]:
+def kept_here(decision: Decision, findings: Findings, site: Site) -> dict[str, Any]:
     """What of a decision rests on this app's own record, for the charge's note: see `ChargeDetails`."""
     return {
         "stated": tuple(
-            f"{line.statement}, by {line.by} on {line.at.date().isoformat()}"
+            f"{line.statement}, by {line.by} on {site.today(line.at).isoformat()}"
             for line in statements_on(decision, findings)
         ),
         "logged": sum(name in findings.logged for name in evidence_of(decision)),

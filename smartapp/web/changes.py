@@ -511,7 +511,7 @@ def _drafted(
                 entered_at=entered_at,
                 rules_version=rules,
                 attested=tuple(entry for entry in statements if entry in attested),
-                **kept_here(decision, chart.findings),
+                **kept_here(decision, chart.findings, services().site),
                 revision=revision(decision.key),
             )
             instead = Statement(

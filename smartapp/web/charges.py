@@ -324,7 +324,7 @@ def _resource(case: Case, form: Form, entered_at: datetime) -> dict[str, object]
             account=place if place.startswith("Account/") else None,
             attested=tuple(entry for entry in case.decision.unverified if entry in form.attested),
             revision=revision(case.decision.key),
-            **kept_here(case.decision, case.findings),
+            **kept_here(case.decision, case.findings, services().site),
         ),
     )
 

@@ -19,6 +19,7 @@ from launch.authorization import digest
 from launch.issuers import Issuer
 from launch.ports import LaunchSession, SessionEnd
 from smartapp.services import services
+from smartapp.web import words
 from smartapp.web.permission import is_closed_to
 
 PROBE_COOKIE = "__Host-probe"
@@ -185,10 +186,19 @@ def _for_templates() -> dict[str, Any]:
     session = g.get("session")
     return {
         "demo": services().settings.demo,
+        "demo_day": _demo_day(),
         "session": session,
         "user_name": _user_name(session),
         "form_token": form_token() if session is not None and g.get("cookie_value") else "",
     }
+
+
+def _demo_day() -> str:
+    """The day of a demo that is told on another one than today."""
+    here = services()
+    if not here.settings.demo or not here.settings.clock_ahead:
+        return ""
+    return words.day(here.site.today(here.clock.now()))
 
 
 def _user_name(session: LaunchSession | None) -> str:

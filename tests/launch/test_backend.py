@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -127,13 +126,8 @@ def test_what_was_granted_is_told_with_the_token(backend, door, granted):
 # Against the sandbox, which checks assertions with code of its own
 
 
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
 @pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
-def test_the_sandbox_gives_a_token_for_a_signed_assertion_and_lets_it_search(algorithm):
+def test_the_sandbox_gives_a_token_for_a_signed_assertion_and_lets_it_search(algorithm, clock):
     key = RSAKey.generate_key(2048) if algorithm == "RS384" else ECKey.generate_key("P-384")
     public = {**key.as_dict(private=False), "kid": "k1", "alg": algorithm, "use": "sig"}
     service = Client(
@@ -143,7 +137,9 @@ def test_the_sandbox_gives_a_token_for_a_signed_assertion_and_lets_it_search(alg
         grant_types=("client_credentials",),
         scope="system/Observation.rs",
     )
-    with serve_sandbox(readings=10, clients=(service,)).start() as sandbox:
+    with serve_sandbox(
+        as_of=clock.now().date(), clock=lambda: clock.now().timestamp(), readings=10, clients=(service,)
+    ).start() as sandbox:
         table = {
             "fhir_base": sandbox.config.fhir_base,
             "client_id": "nightly",
@@ -154,7 +150,7 @@ def test_the_sandbox_gives_a_token_for_a_signed_assertion_and_lets_it_search(alg
         }
         secrets = {"KEY": key.as_pem(private=True).decode()}
         issuer = load_issuers({"sandbox": table}, secrets, loopback=True).get("sandbox")
-        clients, clock = EhrClients(), SystemClock()
+        clients = EhrClients()
         try:
             tokens = BackendTokens(clients, Discovery(clock, RecordedEvents()), clock)
             token = tokens.token(issuer, "system/Observation.rs").access_token

@@ -5,6 +5,7 @@ What takes long to make, charts and key, is made once a process.
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import time
@@ -31,15 +32,16 @@ def start_sandbox(
     """
     settings["clock"] = lambda: time.time() + ahead.total_seconds()
     data = Path(tempfile.mkdtemp(prefix="ehr-", dir=folder))
-    shutil.copytree(_charts(as_of, readings).name, data, dirs_exist_ok=True)
+    shutil.copytree(_charts(as_of, readings), data, dirs_exist_ok=True)
     return serve_sandbox(as_of=as_of, readings=readings, data=data, key=_key(), **settings).start()
 
 
 @cache
-def _charts(as_of: date, readings: int) -> tempfile.TemporaryDirectory[str]:
+def _charts(as_of: date, readings: int) -> Path:
     """A data folder that nobody writes to any more; it goes with the process."""
-    made = tempfile.TemporaryDirectory(prefix="sandbox-charts-")
-    serve_sandbox(as_of=as_of, readings=readings, data=Path(made.name)).close()
+    made = Path(tempfile.mkdtemp(prefix="sandbox-charts-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    serve_sandbox(as_of=as_of, readings=readings, data=made).close()
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from launch.sandbox.patients.chart import Chart, Resource
@@ -73,18 +73,29 @@ def _doubtful_devices(chart: Chart, device: str) -> None:
 
 
 def _doubtful_visits(chart: Chart) -> None:
-    def at(offset: int) -> datetime:
-        return chart.moment(chart.as_of - timedelta(days=30 - offset), 11)
+    first = _days_of_one_month(chart.as_of - timedelta(days=28), 13)
 
-    backward = chart.visit(Visit.RTM_REVIEW, THERAPIST, at(6), 12)
+    def at(offset: int) -> datetime:
+        return chart.moment(first + timedelta(days=offset), 11)
+
+    backward = chart.visit(Visit.RTM_REVIEW, THERAPIST, at(0), 12)
     period = {"start": backward["period"]["end"], "end": backward["period"]["start"]}
     backward["period"] = period
     backward["participant"][0].pop("period")
-    chart.visit(Visit.RTM_REVIEW, THERAPIST, at(8), 12, status="cancelled")
-    endless = chart.visit(Visit.RTM_CALL, THERAPIST, at(10), 12)
+    chart.visit(Visit.RTM_REVIEW, THERAPIST, at(2), 12, status="cancelled")
+    endless = chart.visit(Visit.RTM_CALL, THERAPIST, at(4), 12)
     endless["period"] = {"start": endless["period"]["start"]}
     endless["participant"][0].pop("period")
-    chart.visit(Visit.RTM_REVIEW, THERAPIST, at(12), 6 * 60)
-    nobody = chart.visit(Visit.RTM_REVIEW, THERAPIST, at(14), 5)
+    chart.visit(Visit.RTM_REVIEW, THERAPIST, at(6), 6 * 60)
+    nobody = chart.visit(Visit.RTM_REVIEW, THERAPIST, at(8), 5)
     nobody["participant"] = [{"individual": {"display": "Somebody"}}]
-    chart.visit(Visit.RTM_REVIEW, THERAPIST, at(18), 5, type=[{"text": "see notes"}])
+    chart.visit(Visit.RTM_REVIEW, THERAPIST, at(12), 5, type=[{"text": "see notes"}])
+
+
+def _days_of_one_month(first: date, length: int) -> date:
+    """The first of so many days, from `first` on, that no end of a month divides.
+
+    Time of management is counted by calendar months: the story is the same whatever day it is told on.
+    """
+    last = first + timedelta(days=length - 1)
+    return first if first.month == last.month else last.replace(day=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -515,7 +516,7 @@ def test_a_registration_that_makes_no_sense_is_refused(text):
 
 def test_two_clients_of_one_name_are_refused():
     with pytest.raises(ConfigurationError):
-        SandboxConfig("http://localhost:1", clients=(Client("a"), Client("a")))
+        SandboxConfig("http://localhost:1", as_of=date(2026, 4, 1), clients=(Client("a"), Client("a")))
 
 
 def test_secrets_stand_neither_in_the_store_nor_in_a_text_of_the_configuration(ehr):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ def test_it_refuses_to_bind_what_others_could_reach(bind):
 )
 def test_it_refuses_a_base_url_that_is_not_this_machine(base):
     with pytest.raises(ConfigurationError):
-        SandboxConfig(base)
+        SandboxConfig(base, as_of=date(2026, 4, 1))
 
 
 def test_it_is_an_island():
@@ -73,6 +75,22 @@ def test_a_process_says_in_one_line_that_it_is_ready():
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+def test_its_clock_runs_as_far_ahead_as_it_is_told():
+    """Every answer says when it was given, and it is the same clock that dates what is stored."""
+    arguments = ["serve", "--as-of", "2030-02-28", "--readings", "10", "--clock-ahead", f"{10 * 86400}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launch.sandbox", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        base = process.stdout.readline().split()[4]
+        told = parsedate_to_datetime(requests.get(f"{base}health", timeout=5).headers["Date"])
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+    assert abs(told - datetime.now(UTC) - timedelta(days=10)) < timedelta(seconds=20)
 
 
 def test_a_store_on_disk_outlives_its_process(make_ehr, new_charge, tmp_path):
