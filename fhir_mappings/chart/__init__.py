@@ -18,7 +18,7 @@ from msgspec import Raw
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.documents import DocumentMapper
 from fhir_mappings.chart.encounters import EncounterMapper
-from fhir_mappings.chart.intake import NOT_JSON, Intake
+from fhir_mappings.chart.intake import NOT_JSON, Hint, Intake
 from fhir_mappings.chart.readings import ReadingMapper
 from fhir_mappings.completeness import Completeness, Missing, MissingWhy, completeness_of
 from fhir_mappings.encounter import EncounterFacts
@@ -63,12 +63,22 @@ class Chart:
 
     # -- collecting ---------------------------------------------------------------------------------------
 
-    def add(self, text: bytes | Raw, full_url: str | None = None, origin: str = "input") -> None:
+    def add(
+        self,
+        text: bytes | Raw,
+        full_url: str | None = None,
+        origin: str = "input",
+        hint: Hint | None = None,
+    ) -> None:
         """One resource, or a Bundle of them, as JSON. Never raises: what can't be read is listed.
 
-        `origin` names where it came from, for a resource that doesn't name itself.
+        `origin` names where it came from, for a resource that doesn't name itself; `hint` gives the type that
+        it must be of, for one that can't say.
         """
-        self._intake.add(text, full_url, origin)
+        if hint is None:
+            self._intake.add(text, full_url, origin)
+        else:
+            self._intake.add(text, full_url, origin, hint=hint)
 
     def add_own(self, text: bytes | Raw, name: str) -> None:
         """A resource that this app keeps itself, under the name that it has here: no server knows it."""

@@ -51,6 +51,7 @@ _SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
 NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
 _UNBOUNDED = (None, None)
+_NOBODYS = "a record that names no patient"
 _Days = tuple[date | None, date | None]
 
 
@@ -133,8 +134,7 @@ class Intake:
             name = name_of("Observation", resource.id, text)
             if full_url is not None:
                 self.references.learn(name, full_url, None)
-            if not self._add_observation(resource, name):
-                self._tell_missing(text, "", hint, within)
+            self._add_observation(resource, name)
         else:
             name = known_as or name_of(type(resource).__name__, resource.id, text)
             self.references.learn(name, full_url, resource.identifier)
@@ -306,19 +306,22 @@ class Intake:
 
     # -- by type ------------------------------------------------------------------------------------------
 
-    def _add_observation(self, observation: fhir.Observation, name: str) -> bool:
-        """Whether it names whose it is."""
+    def _add_observation(self, observation: fhir.Observation, name: str) -> None:
         about = observation.subject
         owner = about and (about.reference or pointer(about, "Patient"))
+        found = read_observation(observation, name, self._origins, self._clock)
         if not owner:
             self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
-            return False
+            if type(found) is not LeftOut:
+                # It may be anybody's, so it may be this patient's.
+                nobodys = Missing("Observation", MissingWhy.UNREADABLE, found.day, found.day, 1, _NOBODYS)
+                self.add_missing(nobodys)
+            return
         subject = self._subjects.get(owner) or self._subject(owner)
-        found = read_observation(observation, name, self._origins, self._clock)
         if subject.observations.setdefault(name, found) is not found:
             subject.further.append((name, found))
         if type(found) is LeftOut:
-            return True
+            return
         if found.members is not None:
             subject.has_panels = True
         identifiers = found.identifiers
@@ -328,7 +331,6 @@ class Intake:
             known.update(identifiers)
             if len(known) < all_distinct:
                 subject.repeats_identifiers = True
-        return True
 
     def _add_resource(self, resource: fhir.Resource, name: str) -> bool:
         """Whether it names whose it is, where it must."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -15,7 +14,6 @@ import msgspec
 import yaml
 from msgspec import Struct
 
-from fhir_mappings import resources as fhir
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Assessment, strangers_json, to_contract
 from fhir_mappings.local_time import Window, zone_named
@@ -26,12 +24,9 @@ from fhir_mappings.rules.policy import Policies
 from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
+from smartapp.commands.evaluate_table import print_table, printable
+from smartapp.commands.input_files import NotReadable, read_paths
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
-
-_LINES = (".ndjson", ".jsonl")
-_FILES = (".json", *_LINES)
-_PROGRESS_EVERY_SECONDS = 2.0
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Fault(Exception):
@@ -118,8 +113,6 @@ def run(arguments: list[str]) -> int:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
-        from smartapp.commands.evaluate_table import print_table
-
         print_table(answer, sys.stdout)
     return 0
 
@@ -151,8 +144,16 @@ def evaluate(
     except ValueError as fault:
         raise Fault(str(fault)) from None
     as_of = as_of or datetime.now(UTC).astimezone(zone).date()
+
+    def say(line: str) -> None:
+        if progress is not None:
+            print(f"smartapp evaluate: {printable(line)}", file=progress)
+
     chart = Chart(terminology, zone, as_of, history_from=history_from)
-    read_paths(chart, paths, progress)
+    try:
+        read_paths(chart, paths, progress, say)
+    except NotReadable as fault:
+        raise Fault(str(fault)) from None
     patients = chart.patients()
     if not patients:
         raise Fault("no patient found in the input")
@@ -168,9 +169,9 @@ def evaluate(
     if what_if:
         for answer in answers:
             answer["what_if"] = list(what_if)
-    if progress is not None and chart.ignored:
+    if chart.ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(chart.ignored.items()))
-        print(f"smartapp evaluate: not needed for these codes: {kinds}", file=progress)
+        say(f"not needed for these codes: {kinds}")
     if len(answers) == 1:
         return answers[0]
     strangers = chart.strangers()
@@ -193,106 +194,6 @@ def _answer(
             "This is a fault of the rules; please report it"
         ) from None
     return to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
-
-
-def read_paths(chart: Chart, paths: Iterable[Path], progress: TextIO | None = None) -> None:
-    """Add every resource of these files and folders to the chart."""
-    told = _Progress(progress)
-    for path in paths:
-        for file in _files(path):
-            try:
-                if file.suffix.lower() in _LINES:
-                    _read_lines(chart, file, told)
-                else:
-                    _read_document(chart, file)
-            except OSError as fault:
-                raise Fault(f"{file}: {fault.strerror or 'cannot be read'}") from None
-            told.now(chart.resources)
-    told.done()
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _FILES and file.is_file())
-        if not found:
-            raise Fault(f"{path}: no FHIR files ({', '.join(_FILES)}) in this folder")
-        yield from found
-    elif path.is_file():
-        yield path
-    else:
-        raise Fault(f"{path}: no such file or folder")
-
-
-def _read_lines(chart: Chart, file: Path, told: _Progress) -> None:
-    add = chart.add
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if number == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
-            if not line.isspace():
-                add(line, None, f"{file.name} line {number}")
-            if not number % 5000:
-                told.now(chart.resources)
-
-
-def _read_document(chart: Chart, file: Path) -> None:
-    """One JSON file: a Bundle, a resource, or an array of them. NDJSON under a .json name is read too."""
-    text = file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
-    try:
-        if text.lstrip()[:1] == b"[":
-            for number, part in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
-                chart.add(part, None, f"{file.name} item {number}")
-            return
-        head = _head(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        if not _looks_like_lines(text):
-            raise Fault(f"{file}: not JSON ({fault})") from None
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                chart.add(line, None, f"{file.name} line {number}")
-        return
-    if head is None:
-        raise Fault(f"{file}: not FHIR (no resourceType)")
-    chart.add(text, None, file.name)
-
-
-def _head(text: bytes) -> str | None:
-    """The resource type of a JSON document, read to its end: a truncated one fails."""
-    try:
-        return fhir.decode_head(text).resourceType
-    except msgspec.ValidationError:
-        value = fhir.decode_untyped(text)
-        kind = value.get("resourceType") if isinstance(value, dict) else None
-        return kind if isinstance(kind, str) else None
-
-
-def _looks_like_lines(text: bytes) -> bool:
-    """Is this NDJSON under a .json name? Its first line is then a JSON object of its own."""
-    first = text.split(b"\n", 1)[0]
-    try:
-        return isinstance(fhir.decode_untyped(first), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-
-
-class _Progress:
-    """Tells a person at a terminal how far a long read has come."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream if stream is not None and stream.isatty() else None
-        self._last = time.monotonic()
-        self._told = False
-
-    def now(self, resources: int) -> None:
-        if self._stream is None or time.monotonic() - self._last < _PROGRESS_EVERY_SECONDS:
-            return
-        self._last = time.monotonic()
-        self._told = True
-        print(f"\r{resources:,} resources read", end="", file=self._stream, flush=True)
-
-    def done(self) -> None:
-        if self._told and self._stream is not None:
-            print(file=self._stream)
 
 
 def _day(text: str | None, option: str) -> date | None:

@@ -15,36 +15,54 @@ _SHORT = {
 }
 
 
+def printable(line: str) -> str:
+    """A line for a terminal: whatever an id or a file's name holds, it moves no cursor."""
+    return "".join(character if character.isprintable() else "?" for character in line)
+
+
 def print_table(answer: Any, out: TextIO) -> None:
     """Print one patient's answer, or several, as aligned columns."""
     answers = answer if isinstance(answer, list) else [answer]
     for position, one in enumerate(answers):
         if position:
-            print(file=out)
+            _say("", out)
         _print_one(one, out)
+
+
+def _say(line: str, out: TextIO) -> None:
+    print(printable(line), file=out)
 
 
 def _print_one(one: Mapping[str, Any], out: TextIO) -> None:
     who = one["patient"] or "No patient"
-    print(f"{who}  as of {one['as_of']} ({one['timezone']})  payer {one['payer']}", file=out)
+    _say(f"{who}  as of {one['as_of']} ({one['timezone']})  payer {one['payer']}", out)
     if one.get("what_if"):
-        print(f"  NOT REAL: what if {', '.join(one['what_if'])}", file=out)
+        _say(f"  NOT REAL: what if {', '.join(one['what_if'])}", out)
     rows: list[tuple[str, ...]] = [
         ("CODE", "QTY", "OUTCOME", "PERIOD", "SERVICE DATE", "FOUND / NEEDED", "TO CHECK")
     ]
     rows += [_row(decision) for decision in one["decisions"]]
     if len(rows) == 1:
-        print("  nothing to decide", file=out)
+        _say("  nothing to decide", out)
     else:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-            print("  " + "  ".join((*cells, row[-1])).rstrip(), file=out)
+            _say("  " + "  ".join((*cells, row[-1])).rstrip(), out)
     if one["excluded"]:
         counts = Counter(entry["reason"] for entry in one["excluded"])
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-        print(f"  left out: {told} (--json lists each)", file=out)
-    print(f"  rules {one['rules_version']}", file=out)
+        _say(f"  left out: {told} (--json lists each)", out)
+    for missing in one["completeness"]["missing"]:
+        _say(f"  not read: {_missing(missing)}", out)
+    _say(f"  rules {one['rules_version']}", out)
+
+
+def _missing(one: Mapping[str, Any]) -> str:
+    days = one["days"]
+    when = f" {days['start'] or ''}..{days['end'] or ''}" if days else ""
+    detail = f": {one['detail']}" if one["detail"] else ""
+    return f"{one['type'] or 'of any type'}{when} ({one['why']}){detail}"
 
 
 def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def test_the_answer_has_the_contracts_keys_and_no_others(tmp_path: Path, site: P
     _, out, _ = run(chart, "--site", site, "--as-of", "2026-02-10", "--json")
     answer = json.loads(out)
     assert list(answer) == [
-        *("patient", "as_of", "timezone", "payer", "rules_version", "decisions", "excluded"),
+        *("patient", "as_of", "timezone", "payer", "rules_version", "completeness", "decisions", "excluded"),
     ]
     assert (answer["patient"], answer["as_of"]) == ("Patient/p1", "2026-02-10")
     (need,) = decided(out, "99454")["requirements"]
