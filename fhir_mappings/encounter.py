@@ -11,8 +11,16 @@ from datetime import date
 
 from msgspec import Struct, structs
 
-from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, LocalClock, Moment, TimeProblem
+from fhir_mappings.local_time import MICROSECONDS, LocalClock, Moment, TimeProblem, Window
 from fhir_mappings.observation import status_reason, time_reason
+from fhir_mappings.places import (
+    NOT_FACE_TO_FACE,
+    Extent,
+    Presence,
+    extent_of,
+    is_longer_than_a_day,
+    presence_of,
+)
 from fhir_mappings.record import LiveContact, ManagementTime, SetUp, UsedTime, Visit
 from fhir_mappings.resources import Encounter, Participant, Period, Quantity, Reference, concepts
 from fhir_mappings.terminology import EncounterMeaning, Terminology
@@ -23,14 +31,12 @@ from fhir_mappings.vocabulary import (
     PROFESSIONALS,
     Activity,
     ExcludedReason,
-    Place,
     Program,
     Role,
 )
 
 LONGEST_PLAUSIBLE_SPAN = 4 * 60 * 60 * MICROSECONDS
-_FACILITY = (Place.FACILITY, Place.OUTPATIENT)
-_NEVER = frozenset({"planned", "cancelled", "entered-in-error"})
+NEVER_TOOK_PLACE = frozenset({"planned", "cancelled", "entered-in-error"})
 _STATUSES = {
     "planned": ExcludedReason.PLANNED,
     "arrived": ExcludedReason.ARRIVED,
@@ -67,20 +73,14 @@ class StaffMember(Struct, frozen=True, gc=False):
 
 
 UNKNOWN_STAFF = StaffMember(None, Role.UNKNOWN)
-
-
-class Stay(Struct, frozen=True, gc=False):
-    """A half-open span in a facility; an open end means still there."""
-
-    start: int
-    end: int | None
+_Staff = list[tuple[StaffMember, Period | None]]
 
 
 class EncounterFacts(Struct, gc=False):
     """All that one Encounter says. `excluded` is why it gives no management time, set-up or visit."""
 
-    facility: bool = False
-    stay: Stay | None = None
+    presences: tuple[Presence, ...] = ()
+    """Where it says that the patient was; of Encounters that are one (D31), what each of them says."""
     coded_program: Program | None = None
     management: tuple[ManagementTime, ...] = ()
     contact: LiveContact | None = None
@@ -89,6 +89,8 @@ class EncounterFacts(Struct, gc=False):
     busy: tuple[tuple[str, int, int], ...] = ()
     """Who was with this patient from when to when, whatever it was; only plausible spans (D13)."""
     visit: Visit | None = None
+    two_times: bool = False
+    """Another Encounter of the same identifier gives another time (D31)."""
     excluded: ExcludedReason | None = None
 
 
@@ -112,20 +114,27 @@ def read_encounter(
     billed_as_visit: bool = False,
 ) -> EncounterFacts:
     """One Encounter's facts. `billed_as`: another charge has this Encounter as its context (D12)."""
-    facts = EncounterFacts(facility=terminology.place(encounter.class_) in _FACILITY)
-    if encounter.status not in _NEVER and facts.facility:
-        facts.stay = _stay(encounter, clock)
+    facts = EncounterFacts()
+    extent = extent_of(encounter.period, _duration_seconds(encounter.length), clock)
     meaning = terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)
+    if encounter.status not in NEVER_TOOK_PLACE and (
+        meaning is None or meaning.activity not in NOT_FACE_TO_FACE
+    ):
+        is_over = encounter.status == "finished"
+        place = terminology.place(encounter.class_)
+        facts.presences = (presence_of(place, extent, is_over=is_over, clock=clock),)
     if billed_as_visit:
         meaning = EncounterMeaning(Activity.VISIT, Program.ANY, False, billed_elsewhere=True)
-    if encounter.status not in _NEVER and (
+    if encounter.status not in NEVER_TOOK_PLACE and (
         billed_as is not None or (meaning is not None and _uses_time_up(meaning))
     ):
         facts.used = _used(encounter, name, clock)
     if encounter.status != "finished":
         facts.excluded = status_reason(encounter.status, _STATUSES)
         return facts
-    staff = _staff(encounter.participant, staff_of)
+    listed = _staff(encounter.participant, staff_of)
+    nobody_shown = bool(encounter.participant) and not listed
+    staff = listed or [(UNKNOWN_STAFF, None)]
     facts.busy = _busy(encounter, clock, staff)
     if meaning is None:
         facts.excluded = billed_as or ExcludedReason.ACTIVITY_NOT_CONFIGURED
@@ -134,7 +143,7 @@ def read_encounter(
     if meaning.by_site and meaning.program in MONITORING_PROGRAMS and not billed:
         facts.coded_program = meaning.program
     if meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
-        facts.visit = _visit(encounter, name, clock, staff)
+        facts.visit = _visit(encounter, name, extent, clock, staff)
     if billed:
         facts.excluded = ExcludedReason.BILLED_ELSEWHERE
         return facts
@@ -155,11 +164,11 @@ def read_encounter(
         meaning.activity is Activity.MESSAGE and meaning.program is Program.ANY
     ):
         facts.excluded = ExcludedReason.NOT_MANAGEMENT
-        if meaning.activity is Activity.IN_PERSON:
+        if meaning.activity is Activity.IN_PERSON and not extent.is_longer_than_a_day(clock):
             facts.contact = _contact(name, meaning, _local_day(start, clock), staff)
     else:
-        _add_management(facts, encounter, name, meaning, clock, staff)
-        if facts.management and meaning.activity in CALLS:
+        _add_management(facts, encounter, name, meaning, clock, staff, nobody_shown)
+        if facts.management and meaning.activity in CALLS and not extent.is_longer_than_a_day(clock):
             facts.contact = _contact(name, meaning, _local_day(start, clock), staff)
     return facts
 
@@ -177,20 +186,20 @@ def _uses_time_up(meaning: EncounterMeaning) -> bool:
 
 
 def _used(encounter: Encounter, name: str, clock: LocalClock) -> tuple[UsedTime, ...]:
-    """Whatever the Encounter or one of its participants covers: taking too much away never bills too much."""
+    """Whatever the Encounter or one of its participants covers: taking too much away never bills too much.
+    Only what is longer than a day was nobody's work from end to end, and takes nothing (D26)."""
     periods = [encounter.period, *(participant.period for participant in encounter.participant or ())]
     spans = {
         (span.start, span.end)
         for period in periods
         if isinstance(span := _span(_own_period(period, encounter.period), encounter.length, clock), _Span)
         and span.seconds is None
+        and not is_longer_than_a_day(span.start, span.end, clock)
     }
     return tuple(UsedTime(name, start, end) for start, end in sorted(spans))
 
 
-def _busy(
-    encounter: Encounter, clock: LocalClock, staff: list[tuple[StaffMember, Period | None]]
-) -> tuple[tuple[str, int, int], ...]:
+def _busy(encounter: Encounter, clock: LocalClock, staff: _Staff) -> tuple[tuple[str, int, int], ...]:
     found: list[tuple[str, int, int]] = []
     for member, own in staff:
         if member.person is None or member.role is Role.NON_CLINICAL:
@@ -208,72 +217,44 @@ def _local_day(moment: Moment, clock: LocalClock) -> date:
 
 def _staff(
     participants: list[Participant] | None, staff_of: Callable[[Reference], StaffMember | None]
-) -> list[tuple[StaffMember, Period | None]]:
-    found: list[tuple[StaffMember, Period | None]] = []
+) -> _Staff:
+    """Those of the staff who took part. Somebody whom nothing says to be no staff may be one of them."""
+    found: _Staff = []
     for participant in participants or ():
         if participant.individual is None:
             found.append((UNKNOWN_STAFF, participant.period))
         elif (member := staff_of(participant.individual)) is not None:
             found.append((member, participant.period))
-    return found or [(UNKNOWN_STAFF, None)]
+    return found
 
 
-def _contact(
-    name: str, meaning: EncounterMeaning, day: date, staff: list[tuple[StaffMember, Period | None]]
-) -> LiveContact | None:
+def _contact(name: str, meaning: EncounterMeaning, day: date, staff: _Staff) -> LiveContact | None:
     roles = frozenset(member.role for member, _ in staff if member.role is not Role.NON_CLINICAL)
     if not roles:
         return None
     return LiveContact(name, meaning.program, day, meaning.activity is Activity.IN_PERSON, roles)
 
 
-def _visit(
-    encounter: Encounter, name: str, clock: LocalClock, staff: list[tuple[StaffMember, Period | None]]
-) -> Visit | None:
+def _visit(encounter: Encounter, name: str, extent: Extent, clock: LocalClock, staff: _Staff) -> Visit | None:
     # Whether an unknown person's visit was an E/M can't be told; believing it was takes minutes away, and
     # never adds any.
     people = [member for member, _ in staff if member.role in PROFESSIONALS or member.role is Role.UNKNOWN]
-    period = encounter.period
-    start = clock.read(start_of(encounter))
-    if isinstance(start, TimeProblem) and period is not None:
-        start = clock.read(period.end)
-    if not people or isinstance(start, TimeProblem):
+    if not people or extent.is_longer_than_a_day(clock):
         return None
-    first = _local_day(start, clock)
-    days = [first]
-    end = clock.read(period.end) if period is not None else TimeProblem.MISSING
-    span = _span(period, encounter.length, clock)
-    last: date | None = None
-    if isinstance(end, Moment):
-        # The end is exclusive: a visit that ends at midnight was no visit of the next day.
-        last = end.day if end.date_only else clock.day_of(max(start.instant, end.instant - 1))
-    elif isinstance(span, _Span) and span.seconds is None:
-        last = clock.day_of(span.end - 1)
-    if last is not None:
-        # A visit that seems to last for weeks is a period typed wrong: only the day it began is a visit's.
-        while days[-1] < last and len(days) < 3:
-            days.append(days[-1] + ONE_DAY)
-        if days[-1] < last:
-            days = [first]
-    return Visit(name, tuple(days), frozenset(member.person for member in people if member.person))
-
-
-def _stay(encounter: Encounter, clock: LocalClock) -> Stay | None:
-    period = encounter.period
-    start = clock.read(period.start if period is not None else None)
-    if period is None or isinstance(start, TimeProblem):
-        return None
-    end = clock.read(period.end)
-    if isinstance(end, Moment):
-        closes = clock.midnight(end.day + ONE_DAY) if end.date_only else end.instant
-        return Stay(start.instant, closes) if closes > start.instant else None
-    seconds = _duration_seconds(encounter.length)
-    return Stay(start.instant, start.instant + seconds * MICROSECONDS if seconds else None)
+    lies_on = extent.days(clock)
+    if lies_on is None:
+        start = clock.read(start_of(encounter))
+        if isinstance(start, TimeProblem):
+            return None
+        lies_on = Window(_local_day(start, clock), _local_day(start, clock))
+    days = (lies_on.start,) if lies_on.start == lies_on.end else (lies_on.start, lies_on.end)
+    return Visit(name, days, frozenset(member.person for member in people if member.person))
 
 
 def _duration_seconds(length: Quantity | None) -> int | None:
     """A FHIR Duration in whole seconds; None where its unit isn't one of time, or it has no value."""
-    if length is None or length.value is None:
+    if length is None or length.value is None or length.comparator:
+        # "Less than 20 minutes" may be 2: it is no length (D31).
         return None
     unit = _SECONDS_IN.get((length.code or length.unit or "").strip().lower())
     if unit is None:
@@ -326,7 +307,8 @@ def _add_management(
     name: str,
     meaning: EncounterMeaning,
     clock: LocalClock,
-    staff: list[tuple[StaffMember, Period | None]],
+    staff: _Staff,
+    nobody_shown: bool,
 ) -> None:
     clear = meaning.by_site and meaning.program in MONITORING_PROGRAMS
     found: list[ManagementTime] = []
@@ -353,6 +335,7 @@ def _add_management(
                 span.seconds,
                 member.discipline,
                 doubt,
+                nobody_shown=nobody_shown,
             )
         )
     facts.management = _within_length(found, _duration_seconds(encounter.length))

@@ -60,6 +60,8 @@ class ManagementTime(Struct, frozen=True, gc=False):
     doubt: ExcludedReason | None = None
     crosses_months: bool = False
     """A part of a longer span, which the end of a month divided (`rules.minutes`)."""
+    nobody_shown: bool = False
+    """Its Encounter lists who took part, and none of the staff (D30)."""
 
 
 class LiveContact(Struct, frozen=True, gc=False):
@@ -182,6 +184,9 @@ class PatientRecord(Struct, frozen=True, gc=False):
     attestations: tuple[Attestation, ...] = ()
     double_booked: frozenset[str] = frozenset()
     """Encounters whose professional was with another patient of this run at the same time."""
+    two_times: frozenset[str] = frozenset()
+    """Encounters that another one of the same identifier gives another time: the shorter counts, and the
+    other is management time in doubt under the same name (D31)."""
     history_from: date | None = None
     """The first day that was read, where older records may exist."""
     completeness: Completeness = WHOLE

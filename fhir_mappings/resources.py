@@ -44,6 +44,7 @@ class Timing(Struct, gc=False):
 
 class Quantity(Struct, gc=False):
     value: float | None = None
+    comparator: str | None = None
     unit: str | None = None
     code: str | None = None
 

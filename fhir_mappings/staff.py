@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_mappings.encounter import UNKNOWN_STAFF, StaffMember
-from fhir_mappings.identity import References
+from fhir_mappings.identity import References, last_segments, pointer
 from fhir_mappings.resources import Practitioner, PractitionerRole, Reference, concepts
 from fhir_mappings.terminology import StaffMeaning, Terminology
 from fhir_mappings.vocabulary import Role
@@ -13,6 +13,9 @@ _DISCIPLINES = {
     Role.OCCUPATIONAL_THERAPIST: "occupational",
     Role.SPEECH_LANGUAGE_PATHOLOGIST: "speech",
 }
+
+_NO_STAFF = frozenset({"Patient", "RelatedPerson", "Device"})
+_NO_PERSON = frozenset({"Organization", "Group", "HealthcareService", "CareTeam", "Location"})
 
 
 class Staff:
@@ -32,15 +35,21 @@ class Staff:
         self._roles = roles
         self._roles_of: dict[str, list[str]] = {}
         for name in sorted(roles):
-            person = references.name(roles[name].practitioner, "Practitioner")
+            person = self._person(roles[name].practitioner)
             if person is not None:
                 self._roles_of.setdefault(person, []).append(name)
         self._known: dict[str, StaffMember] = {}
 
-    def stated(self, role: PractitionerRole) -> StaffMember:
-        """Somebody whom a contained PractitionerRole describes. What the EHR itself says of that person comes
-        first; the contained role speaks where it says nothing, or tells which of several roles it was."""
-        name = self._references.name(role.practitioner, "Practitioner")
+    def contained(self, stated: PractitionerRole | Practitioner) -> StaffMember:
+        """Somebody whom a contained resource describes. What the EHR itself says of that person comes first;
+        the contained role speaks where it says nothing, or tells which of several roles it was."""
+        if isinstance(stated, Practitioner):
+            # Nobody else can point to it: whether it is somebody whom another record names can't be told.
+            return _member(None, self._qualification(stated))
+        return self._stated(stated)
+
+    def _stated(self, role: PractitionerRole) -> StaffMember:
+        name = self._person(role.practitioner)
         stated = self._terminology.staff(concepts(role.code, role.specialty))
         if name is None:
             return _member(None, stated)
@@ -52,21 +61,31 @@ class Staff:
         return _member(name, known.pop() if len(known) == 1 else None)
 
     def member(self, reference: Reference) -> StaffMember | None:
-        """Who a participant is; None for a patient, a relative or a device, who are no staff."""
-        name = self._references.name(reference, reference.type or "Practitioner")
-        kind = (name or "").split("/", 1)[0] or (reference.type or "")
-        if kind in ("Patient", "RelatedPerson", "Device"):
+        """Who a participant is; None for a patient, a relative or a device, who are no staff (D30)."""
+        name = self._person(reference)
+        kinds = {reference.type}
+        if reference.reference and name is not None:
+            kinds.add(last_segments(name).split("/", 1)[0])
+        if kinds & _NO_STAFF:
             return None
-        if name is None:
+        if name is None or kinds & _NO_PERSON:
             return UNKNOWN_STAFF
         if name not in self._known:
             self._known[name] = self._find(name)
         return self._known[name]
 
+    def _person(self, reference: Reference | None) -> str | None:
+        """One name for one person: where only an identifier is known, and of nobody in this chart, that."""
+        pointed = pointer(reference, (reference and reference.type) or "Practitioner")
+        if not pointed or pointed.startswith("#"):
+            # "#p" is somebody else in each Encounter.
+            return None
+        return self._references.resolve(pointed) or pointed
+
     def _find(self, name: str) -> StaffMember:
         role = self._roles.get(name)
         if role is not None:
-            person = self._references.name(role.practitioner, "Practitioner")
+            person = self._person(role.practitioner)
             meaning = self._by_role(name) or self._by_qualification(person)
             return _member(person or name, meaning)
         meanings = self._meanings(name)
@@ -91,8 +110,9 @@ class Staff:
 
     def _by_qualification(self, name: str | None) -> StaffMeaning | None:
         practitioner = self._practitioners.get(name or "")
-        if practitioner is None:
-            return None
+        return None if practitioner is None else self._qualification(practitioner)
+
+    def _qualification(self, practitioner: Practitioner) -> StaffMeaning | None:
         return self._terminology.staff(
             concepts([part.code for part in practitioner.qualification or () if part.code is not None])
         )

@@ -138,6 +138,7 @@ class ExcludedReason(StrEnum):
     SOURCE_CONFLICT = "source-conflict"
     LINE_CONFLICT = "line-conflict"
     IN_FACILITY = "in-facility"
+    IN_FACILITY_UNCLEAR = "in-facility-unclear"
     BEFORE_SET_UP = "before-set-up"
     OUTSIDE_EPISODE = "outside-episode"
     # an encounter that gives no management time
@@ -200,6 +201,7 @@ class ReviewReason(StrEnum):
     DEVICE_UNKNOWN = "device-unknown"
     SOURCE_CONFLICT = "source-conflict"
     LINE_CONFLICT = "line-conflict"
+    IN_FACILITY_UNCLEAR = "in-facility-unclear"
     IMPLAUSIBLE_SPAN = "implausible-span"
     CONVERSATION_IN_PERSON = "conversation-in-person"
     CONVERSATION_UNCLEAR = "conversation-unclear"

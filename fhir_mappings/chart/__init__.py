@@ -196,6 +196,7 @@ class Chart:
             enrolments=tuple(enrolments),
             attestations=tuple(attestations),
             double_booked=frozenset() if alone else self._encounters.double_booked,
+            two_times=frozenset(name for name, fact in facts.items() if fact.two_times),
             history_from=self.history_from,
             completeness=completeness,
             charges_elsewhere=any(links.elsewhere for links in self._links(patient)),

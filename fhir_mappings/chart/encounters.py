@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import date
 from functools import cached_property
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.charge_item import NOT_CHARGED, occurrence_of
-from fhir_mappings.chart.intake import Intake, contained_in
+from fhir_mappings.chart.intake import Intake, contained_in, contained_kinds
+from fhir_mappings.chart.same_encounter import as_one, one_encounter
 from fhir_mappings.encounter import EncounterFacts, StaffMember, read_encounter, start_of
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
 from fhir_mappings.record import Excluded, Visit
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
-from fhir_mappings.time_log import TIME_LOG
 from fhir_mappings.vocabulary import Activity, ExcludedReason
 
 
@@ -96,11 +96,15 @@ class EncounterMapper:
     def _read(self, patient: str) -> dict[str, EncounterFacts]:
         billed = self._billed_elsewhere(patient)
         encounters = self._intake.of(patient, fhir.Encounter)
-        copies = _copies(encounters)
-        return {
-            name: EncounterFacts(excluded=ExcludedReason.DUPLICATE)
-            if name in copies
-            else read_encounter(
+        same = one_encounter(
+            {name: encounter for name, encounter in encounters.items() if not self._is_late(encounter)},
+            self._clock,
+        )
+        for names in same:
+            if any(name in billed for name in names):
+                billed |= dict.fromkeys(names, any(billed.get(name, False) for name in names))
+        facts = {
+            name: read_encounter(
                 encounter,
                 name,
                 self._terminology,
@@ -111,19 +115,24 @@ class EncounterMapper:
             )
             for name, encounter in encounters.items()
         }
+        for names in same:
+            facts |= as_one({name: facts[name] for name in names})
+        return facts
 
     def _staff_of(self, encounter: fhir.Encounter) -> Callable[[fhir.Reference], StaffMember | None]:
-        """Who a participant of this Encounter is, the roles that it contains included."""
+        """Who a participant of this Encounter is, those whom it contains included."""
         if not encounter.contained:
             return self._staff.member
-        contained = contained_in(encounter.contained)
+        contained, kinds = contained_in(encounter.contained), contained_kinds(encounter.contained)
 
         def member(reference: fhir.Reference) -> StaffMember | None:
             name = reference.reference or ""
-            inner = contained.get(name[1:]) if name.startswith("#") else None
-            if isinstance(inner, fhir.PractitionerRole):
-                return self._staff.stated(inner)
-            return self._staff.member(reference)
+            if not name.startswith("#"):
+                return self._staff.member(reference)
+            inner = contained.get(name[1:])
+            if isinstance(inner, fhir.PractitionerRole | fhir.Practitioner):
+                return self._staff.contained(inner)
+            return self._staff.member(fhir.Reference(type=reference.type or kinds.get(name[1:])))
 
         return member
 
@@ -147,21 +156,3 @@ class EncounterMapper:
     def _is_late(self, encounter: fhir.Encounter) -> bool:
         began = self._clock.read(start_of(encounter))
         return isinstance(began, Moment) and began.day > self._as_of
-
-
-def _copies(encounters: Mapping[str, fhir.Encounter]) -> set[str]:
-    """Encounters that repeat an entry of the time log: it stands in the EHR and here, and is one contact.
-
-    The EHR's copy counts. One that was taken back there is no copy, and stands for itself.
-    """
-    first: set[str] = set()
-    copies: set[str] = set()
-    for name in sorted(encounters, key=lambda name: (name.startswith("urn:"), name)):
-        encounter = encounters[name]
-        entry = next((i.value for i in encounter.identifier or () if i.system == TIME_LOG and i.value), None)
-        if entry is None or encounter.status in ("cancelled", "entered-in-error"):
-            continue
-        if entry in first:
-            copies.add(name)
-        first.add(entry)
-    return copies

@@ -180,6 +180,9 @@ class Intake:
                 self.add_missing(
                     Missing("", MissingWhy.REFUSED, *within, 0, "a server's error instead of data")
                 )
+            if kind == "RelatedPerson" and full_url is not None:
+                # Nothing of it is read but that it is no staff, where an Encounter names it.
+                self.references.learn(name_of(kind, head.id, text), full_url, None)
             return
         name = f"{kind}/{head.id}" if kind and head.id else (full_url or origin)
         owner = pointer(head.subject or head.patient or head.beneficiary, "Patient") or ""
@@ -499,6 +502,19 @@ def contained_in(parts: list[Raw] | None) -> dict[str, fhir.Resource]:
             continue
         if isinstance(inner, fhir.Resource) and inner.id:
             found[inner.id] = inner
+    return found
+
+
+def contained_kinds(parts: list[Raw] | None) -> dict[str, str]:
+    """The types of the resources that another one contains, by id, of whatever type they are."""
+    found: dict[str, str] = {}
+    for part in parts or ():
+        try:
+            head = _head(part)
+        except NOT_JSON:
+            continue
+        if head.id and head.resourceType:
+            found[head.id] = head.resourceType
     return found
 
 

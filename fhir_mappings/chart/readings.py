@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from itertools import compress
 from operator import attrgetter, eq
@@ -14,15 +14,21 @@ from msgspec import Struct
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
 from fhir_mappings.device import DeviceKind, KnownDevice, read_device
-from fhir_mappings.encounter import EncounterFacts, Stay
+from fhir_mappings.encounter import EncounterFacts
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin, Performer
+from fhir_mappings.places import Places, Where
 from fhir_mappings.record import Excluded, Reading
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import ExcludedReason, Line, Source, Unverified
 
 _DOUBTS = frozenset(
-    {ExcludedReason.DEVICE_UNKNOWN, ExcludedReason.SOURCE_CONFLICT, ExcludedReason.LINE_CONFLICT}
+    {
+        ExcludedReason.DEVICE_UNKNOWN,
+        ExcludedReason.SOURCE_CONFLICT,
+        ExcludedReason.LINE_CONFLICT,
+        ExcludedReason.IN_FACILITY_UNCLEAR,
+    }
 )
 
 
@@ -65,7 +71,7 @@ class ReadingMapper:
     def map(self, patient: str, facts: Mapping[str, EncounterFacts], death: Moment | None) -> Mapped:
         """`facts`: of the patient's Encounters, for what was measured in a facility. `death`: when known."""
         candidates, excluded = self._candidates(patient, death)
-        in_facility = self._facility_test(facts)
+        places = Places((one for fact in facts.values() for one in fact.presences), self._clock)
         verdicts: dict[Origin, _Verdict] = {}
         subjects = self._intake.subjects(patient)
         repeats_identifiers = len(subjects) > 1 or any(one.repeats_identifiers for one in subjects)
@@ -92,15 +98,16 @@ class ReadingMapper:
             if duplicate:
                 excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
                 continue
-            facility_checked = True
-            if found.encounter or in_facility is not None:
+            where = Where.HOME
+            if found.encounter:
                 encounter = facts.get(self._references.resolve(found.encounter) or "")
-                facility_checked = not found.encounter or encounter is not None
-                if (encounter is not None and encounter.facility and _took_place(encounter)) or (
-                    in_facility is not None and in_facility(found)
-                ):
-                    excluded.append(Excluded(name, ExcludedReason.IN_FACILITY))
-                    continue
+                # What could not be read may have been a stay.
+                where = Where.UNVERIFIED if encounter is None else places.by_name(found, encounter.presences)
+            if not places.say_nothing:
+                where = max(where, places.by_time(found))
+            if where is Where.IN_FACILITY:
+                excluded.append(Excluded(name, ExcludedReason.IN_FACILITY))
+                continue
             verdict = verdicts.get(origin)
             if verdict is None:
                 verdict = self._verdict(found, patient)
@@ -108,6 +115,8 @@ class ReadingMapper:
                 if not (origin.device and origin.device.startswith("#")):
                     verdicts[origin] = verdict
             reason = verdict.reason
+            if reason is None and where is Where.UNCLEAR:
+                reason = ExcludedReason.IN_FACILITY_UNCLEAR
             reading = Reading(
                 name,
                 origin.meaning.line,
@@ -115,7 +124,9 @@ class ReadingMapper:
                 found.day,
                 instant,
                 reason,
-                verdict.unverified if facility_checked else verdict.unverified | {Unverified.IN_FACILITY},
+                verdict.unverified | {Unverified.IN_FACILITY}
+                if where is Where.UNVERIFIED
+                else verdict.unverified,
             )
             if reason is None:
                 readings.append(reading)
@@ -152,26 +163,6 @@ class ReadingMapper:
                         candidates.append(found)
         _sort(candidates)
         return candidates, excluded
-
-    def _facility_test(self, facts: Mapping[str, EncounterFacts]) -> Callable[[Measurement], bool] | None:
-        """Was something measured inside a stay? None where there was no stay."""
-        stays = _merged([fact.stay for fact in facts.values() if fact.stay is not None])
-        if not stays:
-            return None
-        starts = [start for start, _ in stays]
-
-        def inside(found: Measurement) -> bool:
-            first = found.instant
-            position = bisect_right(starts, first) - 1
-            if position < 0:
-                return False
-            end = stays[position][1]
-            if found.date_only:
-                # Only a whole day inside says that the reading was taken there.
-                return end is None or self._clock.day_span(found.day)[1] <= end
-            return end is None or first < end
-
-        return inside
 
     def _verdict(self, found: Measurement, patient: str) -> _Verdict:
         """Where a reading comes from, and whether its line counts such a one (D7)."""
@@ -247,26 +238,6 @@ def _valued(subjects: Iterable[SubjectIntake]) -> frozenset[str]:
         if subject.has_panels
         for name, found in subject.observations.items()
         if isinstance(found, Measurement) and found.members is None
-    )
-
-
-def _merged(stays: list[Stay]) -> list[tuple[int, int | None]]:
-    """Stays as disjoint spans, sorted; an open end swallows all that follows."""
-    merged: list[tuple[int, int | None]] = []
-    for stay in sorted(stays, key=lambda stay: stay.start):
-        if merged and (merged[-1][1] is None or stay.start <= merged[-1][1]):
-            start, end = merged[-1]
-            merged[-1] = (start, None if end is None or stay.end is None else max(end, stay.end))
-        else:
-            merged.append((stay.start, stay.end))
-    return merged
-
-
-def _took_place(encounter: EncounterFacts) -> bool:
-    return encounter.excluded not in (
-        ExcludedReason.PLANNED,
-        ExcludedReason.CANCELLED,
-        ExcludedReason.ENTERED_IN_ERROR,
     )
 
 

@@ -11,7 +11,7 @@ from fhir_mappings.completeness import Missing, MissingWhy, days_of
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.encounter import LONGEST_PLAUSIBLE_SPAN
 from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
-from fhir_mappings.record import PriorCharge
+from fhir_mappings.record import ManagementTime, PriorCharge
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.minutes import (
     Month,
@@ -296,15 +296,35 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
     clear = tuple([piece for piece in staff.counted if piece.clear])
     if len(clear) < len(staff.counted):
         found.append((ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear)))
-    if month.doubtful:
-        every = staffing(chart.program, chart.policy, (*month.pieces, *month.doubtful))
-        found.append((ReviewReason.IMPLAUSIBLE_SPAN, month.tally(every.counted)))
-    if chart.program is Program.RTM and staff.role_unknown:
-        known = tuple([piece for piece in month.pieces if piece.role is not Role.UNKNOWN])
-        without = staffing(chart.program, chart.policy, known)
-        found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
+    found += [(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(other)) for other in _other_spans(chart, month)]
+    if staff.role_unknown:
+        # RPM counts whoever took part, if only somebody may have been of the staff.
+        known = tuple(
+            [
+                piece
+                for piece in month.pieces
+                if not (piece.nobody_shown if chart.program is Program.RPM else piece.role is Role.UNKNOWN)
+            ]
+        )
+        if len(known) < len(month.pieces):
+            without = staffing(chart.program, chart.policy, known)
+            found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
     found += [(ReviewReason.TWO_PROFESSIONALS, month.tally(answer)) for answer in staff.answers]
     return found
+
+
+def _other_spans(chart: ProgramChart, month: Month) -> list[tuple[ManagementTime, ...]]:
+    """What would count, were the spans that seem too long true (D13), or the other time of what was recorded
+    under two (D31)."""
+    twice = chart.record.two_times
+    instead = [piece for piece in month.doubtful if piece.resource in twice] if twice else []
+    beside = [piece for piece in month.doubtful if piece.resource not in twice] if instead else month.doubtful
+    found: list[tuple[ManagementTime, ...]] = []
+    if beside:
+        found.append((*month.pieces, *beside))
+    if twice and (instead or any(piece.resource in twice for piece in month.pieces)):
+        found.append((*[piece for piece in month.pieces if piece.resource not in twice], *instead))
+    return [staffing(chart.program, chart.policy, pieces).counted for pieces in found]
 
 
 def _add_variant_doubts(

@@ -101,7 +101,13 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.DEVICE_UNKNOWN: "Readings come from a device this app cannot place.",
     ReviewReason.SOURCE_CONFLICT: "The patient entered readings under a coding that only devices write.",
     ReviewReason.LINE_CONFLICT: "A reading and its device belong to different monitored systems.",
-    ReviewReason.IMPLAUSIBLE_SPAN: "A contact lasts implausibly long and was left out.",
+    ReviewReason.IN_FACILITY_UNCLEAR: (
+        "Readings were taken during, or are filed under, an Encounter that may have been a stay in a "
+        "facility: its class is not known here."
+    ),
+    ReviewReason.IMPLAUSIBLE_SPAN: (
+        "A contact lasts implausibly long and was left out, or it is recorded twice with different times."
+    ),
     ReviewReason.CONVERSATION_IN_PERSON: "The only conversation of the month was in person.",
     ReviewReason.CONVERSATION_UNCLEAR: "It is not clear whether a contact was a live conversation.",
     ReviewReason.CALL_ACROSS_MONTHS: "The only conversation runs across the end of the month.",
@@ -174,6 +180,7 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.SOURCE_CONFLICT: "entered by the patient under a coding that only devices write",
     ExcludedReason.LINE_CONFLICT: "device and coding belong to different monitored systems",
     ExcludedReason.IN_FACILITY: "taken while the patient was in a facility",
+    ExcludedReason.IN_FACILITY_UNCLEAR: "may have been taken in a facility",
     ExcludedReason.BEFORE_SET_UP: "before the device was set up",
     ExcludedReason.OUTSIDE_EPISODE: "outside the episode of care",
     ExcludedReason.ACTIVITY_NOT_CONFIGURED: "a kind of contact that is not configured here",

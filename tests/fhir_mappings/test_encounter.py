@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from fhir_mappings.chart import Chart
 from fhir_mappings.record import PatientRecord
 from fhir_mappings.vocabulary import Role
 
 Resource = dict[str, Any]
 Read = Callable[..., PatientRecord]
 VISIT = "urn:clinic:visit"
+NUCC = "http://nucc.org/provider-taxonomy"
 MINUTE = 60 * 1_000_000
 
 
@@ -49,6 +51,10 @@ def left_out(record: PatientRecord) -> dict[str, str]:
         ({"length": {"value": 20, "code": "min"}}, 12),
         ({"length": {"value": 0.1, "unit": "hours"}}, 6),
         ({"length": {"value": 3, "unit": "units"}}, 12),
+        *(
+            ({"length": {"value": 3, "code": "min", "comparator": sign}}, 12)
+            for sign in ("<", "<=", ">=", ">", "ad")
+        ),
         ({"period": {"start": "2026-03-10T10:00:00-04:00"}, "length": {"value": 9, "code": "min"}}, 9),
         ({"period": {"start": "2026-03-10"}, "length": {"value": 9, "code": "min"}}, 9),
         # the hour that the clocks skip is no hour of work
@@ -77,6 +83,13 @@ def test_a_span_is_what_period_and_length_give_together(
         ({"period": {"end": "2026-03-10T10:12:00-04:00"}}, "no-date"),
         ({"period": {"start": "2026-03"}}, "partial-date"),
         ({"period": {"start": "2026-03-10T10:00:00-04:00"}}, "no-duration"),
+        (
+            {
+                "period": {"start": "2026-03-10T10:00:00-04:00"},
+                "length": {"value": 20, "code": "min", "comparator": "<"},
+            },
+            "no-duration",
+        ),
         ({"period": {"start": "2026-03-10", "end": "2026-03-10"}}, "no-duration"),
         (
             {"period": {"start": "2026-03-10T10:00:00-04:00", "end": "2026-03-10T10:00:00-04:00"}},
@@ -142,6 +155,138 @@ def test_patients_and_relatives_are_no_staff(read: Read) -> None:
     assert time.role is Role.CLINICAL_STAFF
 
 
+RELATIVE: Resource = {"resourceType": "RelatedPerson", "id": "r1", "patient": {"reference": "Patient/p1"}}
+
+
+@pytest.mark.parametrize(
+    "individual",
+    [
+        {"reference": "RelatedPerson/r1"},
+        {"reference": "RelatedPerson/r1/_history/2"},
+        {"reference": "https://ehr.example/fhir/RelatedPerson/r1"},
+        {"reference": "#r1"},
+        {"reference": "Patient/p1"},
+        {"reference": "Device/robot"},
+        {"type": "RelatedPerson", "display": "a daughter"},
+        {"type": "RelatedPerson", "identifier": {"value": "7"}},
+    ],
+)
+@pytest.mark.parametrize("base", [None, "https://ehr.example/fhir", "https://other.example/fhir"])
+def test_who_is_no_staff_shows_nobody(individual: Resource, base: str | None, read: Read) -> None:
+    alone = call(participant=[{"individual": individual}], contained=[RELATIVE])
+    (time,) = read(alone, base=base).management
+    assert (time.person, time.role, time.nobody_shown) == (None, Role.UNKNOWN, True)
+    beside = call(
+        participant=[{"individual": individual}, participant("Practitioner/n1")], contained=[RELATIVE]
+    )
+    (time,) = read(beside, NURSE, base=base).management
+    assert (time.role, time.nobody_shown) == (Role.CLINICAL_STAFF, False)
+
+
+def test_a_relative_is_one_by_its_place_in_a_bundle_too(chart: Callable[..., Chart]) -> None:
+    place = "urn:uuid:0b5f4c1e-7a0e-4a8e-9d9a-0d6f5b7e2c11"
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {"resource": {"resourceType": "Patient", "id": "p1"}},
+            {"resource": call(participant=[participant(place)])},
+            {"fullUrl": place, "resource": RELATIVE},
+        ],
+    }
+    (time,) = chart(bundle).record("Patient/p1").management
+    assert time.nobody_shown
+
+
+@pytest.mark.parametrize(
+    "participants",
+    [
+        None,
+        [],
+        [{}],
+        [{"type": [{"text": "caller"}]}],
+        [{"individual": {"display": "Dr. Who"}}],
+        [participant("Practitioner/unread")],
+        [participant("Organization/o1")],
+        [participant("#nobody")],
+    ],
+)
+def test_whom_nothing_says_to_be_no_staff_may_be_of_it(
+    participants: list[Resource] | None, read: Read
+) -> None:
+    (time,) = read(call(participant=participants)).management
+    assert (time.role, time.nobody_shown) == (Role.UNKNOWN, False)
+
+
+def test_a_contained_practitioner_is_known_by_the_qualification(read: Read) -> None:
+    inner = {
+        "resourceType": "Practitioner",
+        "id": "n",
+        "qualification": [{"code": {"coding": [{"system": NUCC, "code": "163W00000X"}]}}],
+    }
+    (time,) = read(call(participant=[participant("#n")], contained=[inner])).management
+    assert (time.person, time.role) == (None, Role.CLINICAL_STAFF)
+
+
+# -- one person is one person ----------------------------------------------------------------------------
+
+NPI = {"identifier": {"system": "http://hl7.org/fhir/sid/us-npi", "value": "1"}}
+
+
+def of_nurse(**practitioner: Any) -> Resource:
+    return {**NURSE, "practitioner": practitioner}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "role"),
+    [
+        ({"reference": "Practitioner/n1"}, {"reference": "PractitionerRole/r1"}, NURSE),
+        (NPI, {"reference": "PractitionerRole/r1"}, of_nurse(**NPI)),
+        (NPI, NPI, NURSE),
+        ({"reference": "PractitionerRole/r1"}, {"reference": "#stated"}, of_nurse(**NPI)),
+    ],
+    ids=["role-and-person", "role-of-an-identifier", "identifier-alone", "a-contained-role"],
+)
+def test_a_person_by_any_name_is_with_two_patients_at_once(
+    here: Resource, there: Resource, role: Resource, chart: Callable[..., Chart]
+) -> None:
+    stated = {**role, "id": "stated"}
+    both = chart(
+        {"resourceType": "Patient", "id": "p1"},
+        {"resourceType": "Patient", "id": "p2"},
+        role,
+        call(participant=[{"individual": here}]),
+        call(
+            "e2", participant=[{"individual": there}], contained=[stated], subject={"reference": "Patient/p2"}
+        ),
+    )
+    assert both.record("Patient/p1").double_booked == {"Encounter/e1", "Encounter/e2"}
+
+
+@pytest.mark.parametrize(
+    "individual", [{"reference": "#n"}, {"reference": "Organization/o1"}, {"display": "Dr. Who"}]
+)
+def test_whom_only_the_encounter_itself_describes_is_nobody_elsewhere(
+    individual: Resource, chart: Callable[..., Chart]
+) -> None:
+    inner = {"resourceType": "Practitioner", "id": "n"}
+    for contained in ([inner], None):
+        both = chart(
+            {"resourceType": "Patient", "id": "p1"},
+            {"resourceType": "Patient", "id": "p2"},
+            *(
+                call(
+                    f"e{n}",
+                    participant=[{"individual": individual}],
+                    contained=contained,
+                    subject={"reference": f"Patient/p{n}"},
+                )
+                for n in (1, 2)
+            ),
+        )
+        assert both.record("Patient/p1").double_booked == frozenset()
+
+
 def test_without_participants_the_role_is_unknown(read: Read) -> None:
     (time,) = read(call()).management
     assert (time.person, time.role) == (None, Role.UNKNOWN)
@@ -176,3 +321,50 @@ def test_our_own_charge_does_not_take_its_encounter_away(read: Read) -> None:
 def test_a_sites_coding_makes_a_clear_call_and_a_class_alone_an_unclear_one(read: Read) -> None:
     assert [time.clear for time in read(call()).management] == [True]
     assert [time.clear for time in read(call(type=None)).management] == [False]
+
+
+# -- longer than a day (D26) -------------------------------------------------------------------------------
+
+AMBULATORY = {"class": {"code": "AMB"}, "type": None}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "days"),
+    [
+        ("2026-03-10T10:00:00-04:00", "2026-03-10T10:30:00-04:00", ["2026-03-10"]),
+        ("2026-03-10T22:00:00-04:00", "2026-03-11T00:00:00-04:00", ["2026-03-10"]),
+        ("2026-03-10T22:00:00-04:00", "2026-03-11T00:00:01-04:00", ["2026-03-10", "2026-03-11"]),
+        ("2026-03-10T10:00:00-04:00", "2026-03-11T10:00:00-04:00", ["2026-03-10", "2026-03-11"]),
+        ("2026-03-10T10:00:00-04:00", "2026-03-11T10:00:01-04:00", []),
+        ("2026-03-10", "2026-03-10", ["2026-03-10"]),
+        ("2026-03-10", "2026-03-11", []),
+        ("2026-03-10", None, ["2026-03-10"]),
+        ("2026-03-10T10:00:00-04:00", None, ["2026-03-10"]),
+        (None, "2026-03-10T10:00:00-04:00", ["2026-03-10"]),
+        ("2026-03-10T10:00:00-04:00", "2026-03-01T10:00:00-04:00", ["2026-03-10"]),
+    ],
+)
+def test_a_visit_is_of_its_days_and_what_is_longer_than_a_day_is_no_visit(
+    start: str | None, end: str | None, days: list[str], read: Read
+) -> None:
+    period = {key: value for key, value in (("start", start), ("end", end)) if value}
+    found = read(call(**AMBULATORY, period=period)).visits
+    assert [str(day) for visit in found for day in visit.days] == days
+
+
+@pytest.mark.parametrize(
+    ("end", "takes"), [("2026-03-11T10:00:00-04:00", True), ("2026-03-11T10:00:01-04:00", False)]
+)
+def test_what_is_longer_than_a_day_takes_no_minutes_and_is_no_contact(
+    end: str, takes: bool, read: Read
+) -> None:
+    record = read(call(**AMBULATORY, period={"start": "2026-03-10T10:00:00-04:00", "end": end}))
+    assert bool(record.used_time) is takes
+    assert bool(record.contacts) is takes
+
+
+def test_a_session_of_a_series_takes_the_time_of_whoever_gave_it(read: Read) -> None:
+    own = participant("Practitioner/n1", "2026-03-10T10:02:00-04:00", "2026-03-10T10:07:00-04:00")
+    series = {"start": "2026-03-01", "end": "2026-06-30"}
+    (used,) = read(call(**AMBULATORY, period=series, participant=[own]), NURSE).used_time
+    assert (used.end - used.start) / MINUTE == 5
