@@ -15,7 +15,7 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.rules.engine import decide
 from fhir_mappings.rules.policy import load_policy
 
-SLOWER_THAN_DECODING = 4.0
+SLOWER_THAN_DECODING = 4.5
 FASTER_THAN_FULL_MODELS = 20.0
 
 

@@ -17,6 +17,8 @@ class Sizes:
     patient_year_days: int
     patients: tuple[int, ...]
     """After how many patients the memory is looked at."""
+    crowds: tuple[int, int]
+    """Patients of one run: few, and many."""
     repetitions: int
     processes: int
 
@@ -28,6 +30,7 @@ FULL = Sizes(
     full_model_sample=1_000,
     patient_year_days=365,
     patients=(1_000, 5_000, 10_000),
+    crowds=(500, 4_000),
     repetitions=9,
     processes=7,
 )
@@ -38,6 +41,7 @@ QUICK = Sizes(
     full_model_sample=500,
     patient_year_days=365,
     patients=(100, 500, 1_000),
+    crowds=(500, 4_000),
     repetitions=3,
     processes=3,
 )
@@ -48,6 +52,7 @@ TINY = Sizes(
     full_model_sample=5,
     patient_year_days=30,
     patients=(1, 2, 4),
+    crowds=(2, 20),
     repetitions=1,
     processes=1,
 )
