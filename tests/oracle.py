@@ -1268,8 +1268,9 @@ def _doubt_start_up(
         decision.doubts.add("episode-unclear")
     if _starts_unseen(facts, program, episode):
         decision.doubts.add("history-incomplete")
-    if window.start < NEW_RULES <= window.closes and len(best) < LONG_DAYS:
+    if window.start < NEW_RULES <= window.closes and SHORT_DAYS <= len(best) < LONG_DAYS:
         decision.doubts.add("straddles-rule-change")
+        decision.remarks.add("straddles-rule-change")  # D34: unmet, it is told
     if any(r.line == "other" for r in best.values()):
         decision.doubts.add("no-device-code")
     fitting = [c for e in _episodes(facts, program) for c in _start_up_charges(facts, program, e)]

@@ -40,6 +40,12 @@ class Candidate(Struct, gc=False):
     line: Line | None = None
     episode: int = 0
 
+    def add_rule_change(self) -> None:
+        """What holds on another day of the window gives another answer (D34): met, a human decides; unmet, it
+        is told."""
+        self.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
+        self.unmet_reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
+
 
 def block_lower_tiers(of_group: list[Candidate]) -> None:
     """A met code gives way to the highest of its group that is met or charged."""

@@ -237,8 +237,8 @@ def _candidate(
         modifiers=chart.therapy_modifiers(rule, window) if chart.has_therapist else (),
         line=rule.line,
     )
-    if window.start < rule.in_force_from <= service_date:
-        candidate.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
+    if terms.changes_within(Window(window.start, service_date), count.found):
+        candidate.add_rule_change()
     if charges:
         chart.add_charged_otherwise(candidate, charges)
     chart.add_terms(candidate, terms)

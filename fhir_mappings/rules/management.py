@@ -168,6 +168,8 @@ def _month_candidates(
         if rule.units_cap is not None and units > rule.units_cap:
             candidate.units = rule.units_cap
             candidate.reasons |= {ReviewReason.UNITS_OVER_CAP}
+        if terms.changes_within(window, _seconds(count), _most(chart.policy, count)):
+            candidate.add_rule_change()
         if variants:
             _add_variant_doubts(chart, candidate, terms, count, variants)
         if unread.any_may_be or (unread.single and last_day in days_of(window, unread.single)):
@@ -253,15 +255,19 @@ def _base_requirement(terms: Terms, charges: tuple[str, ...]) -> Requirement:
 
 
 def _units(policy: Policy, terms: Terms, count: _Count) -> int:
-    """Units that these minutes and conversations earn: no midpoint rule, no rounding up."""
-    seconds = count.tally.seconds
-    if seconds < terms.needed or not count.contacts:
-        return 0
-    if terms.rule.base is None:
-        return 1
-    units = (seconds - terms.needed) // terms.least + 1
+    """Units that these minutes and conversations earn, whatever the cap."""
+    return terms.earned(_seconds(count), _most(policy, count))
+
+
+def _seconds(count: _Count) -> int:
+    """The seconds that can earn anything: without a conversation, none."""
+    return count.tally.seconds if count.contacts else 0
+
+
+def _most(policy: Policy, count: _Count) -> int | None:
+    """The most add-on units that the conversations allow, where the payer asks for further ones (D10)."""
     further = policy.contacts_per_addon_unit
-    return min(units, (count.conversations - 1) // further) if further else units
+    return (count.conversations - 1) // further if further else None
 
 
 def _month_doubts(

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fhir_mappings.local_time import Window
 from fhir_mappings.rules.tables import (
     CodeRule,
     Confirmation,
@@ -39,14 +40,16 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Terms(Struct, frozen=True):
+class Terms(Struct, frozen=True, eq=False):
     """What holds on one day for one code that asks for days or minutes, whoever the patient is.
 
     `least`: the monitoring days, or seconds of management, that the code itself asks for; `needed`: with
     those of its base. `reference`: the sources of that, in words; `rule_reference`: of the code. `doubts`:
     why a met code is for review by the day alone. `modifiers`: those that the payer always asks for.
+    `in_force`: whether the code is; `covered`: what the payer's row says, None where no row speaks.
     """
 
+    policy: Policy
     rule: CodeRule
     least: int
     needed: int
@@ -54,6 +57,43 @@ class Terms(Struct, frozen=True):
     rule_reference: str
     doubts: frozenset[ReviewReason]
     modifiers: tuple[str, ...]
+    in_force: bool
+    covered: Covered | None
+
+    def earned(self, found: int, at_most: int | None = None) -> int:
+        """The units that so many days, or seconds, earn: no midpoint rule, no rounding up. `at_most`: what
+        else limits an add-on; the cap does not yet."""
+        if found < self.needed:
+            return 0
+        if self.rule.base is None:
+            return 1
+        units = (found - self.needed) // self.least + 1
+        return units if at_most is None else min(units, at_most)
+
+    def changes_within(self, window: Window, found: int, at_most: int | None = None) -> bool:
+        """Whether so many days, or seconds, have another answer by what holds on some other day of the window
+        (D34): a threshold, a cap, whether the code is in force, whether the payer covers it.
+
+        A payer's table that begins within the window changes nothing: before its first row it says nothing.
+        """
+        days = [day for day in _changes(self.policy, self.rule.code) if window.start < day <= window.end]
+        if not days:
+            return False
+        others = (self.policy.terms(self.rule.code, day) for day in (window.start, *days))
+        return any(self._differs(other, found, at_most) for other in others)
+
+    def _differs(self, other: Terms, found: int, at_most: int | None) -> bool:
+        units = self._charged(found, at_most)
+        if units != other._charged(found, at_most):
+            return True
+        told = self.covered is not None and other.covered is not None
+        return units > 0 and told and (self.covered is Covered.YES) is not (other.covered is Covered.YES)
+
+    def _charged(self, found: int, at_most: int | None) -> int:
+        # Start-up is one day's: what came into force or ended on another is no doubt about it.
+        stands = self.in_force or self.rule.kind is Kind.START_UP
+        units = self.earned(found, at_most) if stands else 0
+        return units if self.rule.units_cap is None else min(units, self.rule.units_cap)
 
 
 class Year(Struct, frozen=True):
@@ -92,6 +132,10 @@ class Policy(Struct, frozen=True, eq=False):
 
     def code(self, code: str) -> CodeRule:
         return self.codes[code]
+
+    def code_on(self, code: str, day: date) -> CodeRule:
+        """A code with the cap that this payer has on a day."""
+        return _code_on(self, code, day)
 
     def covered(self, code: str, day: date) -> Covered:
         """What the payer's table says of this code on this day."""
@@ -200,13 +244,10 @@ class Policies:
 
 
 def _as_paid(code: CodeRule, rule: PayerRule | None) -> CodeRule:
-    """A code with a payer's thresholds and cap, from the day they hold in place of the shipped ones."""
+    """A code with a payer's thresholds, from the day they hold in place of the shipped ones."""
     rows = [] if rule is None else rule.rows(code.code)
-    caps = [row.units_cap for row in rows if row.units_cap is not None]
-    if caps:
-        code = replace(code, units_cap=min(caps))
     own = [
-        Dated(row.start, row.least, rule.sources, rule.last_checked)
+        Dated(row.start, row.least, rule.sources or (f"the table of {rule.label}",), rule.last_checked)
         for row in rows
         if row.least is not None and rule is not None
     ]
@@ -223,12 +264,34 @@ def _before(rows: tuple[Dated, ...], day: date) -> tuple[Dated, ...]:
 
 
 @lru_cache(maxsize=8192)
-def _terms(policy: Policy, code: str, day: date) -> Terms:
+def _code_on(policy: Policy, code: str, day: date) -> CodeRule:
     rule = policy.code(code)
+    rows = () if policy.rule is None else policy.rule.rows(code)
+    caps = [row.units_cap for row in rows if row.units_cap is not None and row.start <= day]
+    return replace(rule, units_cap=caps[-1]) if caps else rule
+
+
+@lru_cache(maxsize=256)
+def _changes(policy: Policy, code: str) -> tuple[date, ...]:
+    """The days from which something else holds for a code or its base: thresholds, and the payer's rows."""
+    rule = policy.code(code)
+    found = {rule.in_force_from, *(row.start for row in (*rule.monitoring_days, *rule.management_seconds))}
+    if policy.rule is not None:
+        found |= {row.start for row in policy.rule.rows(code)}
+    if rule.base is not None:
+        found.update(_changes(policy, rule.base))
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=8192)
+def _terms(policy: Policy, code: str, day: date) -> Terms:
+    rule = policy.code_on(code, day)
     covered, modifiers = policy.on(code, day)
+    told = policy.rule is not None and policy.rule.row(code, day) is not None
     doubts = {_PAYER_DOUBTS[covered]} if covered in _PAYER_DOUBTS else set()
     threshold = rule.least(day)
     return Terms(
+        policy,
         rule,
         threshold.least,
         threshold.least if rule.base is None else threshold.least + policy.code(rule.base).least(day).least,
@@ -236,6 +299,8 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
         policy.tables.reference(rule.sources),
         frozenset(doubts),
         modifiers,
+        rule.in_force_from <= day,
+        covered if told else None,
     )
 
 

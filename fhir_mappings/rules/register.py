@@ -42,7 +42,7 @@ class RuleInForce(Struct, frozen=True):
 
 def rules_in_force(policy: Policy, day: date) -> list[RuleInForce]:
     """Every rule for service dates on that day, in the order of the register."""
-    found = [_of_code(code, policy, day) for code in policy.codes.values()]
+    found = [_of_code(policy.code_on(code, day), policy, day) for code in policy.codes]
     found += [
         RuleInForce(
             entry.id,
@@ -77,7 +77,8 @@ def part_of(rule_id: str) -> str:
 
 def published(tables: Tables, sources: Iterable[str]) -> date | None:
     """The day of the newest of these sources that says when it was published."""
-    return max((day for key in sources if (day := tables.sources[key].published) is not None), default=None)
+    known = (tables.sources[key].published for key in sources if key in tables.sources)
+    return max((day for day in known if day is not None), default=None)
 
 
 def needed_in_words(code: CodeRule, row: Dated, base: CodeRule | None = None) -> str:

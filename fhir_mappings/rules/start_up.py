@@ -153,9 +153,8 @@ def _candidate(
         candidate.reasons |= {ReviewReason.SETUP_NOT_DOCUMENTED}
     if count.evidence and count.evidence[0].line is Line.OTHER:
         candidate.reasons |= {ReviewReason.NO_DEVICE_CODE}
-    changes = any(window.start < row.start <= last for row in rule.monitoring_days)
-    if changes and count.found < rule.least(window.start).least:
-        candidate.reasons |= {ReviewReason.STRADDLES_RULE_CHANGE}
+    if terms.changes_within(Window(window.start, last), count.found):
+        candidate.add_rule_change()
     if _may_be_earlier(chart, candidate, episode, count, min(last, as_of)):
         candidate.reasons |= {ReviewReason.RECORD_INCOMPLETE}
         candidate.unmet_reasons |= {ReviewReason.RECORD_INCOMPLETE}

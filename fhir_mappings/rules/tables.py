@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -144,16 +145,28 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     published: date | None = None
     last_checked: date
 
+    def __post_init__(self) -> None:
+        """Two rows of one day that speak of one code alike would leave it to their order what holds (D34)."""
+        spoken = Counter(
+            (row.start, name)
+            for row in self.coverage
+            for name in (("all",) if row.codes == "all" else set(row.codes))
+        )
+        for (start, name), number in sorted(spoken.items()):
+            if number > 1:
+                raise ValueError(f"coverage: {number} rows from {start} name {name}")
+
     def row(self, code: str, day: date) -> Coverage | None:
         """The newest row on that code in force on that day."""
-        newest: Coverage | None = None
-        for row in self.rows(code):
-            if row.start <= day and (newest is None or row.start > newest.start):
-                newest = row
-        return newest
+        return max(
+            (row for row in self.rows(code) if row.start <= day), key=lambda row: row.start, default=None
+        )
 
     def rows(self, code: str) -> list[Coverage]:
-        return [row for row in self.coverage if row.codes == "all" or code in row.codes]
+        """The rows on that code, the oldest first; of one day the one that names it, not the one on all."""
+        found = {row.start: row for row in self.coverage if row.codes == "all"}
+        found |= {row.start: row for row in self.coverage if row.codes != "all" and code in row.codes}
+        return [found[start] for start in sorted(found)]
 
     def covered(self, code: str, day: date) -> Covered:
         """Silence is unknown; a list of diagnoses is a condition that the chart does not answer."""
@@ -229,8 +242,12 @@ class Tables:
 
     @lru_cache(maxsize=256)  # noqa: B019 - there is one set of tables in a process
     def reference(self, sources: tuple[str, ...]) -> str:
-        """Sources in words, for a person to follow."""
-        return "; ".join(f"{self.sources[key].title} [{self.sources[key].site}]" for key in sources)
+        """Sources in words, for a person to follow. What sources.yaml does not know a site's own table says
+        in words already."""
+        known = self.sources
+        return "; ".join(
+            f"{known[key].title} [{known[key].site}]" if key in known else key for key in sources
+        )
 
     @lru_cache(maxsize=64)  # noqa: B019
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:

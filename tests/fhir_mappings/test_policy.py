@@ -50,8 +50,10 @@ def test_a_payers_own_minutes_and_cap() -> None:
     rules = [
         payer({"from": "2026-01-01", "codes": ["98981"], "covered": "yes", "units_cap": 2, "least": 1800})
     ]
-    rule = load_policy("acme", payer_rules=rules).code("98981")
-    assert rule.units_cap == 2
+    policy = load_policy("acme", payer_rules=rules)
+    rule = policy.code("98981")
+    assert policy.code_on("98981", date(2026, 3, 1)).units_cap == 2
+    assert policy.code_on("98981", date(2025, 12, 31)).units_cap == 3
     assert rule.least(date(2026, 3, 1)).least == 1800
     assert rule.least(date(2025, 3, 1)).least == 20 * 60
 
@@ -108,15 +110,16 @@ def test_a_wrong_setting_is_one_line(settings: dict[str, object], said: str) -> 
         load_policy("medicare", settings)
 
 
-def test_of_several_rows_the_lowest_cap_and_the_first_day_hold() -> None:
+def test_of_several_rows_each_holds_from_its_day_to_the_next() -> None:
     rows = [
         {"from": start, "codes": ["98981"], "covered": "yes", "units_cap": cap, "least": least}
         for start, cap, least in (("2026-07-01", 4, 1500), ("2026-03-01", 2, 1800))
     ]
     policy = load_policy("acme", payer_rules=[payer(*rows)])
     rule = policy.code("98981")
-    assert rule.units_cap == 2
-    assert [rule.least(date(2026, month, 15)).least for month in (2, 3, 6, 7)] == [1200, 1800, 1800, 1500]
+    days = [date(2026, month, 15) for month in (2, 3, 6, 7)]
+    assert [policy.code_on("98981", day).units_cap for day in days] == [3, 2, 2, 4]
+    assert [rule.least(day).least for day in days] == [1200, 1800, 1800, 1500]
 
 
 def test_a_threshold_holds_from_its_day_and_the_first_one_before_it_too() -> None:
@@ -137,7 +140,52 @@ def test_a_payers_first_day_ends_the_shipped_thresholds() -> None:
 
 def test_a_row_that_only_names_a_threshold_leaves_the_cap_as_it_is() -> None:
     rows = [{"from": "2026-01-01", "codes": ["98981"], "covered": "yes", "least": 1500}]
-    assert load_policy("acme", payer_rules=[payer(*rows)]).code("98981").units_cap == 3
+    policy = load_policy("acme", payer_rules=[payer(*rows)])
+    assert policy.code_on("98981", date(2026, 3, 1)).units_cap == 3
+
+
+def test_a_row_without_a_cap_leaves_that_of_the_row_before() -> None:
+    rows = [
+        {"from": "2026-01-01", "codes": ["98981"], "covered": "yes", "units_cap": 2},
+        {"from": "2026-03-01", "codes": "all", "covered": "yes"},
+    ]
+    policy = load_policy("acme", payer_rules=[payer(*rows)])
+    assert policy.code_on("98981", date(2026, 3, 1)).units_cap == 2
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_of_two_rows_of_one_day_the_one_that_names_the_code_wins(named_first: bool) -> None:
+    rows = [row("2026-01-01", "no", least=20), {"from": "2026-01-01", "codes": "all", "covered": "yes"}]
+    rule = payer(*(rows if named_first else rows[::-1]))
+    policy = load_policy("acme", payer_rules=[rule])
+    day = date(2026, 3, 1)
+    assert (policy.covered("98985", day), policy.covered("98979", day)) == (Covered.NO, Covered.YES)
+    assert policy.code("98985").least(day).least == 20
+    later = payer(*rows, {"from": "2026-02-01", "codes": "all", "covered": "criteria"})
+    assert later.covered("98985", day) is Covered.CRITERIA
+
+
+def test_what_a_row_on_all_asks_does_not_reach_a_code_that_a_row_of_the_day_names() -> None:
+    every = {"from": "2026-01-01", "codes": "all", "covered": "yes", "least": 20, "units_cap": 1}
+    policy = load_policy("acme", payer_rules=[payer(row("2026-01-01"), every)])
+    day = date(2026, 3, 1)
+    assert policy.code("98985").least(day).least == 2
+    assert policy.code("98984").least(day).least == 20
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (["98985"], ["98977", "98985"], "2 rows from 2026-01-01 name 98985"),
+        ("all", "all", "2 rows from 2026-01-01 name all"),
+    ],
+)
+def test_two_rows_of_one_day_on_one_code_are_refused(first: object, second: object, said: str) -> None:
+    rows = [{"from": "2026-01-01", "codes": codes, "covered": "yes"} for codes in (first, second)]
+    with pytest.raises(msgspec.ValidationError, match=said):
+        payer(*rows)
+    assert len(payer(rows[0], {**rows[1], "from": "2026-01-02"}).coverage) == 2
+    assert len(payer({**rows[0], "codes": ["98985", "98985"]}).coverage) == 1
 
 
 def test_a_payers_modifiers_are_those_of_its_newest_row() -> None:

@@ -118,6 +118,7 @@ def test_a_reference_is_words_to_follow() -> None:
         "Limber Health, 98985 [limberhealth.com/blog/cpt-code-98985-rtm-device-supply]"
     )
     assert TABLES.reference(()) == ""
+    assert TABLES.reference(("The final rule for 2027", "S8")).startswith("The final rule for 2027; Limber")
 
 
 def test_what_a_payer_says_of_a_code_is_one_of_five() -> None:

@@ -79,6 +79,8 @@ class Case:
     options: tuple[str, ...] = ()
     site: Mapping[str, Any] = field(default_factory=dict)
     """Further keys of the site's file."""
+    files: Mapping[str, Any] = field(default_factory=dict)
+    """Tables that lie beside it, by name."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
@@ -95,6 +97,8 @@ def read_cases(folder: Path) -> Iterator[Case]:
 def write_case(case: Case, folder: Path) -> tuple[Path, Path]:
     """Writes a chart (one NDJSON file a resource type) and a site file: (chart folder, site file)."""
     resources = build_resources(case.given, case.timezone or NEW_YORK)
+    for name, table in case.files.items():
+        (folder / name).write_text(yaml.safe_dump(table))
     return write_chart(resources, folder), write_site(
         folder, case.timezone, case.payer, case.terminology, case.site
     )
