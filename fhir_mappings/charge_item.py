@@ -1,4 +1,4 @@
-"""ChargeItem, both ways: what the EHR already holds, and the suggestion that we write (R4)."""
+"""The charge that we suggest, written as a ChargeItem (R4). `prior_charge` reads what was charged before."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
-from fhir_mappings.identity import is_made_up, last_segments
-from fhir_mappings.local_time import LocalClock, Moment, Window
+from fhir_mappings.identity import is_made_up
 from fhir_mappings.record import PriorCharge
-from fhir_mappings.resources import ChargeItem, Reference, concepts
+from fhir_mappings.rules.charged import standing
 from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
 from fhir_mappings.terminology import CPT
 from fhir_mappings.time_log import MARK
-from fhir_mappings.vocabulary import ExcludedReason, Outcome, Program, RequirementKind, Unit, Unverified
+from fhir_mappings.vocabulary import Outcome, RequirementKind, Unit, Unverified
 
 if TYPE_CHECKING:
     from fhir_mappings.decision import Decision, Requirement
 
 NAMESPACE = "urn:smart-remote-monitoring"
 IDENTIFIER_SYSTEM = f"{NAMESPACE}:charge"
+RULE_URI = f"{NAMESPACE}:rule:"
 MODIFIER_EXTENSION = f"{NAMESPACE}:modifier"
 MOST_EVIDENCE = 50
 """References a charge carries; the whole evidence stays in its packet."""
@@ -40,79 +39,6 @@ STATUSES = frozenset(
         "unknown",
     }
 )
-
-# A charge that was never made, or that was taken back, doesn't stand in the way (contract: `charged`).
-NOT_CHARGED: Mapping[str | None, ExcludedReason] = {
-    "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
-    "aborted": ExcludedReason.ABORTED,
-    "not-billable": ExcludedReason.NOT_BILLABLE,
-}
-
-
-def read_charge(
-    charge: ChargeItem, name: str, clock: LocalClock, codes: Mapping[str | None, Program]
-) -> PriorCharge | ExcludedReason | None:
-    """A ChargeItem of one of our codes; None for any other code.
-
-    The code is looked for under every system: vendors keep CPT numbers in systems of their own, and taking
-    a charge for ours that isn't costs a look, while missing one bills twice. An absent or unknown status
-    counts as charged for the same reason.
-    """
-    written = (_plain(coding.code) for coding in concepts(charge.code))
-    code = next((code for code in written if code in codes), None)
-    if code is None:
-        return None
-    if charge.status in NOT_CHARGED:
-        return NOT_CHARGED[charge.status]
-    value = charge.quantity.value if charge.quantity is not None else None
-    quantity = int(value) if value is not None and value >= 1 else 1
-    keys = tuple(
-        identifier.value
-        for identifier in charge.identifier or ()
-        if identifier.system == IDENTIFIER_SYSTEM and identifier.value
-    )
-    evidence = (*_named(charge.service), *_named(charge.supportingInformation)) if keys else ()
-    return PriorCharge(
-        name, code, quantity, occurrence_of(charge, clock), charge.status or "", keys, evidence
-    )
-
-
-def _plain(code: str | None) -> str | None:
-    """A code without what some write around it: spaces, or modifiers after it ("98977-GP")."""
-    return code and code.strip().partition("-")[0].partition(" ")[0]
-
-
-def _named(element: Raw) -> tuple[str, ...]:
-    """The literal references of an array of References, as `Type/id`; none where it is something else.
-
-    What we wrote is relative; a server may have made it absolute, or added a version.
-    """
-    if not bytes(element):
-        return ()
-    try:
-        references = msgspec.json.decode(element, type=list[Reference])
-    except msgspec.DecodeError:
-        return ()
-    return tuple(last_segments(reference.reference) for reference in references if reference.reference)
-
-
-def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
-    if charge.occurrenceDateTime is not None:
-        return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
-    if charge.occurrencePeriod is not None:
-        period = charge.occurrencePeriod
-        return _window(period.start or period.end, period.end or period.start, clock)
-    if charge.occurrenceTiming is not None and charge.occurrenceTiming.event:
-        events = sorted(charge.occurrenceTiming.event)
-        return _window(events[0], events[-1], clock)
-    return None
-
-
-def _window(start: str | None, end: str | None, clock: LocalClock) -> Window | None:
-    first, last = clock.read(start), clock.read(end)
-    if not isinstance(first, Moment) or not isinstance(last, Moment) or last.day < first.day:
-        return None
-    return Window(first.day, last.day)
 
 
 class ChargeNotValid(ValueError):
@@ -170,15 +96,17 @@ def conflicting(decision: Decision, charges: Iterable[PriorCharge]) -> tuple[Pri
     """Charges that stand in the way of this one, whoever wrote them and under whatever identifier.
 
     Those of the same family (start-up, device supply, management; RTM and RPM apart) whose occurrence
-    overlaps. A base code and its add-on belong together. A charge without a day may overlap anything.
+    overlaps. A base code and its add-on belong together. A charge without a day may overlap anything; one
+    that may be of several codes stands in the way of each; what was taken back stands in none.
     """
     rule = _rule(decision.code)
-    return tuple(
+    overlapping = [
         charge
         for charge in charges
         if _same_family(rule, _rule(charge.code))
         and (charge.occurrence is None or charge.occurrence.overlaps(decision.period))
-    )
+    ]
+    return tuple(standing(overlapping))
 
 
 def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
@@ -260,7 +188,7 @@ def refuse_unchecked_rules(decision: Decision) -> None:
 
 def definition_uri(decision: Decision, rules_version: str) -> str:
     """Which rule of which version a charge rests on."""
-    return f"{NAMESPACE}:rule:{decision.code}:{rules_version}"
+    return f"{RULE_URI}{decision.code}:{rules_version}"
 
 
 def evidence_elements(decision: Decision) -> dict[str, list[dict[str, str]]]:

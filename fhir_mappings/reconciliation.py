@@ -21,6 +21,7 @@ from fhir_mappings.completeness import ANY_TYPE, WHOLE, Completeness
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window
 from fhir_mappings.record import PriorCharge
+from fhir_mappings.rules.charged import standing, touches, units_charged
 from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
 from fhir_mappings.vocabulary import ReviewReason
 
@@ -70,6 +71,10 @@ class ChangeReason(StrEnum):
     IN_DOUBT = "in-doubt"
     RECORD_INCOMPLETE = "record-incomplete"
     PERIOD_UNCLEAR = "period-unclear"
+    CODE_UNCLEAR = "code-unclear"
+    """It names several codes, or came back without one."""
+    CREDITED = "credited"
+    """Units of its code were taken back by a charge of their own."""
     # why nothing is said
     NOT_READ = "not-read"
     STILL_OPEN = "still-open"
@@ -171,7 +176,10 @@ class _Comparison:
         history_from: date | None,
         completeness: Completeness,
     ) -> None:
-        self.charges = sorted(charges, key=_order)
+        self._all = sorted(charges, key=_order)
+        # What a payer was told is nobody's to change, and a charge that names several codes is one charge.
+        unclaimed = (charge for charge in self._all if not charge.claimed)
+        self.charges = list({charge.resource: charge for charge in unclaimed}.values())
         self._decisions = sorted(decisions, key=lambda decision: (decision.period, decision.code))
         self._of_charge = {name: decision for decision in self._decisions for name in decision.charges}
         self._ours = frozenset(ours)
@@ -210,7 +218,29 @@ class _Comparison:
         )
 
     def _touchable(self, charge: PriorCharge) -> bool:
-        return charge.resource in self._ours and charge.status == PLANNED
+        """Whether it may be changed from here: what billing, or a payer, has taken up never is."""
+        return (
+            charge.resource in self._ours
+            and charge.status == PLANNED
+            and not any(other.claimed for other in self._beside(charge))
+            and not self._is_credited(charge)
+        )
+
+    def _is_credited(self, charge: PriorCharge) -> bool:
+        """Whether units of its code and window were taken back by a charge below zero."""
+        return any(other.quantity <= 0 for other in self._beside(charge))
+
+    def _beside(self, charge: PriorCharge) -> list[PriorCharge]:
+        """The charges of its code in its window, itself among them; of those that no decision stands for, all
+        of its code."""
+        decision = self._of_charge.get(charge.resource)
+        if decision is not None:
+            return [other for other in self._all if other.resource in decision.charges]
+        return [
+            other
+            for other in self._all
+            if other.code == charge.code and other.resource not in self._of_charge
+        ]
 
     def _rule(self, code: str) -> CodeRule:
         return self._codes[code]
@@ -221,13 +251,19 @@ class _Comparison:
         rule = self._rule(charge.code)
         if rule.kind is Kind.HELD_BACK:
             return _KEEP
+        if not charge.sole:
+            return _Verdict(ChangeKind.DISAGREES, (ChangeReason.CODE_UNCLEAR,))
         if self._not_read(charge, decision):
             return _Verdict(ChangeKind.KEEP, (ChangeReason.NOT_READ,))
+        if self._is_credited(charge):
+            if decision is not None and units_charged(self._beside(charge)) == decision.earned:
+                return _KEEP
+            return _Verdict(ChangeKind.DISAGREES, (ChangeReason.CREDITED,), (), decision)
         if decision is None:
             if rule.base is not None and charge.occurrence is not None and _one_month(charge.occurrence):
                 return _Verdict(ChangeKind.WITHDRAW, (ChangeReason.BASE_GONE,))
             return _Verdict(ChangeKind.DISAGREES, (ChangeReason.PERIOD_UNCLEAR,))
-        doubts = tuple(doubt for doubt in decision.doubts if doubt not in _OF_CHARGES)
+        doubts = self._doubts(decision)
         if not decision.earned:
             return self._lost(decision, doubts)
         higher = self._tier(decision, higher=True)
@@ -360,12 +396,14 @@ class _Comparison:
     def _excluded_by_fixed(self, code: str, window: Window) -> bool:
         """Whether a charge that is never touched excludes this code in this time."""
         rule = self._rule(code)
-        return any(
-            not self._touchable(other)
+        excluding = [
+            other
+            for other in self._all
+            if other.sole
             and _exclude_each_other(rule, self._rule(other.code))
-            and (other.occurrence is None or other.occurrence.overlaps(window))
-            for other in self.charges
-        )
+            and touches(window, [other.occurrence])
+        ]
+        return any(not self._touchable(other) for other in standing(excluding))
 
 
 _CHANGES = frozenset({ChangeKind.UPDATE, ChangeKind.REPLACE, ChangeKind.WITHDRAW})

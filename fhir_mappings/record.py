@@ -102,10 +102,12 @@ class Visit(Struct, frozen=True, gc=False):
 
 
 class PriorCharge(Struct, frozen=True, gc=False):
-    """A ChargeItem the EHR already holds. `occurrence` is None where it says no day.
+    """A charge the EHR already holds. `occurrence` is None where it says no day; `quantity` is below zero
+    where it takes one back.
 
     `keys`: its identifiers under the system of this project, where it has any; `evidence`: what such a charge
-    says it rests on.
+    says it rests on. `among`: the codes of ours that it names, where it names several and nobody can tell
+    which of them was charged; there is one `PriorCharge` for each.
     """
 
     resource: str
@@ -115,6 +117,22 @@ class PriorCharge(Struct, frozen=True, gc=False):
     status: str = ""
     keys: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
+    among: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The resource type that tells of it."""
+        return self.resource.partition("/")[0]
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it tells that the service went to a payer."""
+        return self.kind in ("Claim", "ExplanationOfBenefit")
+
+    @property
+    def sole(self) -> bool:
+        """Whether it is a charge of its code, and not of one among several."""
+        return not self.among
 
 
 class EpisodeOfCare(Struct, frozen=True, gc=False):

@@ -162,13 +162,34 @@ class PractitionerRole(Resource, gc=False):
     specialty: list[CodeableConcept] | None = None
 
 
+class ChargeCoding(Coding, frozen=True, gc=False):
+    """A coding with all that may say in other ways which code it is."""
+
+    display: str | None = None
+    extension: Raw = Raw()
+    code_: Raw = msgspec.field(default=Raw(), name="_code")
+    display_: Raw = msgspec.field(default=Raw(), name="_display")
+
+
+class ChargeConcept(Struct, frozen=True, gc=False):
+    coding: tuple[ChargeCoding, ...] | None = None
+    text: str | None = None
+    extension: Raw = Raw()
+    text_: Raw = msgspec.field(default=Raw(), name="_text")
+
+
 class ChargePerformer(Struct, gc=False):
     actor: Reference | None = None
 
 
 class ChargeItem(Resource, gc=False):
+    """What is `Raw` is read as it stands: whatever shape somebody gives it must never hide a charge."""
+
     status: str | None = None
-    code: CodeableConcept | None = None
+    code: ChargeConcept | None = None
+    extension: Raw = Raw()
+    modifierExtension: Raw = Raw()
+    definitionUri: Raw = Raw()
     subject: Reference | None = None
     context: Reference | None = None
     occurrenceDateTime: str | None = None
@@ -176,8 +197,6 @@ class ChargeItem(Resource, gc=False):
     occurrenceTiming: Timing | None = None
     performer: list[ChargePerformer] | None = None
     quantity: Quantity | None = None
-    # Read as they stand, and only in charges of this project: whatever shape somebody else gives them must
-    # never hide a charge.
     service: Raw = Raw()
     supportingInformation: Raw = Raw()
 
@@ -342,7 +361,9 @@ def without_misfits(text: bytes | Raw, kind: type[Resource], *needed: str) -> by
     return None if len(kept) == len(value) else msgspec.json.encode(kept)
 
 
-def concepts(*groups: CodeableConcept | list[CodeableConcept] | None) -> list[Coding]:
+def concepts(
+    *groups: CodeableConcept | ChargeConcept | list[CodeableConcept] | None,
+) -> list[Coding]:
     """Every coding of these concepts, in the order they stand."""
     found: list[Coding] = []
     for group in groups:

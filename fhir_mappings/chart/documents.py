@@ -11,10 +11,10 @@ from datetime import date
 from typing import TypeVar
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.charge_item import read_charge
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.identity import References
 from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.prior_charge import read_charge
 from fhir_mappings.record import Agreement, EpisodeOfCare, Excluded, Order, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.terminology import Terminology
@@ -43,14 +43,15 @@ class DocumentMapper:
         found: list[PriorCharge] = []
         left_out: list[Excluded] = []
         for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
-            read = read_charge(charge, name, self._clock, monitoring_codes())
+            read = read_charge(charge, name, self._clock)
             if isinstance(read, ExcludedReason):
                 left_out.append(Excluded(name, read))
-            elif read is not None:
-                if read.occurrence is not None and read.occurrence.start > self._as_of:
+                continue
+            for one in read:
+                if one.occurrence is not None and one.occurrence.start > self._as_of:
                     left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
                 else:
-                    found.append(read)
+                    found.append(one)
         found += [charge for subject in self._intake.subjects(patient) for charge in subject.lost_charges]
         return tuple(sorted(found, key=lambda charge: (charge.code, charge.resource))), tuple(left_out)
 

@@ -7,13 +7,12 @@ from datetime import date
 from functools import cached_property
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.charge_item import NOT_CHARGED, occurrence_of
 from fhir_mappings.chart.intake import Intake, contained_in, contained_kinds
 from fhir_mappings.chart.same_encounter import as_one, one_encounter
 from fhir_mappings.encounter import EncounterFacts, StaffMember, read_encounter, start_of
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
+from fhir_mappings.prior_charge import NOT_CHARGED, codes_of, occurrence_of
 from fhir_mappings.record import Excluded, Visit
-from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import Activity, ExcludedReason
@@ -140,16 +139,15 @@ class EncounterMapper:
         """Encounters that are the context of a charge which isn't ours; True where it is one for a visit."""
         found: dict[str, bool] = {}
         for charge in self._intake.of(patient, fhir.ChargeItem).values():
-            codings = fhir.concepts(charge.code)
             context = self._references.name(charge.context, "Encounter")
-            if (
-                context is None
-                or charge.status in NOT_CHARGED
-                or any(coding.code in monitoring_codes() for coding in codings)
-            ):
+            if context is None or charge.status in NOT_CHARGED:
                 continue
-            meaning = self._terminology.encounter(codings, None)
+            ours = codes_of(charge)
+            meaning = self._terminology.encounter(fhir.concepts(charge.code), None)
             visit = meaning is not None and meaning.activity is Activity.VISIT
+            # A charge for a visit that only speaks of one of our codes is still one for a visit.
+            if ours.coded or (ours.said and not visit):
+                continue
             found[context] = found.get(context, False) or visit
         return found
 

@@ -20,7 +20,6 @@ import msgspec
 from msgspec import Raw
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.charge_item import NOT_CHARGED
 from fhir_mappings.chart import bundles
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
 from fhir_mappings.identity import (
@@ -36,6 +35,7 @@ from fhir_mappings.identity import (
 )
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
+from fhir_mappings.prior_charge import NOT_CHARGED
 from fhir_mappings.record import Excluded, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.salvage import entries_of, members_of, missing_of, salvaged
@@ -584,7 +584,7 @@ def _claims(version: ReadObservation | fhir.Resource) -> tuple[bool, str]:
         if isinstance(version, fhir.ChargeItem)
         else getattr(version, "status", None) not in ("entered-in-error", "cancelled")
     )
-    return claims_more, msgspec.json.encode(version).decode()
+    return claims_more, msgspec.json.encode(version).decode("utf-8", "replace")
 
 
 def _survivors(links: dict[str, Links]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, Window, next_month
 from fhir_mappings.record import PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.rules.charged import uncredited
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, Program, ReviewReason, Unverified
@@ -40,8 +41,9 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy
     charged = {
         program: [
             _days_of(charge, rule.kind)
-            for charge in record.charges
-            if (rule := policy.code(charge.code)).program is program and rule.kind is not Kind.HELD_BACK
+            for charge in uncredited(record.charges)
+            if (rule := policy.code(charge.code)).kind is not Kind.HELD_BACK
+            and _is_of(charge, program, policy)
         ]
         for program in MONITORING_PROGRAMS
     }
@@ -61,6 +63,11 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy
                 candidate.unverified |= {Unverified.OTHER_PROGRAM}
             else:
                 candidate.reasons |= {ReviewReason.RTM_AND_RPM}
+
+
+def _is_of(charge: PriorCharge, program: Program, policy: Policy) -> bool:
+    """Whether a charge is of this program, whichever of the codes that it names was meant."""
+    return all(policy.code(code).program is program for code in charge.among or (charge.code,))
 
 
 def _days_of(charge: PriorCharge, kind: Kind) -> Window | None:
@@ -85,8 +92,8 @@ def _shows_enrolment(
         or any(order.program is program for order in record.orders)
         or any(enrolment.program is program for enrolment in record.enrolments)
         or any(
-            (rule := policy.code(charge.code)).program is program and rule.kind not in but
-            for charge in record.charges
+            policy.code(charge.code).kind not in but and _is_of(charge, program, policy)
+            for charge in uncredited(record.charges)
         )
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import Window, period_number
 from fhir_mappings.record import Excluded, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
+from fhir_mappings.rules.charged import add_charges, touches, uncredited
 from fhir_mappings.rules.episodes import Episode, silence
 from fhir_mappings.rules.policy import Terms
 from fhir_mappings.rules.program import ProgramChart
@@ -42,26 +43,38 @@ class DayCount(Struct, frozen=True, gc=False):
         return max((len(days.union(of_one.days)) for of_one in self.every), default=len(days))
 
 
+class _Placed(Struct, gc=False):
+    """Device charges by episode and period. `unclear`: the days of those that fit none, None where they may
+    be any; `taken_back`: of those that fit none and charge nothing any more."""
+
+    charges: dict[tuple[int, int], list[PriorCharge]] = field(default_factory=dict)
+    unclear: list[Window | None] = field(default_factory=list)
+    taken_back: list[Window | None] = field(default_factory=list)
+
+
 def device_candidates(chart: ProgramChart) -> list[Candidate]:
     """Both tiers of every line with a counted day or a device charge, in each 30-day period."""
     found: list[Candidate] = []
-    placed, unclear, unclear_everywhere = _place_charges(chart)
+    placed = _place_charges(chart)
     for position, episode in enumerate(chart.episodes):
         if episode.anchor is None:
             continue
         silent = None if episode.documented else silence(episode, chart.policy)
-        numbers = {*episode.periods, *(number for at, number in placed if at == position)}
+        numbers = {*episode.periods, *(number for at, number in placed.charges if at == position)}
         for number in sorted(numbers):
             window = episode.window(number)
-            in_window = _window_candidates(chart, episode, number, window, placed.get((position, number), []))
+            charges = placed.charges.get((position, number), [])
+            in_window = _window_candidates(chart, episode, number, window, charges)
             doubts = episode_doubts(episode)
-            if unclear_everywhere or any(window.overlaps(occurrence) for occurrence in unclear):
+            if touches(window, placed.unclear):
                 doubts |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
             if silent is not None and _has_day_after(episode, number, silent.end):
                 doubts |= {ReviewReason.EPISODE_UNCLEAR}
             for candidate in in_window:
                 candidate.episode = position
                 candidate.reasons |= doubts
+                if touches(window, placed.taken_back):
+                    candidate.unverified |= {Unverified.PRIOR_CHARGES}
             found += in_window
     return found
 
@@ -73,6 +86,7 @@ def charges_without_window(chart: ProgramChart) -> set[Excluded]:
     return {
         Excluded(charge.resource, ExcludedReason.CHARGED_PERIOD_UNCLEAR)
         for charge in chart.charges_of(Kind.DEVICE_SUPPLY)
+        if charge.sole
     }
 
 
@@ -130,32 +144,31 @@ def days_requirement(terms: Terms, count: DayCount) -> Requirement:
     )
 
 
-def _place_charges(
-    chart: ProgramChart,
-) -> tuple[dict[tuple[int, int], list[PriorCharge]], list[Window], bool]:
-    """Each device charge in its period; the occurrences that fit none, and whether one fits nowhere."""
-    placed: dict[tuple[int, int], list[PriorCharge]] = {}
-    unclear: list[Window] = []
-    nowhere = False
-    for charge in chart.charges_of(Kind.DEVICE_SUPPLY):
-        place = _place(chart, charge)
-        occurrence = charge.occurrence
+def _place_charges(chart: ProgramChart) -> _Placed:
+    """Each device charge in its period, and what fits none."""
+    found = _Placed()
+    charges = chart.charges_of(Kind.DEVICE_SUPPLY)
+    stand = uncredited(charges)
+    for charge in charges:
+        place, occurrence = _place(chart, charge), charge.occurrence
         if place is not None:
-            placed.setdefault(place, []).append(charge)
+            found.charges.setdefault(place, []).append(charge)
+        elif charge not in stand:
+            found.taken_back.append(occurrence)
         elif occurrence is not None and any(
             occurrence.overlaps(episode.window(number))
             for episode in chart.episodes
             for number in episode.periods
         ):
-            unclear.append(occurrence)
+            found.unclear.append(occurrence)
         else:
-            nowhere = True
-    return placed, unclear, nowhere
+            found.unclear.append(None)
+    return found
 
 
 def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
     """The episode and period that a device charge belongs to: the one that holds all of its days."""
-    occurrence = charge.occurrence
+    occurrence = charge.occurrence if charge.sole else None
     for position, episode in enumerate(chart.episodes):
         if occurrence is None or episode.anchor is None or episode.first_number is None:
             continue
@@ -231,8 +244,7 @@ def _candidate(
         count.reach >= terms.least,
         int(met),
         (days_requirement(terms, count),),
-        tuple([charge for charge in charges if charge.code == rule.code]) if charges else (),
-        chart.base_doubts,
+        reasons=chart.base_doubts,
         unverified=unverified,
         modifiers=chart.therapy_modifiers(rule, window) if chart.has_therapist else (),
         line=rule.line,
@@ -240,6 +252,7 @@ def _candidate(
     if terms.changes_within(Window(window.start, service_date), count.found):
         candidate.add_rule_change()
     if charges:
+        add_charges(candidate, charges)
         chart.add_charged_otherwise(candidate, charges)
     chart.add_terms(candidate, terms)
     return candidate

@@ -20,6 +20,7 @@ from fhir_mappings.decision import (
 )
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge
 from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.rules.charged import units_charged
 from fhir_mappings.rules.compare import check_exclusions, compare
 from fhir_mappings.rules.device_supply import charges_without_window, device_candidates
 from fhir_mappings.rules.management import held_back_candidates, management_candidates
@@ -53,7 +54,7 @@ def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: 
     excluded |= unused_time(record, charts, excluded)
     compare(candidates, record, policy)
     decisions = tuple(sorted([_decision(candidate, record, policy) for candidate in candidates], key=_order))
-    excluded |= _undated(record, decisions, policy)
+    excluded |= _untold(record, decisions, policy)
     check_exclusions(decisions, policy)
     shown = charts if all_evidence else ()
     return Assessment(
@@ -76,20 +77,26 @@ def _candidates(chart: ProgramChart) -> list[Candidate]:
     ]
 
 
-def _undated(record: PatientRecord, decisions: Iterable[Decision], policy: Policy) -> set[Excluded]:
-    """Charges without a date that no decision speaks of: nobody could see them otherwise."""
-    undated = [charge for charge in record.charges if charge.occurrence is None]
-    if not undated:
+def _untold(record: PatientRecord, decisions: Iterable[Decision], policy: Policy) -> set[Excluded]:
+    """Charges without a date, or of one among several codes, that no decision speaks of: nobody could see
+    them otherwise."""
+    unclear = [charge for charge in record.charges if charge.occurrence is None or not charge.sole]
+    if not unclear:
         return set()
     told: set[object] = set()
     for decision in decisions:
         told.update(decision.reasons)
         if ReviewReason.CHARGED_PERIOD_UNCLEAR in decision.reasons:
             told.add((decision.program, policy.code(decision.code).kind))
+    seen = {
+        charge.resource
+        for charge in unclear
+        if charge.code in told or (policy.code(charge.code).program, _family(charge, policy)) in told
+    }
     return {
         Excluded(charge.resource, ExcludedReason.CHARGED_PERIOD_UNCLEAR)
-        for charge in undated
-        if charge.code not in told and (policy.code(charge.code).program, _family(charge, policy)) not in told
+        for charge in unclear
+        if charge.resource not in seen
     }
 
 
@@ -111,7 +118,7 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
     quantity = candidate.units
     if candidate.charges:
         outcome = Outcome.CHARGED
-        quantity = sum(charge.quantity for charge in candidate.charges)
+        quantity = units_charged(candidate.charges)
     elif not candidate.met:
         still = candidate.open and candidate.reachable and not record.dead
         outcome = Outcome.SHORT if still else Outcome.OUT_OF_REACH
@@ -147,7 +154,7 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
         unverified_order(unverified),
         candidate.modifiers,
         None if record.dead else candidate.forecast,
-        tuple([charge.resource for charge in candidate.charges]) if candidate.charges else (),
+        tuple(dict.fromkeys([charge.resource for charge in candidate.charges])) if candidate.charges else (),
         candidate.units if candidate.met else 0,
         reason_order(doubts) if doubts else (),
         None

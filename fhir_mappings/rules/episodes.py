@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, period_number, period_window
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading, SetUp
+from fhir_mappings.rules.charged import uncredited
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.series import Series
 from fhir_mappings.rules.tables import Kind
@@ -92,8 +93,8 @@ def episodes_of(
     set_ups = [set_up for set_up in record.set_ups if set_up.program in (program, Program.ANY)]
     device_charges = [
         charge
-        for charge in record.charges
-        if charge.occurrence is not None and _is_device_charge(charge, program, policy)
+        for charge in uncredited(record.charges)
+        if charge.occurrence is not None and charge.sole and _is_device_charge(charge, program, policy)
     ]
     charged_before = _was_charged_before(record, program, policy)
     episodes: list[Episode] = []

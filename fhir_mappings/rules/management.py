@@ -13,6 +13,7 @@ from fhir_mappings.encounter import LONGEST_PLAUSIBLE_SPAN
 from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
 from fhir_mappings.record import ManagementTime, PriorCharge
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
+from fhir_mappings.rules.charged import add_charges, standing, touches, uncredited
 from fhir_mappings.rules.minutes import (
     Month,
     Staffing,
@@ -59,20 +60,31 @@ def management_candidates(chart: ProgramChart, begun: date) -> list[Candidate]:
     """Both base codes, and the add-on where its base is met or charged, in each month of the program."""
     placed: dict[date, list[PriorCharge]] = {}
     unclear: list[Window | None] = []
-    for charge in chart.charges_of(*_KINDS):
+    taken_back: list[Window | None] = []
+    of_kind = chart.charges_of(*_KINDS)
+    stand = uncredited(of_kind)
+    for charge in of_kind:
         occurrence = charge.occurrence
-        if occurrence is not None and occurrence.start.replace(day=1) == occurrence.end.replace(day=1):
+        if (
+            charge.sole
+            and occurrence is not None
+            and occurrence.start.replace(day=1) == occurrence.end.replace(day=1)
+        ):
             placed.setdefault(occurrence.start.replace(day=1), []).append(charge)
         else:
-            unclear.append(occurrence)
-    held_back = chart.charges_of(Kind.HELD_BACK)
+            (unclear if charge in stand else taken_back).append(occurrence)
+    held_back = [charge for charge in chart.charges_of(Kind.HELD_BACK) if charge.sole]
+    unclear += [charge.occurrence for charge in chart.charges_of(Kind.HELD_BACK) if not charge.sole]
     found: list[Candidate] = []
     for first_day in sorted(_months(chart, begun) | placed.keys()):
         window = month_window(first_day)
         in_month = _month_candidates(chart, window, placed.get(first_day, []), held_back)
-        if any(occurrence is None or window.overlaps(occurrence) for occurrence in unclear):
+        if touches(window, unclear):
             for candidate in in_month:
                 candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
+        if touches(window, taken_back):
+            for candidate in in_month:
+                candidate.unverified |= {Unverified.PRIOR_CHARGES}
         found += in_month
     return found
 
@@ -81,7 +93,7 @@ def held_back_candidates(chart: ProgramChart) -> list[Candidate]:
     """A charged 99091 is told, in its calendar month; it is never suggested."""
     by_month: dict[tuple[str, date], list[PriorCharge]] = {}
     for charge in chart.charges_of(Kind.HELD_BACK):
-        if charge.occurrence is not None:
+        if charge.occurrence is not None and charge.sole:
             by_month.setdefault((charge.code, charge.occurrence.start.replace(day=1)), []).append(charge)
     return [
         Candidate(
@@ -92,6 +104,7 @@ def held_back_candidates(chart: ProgramChart) -> list[Candidate]:
             unverified=chart.base_unverified,
         )
         for (code, first_day), charges in by_month.items()
+        if standing(charges)
     ]
 
 
@@ -147,7 +160,8 @@ def _month_candidates(
         rule = terms.rule
         requirements = _requirements(terms, count)
         if rule.base is not None:
-            base_charges = tuple([charge.resource for charge in charges if charge.code == rule.base])
+            of_base = standing([charge for charge in charges if charge.code == rule.base])
+            base_charges = tuple(dict.fromkeys([charge.resource for charge in of_base]))
             if not base_charges and rule.base not in [one.rule.code for one in found if one.met]:
                 continue
             requirements = (_base_requirement(terms, base_charges), *requirements)
@@ -161,8 +175,7 @@ def _month_candidates(
             is_open,
             units,
             requirements,
-            tuple([charge for charge in charges if charge.code == rule.code]) if charges else (),
-            doubts,
+            reasons=doubts,
             unverified=unverified,
         )
         if rule.units_cap is not None and units > rule.units_cap:
@@ -176,6 +189,8 @@ def _month_candidates(
             # A visit on the service date alone would hold it.
             candidate.reasons |= {ReviewReason.RECORD_INCOMPLETE}
             candidate.unmet_reasons |= {ReviewReason.RECORD_INCOMPLETE}
+        if charges:
+            add_charges(candidate, charges)
         if charged:
             chart.add_charged_otherwise(candidate, charged)
         if staff.has_therapist:

@@ -19,6 +19,7 @@ from fhir_mappings.record import (
     Reading,
 )
 from fhir_mappings.rules.candidate import Candidate, Reasons
+from fhir_mappings.rules.charged import standing
 from fhir_mappings.rules.episodes import Episode, episodes_of
 from fhir_mappings.rules.minutes import (
     Month,
@@ -123,7 +124,11 @@ class ProgramChart:
                 days.append(clock_of(self.record.zone).day_of(start))
                 break
         days += [set_up.day for set_up in self.record.set_ups if set_up.program is self.program]
-        days += [charge.occurrence.start if charge.occurrence else self.as_of for charge in self.charges]
+        days += [
+            charge.occurrence.start if charge.occurrence else self.as_of
+            for charge in self.charges
+            if charge.sole
+        ]
         return min(days, default=None)
 
     def _first_start(self, first_day: date) -> int | None:
@@ -194,10 +199,9 @@ class ProgramChart:
 
     def add_charged_otherwise(self, candidate: Candidate, charges: Iterable[PriorCharge]) -> None:
         """A code that excludes this one is charged in the window."""
-        for charge in charges:
-            if charge.code in candidate.rule.excludes:
-                held_back = self.policy.code(charge.code).kind is Kind.HELD_BACK
-                candidate.reasons |= {charge.code if held_back else ReviewReason.CHARGED_OTHERWISE}
+        for charge in standing([charge for charge in charges if charge.code in candidate.rule.excludes]):
+            held_back = self.policy.code(charge.code).kind is Kind.HELD_BACK
+            candidate.reasons |= {charge.code if held_back else ReviewReason.CHARGED_OTHERWISE}
 
     # -- therapists ---------------------------------------------------------------------------------------
 

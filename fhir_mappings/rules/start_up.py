@@ -10,6 +10,7 @@ from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number
 from fhir_mappings.record import PriorCharge, SetUp
 from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.rules.charged import add_charges, standing, uncredited
 from fhir_mappings.rules.device_supply import (
     DayCount,
     best_count,
@@ -56,8 +57,9 @@ def _place_charges(
     """Each charge in the episode that holds its date, and whether one fits none."""
     placed: dict[int, list[PriorCharge]] = {}
     unclear = False
+    stand = uncredited(charges)
     for charge in charges:
-        day = charge.occurrence.start if charge.occurrence is not None else None
+        day = charge.occurrence.start if charge.occurrence is not None and charge.sole else None
         home = next(
             (
                 position
@@ -70,7 +72,7 @@ def _place_charges(
             None,
         )
         if home is None:
-            unclear = True
+            unclear |= charge in stand
         else:
             placed.setdefault(home, []).append(charge)
     return placed, unclear
@@ -80,10 +82,12 @@ def _charged_alone(chart: ProgramChart, charges: list[PriorCharge]) -> list[Cand
     """A start-up charge is all that is known of an episode."""
     by_code: dict[str, list[PriorCharge]] = {}
     for charge in charges:
-        if charge.occurrence is not None:
+        if charge.occurrence is not None and charge.sole:
             by_code.setdefault(charge.code, []).append(charge)
     found: list[Candidate] = []
     for code, of_code in by_code.items():
+        if not standing(of_code):
+            continue
         day = min(charge.occurrence.start for charge in of_code if charge.occurrence is not None)
         window = Window(day, day + timedelta(days=PERIOD_DAYS - 1))
         found.append(
@@ -142,13 +146,13 @@ def _candidate(
                 terms.rule_reference,
             ),
         ),
-        charges=tuple([charge for charge in charges if charge.code == rule.code]),
         reasons=chart.base_doubts,
         unverified=chart.unverified_on(earned_on or last)
         | count.unverified
         | chart.readings_unverified(window),
         modifiers=_modifiers(chart, rule, window, set_up),
     )
+    add_charges(candidate, charges)
     if set_up is None:
         candidate.reasons |= {ReviewReason.SETUP_NOT_DOCUMENTED}
     if count.evidence and count.evidence[0].line is Line.OTHER:

@@ -280,6 +280,8 @@ CHANGE_REASONS: dict[ChangeReason, str] = {
     ChangeReason.IN_DOUBT: "There is a doubt that a person must settle first.",
     ChangeReason.RECORD_INCOMPLETE: "Not everything could be read, so what is missing may only be unread.",
     ChangeReason.PERIOD_UNCLEAR: "Which period it stands for is not clear.",
+    ChangeReason.CODE_UNCLEAR: "Which code it stands for is not clear: it names several of them, or none.",
+    ChangeReason.CREDITED: "Units of this code were taken back by a credit.",
     ChangeReason.NOT_READ: "Its records lie before what was read.",
     ChangeReason.STILL_OPEN: "The period is still open.",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -21,7 +20,7 @@ from fhir_mappings.charge_item import (
 )
 from fhir_mappings.decision import Decision, Requirement
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import PatientRecord, PriorCharge
+from fhir_mappings.record import PriorCharge
 from fhir_mappings.vocabulary import Line, Outcome, Program, RequirementKind, Unit
 
 Resource = dict[str, Any]
@@ -156,62 +155,19 @@ def test_an_add_on_and_its_base_do_not_stand_in_each_others_way() -> None:
     assert conflicting(decision("98979", line=None), [base]) == (base,)
 
 
-# -- reading ------------------------------------------------------------------------------------------------
+def test_a_charge_that_was_taken_back_does_not_stand_in_the_way() -> None:
+    charge = PriorCharge("ChargeItem/c1", "98977", 1, JANUARY)
+    credit = PriorCharge("ChargeItem/c2", "98977", -1, JANUARY)
+    again = PriorCharge("ChargeItem/c3", "98977", 1, JANUARY)
+    other = PriorCharge("ChargeItem/c4", "98985", 1, JANUARY)
+    assert conflicting(decision(), [charge, credit]) == ()
+    assert conflicting(decision(), [charge, credit, again]) == (charge, credit, again)
+    assert conflicting(decision(), [charge, credit, other]) == (other,)
 
 
-def stored(**changes: Any) -> Resource:
-    resource = {
-        "resourceType": "ChargeItem",
-        "id": "c1",
-        "status": "billed",
-        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "98977"}]},
-        "subject": {"reference": "Patient/p1"},
-        "occurrencePeriod": {"start": "2026-01-05", "end": "2026-02-03"},
-        **changes,
-    }
-    return {key: value for key, value in resource.items() if value is not None}
-
-
-@pytest.mark.parametrize("status", ["planned", "billable", "billed", "unknown", "banana", None])
-def test_a_charge_stands_whatever_its_status_says_short_of_taking_it_back(
-    status: str | None, read: Callable[..., PatientRecord]
-) -> None:
-    assert [charge.occurrence for charge in read(stored(status=status)).charges] == [JANUARY]
-
-
-@pytest.mark.parametrize("status", ["entered-in-error", "aborted", "not-billable"])
-def test_a_charge_taken_back_does_not_stand(status: str, read: Callable[..., PatientRecord]) -> None:
-    record = read(stored(status=status))
-    assert record.charges == ()
-    assert [str(entry.reason) for entry in record.excluded] == [status]
-
-
-def test_a_charge_is_known_by_its_number_under_any_system(read: Callable[..., PatientRecord]) -> None:
-    local = stored(code={"coding": [{"system": "urn:vendor:bill-codes", "code": "98977"}]})
-    assert [charge.code for charge in read(local).charges] == ["98977"]
-
-
-@pytest.mark.parametrize(
-    ("occurrence", "expected"),
-    [
-        ({"occurrenceDateTime": "2026-02-03T23:30:00-05:00"}, Window(date(2026, 2, 3), date(2026, 2, 3))),
-        ({"occurrencePeriod": {"start": "2026-01-05"}}, Window(date(2026, 1, 5), date(2026, 1, 5))),
-        ({"occurrencePeriod": {"start": "2026-02-03", "end": "2026-01-05"}}, None),
-        (
-            {"occurrenceTiming": {"event": ["2026-02-01", "2026-01-07"]}},
-            Window(date(2026, 1, 7), date(2026, 2, 1)),
-        ),
-        ({"occurrenceDateTime": "2026"}, None),
-        ({}, None),
-    ],
-)
-def test_a_charge_says_its_days_in_several_ways(
-    occurrence: Resource, expected: Window | None, read: Callable[..., PatientRecord]
-) -> None:
-    record = read(stored(occurrencePeriod=None) | occurrence)
-    assert [charge.occurrence for charge in record.charges] == [expected]
-
-
-def test_the_quantities_of_charges_are_kept(read: Callable[..., PatientRecord]) -> None:
-    assert read(stored(quantity={"value": 3})).charges[0].quantity == 3
-    assert read(stored(quantity={"value": 0})).charges[0].quantity == 1
+def test_a_charge_that_may_be_of_several_codes_stands_in_the_way_of_each() -> None:
+    named = ("98975", "98977")
+    either = [PriorCharge("ChargeItem/c1", code, 1, JANUARY, among=named) for code in named]
+    assert conflicting(decision(), either) == (either[1],)
+    assert conflicting(decision("98975", line=None), either) == (either[0],)
+    assert conflicting(decision("98980", line=None), either) == ()

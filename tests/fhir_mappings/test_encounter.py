@@ -306,12 +306,39 @@ def test_an_encounter_of_another_charge_counts_for_nothing(read: Read) -> None:
     assert [visit.resource for visit in record.visits] == ["Encounter/e1"]
 
 
-def test_our_own_charge_does_not_take_its_encounter_away(read: Read) -> None:
+@pytest.mark.parametrize("elsewhere", ["text", "display"])
+def test_a_charge_for_a_visit_that_speaks_of_ours_takes_its_encounter_all_the_same(
+    elsewhere: str, read: Read
+) -> None:
+    coding = {"system": "http://www.ama-assn.org/go/cpt", "code": "99213"}
+    charge = {
+        "resourceType": "ChargeItem",
+        "id": "c1",
+        "status": "billed",
+        "code": {"coding": [coding], "text": "visit; 98980 discussed"}
+        if elsewhere == "text"
+        else {"coding": [{**coding, "display": "visit; 98980 discussed"}]},
+        "subject": {"reference": "Patient/p1"},
+        "context": {"reference": "Encounter/e1"},
+    }
+    assert left_out(read(call(), charge)) == {"Encounter/e1": "billed-elsewhere"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "98980"}]},
+        {"coding": [{"system": "urn:clinic:charge-master", "code": "64897", "display": "98980-GP"}]},
+        {"text": "CPT(R) 98980"},
+        {"coding": [{"code": "64897"}], "extension": [{"url": "urn:x", "valueString": "98980"}]},
+    ],
+)
+def test_our_own_charge_does_not_take_its_encounter_away(code: Resource, read: Read) -> None:
     charge = {
         "resourceType": "ChargeItem",
         "id": "c1",
         "status": "planned",
-        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "98980"}]},
+        "code": code,
         "subject": {"reference": "Patient/p1"},
         "context": {"reference": "Encounter/e1"},
     }

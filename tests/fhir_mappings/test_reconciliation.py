@@ -73,6 +73,10 @@ class Ehr:
         found = [d for d in decisions if d.outcome is Outcome.SUGGEST and (not codes or d.code in codes)]
         return [self.put(charge_item(decision, self.details())) for decision in found]
 
+    def knows(self, *names):
+        """These were written from here, whatever they say now."""
+        self.written |= {self.charges[name]["identifier"][0]["value"] for name in names}
+
     def foreign(self, code, first, last, status="billable", quantity=1):
         return self.put(
             {
@@ -352,6 +356,115 @@ def test_two_of_ours_for_one_code_and_window_leave_one():
     (first,) = ehr.accept("98979")
     ehr.put(copy.deepcopy(ehr.charges[first]))
     assert [change.kind for change in ehr.reconcile()] == [ChangeKind.KEEP, ChangeKind.WITHDRAW]
+
+
+# In whatever shape the EHR gives it back
+
+CHARGE_MASTER = {"coding": [{"system": "urn:clinic:charge-master", "code": "64897"}]}
+
+
+def in_another_system(charge, code):
+    return {**charge, "code": {"coding": [{"system": "urn:clinic:cpt", "code": code}]}}
+
+
+def with_a_modifier(charge, code):
+    return {**charge, "code": {"coding": [{"system": "urn:clinic:cpt", "code": f"{code}-GP"}]}}
+
+
+def in_words(charge, code):
+    return {**charge, "code": {**CHARGE_MASTER, "text": f"CPT(R) {code}"}}
+
+
+def in_an_extension(charge, code):
+    said = {"url": "urn:clinic:procedure-code", "valueCodeableConcept": {"coding": [{"code": code}]}}
+    return {**charge, "code": CHARGE_MASTER, "extension": [*charge.get("extension", ()), said]}
+
+
+def by_its_definition_alone(charge, code):
+    return {**charge, "code": CHARGE_MASTER}
+
+
+SHAPES = [in_another_system, with_a_modifier, in_words, in_an_extension, by_its_definition_alone]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_was_written_is_not_suggested_again_in_whatever_shape_it_comes_back(shape):
+    ehr = Ehr(*ORDER_AND_SET_UP, days(16), call("45:00", "2026-01-12T10:00"))
+    for _ in range(2):  # an add-on is suggested once its base is charged
+        for name in ehr.accept():
+            ehr.charges[name] = shape(ehr.charges[name], ehr.charges[name]["code"]["coding"][0]["code"])
+    assert len(ehr.charges) == 4
+    assert ehr.accept() == []
+    assert {change.kind for change in ehr.reconcile()} == {ChangeKind.KEEP}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_charge_of_ours_follows_the_record_in_whatever_shape_it_comes_back(shape):
+    ehr = Ehr(DATA_IN_MARCH, call("12:00"))
+    (name,) = ehr.accept("98979")
+    ehr.charges[name] = shape(ehr.charges[name], "98979")
+    ehr.tell(DATA_IN_MARCH, call("12:00"), call("9:00", "2026-03-20T10:00"))
+    change = only(ehr.reconcile())
+    assert (change.kind, change.to_code) == (ChangeKind.REPLACE, "98980")
+
+
+def test_a_charge_of_ours_that_came_back_without_a_code_is_left_to_people_and_suggests_nothing():
+    ehr = Ehr(*ORDER_AND_SET_UP, days(16), call("22:00", "2026-01-12T10:00"))
+    (name,) = ehr.accept("98977")
+    ehr.charges[name] = {**ehr.charges[name], "code": CHARGE_MASTER, "definitionUri": []}
+    ehr.knows(name)
+    change = only(ehr.reconcile())
+    assert (change.kind, change.reasons) == (ChangeKind.DISAGREES, (ChangeReason.CODE_UNCLEAR,))
+    assert ehr.accept() == []
+
+
+def test_somebody_elses_charge_that_names_two_codes_is_kept_and_holds_ours():
+    ehr = Ehr(*ORDER_AND_SET_UP, days(16))
+    ehr.accept("98977")
+    name = ehr.foreign("64897", "2026-01-05", "2026-02-03")
+    ehr.charges[name]["code"] = {"text": "98975 / 98977"}
+    other, ours = ehr.reconcile()
+    assert (other.charge, other.kind) == (name, ChangeKind.KEEP)
+    assert (ours.kind, ours.doubts) == (ChangeKind.DISAGREES, ("charged-period-unclear",))
+
+
+def test_a_credit_leaves_ours_to_people():
+    ehr = Ehr(*ORDER_AND_SET_UP, days(16))
+    ehr.knows(*ehr.accept("98977"))
+    ehr.foreign("98977", "2026-01-05", "2026-02-03", quantity=-1)
+    ours, credit = ehr.reconcile()
+    assert (ours.kind, credit.kind) == (ChangeKind.DISAGREES, ChangeKind.KEEP)
+    assert ours.reasons == (ChangeReason.NOT_PLANNED, ChangeReason.CREDITED)
+
+
+def test_further_units_of_which_one_was_taken_back_are_left_to_people_unless_they_agree():
+    ehr = Ehr(DATA_IN_MARCH, call("1:05:00"))
+    ehr.accept("98980")
+    (ours,) = ehr.accept("98981")
+    assert ehr.charges[ours]["quantity"] == {"value": 2}
+    ehr.foreign("98981", "2026-03-01", "2026-03-31", quantity=-1)
+    change = next(change for change in ehr.reconcile() if change.charge == ours)
+    assert (change.kind, change.reasons[-1]) == (ChangeKind.DISAGREES, ChangeReason.CREDITED)
+    ehr.tell(DATA_IN_MARCH, call("45:00"))
+    assert {change.kind for change in ehr.reconcile()} == {ChangeKind.KEEP}
+
+
+def test_an_add_on_that_was_taken_back_is_not_said_to_lack_its_base():
+    ehr = Ehr(DATA_IN_MARCH, call("45:00"))
+    ehr.accept("98980")
+    (ours,) = ehr.accept("98981")
+    ehr.knows(ours)
+    ehr.foreign("98981", "2026-03-31", "2026-03-31", quantity=-1)
+    change = next(change for change in ehr.reconcile() if change.charge == ours)
+    assert change.kind is ChangeKind.DISAGREES
+
+
+def test_the_excluding_code_of_somebody_else_says_nothing_once_it_was_taken_back():
+    ehr = Ehr(DATA_IN_MARCH, call("12:00"))
+    (ours,) = ehr.accept("98979")
+    ehr.foreign("98980", "2026-03-01", "2026-03-31")
+    ehr.foreign("98980", "2026-03-01", "2026-03-31", quantity=-1)
+    assert next(change for change in ehr.reconcile() if change.charge == ours).kind is ChangeKind.KEEP
 
 
 # What is written

@@ -1,0 +1,252 @@
+"""What was charged before, in whatever shape an EHR or a payer says it (D29).
+
+The error goes one way on purpose. Taking a charge for one of ours that isn't costs somebody a look; missing
+one bills a service twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from math import ceil
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, RULE_URI
+from fhir_mappings.identity import last_segments
+from fhir_mappings.local_time import LocalClock, Moment, Window
+from fhir_mappings.record import PriorCharge
+from fhir_mappings.resources import READ_TYPES, ChargeConcept, ChargeItem, Reference, decode_untyped
+from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.vocabulary import ExcludedReason
+
+# A charge that was never made, or that was taken back, doesn't stand in the way (contract: `charged`).
+NOT_CHARGED: Mapping[str | None, ExcludedReason] = {
+    "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
+    "aborted": ExcludedReason.ABORTED,
+    "not-billable": ExcludedReason.NOT_BILLABLE,
+}
+_NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+_DEEPEST = 12
+"""Levels of elements within elements that are looked through; what lies deeper is no code of a charge."""
+_SAID_IN = ("valueString", "valueMarkdown", "valueCode", "valueCoding", "valueCodeableConcept")
+"""Where an extension may name a code: never in an identifier, a reference or a number of its own."""
+
+
+class ChargeCodes(Struct, frozen=True, gc=False):
+    """Which of our codes a charge names. `coded`: in `code.coding.code`; `said`: anywhere else."""
+
+    coded: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What it is a charge of: its coding's word, and what is said elsewhere only where there is none.
+        Where there are several, nobody can tell which."""
+        return self.coded or self.said
+
+
+# -- which code ---------------------------------------------------------------------------------------------
+
+
+def codes_of(charge: ChargeItem) -> ChargeCodes:
+    """Our codes in a charge, under any system, with a prefix or a modifier, in words or in an extension.
+
+    One that was written from here says by its identifier that it is ours, and by its definition of which
+    code, whatever became of the code itself; where that is gone too, it may be any of them.
+    """
+    found = _codes_in(charge.code, charge.extension, charge.modifierExtension)
+    if found.named or not own_keys(charge):
+        return found
+    uris = _texts_in(_value_of(charge.definitionUri))
+    named = {uri.removeprefix(RULE_URI).partition(":")[0] for uri in uris} & monitoring_codes().keys()
+    return ChargeCodes(said=tuple(sorted(filter(None, named or monitoring_codes()))))
+
+
+def own_keys(charge: ChargeItem) -> tuple[str, ...]:
+    """A charge's identifiers under the system of this project."""
+    return tuple(
+        identifier.value
+        for identifier in charge.identifier or ()
+        if identifier.system == IDENTIFIER_SYSTEM and identifier.value
+    )
+
+
+def _codes_in(code: ChargeConcept | None, *extensions: Raw) -> ChargeCodes:
+    """Our codes in an element `code` and in extensions beside it."""
+    coded: dict[str, None] = {}
+    said: dict[str, None] = {}
+    beside = list(extensions)
+    if code is not None:
+        beside += (code.extension, code.text_)
+        said |= dict.fromkeys(numbers_in(code.text or ""))
+        for coding in code.coding or ():
+            beside += (coding.extension, coding.code_, coding.display_)
+            coded |= dict.fromkeys(numbers_in(coding.code or ""))
+            said |= dict.fromkeys(numbers_in(coding.display or ""))
+    for element in beside:
+        if _may_name_one(element):
+            for text in _said_in_extensions(_value_of(element)):
+                said |= dict.fromkeys(numbers_in(text))
+    return ChargeCodes(tuple(coded), tuple(said))
+
+
+def numbers_in(text: str) -> list[str]:
+    """Our numbers that stand in a text as words of their own, in their order.
+
+    What is joined to one must be a word, a modifier or another code ("CPT-99454", "99454:GP", "99453/99454");
+    then it is no part of a decimal, a date, a telephone number, an address or a longer identifier.
+    """
+    found: list[str] = []
+    text = _CPT_4.sub("CPT", text)
+    for run in _RUN.finditer(text):
+        parts = _PART.findall(run.group())
+        numbers = [match.group(1) for part in parts if (match := _number().fullmatch(part))]
+        if numbers and _is_plain(run.group(), parts) and not _NO_CODE_BEFORE.search(text[: run.start()]):
+            found += numbers
+    return found
+
+
+_CPT_4 = re.compile(r"\bcpt-4\b", re.IGNORECASE)
+# Words, and what joins them into one.
+_PART = re.compile(r"[^\W_]+")
+_RUN = re.compile(r"[^\W_]+(?:[-\u2010-\u2013_:./][^\W_]+)*")
+_NO_CODE_BEFORE = re.compile(r"(?:[$\u20ac\u00a3]|(?<![.])[.]|\+\d{1,3} |://\S*)$")
+"""Before an amount, a decimal, a telephone number; within an address."""
+_WORD = re.compile(r"[^\W\d_]+\d?")
+_CODE = re.compile(r"[A-Za-z]\d{4}|\d{4}[A-Za-z0-9]")
+_MODIFIER = re.compile(r"[A-Za-z0-9]{2}")
+_DECIMAL = re.compile(r"\d[.]\d")
+_REFERENCE = re.compile(rf"(?:{'|'.join(sorted(READ_TYPES | {'Account', 'Procedure'}))})/|^urn:")
+
+
+@cache
+def _number() -> re.Pattern[str]:
+    """One of our numbers, bare or as some write it in one word with its prefix or modifier."""
+    known = "|".join(sorted(filter(None, monitoring_codes())))
+    return re.compile(rf"(?i:CPT4?|HCPCS)?({known})(?:[A-Z]{{2}})?")
+
+
+@cache
+def _number_in_bytes() -> re.Pattern[bytes]:
+    known = "|".join(sorted(filter(None, monitoring_codes())))
+    return re.compile(rf"{known}|\\u".encode())
+
+
+def _may_name_one(raw: Raw) -> bool:
+    """Whether it is worth taking apart: digits may stand in it as escapes."""
+    return _number_in_bytes().search(bytes(raw)) is not None
+
+
+def _is_plain(run: str, parts: list[str]) -> bool:
+    """Whether these parts, joined, are codes with what belongs to them, and no name of something else."""
+    if _DECIMAL.search(run) or _REFERENCE.search(run):
+        return False
+    return all(
+        _number().fullmatch(part)
+        or _WORD.fullmatch(part)
+        or _CODE.fullmatch(part)
+        or (position > 0 and _MODIFIER.fullmatch(part))
+        for position, part in enumerate(parts)
+    )
+
+
+def _said_in_extensions(extensions: Any, depth: int = 0) -> Iterator[str]:
+    """What extensions say, however nested: their strings, codings and concepts. Of a primitive element's
+    sibling ("_text") the extensions."""
+    if depth > _DEEPEST:
+        return
+    for extension in extensions if isinstance(extensions, list) else [extensions]:
+        if isinstance(extension, dict):
+            for name in _SAID_IN:
+                yield from _texts_in(extension.get(name))
+            yield from _said_in_extensions(extension.get("extension"), depth + 1)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts of a string, a coding or a concept."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            for name in ("code", "display", "text", "coding"):
+                yield from _texts_in(one.get(name))
+
+
+# -- which charge -------------------------------------------------------------------------------------------
+
+
+def read_charge(charge: ChargeItem, name: str, clock: LocalClock) -> tuple[PriorCharge, ...] | ExcludedReason:
+    """A ChargeItem as a charge of the code of ours that it names; of each, where it names several; of none.
+
+    An absent or unknown status counts as charged.
+    """
+    codes = codes_of(charge).named
+    if not codes:
+        return ()
+    if charge.status in NOT_CHARGED:
+        return NOT_CHARGED[charge.status]
+    keys = own_keys(charge)
+    return tuple(
+        PriorCharge(
+            name,
+            code,
+            _quantity(charge.quantity.value if charge.quantity is not None else None),
+            occurrence_of(charge, clock),
+            charge.status or "",
+            keys,
+            (*_named(charge.service), *_named(charge.supportingInformation)) if keys else (),
+            codes if len(codes) > 1 else (),
+        )
+        for code in codes
+    )
+
+
+def _quantity(value: float | None) -> int:
+    """Units, rounded up; below zero they are a credit. One where nothing is said."""
+    return 1 if value is None else ceil(value)
+
+
+def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
+    """The days a charge speaks of; None where it names none."""
+    if charge.occurrenceDateTime is not None:
+        return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
+    if charge.occurrencePeriod is not None:
+        period = charge.occurrencePeriod
+        return _window(period.start or period.end, period.end or period.start, clock)
+    if charge.occurrenceTiming is not None and charge.occurrenceTiming.event:
+        events = sorted(charge.occurrenceTiming.event)
+        return _window(events[0], events[-1], clock)
+    return None
+
+
+def _window(start: str | None, end: str | None, clock: LocalClock) -> Window | None:
+    first, last = clock.read(start), clock.read(end)
+    if not isinstance(first, Moment) or not isinstance(last, Moment) or last.day < first.day:
+        return None
+    return Window(first.day, last.day)
+
+
+def _named(element: Raw) -> tuple[str, ...]:
+    """The literal references of an array of References, as `Type/id`; none where it is something else.
+
+    What we wrote is relative; a server may have made it absolute, or added a version.
+    """
+    if not bytes(element):
+        return ()
+    try:
+        references = msgspec.json.decode(element, type=list[Reference])
+    except msgspec.DecodeError:
+        return ()
+    return tuple(last_segments(reference.reference) for reference in references if reference.reference)
+
+
+def _value_of(element: Raw) -> Any:
+    """An element that is kept as it stands; None where it is absent or no JSON that can be told apart."""
+    try:
+        return decode_untyped(element) if bytes(element) else None
+    except _NOT_JSON:
+        return None

@@ -1,0 +1,366 @@
+"""What was charged before, in the shapes that EHRs give it (D29)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pytest
+
+from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
+from fhir_mappings.local_time import Window
+from fhir_mappings.prior_charge import numbers_in
+from fhir_mappings.record import PatientRecord
+from fhir_mappings.rules.tables import monitoring_codes
+
+Resource = dict[str, Any]
+Read = Callable[..., PatientRecord]
+JANUARY = Window(date(2026, 1, 5), date(2026, 2, 3))
+CPT = "http://www.ama-assn.org/go/cpt"
+CHARGE_MASTER = {"coding": [{"system": "urn:clinic:charge-master", "code": "64897"}]}
+"""A charge coded by a number of the clinic's own."""
+
+
+def stored(**changes: Any) -> Resource:
+    resource = {
+        "resourceType": "ChargeItem",
+        "id": "c1",
+        "status": "billed",
+        "code": {"coding": [{"system": CPT, "code": "98977"}]},
+        "subject": {"reference": "Patient/p1"},
+        "occurrencePeriod": {"start": "2026-01-05", "end": "2026-02-03"},
+        **changes,
+    }
+    return {key: value for key, value in resource.items() if value is not None}
+
+
+def codes(record: PatientRecord) -> list[str]:
+    return [charge.code for charge in record.charges]
+
+
+# -- numbers in texts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "99454",
+        " 99454 ",
+        "99454-GP",
+        "99454:GP",
+        "99454,25",
+        "99454 GP",
+        "99454GP",
+        "99454-25-59",
+        "99454^GP",
+        "99454/GP",
+        "99454.",
+        "(99454)",
+        "[99454]",
+        "CPT-99454",
+        "CPT:99454",
+        "CPT/99454",
+        "CPT 99454",
+        "CPT4 99454",
+        "CPT-4 99454",
+        "CPT-4:99454",
+        "CPT99454",
+        "CPT(R) 99454",
+        "CPT(R)-99454",
+        "CPT\u00ae 99454",
+        "HCPCS:99454",
+        "RPM_99454",
+        "#99454",
+        "99454|RPM device",
+        "99454-REMOTE MONITORING DEVICE",
+        "RPM device supply (99454), January",
+        "see... 99454",
+        "code=99454;units=1",
+        "99213/99454",
+        "99454-G0511",
+    ],
+)
+def test_a_number_is_found_with_what_belongs_to_it(text: str) -> None:
+    assert numbers_in(text) == ["99454"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9945426",
+        "1099454",
+        "994540",
+        "099454",
+        "A99454",
+        "99454a",
+        "99454abc",
+        "1.99454",
+        "99454.5",
+        "99454.00",
+        ".99454",
+        "0.99454",
+        "$99454",
+        "\u20ac99454",
+        "12345.99454",
+        "555-99454",
+        "206-555-99454",
+        "1-800-99454",
+        "+1 99454 12345",
+        "+91 99454 12345",
+        "(994) 545-7123",
+        "994-54-1234",
+        "99454-1234",
+        "99454-1",
+        "2026-99454",
+        "ORD-2026-99454",
+        "2026-01-05",
+        "20260105",
+        "2026-01-05T09:94:54",
+        "99,454",
+        "994 54",
+        "99-454",
+        "urn:oid:2.16.840.99454",
+        "urn:clinic:99454",
+        "https://ehr.example/fhir/ChargeItem/99454",
+        "https://ehr.example/99454",
+        "Patient/99454",
+        "12ab34cd-99454",
+        "a1b2c3-99454",
+        "99455",
+        "",
+        "\u0669\u0669\u0664\u0665\u0664",
+    ],
+)
+def test_a_number_within_something_else_is_none_of_ours(text: str) -> None:
+    assert numbers_in(text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["99453/99454", "99453-99454", "99453,99454", "99453 and 99454", "99453+99454"]
+)
+def test_several_numbers_are_all_found(text: str) -> None:
+    assert numbers_in(text) == ["99453", "99454"]
+
+
+def test_every_code_that_is_known_here_is_found() -> None:
+    known = sorted(filter(None, monitoring_codes()))
+    assert numbers_in(" ".join(known)) == known
+
+
+# -- where a charge says it ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"coding": [{"system": "urn:vendor:bill-codes", "code": "98977"}]},
+        {"coding": [{"code": "98977"}]},
+        {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.12", "code": "98977-GP"}]},
+        {"coding": [{"system": CPT, "code": "98977:GP"}]},
+        {"coding": [{"system": CPT, "code": "98977,25"}]},
+        {"coding": [{"system": CPT, "code": "CPT-98977"}]},
+        {"coding": [{"code": "64897", "display": "Device supply CPT(R) 98977"}]},
+        {"text": "98977"},
+        {"text": "Monthly device supply 98977 GP"},
+        {**CHARGE_MASTER, "text": "CPT-98977"},
+        {**CHARGE_MASTER, "extension": [{"url": "urn:x", "valueString": "98977"}]},
+        {"_text": {"extension": [{"url": "urn:x", "valueString": "98977"}]}},
+        {"coding": [{"code": "64897", "extension": [{"url": "urn:x", "valueCode": "98977"}]}]},
+        {
+            "coding": [
+                {"code": "64897", "_display": {"extension": [{"url": "urn:x", "valueString": "98977"}]}}
+            ]
+        },
+    ],
+)
+def test_a_charge_is_ours_wherever_its_code_names_a_number(code: object, read: Read) -> None:
+    (charge,) = read(stored(code=code)).charges
+    assert (charge.code, charge.occurrence, charge.sole) == ("98977", JANUARY, True)
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        {"url": "urn:x", "valueString": "98977"},
+        {"url": "urn:x", "valueMarkdown": "**98977**"},
+        {"url": "urn:x", "valueCode": "98977"},
+        {"url": "urn:x", "valueCoding": {"system": "urn:clinic:cpt", "code": "98977"}},
+        {"url": "urn:x", "valueCoding": {"code": "64897", "display": "CPT 98977"}},
+        {"url": "urn:x", "valueCodeableConcept": {"coding": [{"code": "98977-GP"}]}},
+        {"url": "urn:x", "valueCodeableConcept": {"text": "98977"}},
+        {
+            "url": "urn:x",
+            "extension": [
+                {"url": "code", "extension": [{"url": "cpt", "valueCoding": {"code": "98977"}}]},
+                {"url": "priority", "valueUnsignedInt": 1},
+            ],
+        },
+    ],
+)
+@pytest.mark.parametrize("element", ["extension", "modifierExtension"])
+def test_a_charge_is_ours_where_an_extension_names_a_number(
+    element: str, extension: Resource, read: Read
+) -> None:
+    assert codes(read(stored(code=CHARGE_MASTER, **{element: [extension]}))) == ["98977"]
+    assert codes(read(stored(code=None, **{element: extension}))) == ["98977"]
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        {"url": "urn:98977", "valueString": "yes"},
+        {"url": "urn:x", "valueIdentifier": {"value": "98977"}},
+        {"url": "urn:x", "valueReference": {"reference": "Account/98977"}},
+        {"url": "urn:x", "valueUri": "98977"},
+        {"url": "urn:x", "valueInteger": 98977},
+        {"url": "urn:x", "valueMoney": {"value": 98977}},
+        {"url": "urn:x", "valueString": "order 9897726"},
+        {"url": "urn:x", "valueString": None},
+        "98977",
+        None,
+    ],
+)
+def test_an_identifier_a_reference_or_an_amount_names_no_code(extension: object, read: Read) -> None:
+    assert read(stored(code=CHARGE_MASTER, extension=[extension])).charges == ()
+
+
+def test_digits_may_be_written_as_escapes(read: Read) -> None:
+    text = json.dumps(stored(code={"text": "98977"})).replace('"98977"', '"9\\u00389\\u00377"').encode()
+    assert codes(read(text)) == ["98977"]
+
+
+@pytest.mark.parametrize(
+    "code", ["98977", 98977, {"coding": {"code": "98977"}}, {"coding": [{"code": 98977}]}, {"text": 98977}]
+)
+def test_a_code_of_no_known_shape_leaves_the_charge_to_a_human(code: object, read: Read) -> None:
+    record = read(stored(code=code))
+    assert [(charge.code, charge.occurrence) for charge in record.charges] == [("98977", None)]
+    assert [str(entry.reason) for entry in record.excluded] == ["unreadable"]
+
+
+def test_extensions_are_not_looked_through_without_end(read: Read) -> None:
+    inner: Resource = {"url": "urn:x", "valueString": "98977"}
+    for _ in range(40):
+        inner = {"url": "urn:x", "extension": [inner]}
+    assert read(stored(code=CHARGE_MASTER, extension=[inner])).charges == ()
+
+
+# -- which of several ---------------------------------------------------------------------------------------
+
+
+def test_the_coding_goes_before_what_is_said_elsewhere(read: Read) -> None:
+    charge = stored(
+        code={"coding": [{"system": CPT, "code": "98977"}], "text": "98977, with the set-up 98975"},
+        extension=[{"url": "urn:x", "valueString": "98980"}],
+    )
+    (found,) = read(charge).charges
+    assert (found.code, found.sole) == ("98977", True)
+
+
+def test_the_same_number_in_several_places_is_one(read: Read) -> None:
+    code = {"coding": [{"code": "64897", "display": "98977"}], "text": "98977-GP"}
+    (found,) = read(stored(code=code, extension=[{"url": "urn:x", "valueString": "CPT 98977"}])).charges
+    assert found.sole
+
+
+@pytest.mark.parametrize(
+    ("code", "extension"),
+    [
+        ({"text": "98975 and 98977"}, None),
+        ({"coding": [{"code": "1", "display": "98977"}, {"code": "2", "display": "98975"}]}, None),
+        ({"coding": [{"system": CPT, "code": "98977"}, {"system": CPT, "code": "98975"}]}, None),
+        ({"text": "98975"}, [{"url": "urn:x", "valueString": "98977"}]),
+    ],
+)
+def test_of_several_numbers_nobody_can_tell_which_was_charged(
+    code: Resource, extension: object, read: Read
+) -> None:
+    found = read(stored(code=code, extension=extension)).charges
+    assert sorted(charge.code for charge in found) == ["98975", "98977"]
+    assert {tuple(sorted(charge.among)) for charge in found} == {("98975", "98977")}
+    assert not any(charge.sole for charge in found)
+
+
+# -- our own charge, as it comes back -----------------------------------------------------------------------
+
+OWN = {"identifier": [{"system": IDENTIFIER_SYSTEM, "value": "k1"}]}
+
+
+def test_a_charge_of_ours_without_its_code_is_known_by_its_definition(read: Read) -> None:
+    charge = stored(code=CHARGE_MASTER, definitionUri=["urn:smart-remote-monitoring:rule:98977:v1"], **OWN)
+    (found,) = read(charge).charges
+    assert (found.code, found.sole, found.keys) == ("98977", True, ("k1",))
+
+
+def test_a_definition_alone_makes_no_charge_ours(read: Read) -> None:
+    charge = stored(code=CHARGE_MASTER, definitionUri=["urn:smart-remote-monitoring:rule:98977:v1"])
+    assert read(charge).charges == ()
+
+
+@pytest.mark.parametrize("definition", [None, [], "urn:x", ["urn:smart-remote-monitoring:rule:00000:v1"]])
+def test_a_charge_of_ours_that_says_nothing_more_may_be_of_any_code(definition: object, read: Read) -> None:
+    found = read(stored(code=CHARGE_MASTER, definitionUri=definition, **OWN)).charges
+    assert {charge.code for charge in found} == set(monitoring_codes())
+    assert not any(charge.sole for charge in found)
+
+
+# -- whether it stands, when, and how often -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["planned", "billable", "billed", "unknown", "banana", None])
+def test_a_charge_stands_whatever_its_status_says_short_of_taking_it_back(
+    status: str | None, read: Read
+) -> None:
+    assert [charge.occurrence for charge in read(stored(status=status)).charges] == [JANUARY]
+
+
+@pytest.mark.parametrize("status", ["entered-in-error", "aborted", "not-billable"])
+@pytest.mark.parametrize("code", [{"coding": [{"code": "98977"}]}, {"text": "98977"}])
+def test_a_charge_taken_back_does_not_stand(status: str, code: Resource, read: Read) -> None:
+    record = read(stored(status=status, code=code))
+    assert record.charges == ()
+    assert [str(entry.reason) for entry in record.excluded] == [status]
+
+
+@pytest.mark.parametrize(
+    ("occurrence", "expected"),
+    [
+        ({"occurrenceDateTime": "2026-02-03T23:30:00-05:00"}, Window(date(2026, 2, 3), date(2026, 2, 3))),
+        ({"occurrencePeriod": {"start": "2026-01-05"}}, Window(date(2026, 1, 5), date(2026, 1, 5))),
+        ({"occurrencePeriod": {"start": "2026-02-03", "end": "2026-01-05"}}, None),
+        (
+            {"occurrenceTiming": {"event": ["2026-02-01", "2026-01-07"]}},
+            Window(date(2026, 1, 7), date(2026, 2, 1)),
+        ),
+        ({"occurrenceDateTime": "2026"}, None),
+        ({}, None),
+    ],
+)
+def test_a_charge_says_its_days_in_several_ways(
+    occurrence: Resource, expected: Window | None, read: Read
+) -> None:
+    record = read(stored(occurrencePeriod=None) | occurrence)
+    assert [charge.occurrence for charge in record.charges] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "units"),
+    [
+        (None, 1),
+        ({}, 1),
+        ({"value": None}, 1),
+        ({"value": 3}, 3),
+        ({"value": 0}, 0),
+        ({"value": 0.5}, 1),
+        ({"value": 1.5}, 2),
+        ({"value": -1}, -1),
+        ({"value": -1.5}, -1),
+        ({"value": "many"}, 1),
+    ],
+)
+def test_a_part_of_a_unit_is_one_and_a_credit_stays_below_zero(
+    quantity: Resource | None, units: int, read: Read
+) -> None:
+    assert [charge.quantity for charge in read(stored(quantity=quantity)).charges] == [units]
