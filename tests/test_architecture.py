@@ -91,3 +91,42 @@ def test_deciding_reads_no_clock() -> None:
         if isinstance(node, ast.Attribute) and node.attr in {"now", "today", "utcnow", "environ", "getenv"}
     }
     assert asked == set()
+
+
+ASKS_THE_MACHINE = {
+    "smartapp/clock.py": "the app's clock: the machine's, in a demo or test ahead of it",
+    "smartapp/issuers_file.py": "a command's default",
+    "smartapp/commands/audit.py": "a command runs when it runs",
+    "smartapp/commands/demo.py": "without --as-of it is today",
+    "smartapp/commands/doctor/command.py": "a command runs when it runs",
+    "smartapp/commands/evaluate.py": "without --as-of it is today",
+    "smartapp/commands/keys.py": "a command runs when it runs",
+    "smartapp/commands/purge.py": "a command runs when it runs",
+    "smartapp/commands/reseal.py": "a command runs when it runs",
+    "smartapp/commands/rules.py": "without --as-of it is today",
+    "launch/sandbox/__main__.py": "started by hand its charts are told today, and its clock is the machine's",
+    "launch/sandbox/config.py": "a sandbox's clock, unless it is given another",
+    "tests/launch/sandbox/test_serving.py": "compares a clock with the machine's",
+    "tests/launch/test_http_network.py": "certificates, which OpenSSL compares with the machine's clock",
+    "tests/smartapp/test_audit_cli.py": "the database's guards ask the database what day it is",
+    "tests/smartapp/test_config.py": "compares a clock with the machine's",
+    "tests/smartapp/test_demo.py": "compares a clock with the machine's",
+    "tests/smartapp/test_doctor.py": "a command that compares an EHR's clock with the machine's",
+    "tests/smartapp/test_evaluate.py": "without --as-of it is today",
+    "tests/strangers/test_strangers.py": "strangers have the machine's clock",
+    "tests/support/sandbox.py": "the clock of a test's EHR, ahead of the machine's",
+}
+
+
+def test_nothing_else_asks_the_machine_what_time_it_is() -> None:
+    """A test's world is a fixed day: whoever asks for today passes or fails by the calendar."""
+    asked = {
+        str(path.relative_to(ROOT))
+        for part in (*FORBIDDEN, "smartapp", "tests", "bench")
+        for path in modules(part)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and f"{ast.unparse(node.value)}.{node.attr}"
+        in {"datetime.now", "datetime.utcnow", "date.today", "time.time"}
+    }
+    assert asked == set(ASKS_THE_MACHINE)

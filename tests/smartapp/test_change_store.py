@@ -33,7 +33,7 @@ def change(now):
         session_id="s1",
         snapshot_id="n1",
         snapshot_sha256="0" * 64,
-        keep_until=date(2033, 3, 31),
+        keep_until=date(2999, 3, 31),
         evidence=b"{}",
     )
     return ChargeChange(
@@ -59,7 +59,7 @@ def charge(now):
         session_id="s1",
         snapshot_id="n1",
         snapshot_sha256="0" * 64,
-        keep_until=date(2033, 3, 31),
+        keep_until=date(2999, 3, 31),
         anchor=None,
         evidence=b"{}",
         service_date=MARCH,

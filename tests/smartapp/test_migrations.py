@@ -60,7 +60,7 @@ def a_charge() -> ChargeContent:
         session_id="s1",
         snapshot_id="n1",
         snapshot_sha256="0" * 64,
-        keep_until=date(2033, 2, 3),
+        keep_until=date(2999, 2, 3),
         anchor=None,
         evidence=b"{}",
     )

@@ -135,7 +135,7 @@ def a_charge(number: int, now) -> Charge:
         session_id="s1",
         snapshot_id="n1",
         snapshot_sha256="0" * 64,
-        keep_until=date(2033, 3, 31),
+        keep_until=date(2999, 3, 31),
         anchor=None,
         evidence=b"{}",
     )
@@ -155,7 +155,7 @@ def a_change(now) -> ChargeChange:
         session_id="s1",
         snapshot_id="n1",
         snapshot_sha256="0" * 64,
-        keep_until=date(2033, 3, 31),
+        keep_until=date(2999, 3, 31),
         evidence=b"{}",
     )
     id_ = change_id("general", "c1", "1")

@@ -84,7 +84,7 @@ def charge(now):
         session_id="s1",
         snapshot_id="n1",
         snapshot_sha256="0" * 64,
-        keep_until=date(2033, 2, 3),
+        keep_until=date(2999, 2, 3),
         anchor=Enrolment(
             "general", "p1", "rtm", date(2026, 1, 5), "accepted-charge", "Practitioner/7", now, True
         ),
@@ -288,7 +288,7 @@ def filled(store: Store, charge: Charge, now, lease) -> None:
         of = {"issuer_id": "general", "patient": "p1", "sealed": b"", "created_at": now}
         connection.execute(
             insert(CHANGE_PACKETS).values(
-                change_id="1", charge_item="c1", sha256="", keep_until=date(2033, 1, 1), **of
+                change_id="1", charge_item="c1", sha256="", keep_until=date(2999, 1, 1), **of
             )
         )
         connection.execute(
