@@ -11,8 +11,16 @@ import yaml
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fhir_mappings.rules.editions import check_own_rules
 from fhir_mappings.rules.policy import Policies
-from fhir_mappings.rules.tables import Confirmation, PayerRule, check_confirmations, load_tables
+from fhir_mappings.rules.tables import (
+    CodeRule,
+    Confirmation,
+    PayerRule,
+    code_table,
+    load_tables,
+    with_code_tables,
+)
 from fhir_mappings.terminology import SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role
 from smartapp.fees import Fee
@@ -69,6 +77,11 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """`app`: this site records no monitoring time in Encounters. The setting of the rules by that name."""
     payer_tables: tuple[str, ...] = ()
     """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
+    code_tables: tuple[str, ...] = ()
+    """Files of codes, added to the shipped ones by date, in the shape of fhir_mappings/rules/codes/ or
+    lists of it, beside the site's file."""
+    code_rules: tuple[CodeRule, ...] = ()
+    """What `code_tables` hold. Never written in the site's file itself."""
     rules_confirmed: tuple[Confirmation, ...] = ()
     """That the last tables still hold past their end, as an administrator confirmed it (docs/new-year.md)."""
     fee_table: str | None = None
@@ -99,6 +112,7 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
             self.settings,
             self.payer_rules,
             confirmed=self.rules_confirmed,
+            code_rules=self.code_rules,
             always=always,
         )
 
@@ -106,23 +120,47 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
 def read_site_file(path: Path) -> SiteFile:
     """Raises `SiteFileError` for a file that can't be read, isn't YAML, or has a key we don't know."""
     entries = _table(path)
-    for key, file_key in (("payer_rules", "payer_tables"), ("fees", "fee_table")):
+    for key, file_key in _FROM_FILES:
         if isinstance(entries, dict) and key in entries:
             raise SiteFileError(f"{path}: {key} is no key of a site's file; name the file under {file_key}")
     site = _converted(entries or {}, SiteFile, path)
+    fees = path.parent / site.fee_table if site.fee_table else None
+    code_rules = tuple(rule for name in site.code_tables for rule in _codes(path.parent / name))
+    payer_rules = tuple(_payer(path.parent / name) for name in site.payer_tables)
     try:
-        check_confirmations(site.rules_confirmed, load_tables().ends)
+        check_own_rules(load_tables().codes, code_rules, payer_rules, site.rules_confirmed)
     except ValueError as fault:
         raise SiteFileError(f"{path}: {fault}") from None
-    files = [path.parent / name for name in site.payer_tables]
-    fees = path.parent / site.fee_table if site.fee_table else None
     kept_in = {} if site.minutes_kept_in is None else {"minutes_kept_in": site.minutes_kept_in}
     return replace(
         site,
         settings={**site.settings, **kept_in},
-        payer_rules=tuple(_converted(_table(file), PayerRule, file) for file in files),
+        code_rules=code_rules,
+        payer_rules=payer_rules,
         fees=_converted(_table(fees) or [], tuple[Fee, ...], fees) if fees else (),
     )
+
+
+_FROM_FILES = (("payer_rules", "payer_tables"), ("fees", "fee_table"), ("code_rules", "code_tables"))
+"""What is read from files of their own, and the key that names them."""
+
+
+def _codes(path: Path) -> tuple[CodeRule, ...]:
+    try:
+        return code_table(_table(path))
+    except msgspec.ValidationError as fault:
+        raise SiteFileError(f"{path}: {fault}") from None
+
+
+def _payer(path: Path) -> PayerRule:
+    try:
+        return with_code_tables(
+            _converted(_table(path), PayerRule, path), lambda name: _codes(path.parent / name)
+        )
+    except SiteFileError:
+        raise
+    except ValueError as fault:
+        raise SiteFileError(f"{path}: {fault}") from None
 
 
 def _table(path: Path) -> Any:

@@ -148,7 +148,9 @@ def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:
 def _exclude_each_other(one: Decision, other: Decision, policy: Policy) -> bool:
     if one.program is not other.program:
         return policy.rtm_and_rpm_exclusive
-    first, second = policy.code(one.code), policy.code(other.code)
+    first, second = (
+        policy.code_on(which.code, which.service_date or which.period.end) for which in (one, other)
+    )
     if first.kind is Kind.DEVICE_SUPPLY and second.kind is Kind.DEVICE_SUPPLY:
         # One device code a period, whatever its line or tier.
         return True

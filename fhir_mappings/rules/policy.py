@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fhir_mappings.local_time import Window
+from fhir_mappings.local_time import ONE_DAY, Window
+from fhir_mappings.rules.editions import Edition, Editions, check_own_rules, edition_on, editions, ends_of
 from fhir_mappings.rules.tables import (
     CodeRule,
     Confirmation,
@@ -20,7 +23,7 @@ from fhir_mappings.rules.tables import (
     Kind,
     PayerRule,
     Tables,
-    check_confirmations,
+    in_order,
     load_tables,
     setting_value,
 )
@@ -105,12 +108,15 @@ class Year(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True, eq=False):
-    """`payer` is the name that was asked for; `rule` is None where no table of it exists. `codes`: every code
-    as this payer has it. `confirmed`: what the site confirmed past the tables' end."""
+    """`payer` is the name that was asked for; `rule` is None where no table of it exists. `editions`: every
+    code as this payer has it, table by table; `codes`: the newest of each. `confirmed`: what the site
+    confirmed past the tables' end. `version`: of all tables that decide."""
 
     payer: str
     rule: PayerRule | None
     tables: Tables
+    version: str
+    editions: Editions
     codes: Mapping[str, CodeRule]
     settings: Mapping[str, bool | int | str]
     multi_device_union: bool
@@ -122,20 +128,22 @@ class Policy(Struct, frozen=True, eq=False):
     minutes_kept_in_app: bool
     confirmed: tuple[Confirmation, ...] = ()
 
-    @property
-    def version(self) -> str:
-        return self.tables.version
-
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
         """A program's codes of these kinds; add-ons last, lower tiers first."""
         return _rules_of(self, program, kinds)
 
     def code(self, code: str) -> CodeRule:
+        """A code as the newest table has it: what it is (program, kind, line, base) holds on every day."""
         return self.codes[code]
 
     def code_on(self, code: str, day: date) -> CodeRule:
-        """A code with the cap that this payer has on a day."""
+        """A code as it is on a day, with the cap that this payer has then."""
         return _code_on(self, code, day)
+
+    @property
+    def ends(self) -> Mapping[str, date]:
+        """The last date of service for which each code's rules were checked, by a table or by the site."""
+        return _ends(self)
 
     def covered(self, code: str, day: date) -> Covered:
         """What the payer's table says of this code on this day."""
@@ -158,7 +166,7 @@ class Policy(Struct, frozen=True, eq=False):
         return _year(self, code, day)
 
     def in_force(self, program: Program, kinds: tuple[Kind, ...], day: date) -> tuple[Terms, ...]:
-        """The terms of those codes of `rules_of` that are in force on a day, in the same order."""
+        """The terms of those codes of `rules_of` that are in force on a day, in that order."""
         return _in_force(self, program, kinds, day)
 
     def setting(self, name: str) -> bool | int | str:
@@ -172,13 +180,15 @@ def load_policy(
     settings: Mapping[str, Any] | None = None,
     payer_rules: Iterable[PayerRule] = (),
     confirmed: Iterable[Confirmation] = (),
+    code_rules: Iterable[CodeRule] = (),
 ) -> Policy:
     """A payer's policy; the shipped defaults where its file is silent, a site's `settings` over both.
 
-    `payer_rules`: a site's own tables, each in place of a shipped one of that name. `confirmed`: its
-    `rules_confirmed`. Raises `ValueError` with one line for an unknown setting, a value of the wrong type, or
-    a confirmation that reaches too far. An unknown payer is no error: nothing is
-    covered then, so that everything met is for review.
+    `payer_rules`: a site's own tables, each in place of a shipped one of that name; `code_rules`: its tables
+    of codes, added to the shipped ones by date; `confirmed`: its `rules_confirmed`. An unknown payer is no
+    error: nothing is covered then, so that everything met is for review. Raises `ValueError` with one line
+    for an unknown setting, a value of the wrong type, a table that cannot be added, or a confirmation that
+    reaches too far.
     """
     tables = load_tables()
     name = payer or UNKNOWN_PAYER
@@ -190,7 +200,13 @@ def load_policy(
                 raise ValueError(f"unknown setting: {key} (known: {', '.join(sorted(tables.settings))})")
             values[key] = setting_value(value, tables.settings[key], key)
     confirmed = tuple(confirmed)
-    check_confirmations(confirmed, tables.ends)
+    of_site = tuple(code_rules)
+    of_payer = () if rule is None else rule.code_rules
+    check_own_rules(tables.codes, of_site, () if rule is None else (rule,), confirmed)
+    own = {
+        code: tuple(Edition(one.since, _as_paid(one.rule, rule)) for one in of_code)
+        for code, of_code in editions(tables.codes, of_site, of_payer).items()
+    }
     multi_device = values["multi_device_rule"]
     for key, known in _CHOICES.items():
         if values[key] not in known:
@@ -199,7 +215,9 @@ def load_policy(
         payer=name,
         rule=rule,
         tables=tables,
-        codes=MappingProxyType({code.code: _as_paid(code, rule) for code in tables.codes.values()}),
+        version=tables.version + _own_version((*of_site, *of_payer)),
+        editions=MappingProxyType(own),
+        codes=MappingProxyType({code: of_code[-1].rule for code, of_code in own.items()}),
         settings=MappingProxyType(values),
         multi_device_union=multi_device == "union",
         contacts_per_addon_unit=values["contacts_per_addon_unit"],
@@ -222,11 +240,13 @@ class Policies:
         payer_rules: Iterable[PayerRule] = (),
         *,
         confirmed: Iterable[Confirmation] = (),
+        code_rules: Iterable[CodeRule] = (),
         always: bool = False,
     ) -> None:
         self._settings = dict(settings or {})
         self._payer_rules = tuple(payer_rules)
         self._confirmed = tuple(confirmed)
+        self._code_rules = tuple(code_rules)
         self._always = always
         self.default = self._load(payer)
         self._known = {self.default.payer: self.default}
@@ -240,7 +260,14 @@ class Policies:
         return self._known[coverage]
 
     def _load(self, payer: str | None) -> Policy:
-        return load_policy(payer, self._settings, self._payer_rules, self._confirmed)
+        return load_policy(payer, self._settings, self._payer_rules, self._confirmed, self._code_rules)
+
+
+def _own_version(rules: tuple[CodeRule, ...]) -> str:
+    """What tables of a site's or payer's own add to the version of the shipped ones."""
+    if not rules:
+        return ""
+    return "+own." + hashlib.sha256(msgspec.json.encode(rules, order="deterministic")).hexdigest()[:8]
 
 
 def _as_paid(code: CodeRule, rule: PayerRule | None) -> CodeRule:
@@ -265,7 +292,7 @@ def _before(rows: tuple[Dated, ...], day: date) -> tuple[Dated, ...]:
 
 @lru_cache(maxsize=8192)
 def _code_on(policy: Policy, code: str, day: date) -> CodeRule:
-    rule = policy.code(code)
+    rule = edition_on(policy.editions[code], day)
     rows = () if policy.rule is None else policy.rule.rows(code)
     caps = [row.units_cap for row in rows if row.units_cap is not None and row.start <= day]
     return replace(rule, units_cap=caps[-1]) if caps else rule
@@ -273,9 +300,14 @@ def _code_on(policy: Policy, code: str, day: date) -> CodeRule:
 
 @lru_cache(maxsize=256)
 def _changes(policy: Policy, code: str) -> tuple[date, ...]:
-    """The days from which something else holds for a code or its base: thresholds, and the payer's rows."""
+    """The days from which something else may hold for a code or its base: tables, thresholds, the payer's
+    rows."""
     rule = policy.code(code)
-    found = {rule.in_force_from, *(row.start for row in (*rule.monitoring_days, *rule.management_seconds))}
+    found = {row.start for row in (*rule.monitoring_days, *rule.management_seconds)}
+    for edition in policy.editions[code]:
+        found |= {edition.since, edition.rule.in_force_from}
+        if edition.rule.in_force_to is not None:
+            found.add(edition.rule.in_force_to + ONE_DAY)
     if policy.rule is not None:
         found |= {row.start for row in policy.rule.rows(code)}
     if rule.base is not None:
@@ -299,14 +331,14 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
         policy.tables.reference(rule.sources),
         frozenset(doubts),
         modifiers,
-        rule.in_force_from <= day,
+        rule.in_force(day),
         covered if told else None,
     )
 
 
 @lru_cache(maxsize=8192)
 def _year(policy: Policy, code: str, day: date) -> Year:
-    if day <= policy.code(code).covers_to:
+    if day <= policy.code_on(code, day).covers_to:
         return Year()
     confirmed = next((entry for entry in policy.confirmed if entry.holds(code, day)), None)
     if confirmed is not None:
@@ -316,14 +348,20 @@ def _year(policy: Policy, code: str, day: date) -> Year:
 
 @lru_cache(maxsize=8192)
 def _in_force(policy: Policy, program: Program, kinds: tuple[Kind, ...], day: date) -> tuple[Terms, ...]:
-    return tuple(
-        _terms(policy, rule.code, day)
-        for rule in policy.rules_of(program, kinds)
-        if rule.in_force_from <= day
-    )
+    rules = [policy.code_on(rule.code, day) for rule in policy.rules_of(program, kinds)]
+    return tuple(_terms(policy, rule.code, day) for rule in in_order(rules) if rule.in_force(day))
+
+
+@lru_cache(maxsize=256)
+def _ends(policy: Policy) -> Mapping[str, date]:
+    return {
+        code: max(
+            [end, *(entry.to for entry in policy.confirmed if entry.codes == "all" or code in entry.codes)]
+        )
+        for code, end in ends_of(policy.editions).items()
+    }
 
 
 @lru_cache(maxsize=256)
 def _rules_of(policy: Policy, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
-    shipped = policy.tables.rules_of(program, kinds)
-    return [policy.codes[rule.code] for rule in shipped]
+    return in_order(rule for rule in policy.codes.values() if rule.program is program and rule.kind in kinds)

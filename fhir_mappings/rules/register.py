@@ -93,6 +93,8 @@ def _of_code(code: CodeRule, policy: Policy, day: date) -> RuleInForce:
     sources, since, checked = code.sources, code.in_force_from, code.last_checked
     if day < code.in_force_from:
         value = f"Not in force before {code.in_force_from.isoformat()}."
+    elif not code.in_force(day):
+        value = f"Ended on {code.in_force_to}: no service after that day bears it."
     elif code.kind is Kind.HELD_BACK:
         value = "Never suggested."
     else:

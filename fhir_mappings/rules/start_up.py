@@ -36,7 +36,7 @@ def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
             continue
         for rule in chart.rules(Kind.START_UP):
             candidate = _candidate(chart, rule, episode, placed.get(position, []))
-            if candidate is None or candidate.service_date < rule.in_force_from:
+            if candidate is None or not candidate.rule.in_force(candidate.service_date):
                 continue
             candidate.reasons |= episode_doubts(episode)
             if not episode.start_seen:
@@ -124,6 +124,7 @@ def _candidate(
     least_ahead = min(terms.least, rule.least(ahead).least)
     days_ahead = None if episode.end is None else (episode.end - as_of).days + 1
     set_up = episode.set_up
+    rule = chart.policy.code_on(rule.code, earned_on or last)
     candidate = Candidate(
         rule,
         window,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fhir_mappings.terminology import Discipline, read_table
 from fhir_mappings.vocabulary import Line, Program
@@ -54,6 +55,8 @@ class CodeRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kind: Kind
     unit: str
     in_force_from: date
+    in_force_to: date | None = None
+    """Its last date of service; None while nobody ended it."""
     sources: tuple[str, ...]
     last_checked: date
     covers_to: date
@@ -68,6 +71,17 @@ class CodeRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     therapy_modifiers: Mapping[Discipline, str] = {}
     assistant_modifiers: Mapping[Discipline, str] = {}
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.in_force_to is not None and self.in_force_to < self.in_force_from:
+            raise ValueError(f"{self.code}: it would end before it begins")
+        starts = [row.start for row in (self.monitoring_days or self.management_seconds)]
+        if twice := next((start for start in starts if starts.count(start) > 1), None):
+            raise ValueError(f"{self.code}: two thresholds from {twice}")
+
+    def in_force(self, day: date) -> bool:
+        """Whether a service of that day may bear it."""
+        return self.in_force_from <= day and (self.in_force_to is None or day <= self.in_force_to)
 
     def least(self, day: date) -> Dated:
         """The threshold in force on a day; before the first one, the first."""
@@ -140,6 +154,10 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     label: str
     coverage: tuple[Coverage, ...] = ()
     settings: Mapping[str, bool | int | str] = {}
+    code_tables: tuple[str, ...] = ()
+    """Files of codes as this payer has them, in the shape of codes/, beside this one."""
+    code_rules: tuple[CodeRule, ...] = ()
+    """What `code_tables` hold. Never written in the file itself."""
     note: str = ""
     sources: tuple[str, ...] = ()
     published: date | None = None
@@ -235,11 +253,6 @@ class Tables:
     register: tuple[RuleEntry, ...]
     version: str
 
-    @property
-    def ends(self) -> dict[str, date]:
-        """The last day for which each code's table was checked."""
-        return {code.code: code.covers_to for code in self.codes.values()}
-
     @lru_cache(maxsize=256)  # noqa: B019 - there is one set of tables in a process
     def reference(self, sources: tuple[str, ...]) -> str:
         """Sources in words, for a person to follow. What sources.yaml does not know a site's own table says
@@ -252,8 +265,26 @@ class Tables:
     @lru_cache(maxsize=64)  # noqa: B019
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
         """A program's codes of these kinds; add-ons last, lower tiers first."""
-        found = [rule for rule in self.codes.values() if rule.program is program and rule.kind in kinds]
-        return sorted(found, key=lambda rule: (rule.base is not None, rule.tier, rule.code))
+        return in_order(
+            rule for rule in self.codes.values() if rule.program is program and rule.kind in kinds
+        )
+
+
+def in_order(rules: Iterable[CodeRule]) -> list[CodeRule]:
+    """Add-ons last, lower tiers first."""
+    return sorted(rules, key=lambda rule: (rule.base is not None, rule.tier, rule.code))
+
+
+def code_table(entries: Any) -> tuple[CodeRule, ...]:
+    """A file of codes: one in the shape of codes/, or a list of such. Raises `msgspec.ValidationError`."""
+    return msgspec.convert(entries if isinstance(entries, list) else [entries], tuple[CodeRule, ...])
+
+
+def with_code_tables(payer: PayerRule, read: Callable[[str], tuple[CodeRule, ...]]) -> PayerRule:
+    """A payer with what its `code_tables` hold. `read`: a file that it names."""
+    if payer.code_rules:
+        raise ValueError("code_rules is no key of a payer's table; name the file under code_tables")
+    return replace(payer, code_rules=tuple(rule for name in payer.code_tables for rule in read(name)))
 
 
 @cache
@@ -261,17 +292,23 @@ def load_tables() -> Tables:
     """The shipped tables, read once. `version`: the day they were last checked and a digest of them."""
     digest = hashlib.sha256()
 
-    def read(name: str, kind: type[_Table]) -> _Table:
+    def entries(name: str) -> Any:
         text = files(__package__).joinpath(name).read_text("utf-8")
         digest.update(name.encode() + b"\0" + text.encode())
-        return msgspec.convert(read_table(text), kind)
+        return read_table(text)
+
+    def read(name: str, kind: type[_Table]) -> _Table:
+        return msgspec.convert(entries(name), kind)
 
     def folder(name: str) -> list[str]:
         names = [entry.name for entry in files(__package__).joinpath(name).iterdir()]
         return sorted(f"{name}/{entry}" for entry in names if entry.endswith(".yaml"))
 
     codes = [read(name, CodeRule) for name in folder("codes")]
-    payers = [read(name, PayerRule) for name in folder("payers")]
+    payers = [
+        with_code_tables(read(name, PayerRule), lambda table: code_table(entries(f"payers/{table}")))
+        for name in folder("payers")
+    ]
     settings = read("settings.yaml", dict[str, SettingRow])
     sources = read("sources.yaml", dict[str, Source])
     register = read("register.yaml", tuple[RuleEntry, ...])

@@ -269,7 +269,7 @@ def rules_not_confirmed(decision: Decision, site: Site) -> str | None:
     """Why this cannot be charged, whatever a form says: the rules of its service date are not confirmed."""
     if Unverified.RULES_OF_THE_YEAR not in decision.unverified:
         return None
-    return words.rules_end(site.policy.code(decision.code).covers_to)
+    return words.rules_end(site.policy.ends[decision.code])
 
 
 def statable(decision: Decision) -> tuple[Unverified, ...]:

@@ -1,0 +1,108 @@
+"""A code's tables over time: the shipped one, and what a site or payer adds to it by date (D37).
+
+An added table speaks from its own `in_force_from` on; its thresholds take their place among the others by
+their own days. What a code is (its program, kind, line and base) never changes: else it is another code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fhir_mappings.rules.tables import CodeRule, Confirmation, Dated, Kind, PayerRule, check_confirmations
+
+_STAYS = ("program", "kind", "line", "base")
+_DAYS = frozenset({Kind.START_UP, Kind.DEVICE_SUPPLY})
+
+
+class Edition(Struct, frozen=True):
+    """A code as one table has it, with the thresholds of every table. `since`: the first date of service that
+    it speaks of."""
+
+    since: date
+    rule: CodeRule
+
+
+Editions = Mapping[str, tuple[Edition, ...]]
+"""Each code's editions, the oldest first."""
+
+
+def editions(shipped: Mapping[str, CodeRule], *layers: Iterable[CodeRule]) -> Editions:
+    """The shipped tables with the `layers` over them, each over the one before where both speak from one day
+    on. Raises `ValueError` with one line for a table that cannot be added."""
+    tables: dict[str, list[CodeRule]] = {code: [rule] for code, rule in shipped.items()}
+    for layer in layers:
+        added: set[tuple[str, date]] = set()
+        for rule in layer:
+            _check(rule, shipped.get(rule.code))
+            if (rule.code, rule.in_force_from) in added:
+                raise ValueError(f"{rule.code}: two tables that speak from {rule.in_force_from} on")
+            added.add((rule.code, rule.in_force_from))
+            tables[rule.code].append(rule)
+    return {code: _merged(of_code) for code, of_code in tables.items()}
+
+
+def edition_on(of_code: Sequence[Edition], day: date) -> CodeRule:
+    """The code as it is on a day."""
+    found = of_code[0]
+    for edition in of_code[1:]:
+        if edition.since <= day:
+            found = edition
+    return found.rule
+
+
+def ends_of(known: Editions) -> dict[str, date]:
+    """The last date of service for which each code's tables were checked."""
+    return {code: max(one.rule.covers_to for one in of_code) for code, of_code in known.items()}
+
+
+def check_own_rules(
+    shipped: Mapping[str, CodeRule],
+    code_rules: Sequence[CodeRule],
+    payer_rules: Iterable[PayerRule],
+    confirmed: Iterable[Confirmation],
+) -> None:
+    """Whether what a site says of the rules fits the shipped tables and itself. Raises `ValueError` with one
+    line."""
+    check_confirmations(confirmed, ends_of(editions(shipped, code_rules)))
+    for payer in payer_rules:
+        editions(shipped, code_rules, payer.code_rules)
+
+
+def _check(rule: CodeRule, known: CodeRule | None) -> None:
+    if known is None:
+        # Charges of a code that only a site's table knows would not be seen in the EHR, and be made twice.
+        raise ValueError(f"{rule.code}: there is no such code here; a new one needs a new version of the app")
+    if rule.in_force_from < known.in_force_from:
+        raise ValueError(f"{rule.code}: there was no such code before {known.in_force_from}")
+    for name in _STAYS:
+        if getattr(rule, name) != getattr(known, name):
+            raise ValueError(f"{rule.code}: its {name} is {getattr(known, name)}, and stays so")
+    if rule.management_seconds if rule.kind in _DAYS else rule.monitoring_days:
+        raise ValueError(f"{rule.code}: it asks for {'days' if rule.kind in _DAYS else 'seconds'}")
+
+
+def _merged(tables: Sequence[CodeRule]) -> tuple[Edition, ...]:
+    """Editions that all know every threshold, and since when there is the code. Of two thresholds, or tables,
+    from one day the one added last holds."""
+    if len(tables) == 1:
+        return (Edition(tables[0].in_force_from, tables[0]),)
+    days = _by_day(table.monitoring_days for table in tables)
+    seconds = _by_day(table.management_seconds for table in tables)
+    by_day = {table.in_force_from: table for table in tables}
+    first = min(by_day)
+    return tuple(
+        Edition(
+            since,
+            replace(by_day[since], in_force_from=first, monitoring_days=days, management_seconds=seconds),
+        )
+        for since in sorted(by_day)
+    )
+
+
+def _by_day(rows: Iterable[Iterable[Dated]]) -> tuple[Dated, ...]:
+    found = {row.start: row for of_table in rows for row in of_table}
+    return tuple(found[start] for start in sorted(found))
