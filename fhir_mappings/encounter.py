@@ -114,15 +114,8 @@ def read_encounter(
     billed_as_visit: bool = False,
 ) -> EncounterFacts:
     """One Encounter's facts. `billed_as`: another charge has this Encounter as its context (D12)."""
-    facts = EncounterFacts()
-    extent = extent_of(encounter.period, _duration_seconds(encounter.length), clock)
-    meaning = terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)
-    if encounter.status not in NEVER_TOOK_PLACE and (
-        meaning is None or meaning.activity not in NOT_FACE_TO_FACE
-    ):
-        is_over = encounter.status == "finished"
-        place = terminology.place(encounter.class_)
-        facts.presences = (presence_of(place, extent, is_over=is_over, clock=clock),)
+    extent, meaning = _extent(encounter, clock), _meaning(encounter, terminology)
+    facts = EncounterFacts(_presences(encounter, meaning, extent, terminology, clock))
     if billed_as_visit:
         meaning = EncounterMeaning(Activity.VISIT, Program.ANY, False, billed_elsewhere=True)
     if encounter.status not in NEVER_TOOK_PLACE and (
@@ -171,6 +164,36 @@ def read_encounter(
         if facts.management and meaning.activity in CALLS and not extent.is_longer_than_a_day(clock):
             facts.contact = _contact(name, meaning, _local_day(start, clock), staff)
     return facts
+
+
+def presences_of(encounter: Encounter, terminology: Terminology, clock: LocalClock) -> tuple[Presence, ...]:
+    """Where it says that the patient was (D26)."""
+    return _presences(
+        encounter, _meaning(encounter, terminology), _extent(encounter, clock), terminology, clock
+    )
+
+
+def _presences(
+    encounter: Encounter,
+    meaning: EncounterMeaning | None,
+    extent: Extent,
+    terminology: Terminology,
+    clock: LocalClock,
+) -> tuple[Presence, ...]:
+    """Nothing, if it never took place or was a call or desk work."""
+    if encounter.status in NEVER_TOOK_PLACE or (meaning is not None and meaning.activity in NOT_FACE_TO_FACE):
+        return ()
+    place, is_over = terminology.place(encounter.class_), encounter.status == "finished"
+    presence = presence_of(place, extent, is_over=is_over, clock=clock)
+    return () if presence is None else (presence,)
+
+
+def _meaning(encounter: Encounter, terminology: Terminology) -> EncounterMeaning | None:
+    return terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)
+
+
+def _extent(encounter: Encounter, clock: LocalClock) -> Extent:
+    return extent_of(encounter.period, _duration_seconds(encounter.length), clock)
 
 
 def start_of(encounter: Encounter) -> str | None:

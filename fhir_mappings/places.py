@@ -7,8 +7,8 @@ is no home reading.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 from msgspec import Struct
@@ -44,6 +44,10 @@ class Where(IntEnum):
     UNCLEAR = 2
     """It may have been a facility."""
     IN_FACILITY = 3
+
+
+# Until Python 3.12 naming a member of an enum takes long, and `by_name` is asked of every reading.
+_HOME, _UNVERIFIED = Where.HOME, Where.UNVERIFIED
 
 
 class Extent(Struct, frozen=True, gc=False):
@@ -101,55 +105,57 @@ def is_longer_than_a_day(start: int, end: int, clock: LocalClock) -> bool:
     return end - start > closes - opens
 
 
+Span = tuple[int, int | None]
+"""Half-open; without an end it goes on."""
+
+
 class Presence(Struct, frozen=True, gc=False):
     """What one Encounter says of where its patient was.
 
-    `named`: of what names it and was measured on one of `days` (None: whenever); on other days that leaves
-    open where it was. `timed`: of what was measured from `start` until `end` (None: still there). `undated`:
-    it was a stay, and nobody knows when.
+    `named`: of what names it and was measured within `days` (None: whenever); beyond them that leaves open
+    where it was. `timed`: of what was measured within `span`. `undated`: a stay, and nobody knows when.
     """
 
-    named: Where = Where.HOME
-    days: Window | None = None
+    named: Where
+    days: tuple[int, int] | None = None
+    """Whole local days. A bare date is its day's first instant: it lies within them, or not, as well."""
     timed: Where = Where.HOME
-    start: int = 0
-    end: int | None = None
+    span: Span = (0, 0)
     undated: bool = False
 
 
-NOWHERE = Presence()
-"""Of an Encounter that says nothing of a place."""
-
-
-def presence_of(place: Place, extent: Extent, *, is_over: bool, clock: LocalClock) -> Presence:
-    """What an Encounter says that took place, or goes on. `place`: by its class."""
+def presence_of(place: Place, extent: Extent, *, is_over: bool, clock: LocalClock) -> Presence | None:
+    """What an Encounter says that took place, or goes on: None for nothing. `place`: by its class."""
     if place is Place.FACILITY:
         return _stay(extent)
     if place is Place.OUTPATIENT:
         return _visit(extent, is_over, clock)
     if place is Place.UNKNOWN:
         return _of_unknown_class(extent, clock)
-    return NOWHERE
+    return None
 
 
 def _stay(extent: Extent) -> Presence:
     """Admitted: everything that names it or lies in it. No end: still there."""
     if extent.start is None or extent.contradicts:
         return Presence(Where.IN_FACILITY, undated=True)
-    return Presence(Where.IN_FACILITY, None, Where.IN_FACILITY, extent.start, extent.end)
+    return Presence(Where.IN_FACILITY, None, Where.IN_FACILITY, (extent.start, extent.end))
 
 
 def _visit(extent: Extent, is_over: bool, clock: LocalClock) -> Presence:
     """Came in and went: what names it and was measured on that day, and what lies in its time."""
-    days = extent.days(clock)
     if extent.is_longer_than_a_day(clock) or (extent.end is None and not is_over):
         # A series, or a container that readings are filed under.
         return Presence(Where.UNVERIFIED)
-    if days is None or extent.start is None or extent.end is None:
-        return Presence(Where.IN_FACILITY, days)
-    if extent.exact and days.start == days.end and extent.end - extent.start < _LONGEST_VISIT:
-        return Presence(Where.IN_FACILITY, days, Where.IN_FACILITY, extent.start, extent.end)
-    return Presence(Where.IN_FACILITY, days)
+    days = extent.days(clock)
+    if days is None:
+        return Presence(Where.IN_FACILITY)
+    on_its_day = Presence(Where.IN_FACILITY, (clock.midnight(days.start), clock.day_span(days.end)[1]))
+    if extent.start is None or extent.end is None or not extent.exact or days.start != days.end:
+        return on_its_day
+    if extent.end - extent.start >= _LONGEST_VISIT:
+        return on_its_day
+    return replace(on_its_day, timed=Where.IN_FACILITY, span=(extent.start, extent.end))
 
 
 def _of_unknown_class(extent: Extent, clock: LocalClock) -> Presence:
@@ -161,59 +167,61 @@ def _of_unknown_class(extent: Extent, clock: LocalClock) -> Presence:
     days = extent.days(clock)
     if days is None or days.start == days.end:
         return Presence(Where.UNVERIFIED)
-    return Presence(Where.UNCLEAR, None, Where.UNCLEAR, extent.start, extent.end)
+    return Presence(Where.UNCLEAR, None, Where.UNCLEAR, (extent.start, extent.end))
 
 
 def together(presences: Iterable[Presence]) -> tuple[Presence, ...]:
     """What Encounters that are one say together (D31): each says its own, but an open copy of one that ended
     is not open."""
     found = tuple(dict.fromkeys(presences))
-    ends = [one.end for one in found if one.timed is not Where.HOME and one.end is not None]
+    ends = [one.span[1] for one in found if one.timed is not Where.HOME and one.span[1] is not None]
+    if not ends:
+        return found
     return tuple(
-        replace(one, end=max(*ends, one.start))
-        if ends and one.timed is not Where.HOME and one.end is None
-        else one
+        replace(one, span=(one.span[0], max(*ends, one.span[0]))) if one.span[1] is None else one
         for one in found
     )
 
 
-class Places:
-    """Where one patient was, by all their Encounters."""
+def places_by_time(presences: Iterable[Presence], clock: LocalClock) -> Callable[[Measurement], Where] | None:
+    """Where the patient was when something was measured, by all their Encounters; of a bare date, only if the
+    whole day was spent there. None where no time says anything."""
+    said = list(presences)
+    at_least = Where.UNVERIFIED if any(one.undated for one in said) else Where.HOME
+    timed = {
+        where: _merged([one.span for one in said if one.timed is where])
+        for where in (Where.IN_FACILITY, Where.UNCLEAR)
+    }
+    edges = sorted({edge for spans in timed.values() for span in spans for edge in span if edge is not None})
+    if not edges and at_least is Where.HOME:
+        return None
+    # Before the first of these instants, and from each of them until the next.
+    answers = [
+        at_least,
+        *(
+            next((where for where, spans in timed.items() if _within(edge, spans)), at_least)
+            for edge in edges
+        ),
+    ]
 
-    def __init__(self, presences: Iterable[Presence], clock: LocalClock) -> None:
-        said = list(presences)
-        self._clock = clock
-        self._at_least = Where.UNVERIFIED if any(one.undated for one in said) else Where.HOME
-        self._timed = [
-            (where, spans, [start for start, _ in spans])
-            for where in (Where.IN_FACILITY, Where.UNCLEAR)
-            if (spans := _merged([one for one in said if one.timed is where]))
-        ]
-        self.say_nothing = not self._timed and self._at_least is Where.HOME
-        """Nothing is known of the patient's places but of what names an Encounter."""
+    def by_time(found: Measurement) -> Where:
+        if found.date_only:
+            opens, closes = clock.day_span(found.day)
+            return min(answers[bisect_right(edges, opens) : bisect_left(edges, closes) + 1])
+        return answers[bisect_right(edges, found.instant)]
 
-    def by_time(self, found: Measurement) -> Where:
-        """Where the patient was at a time; of a bare date, only if the whole day was spent there."""
-        for where, spans, starts in self._timed:
-            position = bisect_right(starts, found.instant) - 1
-            if position >= 0:
-                end = spans[position][1]
-                if end is None or (
-                    self._clock.day_span(found.day)[1] <= end if found.date_only else found.instant < end
-                ):
-                    return where
-        return self._at_least
+    return by_time
 
-    def by_name(self, found: Measurement, named: Sequence[Presence]) -> Where:
-        """Where something was measured that names an Encounter."""
-        day = found.day if found.date_only else self._clock.day_of(found.instant)
-        return max(
-            (
-                Where.UNVERIFIED if one.days is not None and day not in one.days else one.named
-                for one in named
-            ),
-            default=Where.HOME,
-        )
+
+def by_name(found: Measurement, named: Sequence[Presence]) -> Where:
+    """Where something was measured that names an Encounter, which says this."""
+    where = _HOME
+    for one in named:
+        days = one.days
+        said = one.named if days is None or days[0] <= found.instant < days[1] else _UNVERIFIED
+        if said > where:
+            where = said
+    return where
 
 
 def _one_day(instant: int, clock: LocalClock) -> Window:
@@ -221,13 +229,20 @@ def _one_day(instant: int, clock: LocalClock) -> Window:
     return Window(day, day)
 
 
-def _merged(presences: list[Presence]) -> list[tuple[int, int | None]]:
-    """Their spans as disjoint ones, in order; an open end swallows all that follows."""
-    merged: list[tuple[int, int | None]] = []
-    for one in sorted(presences, key=lambda one: one.start):
-        if merged and (merged[-1][1] is None or one.start <= merged[-1][1]):
-            start, end = merged[-1]
-            merged[-1] = (start, None if end is None or one.end is None else max(end, one.end))
+def _within(instant: int, spans: list[Span]) -> bool:
+    position = bisect_right(spans, instant, key=lambda span: span[0]) - 1
+    if position < 0:
+        return False
+    end = spans[position][1]
+    return end is None or instant < end
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """Spans as disjoint ones, in order; an open end swallows all that follows."""
+    merged: list[Span] = []
+    for start, end in sorted(spans, key=lambda span: span[0]):
+        if merged and ((before := merged[-1][1]) is None or start <= before):
+            merged[-1] = (merged[-1][0], None if before is None or end is None else max(before, end))
         else:
-            merged.append((one.start, one.end))
+            merged.append((start, end))
     return merged

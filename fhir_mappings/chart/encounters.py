@@ -95,10 +95,7 @@ class EncounterMapper:
     def _read(self, patient: str) -> dict[str, EncounterFacts]:
         billed = self._billed_elsewhere(patient)
         encounters = self._intake.of(patient, fhir.Encounter)
-        same = one_encounter(
-            {name: encounter for name, encounter in encounters.items() if not self._is_late(encounter)},
-            self._clock,
-        )
+        same = one_encounter(encounters, self._clock, self._as_of)
         for names in same:
             if any(name in billed for name in names):
                 billed |= dict.fromkeys(names, any(billed.get(name, False) for name in names))

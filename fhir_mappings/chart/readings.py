@@ -14,10 +14,10 @@ from msgspec import Struct
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
 from fhir_mappings.device import DeviceKind, KnownDevice, read_device
-from fhir_mappings.encounter import EncounterFacts
+from fhir_mappings.encounter import EncounterFacts, presences_of
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin, Performer
-from fhir_mappings.places import Places, Where
+from fhir_mappings.places import Presence, Where, by_name, places_by_time
 from fhir_mappings.record import Excluded, Reading
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import ExcludedReason, Line, Source, Unverified
@@ -30,6 +30,8 @@ _DOUBTS = frozenset(
         ExcludedReason.IN_FACILITY_UNCLEAR,
     }
 )
+# Until Python 3.12 naming a member of an enum takes long, and this is asked of every reading.
+_HOME, _UNVERIFIED, _UNCLEAR, _IN_FACILITY = Where
 
 
 class Mapped(Struct, frozen=True, gc=False):
@@ -71,7 +73,8 @@ class ReadingMapper:
     def map(self, patient: str, facts: Mapping[str, EncounterFacts], death: Moment | None) -> Mapped:
         """`facts`: of the patient's Encounters, for what was measured in a facility. `death`: when known."""
         candidates, excluded = self._candidates(patient, death)
-        places = Places((one for fact in facts.values() for one in fact.presences), self._clock)
+        by_time = places_by_time((one for fact in facts.values() for one in fact.presences), self._clock)
+        with_place: dict[frozenset[Unverified], frozenset[Unverified]] = {}
         verdicts: dict[Origin, _Verdict] = {}
         subjects = self._intake.subjects(patient)
         repeats_identifiers = len(subjects) > 1 or any(one.repeats_identifiers for one in subjects)
@@ -98,14 +101,14 @@ class ReadingMapper:
             if duplicate:
                 excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
                 continue
-            where = Where.HOME
+            where = by_time(found) if by_time is not None else _HOME
             if found.encounter:
-                encounter = facts.get(self._references.resolve(found.encounter) or "")
+                said = self._said_of_place(found, facts)
                 # What could not be read may have been a stay.
-                where = Where.UNVERIFIED if encounter is None else places.by_name(found, encounter.presences)
-            if not places.say_nothing:
-                where = max(where, places.by_time(found))
-            if where is Where.IN_FACILITY:
+                named = _UNVERIFIED if said is None else by_name(found, said)
+                if named > where:
+                    where = named
+            if where is _IN_FACILITY:
                 excluded.append(Excluded(name, ExcludedReason.IN_FACILITY))
                 continue
             verdict = verdicts.get(origin)
@@ -115,18 +118,15 @@ class ReadingMapper:
                 if not (origin.device and origin.device.startswith("#")):
                     verdicts[origin] = verdict
             reason = verdict.reason
-            if reason is None and where is Where.UNCLEAR:
+            if reason is None and where is _UNCLEAR:
                 reason = ExcludedReason.IN_FACILITY_UNCLEAR
+            unverified = verdict.unverified
+            if where is _UNVERIFIED:
+                unverified = with_place.get(unverified) or with_place.setdefault(
+                    unverified, unverified | {Unverified.IN_FACILITY}
+                )
             reading = Reading(
-                name,
-                origin.meaning.line,
-                verdict.series,
-                found.day,
-                instant,
-                reason,
-                verdict.unverified | {Unverified.IN_FACILITY}
-                if where is Where.UNVERIFIED
-                else verdict.unverified,
+                name, origin.meaning.line, verdict.series, found.day, instant, reason, unverified
             )
             if reason is None:
                 readings.append(reading)
@@ -137,6 +137,18 @@ class ReadingMapper:
                 if verdict.other_line is not None:
                     doubtful.append(msgspec.structs.replace(reading, line=verdict.other_line))
         return Mapped(tuple(readings), tuple(doubtful), tuple(excluded))
+
+    def _said_of_place(
+        self, found: Measurement, facts: Mapping[str, EncounterFacts]
+    ) -> tuple[Presence, ...] | None:
+        """What the Encounter that a reading names says of where that was; None where it was not read."""
+        name = self._references.resolve(found.encounter) or ""
+        if name.startswith("#"):
+            inner = contained_in(found.contained).get(name[1:])
+            if isinstance(inner, fhir.Encounter):
+                return presences_of(inner, self._terminology, self._clock)
+        encounter = facts.get(name)
+        return None if encounter is None else encounter.presences
 
     def _candidates(self, patient: str, death: Moment | None) -> tuple[list[Measurement], list[Excluded]]:
         """What was measured in time, by instant and name; and what says by itself why it doesn't count."""

@@ -6,7 +6,8 @@ and what was recorded anew under another id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from datetime import date
 
 from msgspec.structs import replace
 
@@ -22,28 +23,31 @@ _FEWEST_OF_A_SERIES = 3
 of theirs. Of readings the same is said (D28)."""
 
 
-def one_encounter(encounters: Mapping[str, Encounter], clock: LocalClock) -> list[tuple[str, ...]]:
+def one_encounter(
+    encounters: Mapping[str, Encounter], clock: LocalClock, as_of: date
+) -> list[tuple[str, ...]]:
     """Names of Encounters of one patient that share an identifier of their own: two or more each, in order.
 
-    What was planned, taken back or entered in error is no second paper of what took place.
+    What was planned, taken back or entered in error is no second paper of what took place; nor is what began
+    after the day of the question.
     """
     by_identifier: dict[Identifier, list[str]] = {}
     for name, encounter in encounters.items():
         if encounter.identifier and encounter.status not in NEVER_TOOK_PLACE:
-            for identifier in set(encounter.identifier):
+            for identifier in dict.fromkeys(encounter.identifier):
                 if identifier.value:
                     by_identifier.setdefault(identifier, []).append(name)
     group_of: dict[str, set[str]] = {}
     for names in by_identifier.values():
-        if len(names) > 1 and _beginnings((encounters[name] for name in names), clock) < _FEWEST_OF_A_SERIES:
-            together = set(names).union(*[group_of.get(name, ()) for name in names])
+        if len(names) == 1:
+            continue
+        began = {name: clock.read(start_of(encounters[name])) for name in names}
+        known = {name: start for name, start in began.items() if isinstance(start, Moment)}
+        together = {name for name in names if name not in known or known[name].day <= as_of}
+        if len({known[name].instant for name in together & known.keys()}) < _FEWEST_OF_A_SERIES:
+            together = together.union(*[group_of.get(name, ()) for name in together])
             group_of |= dict.fromkeys(together, together)
-    return sorted({tuple(sorted(group)) for group in group_of.values()})
-
-
-def _beginnings(encounters: Iterable[Encounter], clock: LocalClock) -> int:
-    read = [clock.read(start_of(encounter)) for encounter in encounters]
-    return len({moment.instant for moment in read if isinstance(moment, Moment)})
+    return sorted({tuple(sorted(group)) for group in group_of.values() if len(group) > 1})
 
 
 def as_one(facts: Mapping[str, EncounterFacts]) -> dict[str, EncounterFacts]:

@@ -82,7 +82,7 @@ def ask(blood_pressure: Callable[..., Resource], cuff: Callable[..., Resource]) 
         **changes: Any,
     ) -> str:
         named = {"reference": f"Encounter/{names}"} if names else None
-        reading = blood_pressure(effectiveDateTime=at, encounter=named, **changes)
+        reading = blood_pressure(**{"effectiveDateTime": at, "encounter": named, **changes})
         answers = set()
         for resources in itertools.permutations([reading, *encounters]):
             record = _record(terminology, zone, [cuff(), *resources])
@@ -530,6 +530,17 @@ def test_a_call_that_was_also_a_visit_was_a_visit(ask: Ask) -> None:
     both = [*of_type("448337001", SNOMED), *of_type("185349003", SNOMED)]
     seen = encounter("AMB", "2026-03-05T09:00:00-05:00", "2026-03-05T09:30:00-05:00", type=both)
     assert ask("2026-03-05T09:10:00-05:00", seen) == FACILITY
+
+
+def test_an_encounter_that_the_reading_contains_is_read(ask: Ask) -> None:
+    stay = encounter("IMP", "2026-03-05T14:00:00-05:00", id="inner")
+    visit = encounter("AMB", "2026-03-04T09:00:00-05:00", "2026-03-04T09:30:00-05:00", id="inner")
+    home = encounter("HH", id="inner")
+    inside = {"encounter": {"reference": "#inner"}}
+    assert ask("2026-03-05T09:10:00-05:00", **inside, contained=[stay]) == FACILITY
+    assert ask("2026-03-05T09:10:00-05:00", **inside, contained=[visit]) == UNVERIFIED
+    assert ask("2026-03-05T09:10:00-05:00", **inside, contained=[home]) == HOME
+    assert ask("2026-03-05T09:10:00-05:00", **inside, contained=[]) == UNVERIFIED
 
 
 def test_an_encounter_that_was_not_read_leaves_the_place_open(ask: Ask) -> None:
