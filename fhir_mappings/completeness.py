@@ -15,9 +15,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fhir_mappings.local_time import Window
+from fhir_mappings.resources import READ_TYPES
 
 ANY_TYPE = ""
 """What is missing may be of any resource type: not even that could be read."""
+DECIDING = READ_TYPES | {"Condition", "Procedure"}
+"""Types that a decision hangs on: of others nothing is ever missing."""
 
 
 class MissingWhy(StrEnum):

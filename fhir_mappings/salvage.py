@@ -9,6 +9,7 @@ a coding that is not certain is none, and what may be several entries is of unkn
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import date
@@ -17,9 +18,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
+from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.resources import READ_TYPES, Coding, Reference
+from fhir_mappings.resources import Coding, Reference
 from fhir_mappings.terminology import Terminology
 
 NOT_READ = "an entry that cannot be read"
@@ -220,7 +221,7 @@ def missing_of(
     and a status that never counts are nothing.
     """
     type_ = found.type or type_
-    if type_ and type_ not in READ_TYPES:
+    if type_ and type_ not in DECIDING:
         return None
     if found.one and found.status in _NEVER_COUNTED.get(type_, ()):
         return None
@@ -237,6 +238,21 @@ def missing_of(
     return Missing(type_ or ANY_TYPE, MissingWhy.UNREADABLE, start, end, int(found.one), NOT_READ)
 
 
+def mended(text: bytes | Raw) -> bytes | None:
+    """A resource with all of it that can be read, as JSON; None where not even its elements can be told.
+
+    Characters that cannot be read stand as U+FFFD, and an element nothing of which can be read is left out.
+    """
+    members, one = members_of(text)
+    if not one:
+        return None
+    readable = {name: value for name, part in members.items() if (value := _value(part)) is not _NO_VALUE}
+    try:
+        return _whole_characters(json.dumps(readable, ensure_ascii=False)).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
 def _day(text: str, clock: LocalClock) -> date | None:
     moment = clock.read(text)
     return moment.day if isinstance(moment, Moment) else None
@@ -246,8 +262,14 @@ def _nothing(_: str) -> None:
     return None
 
 
-def _number(text: str) -> float | None:
-    return float(text) if len(text) <= _LONGEST_NUMBER else None
+def _number(text: str) -> float | int | None:
+    """A number that can be written again; too large a one is none."""
+    if len(text) > _LONGEST_NUMBER:
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        return None
+    return int(text) if text.lstrip("-").isdecimal() else number
 
 
 _LENIENT = json.JSONDecoder(strict=False, parse_constant=_nothing, parse_int=_number, parse_float=_number)
@@ -279,6 +301,11 @@ def _text(value: object) -> str:
     except UnicodeEncodeError:  # half a character
         return ""
     return value
+
+
+def _whole_characters(text: str) -> str:
+    """The text with U+FFFD in place of halves of characters."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _only_type(text: bytes) -> str:

@@ -8,7 +8,7 @@ What it guarantees, for every request:
   somewhere else a moment later (behind a proxy, the proxy resolves names; literal addresses are checked);
 - limits on time (connect, read, total; looking a name up is part of connecting), on size (after
   decompression), on requests at a time and a minute;
-- GETs are repeated on 429, 503 and broken connections, at most three tries; anything else never;
+- GETs are repeated on 429, 500, 502, 503, 504 and broken connections, at most three tries; nothing else is;
 - errors name the host and a request id, nothing else.
 """
 
@@ -56,7 +56,7 @@ from launch.urls import UnsafeUrl, Url, is_under, join_url, parse_url
 USER_AGENT = "smart-remote-monitoring"
 MEGABYTE = 1024 * 1024
 _CHUNK = 64 * 1024
-_RETRIED_STATUS = frozenset({429, 503})
+_RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 _LONGEST_REST = 60.0
 """Seconds an EHR can keep all sessions waiting: beyond, a wrong header would close the app for a day."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -88,6 +88,10 @@ class Chart:
         """Something that could not be read. `patient`: whose it is; "" where it may be anybody's."""
         self._intake.add_missing(missing, patient)
 
+    def add_unreadable(self, name: str) -> None:
+        """A record that was found and cannot be read, by the name that it is listed under."""
+        self._intake.add_unreadable(name)
+
     @property
     def resources(self) -> int:
         """How many were added."""

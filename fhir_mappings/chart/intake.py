@@ -220,6 +220,12 @@ class Intake:
             self._subject(owner).lost_charges += _codes_in(text, name)
         self._tell_missing(text, owner, hint, within)
 
+    def add_unreadable(self, name: str) -> None:
+        """A record that whoever read could not read, by the name that it is listed under; what may be missing
+        with it they tell themselves."""
+        self.resources += 1
+        self._exclude(Excluded(name, ExcludedReason.UNREADABLE), "")
+
     def _exclude(self, entry: Excluded, owner: str) -> None:
         if owner:
             self._subject(owner).excluded.append(entry)

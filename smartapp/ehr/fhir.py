@@ -14,9 +14,10 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Raw, Struct
 
+from fhir_mappings.chart.bundles import says_incomplete
 from fhir_mappings.identity import relative
 from launch.profiles import SearchMethod
-from smartapp.ehr.outside import Unreadable, decoded_as, elements, frame
+from smartapp.ehr.outside import Unreadable, decoded_as, decoded_whole, elements, taken_apart
 from smartapp.ehr.subjects import Whose, whose
 
 if TYPE_CHECKING:
@@ -118,25 +119,39 @@ class SearchPage(Struct, frozen=True):
     next_url: str | None
     cut_off: str = ""
     """Why something of this search is not here, and will not come."""
+    self_url: str = ""
+    """The search as the server understood it."""
 
 
 def search_page(body: bytes) -> SearchPage:
     """Decode a searchset Bundle. An entry that cannot be read says so and stops no other. Raises NotAPage."""
     try:
-        page = frame(body, _Page)
+        page = decoded_whole(body, _Page)
     except Unreadable:
-        raise NotAPage from None
+        page, found, more = _taken_apart(body)
+    else:
+        try:
+            found, more = elements(page.entry, MOST_ENTRIES)
+        except Unreadable:
+            found, more = [], True
     if page.resourceType != "Bundle":
         raise NotAPage
-    try:
-        found, more = elements(page.entry, MOST_ENTRIES)
-    except Unreadable:
-        found, more = [], True
-    following, lost = _next(page.link)
-    cut_off = "a page that holds more than this app reads at once, or cannot be read" if more else ""
+    links, lost = _links(page.link)
+    cut_off = "a page that holds more than this app reads at once, or breaks off" if more else ""
     if lost:
         cut_off = cut_off or "the link to the next page cannot be read"
-    return SearchPage(tuple(map(_entry, found)), following, cut_off)
+    return SearchPage(tuple(map(_entry, found)), links.get("next"), cut_off, links.get("self", ""))
+
+
+def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
+    """A page that is no JSON, by its brackets alone: its entries, and whether there may be more of them."""
+    try:
+        found = taken_apart(body, MOST_ENTRIES)
+        type_ = decoded_as(found.members.get("resourceType", b""), str)
+    except Unreadable:
+        raise NotAPage from None
+    page = _Page(type_, Raw(found.members.get("link", b"")))
+    return page, list(map(Raw, found.entries)), not found.whole
 
 
 def _entry(raw: Raw) -> Entry:
@@ -152,23 +167,24 @@ def _entry(raw: Raw) -> Entry:
     )
 
 
-def _next(links: Raw) -> tuple[str | None, bool]:
-    """The address of the next page; and whether there may be one that cannot be read."""
+def _links(array: Raw) -> tuple[dict[str, str], bool]:
+    """The first address of each relation; and whether there may be a next page that cannot be found."""
     try:
-        found, lost = elements(links, _MOST_LINKS)
+        parts, lost = elements(array, _MOST_LINKS)
     except Unreadable:
-        return None, True
-    for raw in found:
+        return {}, True
+    found: dict[str, str] = {}
+    for raw in parts:
         try:
             link = decoded_as(raw, _Link)
         except Unreadable:
             lost = True
             continue
-        if link.relation == "next" and link.url not in (None, ""):
-            if isinstance(link.url, str):
-                return link.url, False
+        if isinstance(link.relation, str) and isinstance(link.url, str) and link.url:
+            found.setdefault(link.relation, link.url)
+        elif link.relation == "next" and link.url not in (None, ""):
             lost = True
-    return None, lost
+    return found, lost and "next" not in found
 
 
 # A first look
@@ -258,17 +274,30 @@ class _Outcome(Struct):
     issue: Raw = Raw()
 
 
-def outcome_text(body: bytes) -> str:
-    """What an OperationOutcome says, as one short plain line; empty where the body is anything else."""
+class Outcome(Struct, frozen=True):
+    """An OperationOutcome: what it says, as one short plain line, and whether something is not there."""
+
+    text: str = ""
+    incomplete: bool = False
+
+
+def outcome_of(body: bytes) -> Outcome:
+    """What an OperationOutcome says; nothing where the body is anything else."""
     try:
-        outcome = frame(body, _Outcome)
+        outcome = decoded_whole(body, _Outcome)
     except Unreadable:
-        return ""
+        return Outcome(incomplete=b"OperationOutcome" in body)
     if outcome.resourceType != "OperationOutcome":
-        return ""
-    said = [_issue_text(issue) for issue in _parts(outcome.issue, _MOST_ISSUES, dict)]
-    line = "; ".join(part for part in said if part)
-    return "".join(character if character.isprintable() else " " for character in line)[:MOST_OUTCOME_TEXT]
+        return Outcome()
+    issues = list(_parts(outcome.issue, _MOST_ISSUES, dict))
+    line = "; ".join(part for part in map(_issue_text, issues) if part)
+    plain = "".join(character if character.isprintable() else " " for character in line)
+    return Outcome(plain[:MOST_OUTCOME_TEXT], says_incomplete(body))
+
+
+def outcome_text(body: bytes) -> str:
+    """What an OperationOutcome says; empty where the body is anything else."""
+    return outcome_of(body).text
 
 
 def _issue_text(issue: dict[str, Any]) -> str:
@@ -306,7 +335,7 @@ class _Declared(Struct):
 def declared(body: bytes, type_: str) -> Declared:
     """A type in a CapabilityStatement, read leniently; nothing declared where it cannot be read."""
     try:
-        rests, _ = elements(frame(body, _Statement).rest, _MOST_DECLARED)
+        rests, _ = elements(decoded_whole(body, _Statement).rest, _MOST_DECLARED)
     except Unreadable:
         return Declared()
     for item in (item for rest in rests for item in _resources(rest)):
@@ -322,7 +351,7 @@ def declared(body: bytes, type_: str) -> Declared:
 
 def _resources(rest: Raw) -> Iterator[_Declared]:
     with contextlib.suppress(Unreadable):
-        yield from _parts(frame(bytes(rest), _Rest).resource, _MOST_DECLARED, _Declared)
+        yield from _parts(decoded_whole(bytes(rest), _Rest).resource, _MOST_DECLARED, _Declared)
 
 
 def _words(array: Raw, key: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from fhir_mappings.anchor import ProgramAnchor, anchors_of
 from fhir_mappings.chart import Chart
-from fhir_mappings.completeness import Missing, MissingWhy
+from fhir_mappings.completeness import Completeness
 from fhir_mappings.decision import Assessment, Decision, to_contract
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
@@ -27,9 +27,9 @@ from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.auditor_notes import days_late
 from smartapp.ehr.fhir import look
+from smartapp.ehr.notices import Notice, missing_from
 from smartapp.ehr.own_record import OwnRecord, StatementLine
 from smartapp.ehr.people_and_places import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
-from smartapp.ehr.reader import Notice
 from smartapp.ehr.subjects import Whose
 from smartapp.site import Site
 from smartapp.store.charges import Enrolment
@@ -49,6 +49,8 @@ class Findings(Struct, frozen=True):
     versions: dict[str, str]
     """Reference -> version, of all evidence and of every ChargeItem: what accepting compares."""
     notices: tuple[Notice, ...]
+    completeness: Completeness
+    """What may be missing, for everybody who decides on it."""
     history_from: date
     resources: int
     user_role: Role = Role.UNKNOWN
@@ -138,7 +140,10 @@ class FindingsMaker:
         raw, entry = self._own.judged(resource.raw)
         if entry is not None:
             self._copies[entry] = resource.reference
-        self._chart.add(raw, resource.full_url, resource.origin if raw else resource.reference)
+        if raw:
+            self._chart.add(raw, resource.full_url, resource.origin)
+        else:
+            self._chart.add_unreadable(resource.reference)
         type_ = resource.reference.split("/", 1)[0]
         if type_ in CHOOSABLE and self._may_be_chosen(resource.raw):
             self._choosable.append(decode(resource.raw))
@@ -162,7 +167,6 @@ class FindingsMaker:
     def findings(
         self,
         notices: tuple[Notice, ...],
-        unread: frozenset[str],
         reopen: Callable[[], Iterable[StoredResource]],
         imagined: WhatIf | None = None,
         supposed: Iterable[EpisodeOfCare] = (),
@@ -173,8 +177,8 @@ class FindingsMaker:
         findings are shown as not real and never kept.
         """
         assert self._chart is not None, "needs() comes first"
-        for kind in sorted(unread):
-            self._chart.add_missing(Missing(kind, MissingWhy.REFUSED))
+        for one in missing_from(notices):
+            self._chart.add_missing(one, self._patient)
         record = self._chart.record(
             self._patient, self._anchors, self._own.attestations, (*self._own.confirmed, *supposed)
         )
@@ -196,6 +200,7 @@ class FindingsMaker:
             evidence=texts,
             versions=versions | self._charges,
             notices=notices,
+            completeness=record.completeness,
             history_from=self._chart.history_from or self._today,
             resources=self._chart.resources - self._own_resources,
             user_role=self._chart.role_of(self._user) if self._user else Role.UNKNOWN,

@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from fhir_mappings.decision import Assessment
+from fhir_mappings.local_time import LocalClock
 from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
@@ -26,8 +27,9 @@ from launch.scopes import Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.findings import Findings, FindingsMaker
+from smartapp.ehr.notices import NoticeKind
 from smartapp.ehr.own_record import ORIGIN, OwnRecord, present_basis
-from smartapp.ehr.reader import READ_FIRST, ChartReading, NoticeKind, ReadingFailed, ReadingStopped, unread_of
+from smartapp.ehr.reader import READ_FIRST, ChartReading, ReadingFailed, ReadingStopped
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
@@ -116,7 +118,6 @@ class ReadingJobs:
         reading = self._store.reading
         result = maker.findings(
             findings.notices,
-            unread_of(findings.notices),
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
         )
         snapshot = Snapshot(
@@ -144,11 +145,9 @@ class ReadingJobs:
         if found is None or gathered is None:
             return None
         maker, chunks = gathered
-        notices = found[1].notices
         reading = self._store.reading
         return maker.findings(
-            notices,
-            unread_of(notices),
+            found[1].notices,
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
             changes,
             supposed,
@@ -279,6 +278,9 @@ class ReadingJobs:
             Scopes.parse(session.granted_scope),
             session.patient,
             session.fhir_user,
+            terminology=self._site.terminology,
+            clock=LocalClock(self._site.zone),
+            asked=Scopes.parse(session.requested_scope),
             page_limit=settings.page_limit,
             byte_limit=settings.read_limit_mb * MEGABYTE,
             seal=self._store.reading.seal_chunk,
@@ -303,8 +305,7 @@ class ReadingJobs:
         if own_resources := maker.add_own():
             reading.chunks.append(self._store.reading.seal_chunk(ORIGIN, own_resources))
         findings = maker.findings(
-            reading.finish_notices(),
-            reading.unread,
+            reading.notices(),
             lambda: (
                 resource for chunk in reading.chunks for resource in self._store.reading.open_chunk(chunk)
             ),
@@ -335,7 +336,7 @@ def _facts(session: LaunchSession, snapshot: Snapshot, findings: Findings) -> di
         "rules_version": findings.contract["rules_version"],
         "payer": findings.contract["payer"],
         "dropped": _counted(dropped),
-        "unread": ", ".join(sorted(unread_of(findings.notices))),
+        "unread": ", ".join(sorted({one.type or "any" for one in findings.completeness.missing})),
         "decided": _outcomes(findings.assessment),
     }
 

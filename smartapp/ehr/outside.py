@@ -8,13 +8,14 @@ being read, so that one bad element is told and the others are not lost.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import Raw
+
+from fhir_mappings.salvage import Entries, entries_of
 
 MEGABYTE = 1024 * 1024
 DEEPEST = 64
@@ -26,12 +27,12 @@ MOST_PARTS = 100_000
 _MANY = 200_000
 """Commas up to which a list can be cut at once: a few megabytes, whatever stands between them."""
 _MOST_BRACKETS = 500_000
-"""Of a text that is searched for what is too deep: a second or so."""
+"""Of a text that is taken apart by them: a second or so."""
 
 _NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+'
+"""A text, also one that never ends: looked for again from each of its quotes, it would cost the square."""
 _STRINGS = re.compile(_STRING, re.DOTALL)
-_BRACKETS = re.compile(_STRING + rb"|[\[{]+|[\]}]+", re.DOTALL)
 _MARKS = re.compile(_STRING + rb"|[\[{]+|[\]}]+|,", re.DOTALL)
 _AS_ROUND = bytes.maketrans(b"[]{}", b"()()")
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
@@ -71,28 +72,29 @@ def decoded_as(text: bytes | Raw, type_: type[_Type], largest: int = LARGEST) ->
     return found
 
 
-def frame(body: bytes, type_: type[_Type]) -> _Type:
+def decoded_whole(body: bytes, type_: type[_Type]) -> _Type:
     """The outermost object of a long text, as a type whose lists are `Raw` (see `elements`).
 
-    Where something within is nested too deeply, a text stands in its place. Raises Unreadable.
+    Raises Unreadable, also where one element of one list is no JSON or nested too deeply: see `taken_apart`.
     """
     try:
         return msgspec.json.decode(body, type=type_)
-    except RecursionError:
-        body = _without_the_deep(body)
     except _NO_JSON:
         raise Unreadable("not the JSON that was asked for") from None
-    try:
-        return msgspec.json.decode(body, type=type_)
-    except _NO_JSON:
-        raise Unreadable("not the JSON that was asked for") from None
+
+
+def taken_apart(body: bytes, most: int) -> Entries:
+    """A Bundle that is no JSON as a whole, entry by entry. Raises Unreadable where that took too long."""
+    if sum(map(body.count, (b"[", b"]", b"{", b"}"))) > _MOST_BRACKETS:
+        raise Unreadable("of too many parts")
+    return entries_of(body, most)
 
 
 def elements(array: bytes | Raw, most: int) -> tuple[list[Raw], bool]:
     """The elements of a JSON array, at most so many, each as it stands; and whether there were more.
 
-    None of them where nothing or `null` stands. Its text was decoded before, by `frame`: beyond some size
-    only its commas are looked for. Raises Unreadable where it is no array.
+    None of them where nothing or `null` stands. Its text was decoded before, by `decoded_whole`: beyond some
+    size only its commas are looked for. Raises Unreadable where it is no array.
     """
     body, more = bytes(array), False
     if body in (b"", b"null"):
@@ -120,33 +122,6 @@ def _depth_exceeds(body: bytes) -> bool:
             return False
         brackets = brackets.replace(b"()", b"")
     return bool(brackets)
-
-
-def _without_the_deep(body: bytes) -> bytes:
-    """The text with "too deep" in place of every element of an element that is nested too deeply.
-
-    In a Bundle those are its entries and links. Brackets that do not match are for the decoder to refuse.
-    Raises Unreadable where that would take too long.
-    """
-    if sum(map(body.count, (b"[", b"]", b"{", b"}"))) > _MOST_BRACKETS:
-        raise Unreadable("nested too deeply")
-    pieces: list[bytes] = []
-    copied = depth = deepest = begin = 0
-    for mark in _BRACKETS.finditer(body):
-        token = mark[0]
-        if token[0] in b"[{":
-            if depth < 3 <= depth + len(token):
-                begin, deepest = mark.start() + 2 - depth, 0
-            depth += len(token)
-            deepest = max(deepest, depth)
-        elif token[0] in b"]}":
-            if depth >= 3 > depth - len(token) and deepest - 2 > DEEPEST:
-                end = mark.start() + depth - 2
-                digest = hashlib.blake2s(body[begin:end], digest_size=6).hexdigest()
-                pieces += [body[copied:begin], f'"too deep {digest}"'.encode()]
-                copied = end
-            depth -= len(token)
-    return b"".join([*pieces, body[copied:]])
 
 
 def _beginning(array: bytes, most: int) -> tuple[bytes, bool]:

@@ -2,7 +2,8 @@
 
 Prior charges come first, because they say from which day on the rest is needed. Then everything else in
 parallel, Observations in slices of time. Nothing is dropped in silence: what the EHR refused, what was cut
-off and what belongs to somebody else is in the reading's notices.
+off, what cannot be read and what belongs to somebody else is in the reading's notices. Only the patient's own
+record is indispensable: whatever else does not come is told, and decided on as missing.
 """
 
 from __future__ import annotations
@@ -13,25 +14,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
 
-import msgspec
 from msgspec import Raw
 
+from fhir_mappings.completeness import Missing, completeness_of
 from fhir_mappings.identity import made_up_name
+from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs
+from fhir_mappings.salvage import Salvaged, mended, missing_of, salvaged
+from fhir_mappings.terminology import Terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import MEGABYTE, Limits, Response
-from launch.profiles import DateBounds
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.fhir import (
     Entry,
+    Look,
     NotAPage,
     look,
+    outcome_of,
     outcome_text,
     read_target,
     references,
@@ -39,59 +42,25 @@ from smartapp.ehr.fhir import (
     search_page,
     version_of,
 )
+from smartapp.ehr.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.outside import Unreadable, weighed
-from smartapp.ehr.subjects import Whose
+from smartapp.ehr.searches import SLICES, Search, Searches
+from smartapp.ehr.subjects import Whose, whose
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
-SLICES = 8
-SLICES_BY_CATEGORY = 2
 MOST_READS_BY_ID = 200
+MOST_SILENT = 2
+"""Requests without any answer, after which a reading asks for nothing more: each takes a minute and more."""
 READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=16 * MEGABYTE)
 """A page of two hundred resources is below one megabyte; four pages are under way at a time."""
 NOT_ALLOWED = frozenset({401, 403, 404, 405, 410, 501})
 NOT_UNDERSTOOD = frozenset({400, 422})
+GONE = frozenset({404, 410})
 
 READ_FIRST = frozenset({"Patient", "ChargeItem"})
 
 LINKED = ("Device", "DeviceMetric", "Practitioner", "PractitionerRole")
 """Read by id where a reading or an encounter points to one that no search brought."""
-
-
-class NoticeKind(StrEnum):
-    NOT_GRANTED = "not-granted"
-    REFUSED = "refused"
-    MISSING = "missing"
-    """A single record that something points to could not be read; the type itself could."""
-    CUT_OFF = "cut-off"
-    FOREIGN = "foreign"
-    SERVER_SAYS = "server-says"
-
-
-class Notice(msgspec.Struct, frozen=True, order=True):
-    """Something about the reading a clinician or an administrator must know."""
-
-    kind: NoticeKind
-    what: str
-    """A resource type."""
-    detail: str = ""
-    count: int = 0
-
-
-_MAY_BE_MISSING = frozenset({NoticeKind.NOT_GRANTED, NoticeKind.REFUSED, NoticeKind.CUT_OFF})
-
-
-def unread_of(notices: Iterable[Notice]) -> frozenset[str]:
-    """Types of which something may be missing, as the notices of a reading tell them.
-
-    Another patient's charge among this one's makes all charges doubtful: what a server that does not look at
-    `patient` leaves out, nobody knows, and a charge that is missed is charged twice.
-    """
-    return frozenset(
-        notice.what
-        for notice in notices
-        if notice.kind in _MAY_BE_MISSING
-        or (notice.kind is NoticeKind.FOREIGN and notice.what == "ChargeItem")
-    )
 
 
 class ReadingStopped(Exception):
@@ -106,31 +75,11 @@ class ReadingFailed(Exception):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """One search, with other ways to ask the same should the server not understand the first."""
-
-    type: str
-    name: str
-    """Unique within a reading: the origin of what it finds."""
-    ways: tuple[tuple[tuple[str, str], ...], ...]
-
-
-def date_slices(start: date, end: date, count: int) -> tuple[tuple[date, date | None], ...]:
-    """At most `count` half-open slices that cover [start, end], the last one without an end.
-
-    A server reads the boundary day the same way in both slices it bounds, so none falls between them.
-    """
-    days = max(1, (end - start).days + 1)
-    count = min(count, days)
-    edges = [start + timedelta(days=days * position // count) for position in range(count)]
-    return tuple(zip(edges, [*edges[1:], None], strict=True))
-
-
 class ChartReading:
     """One reading under way. `sink` gets every resource once; it is called by one thread at a time.
 
     What it may not or cannot give is handed on as a `StoredResource` without bytes, so that it is listed.
+    `asked`: the scopes that were asked for, where they are known: what nobody asked for is not missing.
     `seconds`: how long all of it may take.
     """
 
@@ -141,6 +90,9 @@ class ChartReading:
         patient: str,
         user: str | None = None,
         *,
+        terminology: Terminology,
+        clock: LocalClock,
+        asked: Scopes | None = None,
         page_limit: int,
         byte_limit: int,
         seal: Callable[[str, list[StoredResource]], SealedChunk],
@@ -152,9 +104,13 @@ class ChartReading:
         self.scopes = scopes
         self.patient = patient
         self.chunks: list[SealedChunk] = []
-        self.notices: set[Notice] = set()
         self.resources = 0
+        self._notices: set[Notice] = set()
         self._profile = client.issuer.profile
+        self._searches = Searches(self._profile, patient)
+        self._terminology = terminology
+        self._clock = clock
+        self._asked = asked
         self._page_limit = page_limit
         self._bytes_left = byte_limit
         self._seal = seal
@@ -163,14 +119,21 @@ class ChartReading:
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._seen: set[str] = set()
+        self._silent = 0
+        """Requests that got no answer at all."""
+        self._names: set[str] = set()
+        """What was handed on whole."""
+        self._copies: set[str] = set()
+        """The same with its version, and what was handed on without its bytes."""
         self._user = user
         self._linked: set[str] = {user} if user and user.split("/", 1)[0] in LINKED else set()
         """Type/id of what may have to be read by itself; the signed-in user first, for the name."""
         self._foreign = Counter[str]()
         """Dropped as another patient's, by type."""
-        self._unreadable = Counter[tuple[str, str]]()
-        """What cannot be read, by type and reason."""
+        self._missed: list[Missing] = []
+        """What single records that cannot be read may have been."""
+        self._not_by_date: list[tuple[Search, Response]] = []
+        """Searches of Observations that the server does not take without a category or code."""
         self.by_type = Counter[str]()
         """What was handed on whole, by type."""
         self._steps = self._steps_done = 0
@@ -191,82 +154,55 @@ class ChartReading:
         work: list[Callable[[], None]] = []
         for need in needs.types:
             if need.type == "Observation":
-                work += map(self._task, self._observation_searches(needs))
+                if self._may("Observation", Interaction.SEARCH):
+                    work += map(self._task, self._searches.observations(needs))
             elif need.dated:
-                work += map(self._task, self._dated_searches(need.type, needs.search_start))
+                if self._may(need.type, Interaction.SEARCH):
+                    work.append(self._task(self._searches.dated(need.type, needs.search_start)))
             elif need.type not in READ_FIRST:
                 work += self._whole(need.type)
         self._steps = self._steps_done + len(work)
         self._run(work)
+        self._read_by_code(needs)
         for _ in range(2):  # a DeviceMetric leads to its Device
-            missing = sorted(reference for reference in self._linked if reference not in self._seen)
+            missing = sorted(reference for reference in self._linked if reference not in self._names)
             self._linked.clear()
             self._read_linked(missing)
         self._read_roles_of_user()
 
-    def finish_notices(self) -> tuple[Notice, ...]:
+    def notices(self) -> tuple[Notice, ...]:
+        """Everything there is to tell of this reading."""
         found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
         found |= {
-            Notice(NoticeKind.CUT_OFF, type_, f"an entry that is {why}", number)
-            for (type_, why), number in self._unreadable.items()
+            Notice(NoticeKind.UNREADABLE, one.type, one.detail, one.entries, start=one.start, end=one.end)
+            for one in completeness_of(self._missed).missing
         }
-        return tuple(sorted(self.notices | found))
+        return in_order(self._notices | found)
 
     @property
     def base(self) -> str:
         """The FHIR base URL."""
         return self.client.issuer.fhir_base
 
-    @property
-    def unread(self) -> frozenset[str]:
-        """Types of which something may be missing."""
-        return unread_of(self.finish_notices())
-
     def _may(self, type_: str, interaction: Interaction) -> bool:
         if self.scopes.can(type_, interaction):
             return True
-        self.notices.add(Notice(NoticeKind.NOT_GRANTED, type_))
+        if self._asked is None or self._asked.can(type_, interaction):
+            self._notices.add(Notice(NoticeKind.NOT_GRANTED, type_))
         return False
 
     def _whole(self, type_: str) -> list[Callable[[], None]]:
         """All of the patient's resources of a type."""
-        if not self._may(type_, Interaction.SEARCH):
-            return []
-        return [self._task(Search(type_, type_, self._by_patient()))]
+        return [self._task(self._searches.whole(type_))] if self._may(type_, Interaction.SEARCH) else []
 
-    def _by_patient(self, *more: tuple[str, str]) -> tuple[tuple[tuple[str, str], ...], ...]:
-        count = ("_count", str(self._profile.page_size))
-        return (
-            (("patient", self.patient), *more, count),
-            (("subject", f"Patient/{self.patient}"), *more, count),
-        )
-
-    def _observation_searches(self, needs: Needs) -> list[Search]:
-        if not self._may("Observation", Interaction.SEARCH):
-            return []
-        categories: tuple[str | None, ...] = (None,)
-        if self._profile.observation_needs_category:
-            categories = self._profile.observation_categories
-        start = needs.search_start
-        slices = date_slices(start, needs.search_end, SLICES if categories == (None,) else SLICES_BY_CATEGORY)
-        if self._profile.date_bounds is DateBounds.SINGLE:
-            slices = ((start, None),)
-        searches = []
-        for category in categories:
-            for position, (begin, end) in enumerate(slices):
-                more = [] if category is None else [("category", category)]
-                more.append(("date", f"ge{begin.isoformat()}"))
-                if end is not None:
-                    more.append(("date", f"lt{end.isoformat()}"))
-                name = f"Observation {category or 'all'} {position:02}"
-                searches.append(Search("Observation", name, self._by_patient(*more)))
-        return searches
-
-    def _dated_searches(self, type_: str, start: date) -> list[Search]:
-        if not self._may(type_, Interaction.SEARCH):
-            return []
-        dated = self._by_patient(("date", f"ge{start.isoformat()}"))
-        return [Search(type_, type_, (*dated, *self._by_patient()))]
+    def _read_by_code(self, needs: Needs) -> None:
+        """Where the server did not take a search by date alone: every coding that can count, by itself."""
+        refused, self._not_by_date = self._not_by_date, []
+        by_code = self._searches.by_code(needs) if refused else []
+        for wanted, response in refused:
+            self._tell_refused(replace(wanted, beside=bool(by_code)), response)
+        self._steps += len(by_code)
+        self._run(list(map(self._task, by_code)))
 
     def _read_linked(self, wanted: list[str]) -> None:
         work: list[Callable[[], None]] = []
@@ -275,7 +211,8 @@ class ChartReading:
             if type_ in LINKED and self._may(type_, Interaction.READ):
                 work.append(partial(self._read, reference))
         if len(wanted) > MOST_READS_BY_ID:
-            self.notices.add(Notice(NoticeKind.CUT_OFF, "Device", "too many different devices and people"))
+            for type_ in sorted({reference.split("/", 1)[0] for reference in wanted[MOST_READS_BY_ID:]}):
+                self._notices.add(Notice(NoticeKind.CUT_OFF, type_, "too many different devices and people"))
         self._steps += len(work)
         self._run(work)
 
@@ -292,9 +229,8 @@ class ChartReading:
         except (HttpError, ReadingFailed, NotAPage):
             return
         if page is not None:
-            self._keep(
-                "PractitionerRole", "roles of the user", self._matches("PractitionerRole", page.entries)
-            )
+            roles = Search("PractitionerRole", "roles of the user", (), beside=True)
+            self._keep(roles, roles.name, self._matches(roles, page.entries))
 
     # Doing it
 
@@ -328,38 +264,63 @@ class ChartReading:
         return partial(self._search, wanted)
 
     def _read(self, reference: str) -> None:
-        """One resource by its id. Its absence is a notice; the patient's own ends the reading."""
+        """One resource by its id. What does not come is a notice; the patient's own ends the reading."""
         type_ = reference.split("/", 1)[0]
+        own = type_ == "Patient"
+        if self._silent >= MOST_SILENT and not own:
+            self._notices.add(Notice(NoticeKind.NOT_SEARCHED, type_))
+            return
         try:
             response = self._get(read_target(reference))
         except HttpError as error:
-            if type_ == "Patient" or error.problem is not HttpProblem.TOO_LARGE:
+            if own:
                 raise
-            self.notices.add(Notice(NoticeKind.MISSING, type_, reference))
+            self._notices.add(_unanswered(type_, error))
             return
+        if own and _out_of_order(response):
+            raise ReadingFailed("ehr-unavailable")
         if response.ok:
-            self._keep(type_, reference, [_single(response.body)])
-        elif type_ != "Patient":
-            self.notices.add(Notice(NoticeKind.MISSING, type_, reference))
-        if type_ == "Patient" and reference not in self._seen:
+            one = Search(type_, reference, ())
+            self._keep(one, reference, [_single(response.body)])
+        elif response.status in GONE:
+            self._notices.add(Notice(NoticeKind.MISSING, type_, reference))
+        else:
+            kind = NoticeKind.NOT_ANSWERED if _out_of_order(response) else NoticeKind.REFUSED
+            said = outcome_text(response.body)
+            self._notices.add(Notice(kind, type_, str(response.status), said=said))
+        if own and reference not in self._names:
             raise ReadingFailed("patient-refused")
 
     def _search(self, wanted: Search) -> None:
         """Every page of one search; on 400 without strict handling, then the other ways to ask."""
+        if self._silent >= MOST_SILENT:
+            self._tell(wanted, NoticeKind.NOT_SEARCHED)
+            return
         try:
             response = self._first_answer(wanted)
-            if response.ok:
-                self._pages(wanted, response)
-                return
         except HttpError as error:
-            if error.problem is not HttpProblem.TOO_LARGE:
-                raise
-            self.notices.add(
-                Notice(NoticeKind.CUT_OFF, wanted.type, "a page is larger than this app reads at once")
-            )
+            told = _unanswered(wanted.type, error)
+            self._tell(wanted, told.kind, told.detail)
             return
-        said = outcome_text(response.body)
-        self.notices.add(Notice(NoticeKind.REFUSED, wanted.type, f"{response.status} {said}".strip()))
+        if response.ok:
+            self._pages(wanted, response)
+        elif wanted.by_date_alone and response.status in NOT_UNDERSTOOD:
+            with self._lock:
+                self._not_by_date.append((wanted, response))
+        else:
+            self._tell_refused(wanted, response)
+
+    def _tell_refused(self, wanted: Search, response: Response) -> None:
+        kind = NoticeKind.NOT_ANSWERED if _out_of_order(response) else NoticeKind.REFUSED
+        self._tell(wanted, kind, str(response.status), outcome_text(response.body))
+
+    def _tell(self, wanted: Search, kind: NoticeKind, detail: str = "", said: str = "") -> None:
+        """Something of a search did not come."""
+        if wanted.beside:
+            label = _without_type(wanted, detail)
+            self._notices.add(Notice(NoticeKind.BESIDE, wanted.type, label, said=said))
+            return
+        self._notices.add(Notice(kind, wanted.type, detail, said=said, start=wanted.start, end=wanted.end))
 
     def _first_answer(self, wanted: Search) -> Response:
         """The first answer that is not "I do not understand"; else the last one."""
@@ -378,46 +339,41 @@ class ChartReading:
             try:
                 page = search_page(response.body)
             except NotAPage:
-                self.notices.add(Notice(NoticeKind.REFUSED, wanted.type, outcome_text(response.body)))
+                said = outcome_text(response.body)
+                self._tell(wanted, NoticeKind.CUT_OFF, "an answer that is no list of records", said)
                 return
-            self._keep(
-                wanted.type, f"{wanted.name} page {number:04}", self._matches(wanted.type, page.entries)
-            )
+            self._keep(wanted, f"{wanted.name} page {number:04}", self._matches(wanted, page.entries))
             if page.cut_off:
-                self.notices.add(Notice(NoticeKind.CUT_OFF, wanted.type, page.cut_off))
+                self._tell(wanted, NoticeKind.CUT_OFF, page.cut_off)
             following = page.next_url
             if following is None:
                 return
             if following in visited:
-                self.notices.add(Notice(NoticeKind.CUT_OFF, wanted.type, "the EHR's pages lead in a circle"))
+                self._tell(wanted, NoticeKind.CUT_OFF, "the EHR's pages lead in a circle")
                 return
             visited.add(following)
             if self._bytes_left <= 0:
-                self.notices.add(
-                    Notice(NoticeKind.CUT_OFF, wanted.type, "more data than this app reads at once")
-                )
+                self._tell(wanted, NoticeKind.CUT_OFF, "more data than this app reads at once")
                 return
             try:
                 response = self._get(following)
             except HttpError as error:
-                if error.problem is not HttpProblem.FOREIGN_URL:
-                    raise
-                self.notices.add(
-                    Notice(NoticeKind.CUT_OFF, wanted.type, "the next page lies on another server")
-                )
+                self._tell(wanted, NoticeKind.CUT_OFF, _lost_page(error))
                 return
             if not response.ok:
-                # A page that got lost may hold anything: better no answer than half of one.
-                raise ReadingFailed("page-refused")
-        self.notices.add(Notice(NoticeKind.CUT_OFF, wanted.type, "more pages than this app reads at once"))
+                lost = f"the EHR did not give the next page ({response.status})"
+                self._tell(wanted, NoticeKind.CUT_OFF, lost, outcome_text(response.body))
+                return
+        self._tell(wanted, NoticeKind.CUT_OFF, "more pages than this app reads at once")
 
     def _first_page(self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool) -> Response:
         headers = {"Prefer": "handling=strict"} if strict else {}
         limits = self._limits()
-        return self._received(search(self.client, type_, parameters, headers=headers, limits=limits))
+        return self._received(lambda: search(self.client, type_, parameters, headers=headers, limits=limits))
 
     def _get(self, target: str) -> Response:
-        return self._received(self.client.fhir("GET", target, headers={}, limits=self._limits()))
+        limits = self._limits()
+        return self._received(lambda: self.client.fhir("GET", target, headers={}, limits=limits))
 
     def _limits(self) -> Limits:
         """Of the next request. Raises ReadingStopped and ReadingFailed where there is to be none."""
@@ -432,32 +388,44 @@ class ChartReading:
             raise ReadingFailed(HttpProblem.TIMEOUT.value)
         return left
 
-    def _received(self, response: Response) -> Response:
-        if (response.status >= 500 and response.status not in NOT_ALLOWED) or response.status == 429:
-            raise ReadingFailed("ehr-unavailable")
+    def _received(self, request: Callable[[], Response]) -> Response:
+        try:
+            response = request()
+        except HttpError as error:
+            if error.problem is HttpProblem.TIMEOUT:
+                with self._lock:
+                    self._silent += 1
+            raise
         with self._lock:
             self._bytes_left -= len(response.body)
         return response
 
-    def _matches(self, type_: str, entries: Iterable[Entry]) -> list[Entry]:
+    def _matches(self, wanted: Search, entries: Iterable[Entry]) -> list[Entry]:
         """The resources a search found. What the server says beside them becomes a notice."""
         found: list[Entry] = []
         for entry in entries:
             if bytes(entry.resource) in (b"", b"null"):
                 continue
             if entry.search is not None and entry.search.mode == "outcome":
-                if said := outcome_text(bytes(entry.resource)):
-                    self.notices.add(Notice(NoticeKind.SERVER_SAYS, type_, said))
+                self._remarked(wanted, bytes(entry.resource))
                 continue
             found.append(entry)
         return found
 
-    def _keep(self, type_: str, origin: str, found: list[Entry]) -> None:
+    def _remarked(self, wanted: Search, outcome: bytes) -> None:
+        """What the server says beside what it gives: a remark, or that it does not give everything."""
+        told = outcome_of(outcome)
+        if told.incomplete:
+            self._tell(wanted, NoticeKind.CUT_OFF, "the EHR says that its answer is not whole", told.text)
+        elif told.text:
+            self._notices.add(Notice(NoticeKind.SERVER_SAYS, wanted.type, said=told.text))
+
+    def _keep(self, wanted: Search, origin: str, found: list[Entry]) -> None:
         """Hand each resource on once."""
         fresh: list[StoredResource] = []
         with self._lock:
             for entry in found:
-                resource = self._judged(type_, origin, entry)
+                resource = self._judged(wanted, origin, entry)
                 if resource is not None:
                     fresh.append(resource)
                     self._sink(resource)
@@ -468,37 +436,77 @@ class ChartReading:
             with self._lock:
                 self.chunks.append(chunk)
 
-    def _judged(self, type_: str, origin: str, entry: Entry) -> StoredResource | None:
+    def _judged(self, wanted: Search, origin: str, entry: Entry) -> StoredResource | None:
         """A resource as it is handed on; None where it was already, or is another patient's and dropped.
 
         What cannot be read, or names no patient although it must, is handed on without its bytes.
         """
         raw = bytes(entry.resource)
         seen = look(raw)
-        whose = seen.whose(self.patient, self.base)
-        if whose is Whose.FOREIGN:
+        if entry.problem or not seen.resourceType:
+            return self._broken(wanted, origin, raw)
+        whose_it_is = seen.whose(self.patient, self.base)
+        if whose_it_is is Whose.FOREIGN:
             self._foreign[seen.resourceType] += 1
             return None
         if seen.resourceType == "OperationOutcome":
-            if said := outcome_text(raw):
-                self.notices.add(Notice(NoticeKind.SERVER_SAYS, type_, said))
+            self._remarked(wanted, raw)
             return None
-        problem = entry.problem or ("" if seen.resourceType else "no resource")
-        whole = not problem and whose is not Whose.UNREADABLE
-        reference = seen.reference or made_up_name(seen.resourceType or type_, raw)
-        # Apart, so that one that cannot be read never hides its good copy.
-        name = reference if whole else f"unreadable {reference}"
-        if name in self._seen:
-            return None
-        self._seen.add(name)
+        reference = seen.reference or made_up_name(seen.resourceType, raw)
+        if whose_it_is is Whose.UNREADABLE:
+            return self._without_bytes(wanted, origin, reference, raw, salvaged(raw))
+        return self._whole_one(origin, entry.fullUrl, reference, seen, raw)
+
+    def _whole_one(
+        self, origin: str, full_url: str | None, reference: str, seen: Look, raw: bytes
+    ) -> StoredResource | None:
         version = version_of(seen, raw)
-        if not whole:
-            if problem or seen.resourceType == "ChargeItem":
-                self._unreadable[type_, problem or "without a patient that can be read"] += 1
-            return StoredResource(origin, None, reference, version, b"")
+        # Of two versions of one record both go on: which is the newer is not for the order to say.
+        copy = f"{reference} {version}"
+        if copy in self._copies:
+            return None
+        self._copies.add(copy)
+        self._names.add(reference)
         self.by_type[seen.resourceType] += 1
         self._linked.update(references(seen, self.base))
-        return StoredResource(origin, entry.fullUrl, reference, version, raw)
+        return StoredResource(origin, full_url, reference, version, raw)
+
+    def _broken(self, wanted: Search, origin: str, raw: bytes) -> StoredResource | None:
+        """A record that is no JSON, or more of it than is read: dropped where it says whose it is, and that
+        is another's."""
+        found = salvaged(raw)
+        about = None if found.subject is None else {"reference": found.subject.reference}
+        if found.type == "Patient" and found.id == self.patient:
+            return self._damaged(origin, raw)
+        if found.type and whose(found.type, found.id, (about,), self.patient, self.base) is Whose.FOREIGN:
+            self._foreign[found.type] += 1
+            return None
+        type_ = found.type or wanted.type
+        reference = f"{type_}/{found.id}" if found.id else made_up_name(type_, raw)
+        return self._without_bytes(wanted, origin, reference, raw, found)
+
+    def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
+        """The patient's own record, without what cannot be read of it: a name closes no chart."""
+        rest = mended(raw)
+        if rest is None:
+            return None
+        self._notices.add(Notice(NoticeKind.DAMAGED, "Patient"))
+        return self._whole_one(origin, None, f"Patient/{self.patient}", look(rest), rest)
+
+    def _without_bytes(
+        self, wanted: Search, origin: str, reference: str, raw: bytes, found: Salvaged
+    ) -> StoredResource | None:
+        """A record that is listed and not read, and what may be missing with it."""
+        # Apart, so that one that cannot be read never hides its good copy.
+        copy = f"unreadable {reference}"
+        if copy in self._copies:
+            return None
+        self._copies.add(copy)
+        searched = (wanted.start, wanted.end)
+        missing = missing_of(found, wanted.type, self._terminology, self._clock, searched)
+        if missing is not None:
+            self._missed.append(missing)
+        return StoredResource(origin, None, reference, version_of(Look(), raw), b"")
 
 
 def _single(body: bytes) -> Entry:
@@ -507,3 +515,29 @@ def _single(body: bytes) -> Entry:
         return Entry(Raw(weighed(body)))
     except Unreadable as reason:
         return Entry(Raw(body), problem=str(reason))
+
+
+def _out_of_order(response: Response) -> bool:
+    """An answer that says nothing of what was asked: the server has a fault, or too much to do."""
+    return (response.status >= 500 and response.status not in NOT_ALLOWED) or response.status == 429
+
+
+def _unanswered(type_: str, error: HttpError) -> Notice:
+    """No answer that could be used."""
+    if error.problem is HttpProblem.TOO_LARGE:
+        return Notice(NoticeKind.CUT_OFF, type_, "a page is larger than this app reads at once")
+    return Notice(NoticeKind.NOT_ANSWERED, type_, error.sentence)
+
+
+def _lost_page(error: HttpError) -> str:
+    if error.problem is HttpProblem.FOREIGN_URL:
+        return "the next page lies on another server"
+    if error.problem is HttpProblem.TOO_LARGE:
+        return "a page is larger than this app reads at once"
+    return f"the next page did not come: {error.sentence}"
+
+
+def _without_type(wanted: Search, detail: str) -> str:
+    """ "category-or-code: detail", of the name of a search."""
+    label = wanted.name.removeprefix(f"{wanted.type} ").rsplit(" ", 1)[0]
+    return f"{label}: {detail}" if detail else label

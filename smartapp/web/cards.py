@@ -19,9 +19,9 @@ from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Outcome, RequirementKind, Unverified
 from smartapp.ehr.auditor_notes import notes_on
 from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.notices import Notice
 from smartapp.ehr.own_record import StatementLine
 from smartapp.ehr.people_and_places import Banner
-from smartapp.ehr.reader import Notice
 from smartapp.site import Site
 from smartapp.store.charges import NEVER_SENT, Charge, ChargeState
 from smartapp.store.reading import Snapshot

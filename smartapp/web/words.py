@@ -23,7 +23,7 @@ from fhir_mappings.vocabulary import (
     Unverified,
 )
 from launch.errors import HttpError
-from smartapp.ehr.reader import NoticeKind
+from smartapp.ehr.notices import NoticeKind
 from smartapp.store.changes import ChangeState
 from smartapp.store.time_log import EntryState, Measured
 
@@ -250,8 +250,13 @@ EPISODE_SOURCES: dict[str, str] = {
 NOTICES: dict[NoticeKind, str] = {
     NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",
     NoticeKind.REFUSED: "the EHR refused to give it",
-    NoticeKind.MISSING: "another record points to it, but the EHR did not give it",
+    NoticeKind.NOT_ANSWERED: "the EHR gave no answer",
+    NoticeKind.NOT_SEARCHED: "not asked for any more, because the EHR did not answer",
     NoticeKind.CUT_OFF: "not read to the end",
+    NoticeKind.UNREADABLE: "cannot be read",
+    NoticeKind.BESIDE: "not searched this way; everything that can count was searched by its code",
+    NoticeKind.DAMAGED: "a part of it cannot be read; the rest counts",
+    NoticeKind.MISSING: "another record points to it, but the EHR holds none",
     NoticeKind.FOREIGN: "belonged to another patient and was dropped",
     NoticeKind.SERVER_SAYS: "the EHR remarked",
 }
@@ -299,8 +304,7 @@ CHANGE_STATES: dict[ChangeState, str] = {
 }
 
 FAILURES: dict[str, str] = {
-    "ehr-unavailable": "The EHR did not answer. Nothing was decided on half a chart.",
-    "page-refused": "The EHR broke off in the middle of its list. Nothing was decided on half a chart.",
+    "ehr-unavailable": "The EHR did not answer.",
     "patient-refused": "The EHR did not give the patient's own record.",
     "no-patient": "The EHR opened this app without a patient.",
     "process-lost": "The reading was interrupted several times.",
@@ -378,6 +382,13 @@ def day(value: date | str | None) -> str:
     if isinstance(value, str):
         value = date.fromisoformat(value)
     return f"{value.day} {value:%b %Y}"
+
+
+def days(start: date | None, end: date | None) -> str:
+    """A run of days, either end of which may be open."""
+    if start is None:
+        return f"until {day(end)}" if end is not None else "all days"
+    return f"from {day(start)} on" if end is None else f"{day(start)} to {day(end)}"
 
 
 def amount(number: int, unit: str) -> str:

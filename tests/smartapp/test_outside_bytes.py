@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ from smartapp.ehr.fhir import (
     search_page,
     version_of,
 )
-from smartapp.ehr.outside import DEEPEST, Unreadable, decoded, elements, frame, weighed
+from smartapp.ehr.outside import DEEPEST, Unreadable, decoded, decoded_whole, elements, weighed
 from smartapp.ehr.people_and_places import banner, choices, decode, evidence_text
 from smartapp.ehr.subjects import Whose
 from smartapp.ehr.writer import Capability, _id_of, carries, parse_capability
@@ -120,10 +121,39 @@ def test_entries_that_are_no_list_are_told() -> None:
     assert search_page(b'{"resourceType": "Bundle", "entry": null}').cut_off == ""
 
 
-def test_a_body_that_breaks_off_is_no_page_however_deep_it_is() -> None:
-    for body in (page_of(GOOD)[:-3], page_of(nested(3000))[:-1], b"", b"[]", b'{"resourceType": 5}', b"\xff"):
+def test_what_is_no_bundle_is_no_page_however_deep_it_is() -> None:
+    for body in (
+        b"",
+        b"[]",
+        b'{"resourceType": 5}',
+        b'{"resourceType": "Bu',
+        b"\xff",
+        nested(3000),
+        b"<html>",
+    ):
         with pytest.raises(NotAPage):
             search_page(body)
+
+
+def test_a_page_that_breaks_off_gives_what_came_whole_and_is_cut_off() -> None:
+    for body in (page_of(GOOD, GOOD)[:-3], page_of(GOOD, nested(3000))[:-9], page_of(GOOD)[:-1]):
+        page = search_page(body)
+        assert look(page.entries[0].resource).reference == "Condition/c1"
+        assert page.cut_off
+
+
+@pytest.mark.parametrize("bad", [b'{"a": NaN}', rb'{"a": "\ud800"}', rb'{"a": "\q"}', b'{"a": 1e999}'])
+def test_an_entry_that_is_no_json_loses_itself_and_not_its_page(bad: bytes) -> None:
+    page = search_page(page_of(GOOD, b'{"resource": ' + bad + b"}", GOOD))
+    assert [look(entry.resource).reference for entry in page.entries] == ["Condition/c1", "", "Condition/c1"]
+    assert page.cut_off == ""
+
+
+def test_a_text_that_never_ends_costs_no_more_than_its_length() -> None:
+    begun = time.process_time()
+    with pytest.raises(Unreadable):
+        weighed(b"[" * 70 + b'"' + b'\\"' * 1_000_000)
+    assert time.process_time() - begun < 5
 
 
 def test_a_page_of_more_entries_than_anybody_asks_for_is_cut_off_and_told() -> None:
@@ -167,7 +197,7 @@ class Poisoned(FakeEhr):
 run = reading(Poisoned(None), byte_limit=10**9)
 before = most()
 run.read_rest(NEEDS, lambda _: None)
-assert "Observation" in run.unread
+assert any(notice.what == "Observation" for notice in run.notices())
 print((most() - before) // 1024)
 """
 
@@ -479,7 +509,7 @@ def test_any_operation_outcome_is_one_short_plain_line() -> None:
 @given(st.binary(max_size=60) | st.text(alphabet='[]{}",:\\x1', max_size=60).map(str.encode))
 @fuzz
 def test_any_bytes_are_decoded_or_unreadable(body: bytes) -> None:
-    for parse in (decoded, lambda text: elements(text, 3), lambda text: frame(text, dict)):
+    for parse in (decoded, lambda text: elements(text, 3), lambda text: decoded_whole(text, dict)):
         try:
             parse(body)
         except Unreadable:

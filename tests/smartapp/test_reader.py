@@ -6,22 +6,32 @@ import json
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
+from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, TypeNeed
+from fhir_mappings.terminology import load_terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import Response
 from launch.issuers import Issuer
 from launch.profiles import load_profile
 from launch.scopes import Scopes
 from smartapp.ehr.fhir import look, names_another_patient, outcome_text, relative, search_target
-from smartapp.ehr.reader import ChartReading, Notice, NoticeKind, ReadingFailed, ReadingStopped, date_slices
+from smartapp.ehr.notices import Notice, NoticeKind, missing_from
+from smartapp.ehr.reader import ChartReading, ReadingFailed, ReadingStopped
+from smartapp.ehr.searches import code_groups, date_slices
 from smartapp.ehr.subjects import Whose
 from smartapp.store.reading import SealedChunk
 
 BASE = "https://ehr.example/fhir"
+TERMINOLOGY = load_terminology()
+FIRST = date(2025, 12, 30)
+"""Of what a search of these needs brings: a day before it on either side."""
+LOST_PAGE = ("Observation", "the EHR did not give the next page (410)")
 NEEDS = Needs(date(2026, 1, 1), date(2026, 3, 1), (TypeNeed("Observation", dated=True),), (), ())
 
 
@@ -34,8 +44,9 @@ def observation(name, patient="p1", **more):
     return {"resourceType": "Observation", "id": name, "subject": {"reference": f"Patient/{patient}"}, **more}
 
 
-def outcome(text):
-    return {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "diagnostics": text}]}
+def outcome(text, severity="warning", code="processing"):
+    issue = {"severity": severity, "code": code, "diagnostics": text}
+    return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
 @dataclass
@@ -60,12 +71,14 @@ class FakeEhr:
         return Response(status, {}, json.dumps(content).encode(), target, "ehr.example", "r1")
 
 
-def reading(ehr, **more):
+def reading(ehr, granted="patient/*.rs user/*.rs", **more):
     options = {"page_limit": 50, "byte_limit": 10_000_000, "tick": lambda _: True, **more}
     return ChartReading(
         ehr,
-        Scopes.parse("patient/*.rs user/*.rs"),
+        Scopes.parse(granted),
         "p1",
+        terminology=TERMINOLOGY,
+        clock=LocalClock(ZoneInfo("America/New_York")),
         seal=lambda origin, resources: SealedChunk(origin, "", b""),
         tick_seconds=1,
         **options,
@@ -77,7 +90,12 @@ def read(ehr, **more):
     kept = []
     run = reading(ehr, **more)
     run.read_rest(NEEDS, lambda resource: kept.append(resource.reference))
-    return sorted(kept), run.finish_notices(), run
+    return sorted(kept), run.notices(), run
+
+
+def missing(run):
+    """The types of which something may be missing."""
+    return {one.type for one in missing_from(run.notices())}
 
 
 def test_slices_cover_every_day_once_and_the_last_one_is_open():
@@ -117,14 +135,15 @@ def test_pages_that_lead_in_a_circle_are_cut_off_and_told():
     kept, notices, run = read(FakeEhr(lambda *_: bundle(observation("o1"), following=f"{BASE}?page=1")))
     assert kept == ["Observation/o1"]
     assert [notice.kind for notice in notices] == [NoticeKind.CUT_OFF]
-    assert run.unread == {"Observation"}
+    assert missing(run) == {"Observation"}
 
 
 def test_a_next_page_on_another_server_is_not_followed_and_told():
     ehr = FakeEhr(lambda *_: bundle(observation("o1"), following="https://evil.example/fhir?page=2"))
     _, notices, run = read(ehr)
-    assert notices == (Notice(NoticeKind.CUT_OFF, "Observation", "the next page lies on another server"),)
-    assert run.unread == {"Observation"}
+    detail = "the next page lies on another server"
+    assert notices == (Notice(NoticeKind.CUT_OFF, "Observation", detail, start=FIRST),)
+    assert missing(run) == {"Observation"}
 
 
 def test_too_many_pages_are_cut_off_and_told():
@@ -172,23 +191,206 @@ def test_where_a_category_is_needed_each_is_searched():
     assert asked == set(load_profile("epic").observation_categories)
 
 
+CODED = msgspec.structs.replace(NEEDS, codings=(("http://loinc.org", "85354-9"), ("urn:clinic", "HEP")))
+
+
+def by_code(ehr, **more):
+    run = reading(ehr, **more)
+    kept = []
+    run.read_rest(CODED, kept.append)
+    return sorted(one.reference for one in kept), run
+
+
+def queries(ehr, name):
+    return {value for target, _ in ehr.asked for value in parse_qs(urlsplit(target).query).get(name, ())}
+
+
+def test_where_a_category_is_needed_every_declared_coding_is_searched_by_itself_too():
+    def answer(target, _):
+        return bundle(observation("o1")) if "code=" in target else (403, outcome("not this category"))
+
+    ehr = FakeEhr(answer, profile="epic")
+    kept, run = by_code(ehr)
+    assert kept == ["Observation/o1"]
+    assert queries(ehr, "code") == {"http://loinc.org|85354-9,85354-9,urn:clinic|HEP,HEP"}
+    assert {notice.kind for notice in run.notices()} == {NoticeKind.BESIDE}
+    assert missing(run) == set(), "nothing that counts is unsearched"
+
+
+def test_where_the_search_by_code_is_refused_too_the_readings_are_missing():
+    run = by_code(FakeEhr(lambda *_: (403, outcome("no")), profile="epic"))[1]
+    assert missing(run) == {"Observation"}
+
+
+def test_a_server_that_turns_out_to_want_a_category_is_searched_by_code():
+    def answer(target, _):
+        return bundle(observation("o1")) if "code=" in target else (400, outcome("needs a category"))
+
+    ehr = FakeEhr(answer)
+    kept, run = by_code(ehr)
+    assert kept == ["Observation/o1"]
+    assert missing(run) == set()
+    assert queries(ehr, "category") == set()
+    refusing = by_code(FakeEhr(lambda *_: (400, outcome("needs a category"))))[1]
+    assert missing(refusing) == {"Observation"}
+
+
+def test_codings_are_searched_in_groups_that_fit_in_an_address():
+    codings = [("http://loinc.org", f"{number}-1") for number in range(200)]
+    groups = code_groups(codings)
+    assert all(len(quote(group, safe="")) <= 1500 for group in groups)
+    tokens = [token for group in groups for token in group.split(",")]
+    assert [token.split("|")[1] for token in tokens if "|" in token] == [code for _, code in codings]
+    assert code_groups([("", "a,b")]) == ("a\\,b",)
+    assert code_groups([]) == ()
+
+
+def test_what_one_slice_lacks_is_missing_for_its_own_days():
+    def answer(target, _):
+        return (410, outcome("gone")) if "date=ge2026-01-15" in target else bundle()
+
+    run = read(FakeEhr(answer))[2]
+    (found,) = missing_from(run.notices())
+    assert (found.type, found.start, found.end) == ("Observation", date(2026, 1, 14), date(2026, 1, 23))
+
+
+def test_a_server_that_says_its_answer_is_not_whole_is_believed():
+    for said in (outcome("timeout", severity="error"), outcome("some source is down", code="incomplete")):
+        kept, notices, run = read(FakeEhr(lambda *_, said=said: bundle(observation("o1"), said)))
+        assert kept == ["Observation/o1"]
+        (notice,) = notices
+        assert (notice.kind, notice.said) == (NoticeKind.CUT_OFF, said["issue"][0]["diagnostics"])
+        assert missing(run) == {"Observation"}
+
+
+def test_a_type_nobody_asked_for_is_neither_refused_nor_missing():
+    needs = msgspec.structs.replace(NEEDS, types=(TypeNeed("CarePlan"), TypeNeed("Consent")))
+    run = reading(
+        FakeEhr(lambda *_: bundle()),
+        "patient/Patient.r",
+        asked=Scopes.parse("patient/Consent.rs"),
+    )
+    run.read_rest(needs, lambda _: None)
+    assert run.notices() == (Notice(NoticeKind.NOT_GRANTED, "Consent"),)
+
+
+@dataclass
+class RawEhr(FakeEhr):
+    """Answers with bytes as they stand."""
+
+    def fhir(self, method, target, *, headers=None, limits=None, body=None):
+        self.asked.append((target, headers or {}))
+        return Response(200, {}, self.answer(target, headers or {}), target, "ehr.example", "r1")
+
+
+def page_of(*resources):
+    entries = b",".join(b'{"resource": ' + text + b"}" for text in resources)
+    return b'{"resourceType": "Bundle", "entry": [' + entries + b"]}"
+
+
+def broken_reading(name, patient="p1", code="85354-9", day="2026-01-20"):
+    whole = observation(name, patient, code={"coding": [{"system": "http://loinc.org", "code": code}]})
+    whole["effectiveDateTime"] = day
+    return json.dumps(whole).encode()[:-1] + b', "valueQuantity": {"value": NaN}}'
+
+
+def test_an_entry_that_cannot_be_read_loses_itself_and_is_missed_on_its_own_day():
+    good = json.dumps(observation("o1")).encode()
+    kept, _, run = read(RawEhr(lambda *_: page_of(good, broken_reading("o9"))))
+    assert kept == ["Observation/o1", "Observation/o9"]
+    (found,) = missing_from(run.notices())
+    day = date(2026, 1, 20)
+    assert (found.type, found.start, found.end, found.entries) == ("Observation", day, day, 1)
+
+
+def test_a_broken_laboratory_result_and_a_broken_reading_of_somebody_else_are_not_missed():
+    kept, notices, _ = read(RawEhr(lambda *_: page_of(broken_reading("o9", code="2345-7"))))
+    assert (kept, notices) == (["Observation/o9"], ())
+    kept, notices, _ = read(RawEhr(lambda *_: page_of(broken_reading("o9", patient="p2"))))
+    assert (kept, [notice.kind for notice in notices]) == ([], [NoticeKind.FOREIGN])
+
+
+def test_half_a_character_in_the_patients_name_closes_no_chart():
+    body = (
+        rb'{"resourceType": "Patient", "id": "p1", "birthDate": "1980-01-01", "name": [{"text": "\ud800"}]}'
+    )
+    kept = []
+    run = reading(RawEhr(lambda target, _: body if "?" not in target else page_of()))
+    run.read_first(kept.append)
+    (patient,) = kept
+    assert json.loads(patient.raw)["birthDate"] == "1980-01-01"
+    assert json.loads(patient.raw)["name"] == [{"text": "\ufffd"}]
+    assert run.notices() == (Notice(NoticeKind.DAMAGED, "Patient"),)
+    other = body.replace(b'"p1"', b'"p2"')
+    with pytest.raises(ReadingFailed, match="patient-refused"):
+        reading(RawEhr(lambda target, _: other if "?" not in target else page_of())).read_first(kept.append)
+
+
+def test_two_versions_of_one_record_are_both_handed_on():
+    old, new = (observation("o1", meta={"versionId": number}) for number in "12")
+    answers = iter([bundle(old), bundle(new)])
+    kept, _, _ = read(FakeEhr(lambda *_: next(answers, bundle(old))))
+    assert kept == ["Observation/o1", "Observation/o1"]
+
+
+def test_a_device_that_is_refused_by_its_id_is_missing_and_one_that_is_gone_is_not():
+    def reads(status):
+        pointing = observation("o1", device={"reference": "Device/d1"})
+        return read(FakeEhr(lambda target, _: (status, {}) if target == "Device/d1" else bundle(pointing)))[2]
+
+    assert missing(reads(404)) == set()
+    assert missing(reads(403)) == {"Device"}
+    assert missing(reads(500)) == {"Device"}
+
+
 def test_a_refused_type_is_told_with_what_the_ehr_said_and_is_unread():
     _, notices, run = read(FakeEhr(lambda *_: (403, outcome("no scope"))))
-    assert notices == (Notice(NoticeKind.REFUSED, "Observation", "403 no scope"),)
-    assert run.unread == {"Observation"}
+    assert notices == (Notice(NoticeKind.REFUSED, "Observation", "403", said="no scope", start=FIRST),)
+    assert missing(run) == {"Observation"}
 
 
-def test_an_ehr_that_breaks_off_gives_no_answer_rather_than_half_of_one():
+def test_a_page_that_is_refused_later_is_cut_off_and_not_the_end_of_the_reading():
     def answer(target, _):
-        return (404, outcome("expired")) if "page=2" in target else bundle(following=f"{BASE}?page=2")
+        if "page=2" in target:
+            return 410, outcome("expired")
+        return bundle(observation("o1"), following=f"{BASE}?page=2")
 
-    with pytest.raises(ReadingFailed, match="page-refused"):
-        read(FakeEhr(answer))
+    kept, notices, _ = read(FakeEhr(answer))
+    assert kept == ["Observation/o1"]
+    assert notices == (Notice(NoticeKind.CUT_OFF, *LOST_PAGE, said="expired", start=FIRST),)
 
 
-def test_an_ehr_that_is_out_of_order_fails_the_reading():
+def test_a_type_the_ehr_has_a_fault_for_is_told_and_the_rest_is_read():
+    needs = Needs(NEEDS.start, NEEDS.end, (*NEEDS.types, TypeNeed("Account"), TypeNeed("Consent")), (), ())
+
+    def answer(target, _):
+        return (500, {}) if target.startswith(("Account", "Consent")) else bundle(observation("o1"))
+
+    kept = []
+    run = reading(FakeEhr(answer))
+    run.read_rest(needs, kept.append)
+    assert [one.reference for one in kept] == ["Observation/o1"]
+    assert run.notices() == (
+        Notice(NoticeKind.NOT_ANSWERED, "Account", "500"),
+        Notice(NoticeKind.NOT_ANSWERED, "Consent", "500"),
+    )
+    assert missing(run) == {"Consent"}, "no decision hangs on an Account"
+
+
+def test_without_the_patients_own_record_nothing_is_read():
     with pytest.raises(ReadingFailed, match="ehr-unavailable"):
-        read(FakeEhr(lambda *_: (503, {})))
+        reading(FakeEhr(lambda *_: (503, {}))).read_first(lambda _: None)
+
+
+def test_an_ehr_that_fell_silent_is_not_asked_for_everything_else():
+    def answer(target, _):
+        raise HttpError(HttpProblem.TIMEOUT)
+
+    ehr = FakeEhr(answer)
+    _, notices, run = read(ehr)
+    assert len(ehr.asked) < 8
+    assert {notice.kind for notice in notices} == {NoticeKind.NOT_ANSWERED, NoticeKind.NOT_SEARCHED}
+    assert missing(run) == {"Observation"}
 
 
 def test_a_reading_that_was_taken_over_stops():
@@ -217,7 +419,7 @@ def test_a_record_that_is_not_there_is_told_without_doubting_the_whole_type():
 
     _, notices, run = read(FakeEhr(answer))
     assert notices == (Notice(NoticeKind.MISSING, "Device", "Device/d1"),)
-    assert run.unread == frozenset()
+    assert missing(run) == set()
 
 
 def test_an_id_from_the_ehr_is_data_and_never_part_of_an_address():
@@ -255,10 +457,9 @@ def test_what_cannot_be_read_is_handed_on_without_its_bytes_and_hides_no_good_co
         ("Observation/o1", False),
         ("Observation/o1", True),
     ]
-    (notice,) = run.finish_notices()
-    assert (notice.kind, notice.what, notice.count) == (NoticeKind.CUT_OFF, "Observation", 1)
-    assert notice.detail == "an entry that is no resource"
-    assert run.unread == {"Observation"}
+    told = {(notice.kind, notice.what) for notice in run.notices()}
+    assert told == {(NoticeKind.UNREADABLE, "Observation")}
+    assert missing(run) == {"Observation"}
     assert run.by_type == {"Observation": 1}
 
 
@@ -273,7 +474,7 @@ def test_a_charge_that_is_dropped_or_cannot_be_read_makes_all_prior_charges_doub
         )
     )
     run.read_first(lambda _: None)
-    assert run.unread == {"ChargeItem"}
+    assert missing(run) == {"ChargeItem"}
 
 
 @pytest.mark.parametrize("patient", [{"id": "p2"}, {"id": 1}, {}, {"resourceType": "Observation"}])
@@ -286,7 +487,7 @@ def test_another_patient_in_place_of_the_sessions_own_ends_the_reading(patient):
 def test_what_the_ehr_remarks_without_saying_that_it_is_a_remark_is_told_as_one():
     kept, notices, _ = read(FakeEhr(lambda *_: bundle(observation("o1"), outcome("only a part"))))
     assert kept == ["Observation/o1"]
-    assert notices == (Notice(NoticeKind.SERVER_SAYS, "Observation", "only a part"),)
+    assert notices == (Notice(NoticeKind.SERVER_SAYS, "Observation", said="only a part"),)
 
 
 def test_a_page_larger_than_this_app_reads_is_cut_off_and_told():
@@ -299,7 +500,7 @@ def test_a_page_larger_than_this_app_reads_is_cut_off_and_told():
         NoticeKind.CUT_OFF,
         "a page is larger than this app reads at once",
     )
-    assert run.unread == {"Observation"}
+    assert missing(run) == {"Observation"}
 
 
 def test_a_nested_bundle_is_no_way_around_looking_at_whose_a_record_is():

@@ -1,0 +1,153 @@
+"""Which searches a reading makes: by patient and date, in slices of time, by category and by code.
+
+Each knows which local days it was to bring, so that what it fails to bring is missing for these days alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from urllib.parse import quote
+
+from fhir_mappings.local_time import ONE_DAY
+from fhir_mappings.needs import Needs
+from launch.profiles import DateBounds, Profile
+
+SLICES = 8
+SLICES_BY_CATEGORY = 2
+LONGEST_CODES = 1500
+"""Characters of one list of codings, as it stands in an address: servers take addresses of a few thousand."""
+
+Parameters = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search, with other ways to ask the same should the server not understand the first.
+
+    `start`, `end`: the local days that it brings records of, both inclusive. One that is `beside` others
+    brings nothing that can count and that these do not bring too.
+    """
+
+    type: str
+    name: str
+    """Unique within a reading: the origin of what it finds."""
+    ways: tuple[Parameters, ...]
+    start: date | None = None
+    end: date | None = None
+    beside: bool = False
+    by_date_alone: bool = False
+    """Readings of every kind at once: what a server that wants a category or a code does not take."""
+
+
+class Searches:
+    """The searches for one patient's records that an EHR of this profile understands."""
+
+    def __init__(self, profile: Profile, patient: str) -> None:
+        self._profile = profile
+        self._patient = patient
+
+    def whole(self, type_: str) -> Search:
+        """All of the patient's records of a type."""
+        return Search(type_, type_, self._by_patient())
+
+    def dated(self, type_: str, start: date) -> Search:
+        """Those from this day on."""
+        dated = self._by_patient(("date", f"ge{start.isoformat()}"))
+        return Search(type_, type_, (*dated, *self._by_patient()), start - ONE_DAY)
+
+    def observations(self, needs: Needs) -> list[Search]:
+        """Everything that may hold a reading that counts.
+
+        Where the server wants a category, home readings may be filed under any or none: each coding that is
+        declared is searched by itself too, and the categories only show what else there is.
+        """
+        profile = self._profile
+        if not profile.observation_needs_category:
+            return [
+                replace(self._sliced("all", part), by_date_alone=True) for part in self._slices(needs, SLICES)
+            ]
+        by_code = self.by_code(needs)
+        return [
+            *by_code,
+            *(
+                replace(self._sliced(category, part, ("category", category)), beside=bool(by_code))
+                for category in profile.observation_categories
+                for part in self._slices(needs, SLICES_BY_CATEGORY)
+            ),
+        ]
+
+    def by_code(self, needs: Needs) -> list[Search]:
+        """Readings of every coding that tables and site declare, in groups."""
+        groups = code_groups(needs.codings)
+        return [
+            self._sliced(f"code {number}", part, ("code", group))
+            for number, group in enumerate(groups, 1)
+            for part in self._slices(needs, SLICES_BY_CATEGORY)
+        ]
+
+    def _slices(self, needs: Needs, count: int) -> Iterable[tuple[int, date, date | None]]:
+        slices = date_slices(needs.search_start, needs.search_end, count)
+        if self._profile.date_bounds is DateBounds.SINGLE:
+            slices = ((needs.search_start, None),)
+        return ((number, begin, end) for number, (begin, end) in enumerate(slices))
+
+    def _sliced(self, label: str, part: tuple[int, date, date | None], *more: tuple[str, str]) -> Search:
+        number, begin, end = part
+        dates = [("date", f"ge{begin.isoformat()}")]
+        if end is not None:
+            dates.append(("date", f"lt{end.isoformat()}"))
+        # A server cuts days in a zone of its own: a local day more on both sides may be concerned.
+        return Search(
+            "Observation",
+            f"Observation {label} {number:02}",
+            self._by_patient(*more, *dates),
+            begin - ONE_DAY,
+            end,
+        )
+
+    def _by_patient(self, *more: tuple[str, str]) -> tuple[Parameters, ...]:
+        count = ("_count", str(self._profile.page_size))
+        return (
+            (("patient", self._patient), *more, count),
+            (("subject", f"Patient/{self._patient}"), *more, count),
+        )
+
+
+def date_slices(start: date, end: date, count: int) -> tuple[tuple[date, date | None], ...]:
+    """At most `count` half-open slices that cover [start, end], the last one without an end.
+
+    A server reads the boundary day the same way in both slices it bounds, so none falls between them.
+    """
+    days = max(1, (end - start).days + 1)
+    count = min(count, days)
+    edges = [start + timedelta(days=days * position // count) for position in range(count)]
+    return tuple(zip(edges, [*edges[1:], None], strict=True))
+
+
+def code_groups(codings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Values of `code` that together name every coding, none longer than an address may be.
+
+    Each stands with its system and without: a code system has several addresses, and a server that keeps it
+    under another one than ours finds the code alone.
+    """
+    groups: list[str] = []
+    length = LONGEST_CODES
+    for system, code in codings:
+        token = f"{_escaped(system)}|{_escaped(code)},{_escaped(code)}" if system else _escaped(code)
+        size = len(quote(token, safe="")) + 3
+        if length + size > LONGEST_CODES:
+            groups.append(token)
+            length = size
+        else:
+            groups[-1] += f",{token}"
+            length += size
+    return tuple(groups)
+
+
+def _escaped(text: str) -> str:
+    """A part of a token: what separates tokens and their parts is no part of it."""
+    for character in "\\,|$":
+        text = text.replace(character, f"\\{character}")
+    return text
