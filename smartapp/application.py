@@ -19,7 +19,9 @@ from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
 from smartapp.ehr.changer import ChargeChanger
+from smartapp.ehr.charts import Charts
 from smartapp.ehr.encounters import EncounterWriter
+from smartapp.ehr.fresh import FreshLook
 from smartapp.ehr.jobs import ReadingJobs
 from smartapp.ehr.writer import ChargeWriter
 from smartapp.issuers_file import read_issuers
@@ -90,7 +92,9 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         issuer = issuers.bound(session.issuer_id, session.iss)
         return SessionClient(clients.of(issuer), keeper, session.id)
 
-    writer = ChargeWriter(settings, site, store, clock)
+    charts = Charts(settings, site, store, clock, client_of)
+    fresh = FreshLook(settings, store, clock, charts)
+    writer = ChargeWriter(settings, site, store, clock, fresh)
     return Services(
         settings=settings,
         site=site,
@@ -100,8 +104,9 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         launcher=launcher,
         keeper=keeper,
         clients=clients,
-        jobs=ReadingJobs(settings, site, store, clock, client_of),
+        jobs=ReadingJobs(settings, store, clock, charts),
+        fresh=fresh,
         writer=writer,
-        changer=ChargeChanger(settings, site, store, clock, writer),
+        changer=ChargeChanger(settings, site, store, clock, writer, fresh),
         encounters=EncounterWriter(site, store, clock),
     )

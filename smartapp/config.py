@@ -141,6 +141,13 @@ SETTINGS: tuple[Setting, ...] = (
         "How long one reading of a chart may take, in minutes. What takes longer ends without a decision.",
     ),
     Setting(
+        "snapshot_minutes",
+        "15",
+        _whole_number,
+        "How old a reading may be when the form of a charge is opened, in minutes; an older one is brought "
+        "up to date first. Before anything is written the chart is looked at again in any case.",
+    ),
+    Setting(
         "session_idle_minutes", "30", _positive_number, "A session ends after this long without a request."
     ),
     Setting("session_hours", "8", _positive_number, "A session ends after this long whatever happens."),
@@ -213,6 +220,7 @@ class Settings:
     page_limit: int = 400
     read_limit_mb: int = 256
     read_minutes: int = 10
+    snapshot_minutes: int = 15
     session_idle_minutes: int = 30
     session_hours: int = 8
     job_lease_seconds: int = 20

@@ -16,6 +16,7 @@ from launch.tokens import SessionClient, TokenKeeper
 from smartapp.config import Settings
 from smartapp.ehr.changer import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
+from smartapp.ehr.fresh import FreshLook
 from smartapp.ehr.jobs import ReadingJobs
 from smartapp.ehr.writer import ChargeWriter
 from smartapp.site import Site
@@ -50,6 +51,7 @@ class Services:
     keeper: TokenKeeper
     clients: EhrClients
     jobs: ReadingJobs
+    fresh: FreshLook
     writer: ChargeWriter
     changer: ChargeChanger
     encounters: EncounterWriter

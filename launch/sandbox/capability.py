@@ -78,7 +78,7 @@ def _resource(config: SandboxConfig, type_: str) -> dict[str, Any]:
     if "search-type" in interactions:
         found["searchParam"] = [
             {"name": "_id", "type": "token"},
-            {"name": "_lastUpdated", "type": "date"},
+            *([] if quirks.no_last_updated else [{"name": "_lastUpdated", "type": "date"}]),
             *(
                 {"name": name, "type": str(parameter.kind)}
                 for name, parameter in sorted(PARAMETERS[type_].items())

@@ -143,6 +143,7 @@ def smart_well_known() -> Response:
 def read(type_: str, id_: str) -> Response:
     """The current version of one resource."""
     _known(type_)
+    _apply_faults(type_)
     patient = _confined_to(type_, Interaction.READ)
     stored = _sandbox().store.read(type_, id_)
     if stored is None:
@@ -184,6 +185,11 @@ def _search(type_: str, pairs: list[tuple[str, str]]) -> Response:
     sandbox = _sandbox()
     patient = _confined_to(type_, Interaction.SEARCH)
     _apply_search_quirks(type_, pairs)
+    _apply_faults(type_)
+    if sandbox.quirks.no_last_updated and any(name == "_lastUpdated" for name, _ in pairs):
+        if _strict():
+            raise Refused(400, "not-supported", "unknown search parameter: _lastUpdated")
+        pairs = [pair for pair in pairs if pair[0] != "_lastUpdated"]
     query = _query(type_, pairs, patient)
     if query.unknown and _strict():
         raise Refused(400, "not-supported", f"unknown search parameter: {query.unknown[0][:80]}")
@@ -228,6 +234,10 @@ def _refuse_other_patients(type_: str, pairs: Sequence[tuple[str, str]], patient
 def _apply_search_quirks(type_: str, pairs: Sequence[tuple[str, str]]) -> None:
     quirks = _sandbox().quirks
     names = {name.partition(":")[0] for name, _ in pairs}
+    if type_ == quirks.refused:
+        raise Refused(403, "forbidden", "searches of this type are refused")
+    if quirks.one_id_at_a_time and any(name == "_id" and "," in value for name, value in pairs):
+        raise Refused(400, "not-supported", "_id takes one value")
     if type_ == "ChargeItem" and quirks.no_charge_item_search:
         raise Refused(404, "not-supported", "ChargeItem can't be searched here")
     if (
@@ -238,20 +248,27 @@ def _apply_search_quirks(type_: str, pairs: Sequence[tuple[str, str]]) -> None:
         raise Refused(400, "required", "must have either code or category", expression="category")
 
 
+def _apply_faults(type_: str) -> None:
+    if type_ == _sandbox().quirks.failing:
+        raise Refused(500, "exception", "a fault of this server")
+
+
 def _count(pairs: Sequence[tuple[str, str]]) -> int:
+    most = min(_sandbox().config.max_count, _sandbox().quirks.cap_count or _sandbox().config.max_count)
     values = [value for name, value in pairs if name == "_count"]
     if not values:
-        return _DEFAULT_COUNT
+        return min(_DEFAULT_COUNT, most)
     if not re.fullmatch(r"\d{1,9}", values[-1]):
         raise Refused(400, "value", "_count is a whole number")
-    return min(int(values[-1]), _sandbox().config.max_count)
+    return min(int(values[-1]), most)
 
 
 def _further_page(type_: str, page: str) -> Response:
     _confined_to(type_, Interaction.SEARCH)
     name, _, offset = page.rpartition(".")
     results = _sandbox().results.find(name, g.token.family)
-    if results is None or results.type != type_ or not re.fullmatch(r"\d{1,9}", offset):
+    lost = _sandbox().quirks.lost_next
+    if lost or results is None or results.type != type_ or not re.fullmatch(r"\d{1,9}", offset):
         raise Refused(410, "expired", "the page is over; make the search again")
     return _page(results, int(offset), name)
 
@@ -264,7 +281,7 @@ def _page(results: ResultSet, offset: int, name: str | None) -> Response:
     end = offset + results.count
     if results.count and end < len(results.rids):
         name = name or sandbox.results.keep(results)
-        links.append({"relation": "next", "url": f"{address}?_page={name}.{end}"})
+        links.append({"relation": "next", "url": _next_link(f"{address}?_page={name}", offset, end)})
     head = {
         "resourceType": "Bundle",
         "type": "searchset",
@@ -276,10 +293,41 @@ def _page(results: ResultSet, offset: int, name: str | None) -> Response:
         f'{{"fullUrl":"{address}/{id_}","resource":{_subset(results, body)},"search":{{"mode":"match"}}}}'
         for id_, body in sandbox.store.bodies(list(results.rids[offset:end]))
     ]
+    if sandbox.quirks.incomplete_searches:
+        entries.append(_INCOMPLETE)
     text = json.dumps(head)
     if entries:
         text = f'{text[:-1]},"entry":[{",".join(entries)}]}}'
+    if sandbox.quirks.breaks_off():
+        text = text[: len(text) * 2 // 3]
     return Response(text, content_type=FHIR_JSON)
+
+
+def _next_link(page: str, offset: int, end: int) -> str:
+    """Where the next page is; a quirk leads astray."""
+    quirks = _sandbox().quirks
+    if quirks.foreign_next:
+        return f"https://elsewhere.example/fhir?{page.partition('?')[2]}.{end}"
+    if quirks.broken_next:
+        return "http://[not an address"
+    return f"{page}.{offset if quirks.looping_next else end}"
+
+
+_INCOMPLETE = json.dumps(
+    {
+        "resource": {
+            "resourceType": "OperationOutcome",
+            "issue": [
+                {
+                    "severity": "warning",
+                    "code": "incomplete",
+                    "diagnostics": "a source of this server could not be reached",
+                }
+            ],
+        },
+        "search": {"mode": "outcome"},
+    }
+)
 
 
 _SUBSETTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}

@@ -34,6 +34,28 @@ class Quirks:
     fail_after_commit: int = 0
     #: FHIR requests a minute; above it 429 with Retry-After. 0: no limit.
     rate_limit: int = 0
+    #: No page holds more entries than this, whatever `_count` asks for. 0: no limit.
+    cap_count: int = 0
+    #: The link to a next page leads to another server.
+    foreign_next: bool = False
+    #: The link to a next page is no address.
+    broken_next: bool = False
+    #: The link to a next page leads to the page it stands on.
+    looping_next: bool = False
+    #: Next pages are over before anybody asks for them: 410.
+    lost_next: bool = False
+    #: The answer to the so-manieth search from now breaks off in the middle.
+    break_off: int = 0
+    #: Searches of this type are refused: 403.
+    refused: str = ""
+    #: Every request for this type ends in a fault of the server: 500.
+    failing: str = ""
+    #: Searches say beside what they give that a source could not be reached.
+    incomplete_searches: bool = False
+    #: `_lastUpdated` is no search parameter: refused under strict handling, else passed over.
+    no_last_updated: bool = False
+    #: `_id` takes one value.
+    one_id_at_a_time: bool = False
     _recent: deque[float] = field(default_factory=deque, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -46,10 +68,7 @@ class Quirks:
             name, _, value = setting.partition("=")
             if name not in known:
                 raise ValueError(f"unknown quirk {name!r}; known: {', '.join(sorted(known))}")
-            is_switch = isinstance(getattr(quirks, name), bool)
-            if not is_switch and not value.isdigit():
-                raise ValueError(f"quirk {name} needs a number: {name}=3")
-            setattr(quirks, name, value not in ("0", "false") if is_switch else int(value))
+            setattr(quirks, name, _value(name, value, getattr(quirks, name)))
         return quirks
 
     def delay(self) -> None:
@@ -70,9 +89,29 @@ class Quirks:
             self._recent.append(now)
             return 0
 
+    def breaks_off(self) -> bool:
+        """Whether the answer to the search that was just made breaks off."""
+        with self._lock:
+            counts = self.break_off > 0
+            self.break_off -= counts
+            return counts and self.break_off == 0
+
     def answer_is_lost(self) -> bool:
         """Whether the answer to the create just committed is to be lost."""
         with self._lock:
             lost = self.fail_after_commit > 0
             self.fail_after_commit -= lost
             return lost
+
+
+def _value(name: str, text: str, usual: bool | int | str) -> bool | int | str:
+    """What the word behind a quirk's name says. Raises ValueError with one plain line."""
+    if isinstance(usual, bool):
+        return text not in ("0", "false")
+    if isinstance(usual, str):
+        if not text:
+            raise ValueError(f"quirk {name} needs a resource type: {name}=Observation")
+        return text
+    if not text.isdigit():
+        raise ValueError(f"quirk {name} needs a number: {name}=3")
+    return int(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 import msgspec
 
 from launch.sandbox.database import Database
-from launch.sandbox.dates import date_range
+from launch.sandbox.dates import OPEN_HIGH, OPEN_LOW, date_range
 from launch.sandbox.indexing import IndexRows, Target, index_rows, patient_of
+from launch.sandbox.search_parameters import PARAMETERS, Kind
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,39 @@ class Store:
                 _insert_index(connection, numbered)
                 count += len(numbered)
         return count
+
+    def load_as_it_is(self, text: str, type_: str, id_: str, patient: str | None) -> None:
+        """Store a resource that may be none at all (broken JSON, odd shapes) as real servers hold some.
+
+        It is served exactly as it is written. It is found by its patient, by what can be read of it, and
+        under every day where it names none, since nobody knows which.
+        """
+        try:
+            content = json.loads(text)
+            rows = index_rows({**content, "resourceType": type_, "id": id_}, self.base, patient)
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+            rows = IndexRows(patient)
+        for name, parameter in PARAMETERS[type_].items():
+            key = f"{type_}.{name}"
+            if name in ("patient", "subject") and patient and parameter.kind is Kind.REFERENCE:
+                rows.references.add((key, "Patient", patient))
+            if name == "date" and not any(row[0] == key for row in rows.dates):
+                rows.dates.append((key, OPEN_LOW, OPEN_HIGH))
+        with self.database.write() as connection:
+            rid = connection.execute(
+                f"INSERT INTO resource ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) RETURNING rid",  # noqa: S608
+                (type_, id_, 1, self._now(), patient, text),
+            ).fetchone()[0]
+            _insert_index(connection, [(rid, rows)])
+
+    def delete(self, type_: str, id_: str) -> None:
+        """Take a resource out, as somebody else's software does."""
+        with self.database.write() as connection:
+            for (rid,) in connection.execute(
+                "DELETE FROM resource WHERE type = ? AND id = ? RETURNING rid", (type_, id_)
+            ).fetchall():
+                for table in ("index_date", "index_token", "index_reference"):
+                    connection.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))  # noqa: S608
 
     def exists(self, target: Target) -> bool:
         """Whether a reference's target is here."""

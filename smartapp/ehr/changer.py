@@ -29,6 +29,7 @@ from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.fhir import look, read_target, version_of
 from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.fresh import FreshLook, Present, moved, records_moved
 from smartapp.ehr.own_record import own_differences
 from smartapp.ehr.people_and_places import decode
 from smartapp.ehr.sending import Fate, limits_of_writes, send
@@ -116,13 +117,24 @@ class Order:
     new: dict[str, Any] | None = None
     attested: tuple[str, ...] = ()
 
+    @property
+    def present(self) -> Present:
+        return Present(self.session, self.snapshot, self.findings)
+
 
 class ChargeChanger:
     """Updates, replacements and withdrawals through the EHR's ChargeItem API."""
 
     def __init__(
-        self, settings: Settings, site: Site, store: Store, clock: Clock, writer: ChargeWriter
+        self,
+        settings: Settings,
+        site: Site,
+        store: Store,
+        clock: Clock,
+        writer: ChargeWriter,
+        fresh: FreshLook,
     ) -> None:
+        self._fresh = fresh
         self._settings = settings
         self._site = site
         self._store = store
@@ -151,7 +163,7 @@ class ChargeChanger:
             return self._wait_for_the_other(change)
         kept = self._get(change)
         if kept.state is not ChangeState.PREPARED:
-            return self._resume(client, order.session, order.findings, kept, holder)
+            return self._resume(client, order.present, kept, holder)
         try:
             stopped = self._what_stands_in_the_way(client, order, change)
         except BaseException:
@@ -163,27 +175,31 @@ class ChargeChanger:
         if self._site.second_approval and order.kind is not ChangeKind.WITHDRAW:
             self._mark(change, holder, ChangeState.AWAITING, None, "change-awaits-approval", order.session)
             return ChangeResult(ChangeStep.AWAITING, self._get(change))
-        return self._send(client, order.session, order.findings, change, holder)
+        return self._send(client, order.present, change, holder)
 
-    def approve(
-        self, client: SessionClient, session: LaunchSession, findings: Findings, change: ChargeChange
-    ) -> ChangeResult:
+    def approve(self, client: SessionClient, present: Present, change: ChargeChange) -> ChangeResult:
         """A second person's yes: the same guards run again, then it is written."""
         holder = secrets.token_hex(12)
         if not self._store.changes.claim_approval(change.id, holder, self._clock.now(), self._lease):
             return self._wait_for_the_other(change, {ChangeStep.BUSY, ChangeStep.HALF, ChangeStep.AWAITING})
         try:
-            stopped = self._locked(change) or self._what_moved(client, session, findings, change)
+            stopped = self._locked(change) or self._what_moved(client, present, change)
         except BaseException:
             self._mark(change, holder, ChangeState.AWAITING)
             raise
         if stopped is not None:
             self._mark(change, holder, ChangeState.AWAITING, " ".join(stopped.differences))
             return stopped
-        approval = Approval(session.fhir_user or "", name_of_user(session, findings), self._clock.now())
+        approval = Approval(
+            present.session.fhir_user or "",
+            name_of_user(present.session, present.findings),
+            self._clock.now(),
+        )
         approved = _with_approval(change, approval)
-        self._mark(approved, holder, ChangeState.AWAITING, None, "change-approved", session, keep=True)
-        return self._send(client, session, findings, approved, holder)
+        self._mark(
+            approved, holder, ChangeState.AWAITING, None, "change-approved", present.session, keep=True
+        )
+        return self._send(client, present, approved, holder)
 
     def decline(
         self, session: LaunchSession, findings: Findings, change: ChargeChange, reason: str
@@ -198,16 +214,14 @@ class ChargeChanger:
         self._mark(declined, holder, ChangeState.DECLINED, None, "change-declined", session, reason=reason)
         return ChangeResult(ChangeStep.DECLINED, self._get(change))
 
-    def go_on(
-        self, client: SessionClient, session: LaunchSession, findings: Findings, change: ChargeChange
-    ) -> ChangeResult:
+    def go_on(self, client: SessionClient, present: Present, change: ChargeChange) -> ChangeResult:
         """Somebody pressed on a change that is not finished: from what the EHR holds now to its end."""
         holder = secrets.token_hex(12)
         if change.state not in {ChangeState.SENT, ChangeState.UNKNOWN, ChangeState.TAKEN_BACK}:
             return self._present(change)
         if not self._store.changes.claim(change, holder, self._clock.now(), self._lease):
             return self._wait_for_the_other(change)
-        return self._resume(client, session, findings, self._get(change), holder)
+        return self._resume(client, present, self._get(change), holder)
 
     def leave_at_that(self, session: LaunchSession, change: ChargeChange) -> ChangeResult:
         """Of a replacement whose old charge is taken back: the new one is not written from here any more."""
@@ -282,7 +296,7 @@ class ChargeChanger:
         if order.change is None:
             # A withdrawal for a reason of one's own rests on nothing but the charge itself.
             return None
-        return self._what_moved(client, order.session, order.findings, change, order.decision)
+        return self._what_moved(client, order.present, change, order.decision)
 
     def _is_ours(self, client: SessionClient, order: Order) -> bool:
         """Whether the charge, as the EHR holds it now, was written from here and is still a suggestion.
@@ -305,38 +319,44 @@ class ChargeChanger:
     def _what_moved(
         self,
         client: SessionClient,
-        session: LaunchSession,
-        findings: Findings,
+        present: Present,
         change: ChargeChange,
         decision: Decision | None = None,
     ) -> ChangeResult | None:
-        """Read the charges and the evidence again: what moved since the chart was read stops the change."""
-        present = self._writer.present_charges(client, session)
-        differences = [*charge_differences(findings, present)]
+        """Read the charges and what changed in the chart again: what moved since it was read stops the
+        change, and is what the session has read from now on."""
+        session, findings = present.session, present.findings
+        charges = self._writer.present_charges(client, session)
+        differences = [*charge_differences(findings, charges)]
+        fresh = self._fresh.of(present)
         new = change.content.new
+        attested = change.content.attested
         if new is not None:
             decision = decision or findings.decision(new.content.decision)
             charge = _charge(change)
-            if not _still_earned(charge, decision):
+            if not _still_earned(charge, fresh.findings.decision(new.content.decision)):
                 differences.append("The record does not earn the new charge any more.")
             others = {
                 name: held.body
-                for name, held in (present or {}).items()
+                for name, held in (charges or {}).items()
                 if name != f"ChargeItem/{change.charge_item}"
             }
             differences += self._writer.overlap_sentences(charge, others)
         elif change.kind is ChangeKind.UPDATE:
             name = f"ChargeItem/{change.charge_item}"
-            decision = next((d for d in findings.assessment.decisions if name in d.charges), None)
-            if decision is None or decision.earned != change.content.after["quantity"]["value"]:
+            decision = _charged_by(findings, name)
+            now = _charged_by(fresh.findings, name)
+            if now is None or now.earned != change.content.after["quantity"]["value"]:
                 differences.append("The record does not earn these units any more.")
         if decision is not None:
-            differences += self._writer.evidence_differences(client, findings, decision)
+            # What need not be confirmed again was confirmed with the first charge.
+            differences += moved(present, decision, fresh, {*attested, *decision.unverified})
             differences += own_differences(
                 self._store, change.issuer_id, change.patient, findings, evidence_of(decision)
             )
         if not differences:
             return None
+        self._fresh.keep(session, fresh)
         return ChangeResult(ChangeStep.MOVED, None, tuple(dict.fromkeys(differences)))
 
     # The write
@@ -344,8 +364,7 @@ class ChargeChanger:
     def _send(
         self,
         client: SessionClient,
-        session: LaunchSession,
-        findings: Findings,
+        present: Present,
         change: ChargeChange,
         holder: str,
     ) -> ChangeResult:
@@ -370,17 +389,16 @@ class ChargeChanger:
             )
         )
         if answer.fate is Fate.TAKEN:
-            return self._written(client, session, findings, sent, holder)
+            return self._written(client, present, sent, holder)
         if answer.fate is Fate.IN_DOUBT:
             certain = answer.status in _VERSION_CONFLICT
-            return self._in_doubt(client, session, findings, sent, holder, answer.problem, certain=certain)
-        return self._refused(session, sent, holder, answer.problem)
+            return self._in_doubt(client, present, sent, holder, answer.problem, certain=certain)
+        return self._refused(present.session, sent, holder, answer.problem)
 
     def _in_doubt(
         self,
         client: SessionClient,
-        session: LaunchSession,
-        findings: Findings,
+        present: Present,
         change: ChargeChange,
         holder: str,
         problem: str,
@@ -394,17 +412,17 @@ class ChargeChanger:
         try:
             held = self.held(client, change.charge_item)
         except (HttpError, LaunchError):
-            self._mark(change, holder, ChangeState.UNKNOWN, problem, "change-unknown", session)
+            self._mark(change, holder, ChangeState.UNKNOWN, problem, "change-unknown", present.session)
             return ChangeResult(ChangeStep.UNKNOWN, self._get(change))
         if held is not None and _holds(change.content.after, held.body):
-            return self._written(client, session, findings, change, holder)
+            return self._written(client, present, change, holder)
         if held is not None and held.version == change.content.before_version:
             if certain:
-                return self._refused(session, change, holder, problem)
+                return self._refused(present.session, change, holder, problem)
             # It may still be on its way. Sent again it does no harm: only one of the two fits the version.
-            self._mark(change, holder, ChangeState.UNKNOWN, problem, "change-unknown", session)
+            self._mark(change, holder, ChangeState.UNKNOWN, problem, "change-unknown", present.session)
             return ChangeResult(ChangeStep.UNKNOWN, self._get(change))
-        return self._stale(session, change, holder)
+        return self._stale(present.session, change, holder)
 
     def _stale(self, session: LaunchSession, change: ChargeChange, holder: str) -> ChangeResult:
         sentence = f"ChargeItem/{change.charge_item} was changed by somebody else meanwhile."
@@ -420,28 +438,26 @@ class ChargeChanger:
     def _resume(
         self,
         client: SessionClient,
-        session: LaunchSession,
-        findings: Findings,
+        present: Present,
         change: ChargeChange,
         holder: str,
     ) -> ChangeResult:
         """Somebody began this and did not live to see the end, or got no answer."""
         if change.state is ChangeState.TAKEN_BACK:
-            return self._second_half(client, session, findings, change, holder)
+            return self._second_half(client, present, change, holder)
         held = self.held(client, change.charge_item)
         if held is not None and _holds(change.content.after, held.body):
-            return self._written(client, session, findings, change, holder)
+            return self._written(client, present, change, holder)
         if held is None or held.version != change.content.before_version:
-            return self._stale(session, change, holder)
-        return self._send(client, session, findings, change, holder)
+            return self._stale(present.session, change, holder)
+        return self._send(client, present, change, holder)
 
     # After the write
 
     def _written(
         self,
         client: SessionClient,
-        session: LaunchSession,
-        findings: Findings,
+        present: Present,
         change: ChargeChange,
         holder: str,
     ) -> ChangeResult:
@@ -477,10 +493,10 @@ class ChargeChanger:
             approved_by=None if content.approval is None else content.approval.by,
             snapshot=content.snapshot_id,
             reasons=", ".join(content.reasons),
-            **self._facts(change, session),
+            **self._facts(change, present.session),
         )
         if halves:
-            return self._second_half(client, session, findings, self._get(change), holder, fresh=True)
+            return self._second_half(client, present, self._get(change), holder, fresh=True)
         return ChangeResult(ChangeStep.DONE, self._get(change))
 
     def _read_back(
@@ -499,8 +515,7 @@ class ChargeChanger:
     def _second_half(
         self,
         client: SessionClient,
-        session: LaunchSession,
-        findings: Findings,
+        present: Present,
         change: ChargeChange,
         holder: str,
         *,
@@ -512,15 +527,15 @@ class ChargeChanger:
         charge = _charge(change)
         problem = None
         if not fresh and not self._in_the_ehr(charge):
-            decision = findings.decision(charge.content.decision)
+            again = self._fresh.of(present)
+            decision = again.findings.decision(charge.content.decision)
             if not _still_earned(charge, decision):
                 problem = "The record does not earn the new charge any more, or not this one."
             elif decision is not None:
-                moved = self._writer.evidence_differences(client, findings, decision)
-                problem = " ".join(moved) or None
+                problem = " ".join(records_moved(present, decision, again)) or None
         if problem is None:
             try:
-                result = self._writer.write_prepared(client, session, charge)
+                result = self._writer.write_prepared(client, present.session, charge)
             except (HttpError, LaunchError) as error:
                 self._mark(change, holder, ChangeState.TAKEN_BACK, error.sentence)
                 return ChangeResult(ChangeStep.HALF, self._get(change))
@@ -530,7 +545,7 @@ class ChargeChanger:
                     self._clock.now(),
                     "charge-replaced",
                     replaced_by=result.charge.charge_item,
-                    **self._facts(change, session),
+                    **self._facts(change, present.session),
                 )
                 return ChangeResult(ChangeStep.DONE, self._get(change))
             told = None if result.charge is None else result.charge.problem
@@ -629,6 +644,11 @@ def own_keys(body: Mapping[str, Any]) -> frozenset[str]:
         for item in (identifiers if isinstance(identifiers, list) else [])
         if isinstance(item, dict) and item.get("system") == IDENTIFIER_SYSTEM and item.get("value")
     )
+
+
+def _charged_by(findings: Findings, name: str) -> Decision | None:
+    """The decision that a charge of the EHR stands for."""
+    return next((item for item in findings.assessment.decisions if name in item.charges), None)
 
 
 def changeable(body: Mapping[str, Any]) -> bool:

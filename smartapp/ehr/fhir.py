@@ -15,7 +15,8 @@ from urllib.parse import quote, urlencode
 from msgspec import Raw, Struct
 
 from fhir_mappings.chart.bundles import says_incomplete
-from fhir_mappings.identity import relative
+from fhir_mappings.identity import made_up_name, relative
+from fhir_mappings.salvage import Salvaged, salvaged
 from launch.profiles import SearchMethod
 from smartapp.ehr.outside import Unreadable, decoded_as, decoded_whole, elements, taken_apart
 from smartapp.ehr.subjects import Whose, whose
@@ -248,6 +249,38 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+class Judged(Struct, frozen=True):
+    """Whose a record is that came under a patient's searches, and what it is called here."""
+
+    whose: Whose
+    type: str
+    reference: str
+    """Its reference; where it has no id, or cannot be read, a name made up from its bytes."""
+    version: str
+    raw: bytes
+    seen: Look
+    broken: Salvaged | None = None
+    """What can still be read of one that is no JSON, or more of it than is read; it is UNREADABLE then."""
+
+
+def judged(entry: Entry, type_: str, patient: str, base: str) -> Judged:
+    """The verdict on one entry of a search for a type: the same for whoever reads it, so that what they call
+    it and which version they saw can be compared. Never raises."""
+    raw = bytes(entry.resource)
+    seen = look(raw)
+    if not entry.problem and seen.resourceType:
+        reference = seen.reference or made_up_name(seen.resourceType, raw)
+        verdict = seen.whose(patient, base)
+        return Judged(verdict, seen.resourceType, reference, version_of(seen, raw), raw, seen)
+    found = salvaged(raw)
+    kind = found.type or type_
+    reference = f"{kind}/{found.id}" if found.id else made_up_name(kind, raw)
+    about = None if found.subject is None else {"reference": found.subject.reference}
+    another = bool(found.type) and whose(found.type, found.id, (about,), patient, base) is Whose.FOREIGN
+    verdict = Whose.FOREIGN if another else Whose.UNREADABLE
+    return Judged(verdict, kind, reference, version_of(Look(), raw), raw, seen, found)
+
+
 def version_of(seen: Look, raw: bytes) -> str:
     """`meta.versionId`, or a digest of the bytes where the EHR gives none."""
     return seen.version or "sha256:" + hashlib.sha256(raw).hexdigest()
@@ -322,6 +355,8 @@ class _Statement(Struct):
 
 class _Rest(Struct):
     resource: Raw = Raw()
+    searchParam: Raw = Raw()  # noqa: N815
+    """Of every type."""
 
 
 class _Declared(Struct):
@@ -338,11 +373,12 @@ def declared(body: bytes, type_: str) -> Declared:
         rests, _ = elements(decoded_whole(body, _Statement).rest, _MOST_DECLARED)
     except Unreadable:
         return Declared()
+    everywhere = frozenset(name for rest in rests for name in _parameters(rest))
     for item in (item for rest in rests for item in _resources(rest)):
         if item.type == type_:
             return Declared(
                 frozenset(_words(item.interaction, "code")),
-                frozenset(_words(item.searchParam, "name")),
+                everywhere.union(_words(item.searchParam, "name")),
                 item.conditionalCreate is True,
                 item.updateCreate is True,
             )
@@ -352,6 +388,12 @@ def declared(body: bytes, type_: str) -> Declared:
 def _resources(rest: Raw) -> Iterator[_Declared]:
     with contextlib.suppress(Unreadable):
         yield from _parts(decoded_whole(bytes(rest), _Rest).resource, _MOST_DECLARED, _Declared)
+
+
+def _parameters(rest: Raw) -> Iterator[str]:
+    """Search parameters of every type."""
+    with contextlib.suppress(Unreadable):
+        yield from _words(decoded_whole(bytes(rest), _Rest).searchParam, "name")
 
 
 def _words(array: Raw, key: str) -> Iterator[str]:

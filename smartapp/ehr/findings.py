@@ -7,7 +7,7 @@ are all made from it, so they cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -53,6 +53,8 @@ class Findings(Struct, frozen=True):
     """What may be missing, for everybody who decides on it."""
     history_from: date
     resources: int
+    server_time: datetime | None = None
+    """What the EHR's own clock showed when the reading began, where it said so."""
     user_role: Role = Role.UNKNOWN
     """In which role the signed-in user works, as the chart's staff records say."""
     basis: tuple[str, ...] = ()
@@ -170,11 +172,12 @@ class FindingsMaker:
         reopen: Callable[[], Iterable[StoredResource]],
         imagined: WhatIf | None = None,
         supposed: Iterable[EpisodeOfCare] = (),
+        server_time: datetime | None = None,
     ) -> Findings:
         """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence.
 
         `imagined`: what there might be besides, `supposed`: episodes that nobody has confirmed yet; such
-        findings are shown as not real and never kept.
+        findings are shown as not real and never kept. `server_time`: see `Findings`.
         """
         assert self._chart is not None, "needs() comes first"
         for one in missing_from(notices):
@@ -201,6 +204,7 @@ class FindingsMaker:
             versions=versions | self._charges,
             notices=notices,
             completeness=record.completeness,
+            server_time=server_time,
             history_from=self._chart.history_from or self._today,
             resources=self._chart.resources - self._own_resources,
             user_role=self._chart.role_of(self._user) if self._user else Role.UNKNOWN,

@@ -11,32 +11,28 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from fhir_mappings.decision import Assessment
-from fhir_mappings.local_time import LocalClock
 from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
-from launch.scopes import Scopes
-from launch.tokens import SessionClient
 from smartapp.config import Settings
+from smartapp.ehr.charts import Charts
 from smartapp.ehr.findings import Findings, FindingsMaker
 from smartapp.ehr.notices import NoticeKind
-from smartapp.ehr.own_record import ORIGIN, OwnRecord, present_basis
+from smartapp.ehr.own_record import ORIGIN, present_basis
 from smartapp.ehr.reader import READ_FIRST, ChartReading, ReadingFailed, ReadingStopped
-from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
 
 log = logging.getLogger(__name__)
 
-MEGABYTE = 1024 * 1024
 MOST_AT_WORK = 4
 """Jobs of one process: each holds a chart in memory and a few connections of its EHR."""
 MOST_TOLD = 200
@@ -49,16 +45,14 @@ class ReadingJobs:
     def __init__(
         self,
         settings: Settings,
-        site: Site,
         store: Store,
         clock: Clock,
-        client_of: Callable[[LaunchSession], SessionClient],
+        charts: Charts,
     ) -> None:
         self._settings = settings
-        self._site = site
         self._store = store
         self._clock = clock
-        self._client_of = client_of
+        self._charts = charts
         self._holder = secrets.token_hex(8)
         """This process, as the holder of jobs."""
         self._closing = threading.Event()
@@ -119,6 +113,7 @@ class ReadingJobs:
         result = maker.findings(
             findings.notices,
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
+            server_time=findings.server_time,
         )
         snapshot = Snapshot(
             id=secrets.token_hex(16),
@@ -158,20 +153,9 @@ class ReadingJobs:
     ) -> tuple[FindingsMaker, list[SealedChunk]] | None:
         """The snapshot's resources with what is kept here now, ready to be decided on; None where more days
         are needed than were read."""
-        patient = session.patient or ""
-        maker = FindingsMaker(
-            self._site,
-            patient,
-            self._client_of(session).issuer.fhir_base,
-            # As of the day of the reading: what may have come since was not read.
-            date.fromisoformat(findings.contract["as_of"]),
-            self._settings.history_months,
-            self._store.charges.enrolments(session.issuer_id, patient),
-            session.fhir_user,
-            own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
-            history_from=findings.history_from,
-            written=self._store.charges.written_keys(session.issuer_id, patient),
-        )
+        # As of the day of the reading: what may have come since was not read.
+        as_of = date.fromisoformat(findings.contract["as_of"])
+        maker = self._charts.maker(session, as_of, findings.history_from)
         reading = self._store.reading
         chunks = [chunk for chunk in reading.chunks(snapshot.id) if chunk.origin != ORIGIN]
         for resource in (resource for chunk in chunks for resource in reading.open_chunk(chunk)):
@@ -236,13 +220,13 @@ class ReadingJobs:
         """The job itself. Whatever goes wrong ends in the job's row, never in a page that waits for ever."""
         reading = self._store.reading
         try:
-            snapshot, findings, chunks_of = self._read(job, session, holder)
-            if reading.finish(snapshot, holder, chunks_of.chunks):
+            snapshot, findings, done, chunks = self._read(job, session, holder)
+            if reading.finish(snapshot, holder, chunks):
                 self._store.audit.add(
                     self._clock.now(),
                     "chart-read",
-                    resources=chunks_of.resources,
-                    by_type=_counted(chunks_of.by_type.items()),
+                    resources=done.resources,
+                    by_type=_counted(done.by_type.items()),
                     **_facts(session, snapshot, findings),
                 )
         except ReadingStopped:
@@ -263,61 +247,24 @@ class ReadingJobs:
 
     def _read(
         self, job: ReadingJob, session: LaunchSession, holder: str
-    ) -> tuple[Snapshot, Findings, ChartReading]:
-        if session.patient is None:
-            raise ReadingFailed("no-patient")
-        settings, lease = self._settings, self._settings.job_lease
+    ) -> tuple[Snapshot, Findings, ChartReading, list[SealedChunk]]:
+        lease = self._settings.job_lease
 
         def tick(progress: Progress) -> bool:
             if self._closing.is_set():
                 return False
             return self._store.reading.report(job.id, holder, progress, self._clock.now(), lease)
 
-        reading = ChartReading(
-            self._client_of(session),
-            Scopes.parse(session.granted_scope),
-            session.patient,
-            session.fhir_user,
-            terminology=self._site.terminology,
-            clock=LocalClock(self._site.zone),
-            asked=Scopes.parse(session.requested_scope),
-            page_limit=settings.page_limit,
-            byte_limit=settings.read_limit_mb * MEGABYTE,
-            seal=self._store.reading.seal_chunk,
-            tick=tick,
-            tick_seconds=lease.total_seconds() / 4,
-            seconds=settings.read_minutes * 60,
-        )
-        today = self._site.today(self._clock.now())
-        maker = FindingsMaker(
-            self._site,
-            session.patient,
-            reading.base,
-            today,
-            settings.history_months,
-            self._store.charges.enrolments(session.issuer_id, session.patient),
-            session.fhir_user,
-            own=OwnRecord.load(self._store, session.issuer_id, session.patient, self._site.zone),
-            written=self._store.charges.written_keys(session.issuer_id, session.patient),
-        )
-        reading.read_first(maker.add_first)
-        reading.read_rest(maker.needs(), maker.add)
-        if own_resources := maker.add_own():
-            reading.chunks.append(self._store.reading.seal_chunk(ORIGIN, own_resources))
-        findings = maker.findings(
-            reading.notices(),
-            lambda: (
-                resource for chunk in reading.chunks for resource in self._store.reading.open_chunk(chunk)
-            ),
-        )
+        reading = self._charts.reading(session, tick=tick, seconds=self._settings.read_minutes * 60)
+        findings, chunks = self._charts.read(session, reading)
         snapshot = Snapshot(
             id=job.id,
             session_id=session.id,
             created_at=self._clock.now(),
-            sha256=snapshot_digest(reading.chunks),
+            sha256=snapshot_digest(chunks),
             result=msgspec.json.encode(findings),
         )
-        return snapshot, findings, reading
+        return snapshot, findings, reading, chunks
 
 
 def _facts(session: LaunchSession, snapshot: Snapshot, findings: Findings) -> dict[str, str | None]:

@@ -12,18 +12,19 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 
 from msgspec import Raw
 
 from fhir_mappings.completeness import Missing, completeness_of
-from fhir_mappings.identity import made_up_name
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs
-from fhir_mappings.salvage import Salvaged, mended, missing_of, salvaged
+from fhir_mappings.salvage import mended, missing_of, salvaged
 from fhir_mappings.terminology import Terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import MEGABYTE, Limits, Response
@@ -31,8 +32,10 @@ from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.fhir import (
     Entry,
-    Look,
+    Judged,
     NotAPage,
+    declared,
+    judged,
     look,
     outcome_of,
     outcome_text,
@@ -45,10 +48,13 @@ from smartapp.ehr.fhir import (
 from smartapp.ehr.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.outside import Unreadable, weighed
 from smartapp.ehr.searches import SLICES, Search, Searches
-from smartapp.ehr.subjects import Whose, whose
+from smartapp.ehr.subjects import Whose
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MOST_READS_BY_ID = 200
+IDS_AT_A_TIME = 50
+FRESH = {"Cache-Control": "no-cache"}
+"""What lies between may keep answers: a chart is decided on as it is now."""
 MOST_SILENT = 2
 """Requests without any answer, after which a reading asks for nothing more: each takes a minute and more."""
 READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=16 * MEGABYTE)
@@ -75,12 +81,18 @@ class ReadingFailed(Exception):
         super().__init__(reason)
 
 
+class SinceNotKnown(Exception):
+    """The server does not search by what changed since a moment, or nobody can tell whether it does."""
+
+
 class ChartReading:
     """One reading under way. `sink` gets every resource once; it is called by one thread at a time.
 
     What it may not or cannot give is handed on as a `StoredResource` without bytes, so that it is listed.
     `asked`: the scopes that were asked for, where they are known: what nobody asked for is not missing.
-    `seconds`: how long all of it may take.
+    `seconds`: how long all of it may take. `since`: of Observations only what came or changed since then is
+    wanted (`SinceNotKnown` is raised where the server cannot tell); everything else is read whole. `linked`:
+    what an earlier reading had to read by its id.
     """
 
     def __init__(
@@ -99,7 +111,12 @@ class ChartReading:
         tick: Callable[[Progress], bool],
         tick_seconds: float,
         seconds: float = math.inf,
+        since: datetime | None = None,
+        linked: Iterable[str] = (),
     ) -> None:
+        self.server_time: datetime | None = None
+        """What the server's own clock showed when it first answered."""
+        self._since = since
         self.client = client
         self.scopes = scopes
         self.patient = patient
@@ -126,8 +143,10 @@ class ChartReading:
         self._copies: set[str] = set()
         """The same with its version, and what was handed on without its bytes."""
         self._user = user
-        self._linked: set[str] = {user} if user and user.split("/", 1)[0] in LINKED else set()
-        """Type/id of what may have to be read by itself; the signed-in user first, for the name."""
+        self._linked: set[str] = {
+            name for name in (user, *linked) if name and name.split("/", 1)[0] in LINKED
+        }
+        """Type/id of what may have to be read by itself; the signed-in user too, for the name."""
         self._foreign = Counter[str]()
         """Dropped as another patient's, by type."""
         self._missed: list[Missing] = []
@@ -155,7 +174,7 @@ class ChartReading:
         for need in needs.types:
             if need.type == "Observation":
                 if self._may("Observation", Interaction.SEARCH):
-                    work += map(self._task, self._searches.observations(needs))
+                    work += map(self._task, self._observations(needs))
             elif need.dated:
                 if self._may(need.type, Interaction.SEARCH):
                     work.append(self._task(self._searches.dated(need.type, needs.search_start)))
@@ -169,6 +188,93 @@ class ChartReading:
             self._linked.clear()
             self._read_linked(missing)
         self._read_roles_of_user()
+
+    def _observations(self, needs: Needs) -> list[Search]:
+        if self._since is None:
+            return self._searches.observations(needs)
+        changed = self._searches.changed_observations(needs, self._since)
+        if not changed:
+            raise SinceNotKnown
+        return changed
+
+    def _knows_since(self) -> bool:
+        """Does the server declare that it searches Observations by `_lastUpdated`?
+
+        One that passes over what it does not know gives too much, which does no harm; one that takes it for
+        something else would give too little.
+        """
+        try:
+            response = self._get("metadata")
+        except HttpError:
+            return False
+        return response.ok and "_lastUpdated" in declared(response.body, "Observation").parameters
+
+    def check(self, known: Mapping[str, str], sink: Callable[[StoredResource], None]) -> frozenset[str]:
+        """Which of these records (reference -> version) are gone. One that changed is handed on as it is now.
+
+        Asked by `_id`, many at a time where the server takes that; what such a search does not bring is read
+        by itself before it is called gone. Raises ReadingFailed where that cannot be told.
+        """
+        self._sink = sink
+        gone: set[str] = set()
+        by_type: dict[str, list[str]] = {}
+        for reference in known:
+            by_type.setdefault(reference.split("/", 1)[0], []).append(reference)
+        batches = [
+            names[position : position + IDS_AT_A_TIME]
+            for names in by_type.values()
+            for position in range(0, len(names), IDS_AT_A_TIME)
+        ]
+        self._run([partial(self._check_batch, names, known, gone) for names in batches])
+        return frozenset(gone)
+
+    def _check_batch(self, names: list[str], known: Mapping[str, str], gone: set[str]) -> None:
+        there = self._seen_by_id(names, known)
+        for name in names:
+            if name not in there and not self._seen_by_itself(name, known):
+                gone.add(name)
+
+    def _seen_by_id(self, names: list[str], known: Mapping[str, str]) -> set[str]:
+        """Which of these one search by `_id` brings; none where the server does not take it."""
+        type_ = names[0].split("/", 1)[0]
+        ids = ",".join(name.split("/", 1)[1] for name in names)
+        parameters = [("_id", ids), ("patient", self.patient), ("_count", str(len(names)))]
+        there: set[str] = set()
+        response = self._first_page(type_, parameters, strict=self._profile.strict_handling)
+        for _ in range(len(names)):
+            try:
+                page = search_page(response.body) if response.ok else None
+            except NotAPage:
+                page = None
+            if page is None:
+                break
+            there |= {name for entry in page.entries if (name := self._seen_again(entry, known)) is not None}
+            if page.next_url is None:
+                break
+            try:
+                response = self._get(page.next_url)
+            except HttpError:
+                break
+        return there
+
+    def _seen_by_itself(self, name: str, known: Mapping[str, str]) -> bool:
+        response = self._get(read_target(name))
+        if response.status in GONE:
+            return False
+        if not response.ok:
+            raise ReadingFailed("ehr-unavailable")
+        return self._seen_again(_single(response.body), known) == name
+
+    def _seen_again(self, entry: Entry, known: Mapping[str, str]) -> str | None:
+        """The record of which this is the present version; None where it is none of these, or not ours."""
+        raw = bytes(entry.resource)
+        seen = look(raw)
+        name = seen.reference
+        if name not in known or seen.whose(self.patient, self.base) in {Whose.FOREIGN, Whose.UNREADABLE}:
+            return None
+        if version_of(seen, raw) != known[name]:
+            self._keep(Search(seen.resourceType, name, ()), name, [entry])
+        return name
 
     def notices(self) -> tuple[Notice, ...]:
         """Everything there is to tell of this reading."""
@@ -304,6 +410,8 @@ class ChartReading:
             return
         if response.ok:
             self._pages(wanted, response)
+        elif wanted.since and response.status in NOT_UNDERSTOOD:
+            raise SinceNotKnown
         elif wanted.by_date_alone and response.status in NOT_UNDERSTOOD:
             with self._lock:
                 self._not_by_date.append((wanted, response))
@@ -342,6 +450,8 @@ class ChartReading:
                 said = outcome_text(response.body)
                 self._tell(wanted, NoticeKind.CUT_OFF, "an answer that is no list of records", said)
                 return
+            if wanted.since and number == 1 and not ("_lastUpdated" in page.self_url or self._knows_since()):
+                raise SinceNotKnown
             self._keep(wanted, f"{wanted.name} page {number:04}", self._matches(wanted, page.entries))
             if page.cut_off:
                 self._tell(wanted, NoticeKind.CUT_OFF, page.cut_off)
@@ -367,13 +477,13 @@ class ChartReading:
         self._tell(wanted, NoticeKind.CUT_OFF, "more pages than this app reads at once")
 
     def _first_page(self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool) -> Response:
-        headers = {"Prefer": "handling=strict"} if strict else {}
+        headers = FRESH | ({"Prefer": "handling=strict"} if strict else {})
         limits = self._limits()
         return self._received(lambda: search(self.client, type_, parameters, headers=headers, limits=limits))
 
     def _get(self, target: str) -> Response:
         limits = self._limits()
-        return self._received(lambda: self.client.fhir("GET", target, headers={}, limits=limits))
+        return self._received(lambda: self.client.fhir("GET", target, headers=FRESH, limits=limits))
 
     def _limits(self) -> Limits:
         """Of the next request. Raises ReadingStopped and ReadingFailed where there is to be none."""
@@ -398,6 +508,7 @@ class ChartReading:
             raise
         with self._lock:
             self._bytes_left -= len(response.body)
+            self.server_time = self.server_time or _time_of(response)
         return response
 
     def _matches(self, wanted: Search, entries: Iterable[Entry]) -> list[Entry]:
@@ -441,49 +552,29 @@ class ChartReading:
 
         What cannot be read, or names no patient although it must, is handed on without its bytes.
         """
-        raw = bytes(entry.resource)
-        seen = look(raw)
-        if entry.problem or not seen.resourceType:
-            return self._broken(wanted, origin, raw)
-        whose_it_is = seen.whose(self.patient, self.base)
-        if whose_it_is is Whose.FOREIGN:
-            self._foreign[seen.resourceType] += 1
+        found = judged(entry, wanted.type, self.patient, self.base)
+        if found.whose is Whose.FOREIGN:
+            self._foreign[found.type] += 1
             return None
-        if seen.resourceType == "OperationOutcome":
-            self._remarked(wanted, raw)
+        if found.type == "OperationOutcome":
+            self._remarked(wanted, found.raw)
             return None
-        reference = seen.reference or made_up_name(seen.resourceType, raw)
-        if whose_it_is is Whose.UNREADABLE:
-            return self._without_bytes(wanted, origin, reference, raw, salvaged(raw))
-        return self._whole_one(origin, entry.fullUrl, reference, seen, raw)
+        if found.reference == f"Patient/{self.patient}" and found.broken is not None:
+            return self._damaged(origin, found.raw)
+        if found.whose is Whose.UNREADABLE:
+            return self._without_bytes(wanted, origin, found)
+        return self._whole_one(origin, entry.fullUrl, found)
 
-    def _whole_one(
-        self, origin: str, full_url: str | None, reference: str, seen: Look, raw: bytes
-    ) -> StoredResource | None:
-        version = version_of(seen, raw)
+    def _whole_one(self, origin: str, full_url: str | None, found: Judged) -> StoredResource | None:
         # Of two versions of one record both go on: which is the newer is not for the order to say.
-        copy = f"{reference} {version}"
+        copy = f"{found.reference} {found.version}"
         if copy in self._copies:
             return None
         self._copies.add(copy)
-        self._names.add(reference)
-        self.by_type[seen.resourceType] += 1
-        self._linked.update(references(seen, self.base))
-        return StoredResource(origin, full_url, reference, version, raw)
-
-    def _broken(self, wanted: Search, origin: str, raw: bytes) -> StoredResource | None:
-        """A record that is no JSON, or more of it than is read: dropped where it says whose it is, and that
-        is another's."""
-        found = salvaged(raw)
-        about = None if found.subject is None else {"reference": found.subject.reference}
-        if found.type == "Patient" and found.id == self.patient:
-            return self._damaged(origin, raw)
-        if found.type and whose(found.type, found.id, (about,), self.patient, self.base) is Whose.FOREIGN:
-            self._foreign[found.type] += 1
-            return None
-        type_ = found.type or wanted.type
-        reference = f"{type_}/{found.id}" if found.id else made_up_name(type_, raw)
-        return self._without_bytes(wanted, origin, reference, raw, found)
+        self._names.add(found.reference)
+        self.by_type[found.type] += 1
+        self._linked.update(references(found.seen, self.base))
+        return StoredResource(origin, full_url, found.reference, found.version, found.raw)
 
     def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
         """The patient's own record, without what cannot be read of it: a name closes no chart."""
@@ -491,22 +582,25 @@ class ChartReading:
         if rest is None:
             return None
         self._notices.add(Notice(NoticeKind.DAMAGED, "Patient"))
-        return self._whole_one(origin, None, f"Patient/{self.patient}", look(rest), rest)
+        entry = Entry(Raw(rest))
+        return self._whole_one(origin, None, judged(entry, "Patient", self.patient, self.base))
 
-    def _without_bytes(
-        self, wanted: Search, origin: str, reference: str, raw: bytes, found: Salvaged
-    ) -> StoredResource | None:
+    def _without_bytes(self, wanted: Search, origin: str, found: Judged) -> StoredResource | None:
         """A record that is listed and not read, and what may be missing with it."""
-        # Apart, so that one that cannot be read never hides its good copy.
-        copy = f"unreadable {reference}"
+        copy = f"unreadable {found.reference}"
         if copy in self._copies:
             return None
         self._copies.add(copy)
-        searched = (wanted.start, wanted.end)
-        missing = missing_of(found, wanted.type, self._terminology, self._clock, searched)
+        missing = missing_of(
+            found.broken or salvaged(found.raw),
+            wanted.type,
+            self._terminology,
+            self._clock,
+            (wanted.start, wanted.end),
+        )
         if missing is not None:
             self._missed.append(missing)
-        return StoredResource(origin, None, reference, version_of(Look(), raw), b"")
+        return StoredResource(origin, None, found.reference, found.version, b"")
 
 
 def _single(body: bytes) -> Entry:
@@ -515,6 +609,15 @@ def _single(body: bytes) -> Entry:
         return Entry(Raw(weighed(body)))
     except Unreadable as reason:
         return Entry(Raw(body), problem=str(reason))
+
+
+def _time_of(response: Response) -> datetime | None:
+    """What the server's own clock showed, where it says so."""
+    try:
+        moment = parsedate_to_datetime(response.headers.get("date", ""))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _out_of_order(response: Response) -> bool:

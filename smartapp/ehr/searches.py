@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote
 
 from fhir_mappings.local_time import ONE_DAY
@@ -39,6 +39,8 @@ class Search:
     beside: bool = False
     by_date_alone: bool = False
     """Readings of every kind at once: what a server that wants a category or a code does not take."""
+    since: bool = False
+    """Only what changed since a moment, if the server knows how to search for that."""
 
 
 class Searches:
@@ -47,6 +49,20 @@ class Searches:
     def __init__(self, profile: Profile, patient: str) -> None:
         self._profile = profile
         self._patient = patient
+
+    def changed_observations(self, needs: Needs, since: datetime) -> list[Search]:
+        """Readings that came or changed since: everything that can count among them."""
+        moment = since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        changed = ("_lastUpdated", f"ge{moment}")
+        everything = (0, needs.search_start, None)
+        if not self._profile.observation_needs_category:
+            found = [replace(self._sliced("changed", everything, changed), by_date_alone=True)]
+        else:
+            found = [
+                self._sliced(f"changed code {number}", everything, ("code", group), changed)
+                for number, group in enumerate(code_groups(needs.codings), 1)
+            ]
+        return [replace(search, since=True) for search in found]
 
     def whole(self, type_: str) -> Search:
         """All of the patient's records of a type."""

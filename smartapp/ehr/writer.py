@@ -15,7 +15,6 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import Enum
@@ -27,7 +26,6 @@ import msgspec
 from fhir_mappings.charge_item import conflicting
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Decision
-from fhir_mappings.identity import made_up_name
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.tables import Kind
 from launch.errors import HttpError, HttpProblem, LaunchError
@@ -41,14 +39,15 @@ from smartapp.ehr.fhir import (
     NotAPage,
     SearchPage,
     declared,
+    judged,
     look,
     read_target,
     search,
     search_page,
-    version_of,
 )
 from smartapp.ehr.findings import Findings, evidence_of
-from smartapp.ehr.own_record import URN, own_differences
+from smartapp.ehr.fresh import FreshLook, Present, essence, moved
+from smartapp.ehr.own_record import own_differences
 from smartapp.ehr.people_and_places import decode
 from smartapp.ehr.reader import NOT_ALLOWED, READ_LIMITS
 from smartapp.ehr.sending import Fate, limits_of_writes, send
@@ -105,11 +104,14 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of it; `differences` are sentences for MOVED, OVERLAPS and LOCKED."""
+    """What became of it; `differences` are sentences for MOVED, OVERLAPS and LOCKED. `before`, `now`: where
+    the answer moved, the decision as it was shown, and as it is now."""
 
     step: Step
     charge: Charge | None = None
     differences: tuple[str, ...] = ()
+    before: Decision | None = None
+    now: Decision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +125,20 @@ class Acceptance:
     attested: tuple[str, ...]
     resource: dict[str, Any]
 
+    @property
+    def present(self) -> Present:
+        return Present(self.session, self.snapshot, self.findings)
+
 
 class ChargeWriter:
     """The ladder's rung for EHRs with a ChargeItem API."""
 
-    def __init__(self, settings: Settings, site: Site, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: Settings, site: Site, store: Store, clock: Clock, fresh: FreshLook) -> None:
         self._settings = settings
         self._site = site
         self._store = store
         self._clock = clock
+        self._fresh = fresh
         self._lease = settings.job_lease * 3
         self._limits = limits_of_writes(settings)
         self._lock = Lock()
@@ -279,26 +286,34 @@ class ChargeWriter:
         charge: Charge,
         instead_of: str | None = None,
     ) -> Result | None:
-        """Read prior charges and the evidence again: anything that overlaps, or moved, stops the write; so
-        does a certified month. `instead_of`: a charge that is taken back for this one, by reference."""
+        """Read prior charges and what changed in the chart again: anything that overlaps, or moved the
+        answer, stops the write; so does a certified month. What is found then is what the session has read
+        from now on. `instead_of`: a charge that is taken back for this one, by reference."""
         if (locked := self._locked(charge)) is not None:
             return locked
         others = self._other_charges(client, acceptance.session, charge)
         beside = {name: held for name, held in (others or {}).items() if name != instead_of}
         if overlaps := self._overlaps(acceptance.decision, beside, charge):
             return Result(Step.OVERLAPS, None, overlaps)
-        differences = (
-            *charge_differences(acceptance.findings, others),
-            *self.evidence_differences(client, acceptance.findings, acceptance.decision),
-            *own_differences(
-                self._store,
-                charge.issuer_id,
-                charge.patient,
-                acceptance.findings,
-                evidence_of(acceptance.decision),
-            ),
+        own = own_differences(
+            self._store,
+            charge.issuer_id,
+            charge.patient,
+            acceptance.findings,
+            evidence_of(acceptance.decision),
         )
-        return Result(Step.MOVED, None, differences) if differences else None
+        decision = acceptance.decision
+        fresh = self._fresh.of(acceptance.present)
+        told = (
+            *charge_differences(acceptance.findings, others),
+            *moved(acceptance.present, decision, fresh, acceptance.attested),
+            *own,
+        )
+        if not told:
+            return None
+        self._fresh.keep(acceptance.session, fresh)
+        now = fresh.findings.decision(decision.key)
+        return Result(Step.MOVED, None, tuple(dict.fromkeys(told)), decision, now)
 
     def _locked(self, charge: Charge) -> Result | None:
         """Stops what lies in a certified month."""
@@ -318,7 +333,7 @@ class ChargeWriter:
         """A second person approves what was accepted, not what the record has become since."""
         accepted, now = msgspec.json.decode(charge.content.evidence, type=_Evidence), approver.decision
         differences = []
-        if _essence(accepted.decision) != _essence(now):
+        if essence(accepted.decision) != essence(now):
             differences.append("The record earns something else now than what was accepted.")
         versions = approver.findings.versions
         differences += [
@@ -441,32 +456,6 @@ class ChargeWriter:
             if row.identifier != charge.identifier and row.state in _UNDER_WAY
         ]
         return self._charges_among(sent, charge.patient)
-
-    def evidence_differences(
-        self, client: SessionClient, findings: Findings, decision: Decision
-    ) -> list[str]:
-        """Evidence records whose version is not the one the decision was made from."""
-        wanted = [
-            name
-            for name in evidence_of(decision)
-            # What was logged here is not in the EHR: `own_differences` looks it up in our own store.
-            # And what has no id cannot be read by it.
-            if name in findings.versions and not name.startswith(URN) and "/~" not in name
-        ]
-
-        def difference(reference: str) -> str | None:
-            response = client.fhir("GET", read_target(reference))
-            if response.status in _GONE:
-                return f"{reference} is gone."
-            body = response.require_ok().body
-            if version_of(look(body), body) != findings.versions[reference]:
-                return f"{reference} was changed since the chart was read."
-            return None
-
-        if not wanted:
-            return []
-        with ThreadPoolExecutor(min(client.issuer.max_parallel, len(wanted))) as pool:
-            return [found for found in pool.map(difference, wanted) if found is not None]
 
     # The write
 
@@ -721,16 +710,13 @@ def _held_charge(entry: Entry, patient: str, base: str) -> HeldCharge | Whose:
     One that cannot be read has no body: that it is there is known, not what it stands for. Another patient's
     is FOREIGN; NOBODYS is what is no charge.
     """
-    raw = bytes(entry.resource)
-    if raw in (b"", b"null") or (entry.search is not None and entry.search.mode != "match"):
+    if bytes(entry.resource) in (b"", b"null") or (entry.search is not None and entry.search.mode != "match"):
         return Whose.NOBODYS
-    seen = look(raw)
-    whose = seen.whose(patient, base)
-    if whose is Whose.FOREIGN or seen.resourceType == "OperationOutcome":
-        return Whose.FOREIGN if whose is Whose.FOREIGN else Whose.NOBODYS
-    readable = whose is not Whose.UNREADABLE
-    name = seen.reference or made_up_name(seen.resourceType or "ChargeItem", raw)
-    return HeldCharge(name, decode(raw) if readable else {}, version_of(seen, raw))
+    found = judged(entry, "ChargeItem", patient, base)
+    if found.whose is Whose.FOREIGN or found.type == "OperationOutcome":
+        return Whose.FOREIGN if found.whose is Whose.FOREIGN else Whose.NOBODYS
+    readable = found.whose is not Whose.UNREADABLE
+    return HeldCharge(found.reference, decode(found.raw) if readable else {}, found.version)
 
 
 def _whole_page(response: Response) -> SearchPage:
@@ -846,20 +832,6 @@ def _overlap_sentence(charge: PriorCharge) -> str:
 def decision_of(charge: Charge) -> Decision:
     """The decision a row was made from."""
     return msgspec.json.decode(charge.content.evidence, type=_Evidence).decision
-
-
-def _essence(decision: Decision) -> tuple[object, ...]:
-    """What a charge rests on; the rest of a decision may change without changing the charge."""
-    found = tuple((part.requirement, part.found, part.met, part.evidence) for part in decision.requirements)
-    return (
-        decision.code,
-        decision.outcome,
-        decision.quantity,
-        decision.period,
-        decision.service_date,
-        decision.modifiers,
-        found,
-    )
 
 
 def service_date_of(charge: Charge) -> date:

@@ -15,6 +15,7 @@ from smartapp.ehr.writer import Acceptance, Step, decision_of, same_person
 from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot
+from smartapp.web import own_pages
 from smartapp.web.cards import card_view
 from smartapp.web.charges import case_of, charge_of, shut_page, told
 from smartapp.web.errors import error_page
@@ -41,6 +42,7 @@ def page(key: str) -> AnyResponse:
     charge = charge_of(key)
     if charge is None or charge.state is not ChargeState.AWAITING:
         return redirect(url_for("charges.result", sid=g.session.id, key=key))
+    own_pages.bring_up_to_date()
     return _page(key, charge, (), 200)
 
 

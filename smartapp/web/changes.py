@@ -208,6 +208,7 @@ def _only_clinicians() -> Response | None:
 @pages.get("/<charge_item>")
 def preview(charge_item: str) -> AnyResponse:
     """The charge as the EHR holds it now, and exactly what would be written instead."""
+    own_pages.bring_up_to_date()
     chart = own_pages.chart()
     change = _change(chart.findings, charge_item)
     if change.kind not in ACTIONABLE:
@@ -306,9 +307,7 @@ def go_on(change: str) -> AnyResponse:
     if (denied := _refusal(row.kind, chart.findings)) is not None:
         return _denied(denied)
     here = services()
-    return _told(
-        here.changer.go_on(here.client_of(g.session), g.session, chart.findings, row), row.charge_item
-    )
+    return _told(here.changer.go_on(here.client_of(g.session), chart.present, row), row.charge_item)
 
 
 @pages.post("/of/<change>/leave")
@@ -333,9 +332,7 @@ def approve(change: str) -> AnyResponse:
     if request.form.get("confirmed_at") != row.changed_at.isoformat():
         raise Moved
     here = services()
-    return _told(
-        here.changer.approve(here.client_of(g.session), g.session, chart.findings, row), row.charge_item
-    )
+    return _told(here.changer.approve(here.client_of(g.session), chart.present, row), row.charge_item)
 
 
 @pages.post("/of/<change>/decline")

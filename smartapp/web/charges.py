@@ -24,6 +24,7 @@ from smartapp.ehr.writer import Acceptance, Result, Step
 from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot
+from smartapp.web import own_pages, words
 from smartapp.web.cards import ACCEPTABLE, card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, looking_refusal, refused_here
@@ -89,6 +90,7 @@ def preview(key: str) -> AnyResponse:
     charge = charge_of(key)
     if charge is not None and charge.state not in ACCEPTABLE:
         return redirect(url_for("charges.result", sid=g.session.id, key=key))
+    own_pages.bring_up_to_date()
     case = case_of(key)
     return shut_page(case) or _choices_page(case, Form(frozenset(), {}), (), 200)
 
@@ -339,10 +341,37 @@ def _digest(resource: dict[str, object]) -> str:
 def told(key: str, result: Result) -> AnyResponse:
     """Where a finished attempt leads. A written charge makes the snapshot old, so the chart is read again."""
     if result.step in {Step.MOVED, Step.OVERLAPS, Step.LOCKED}:
-        return make_response(render_template("moved.html", result=result, why=result.step.value), 409)
+        page = render_template(
+            "moved.html", result=result, why=result.step.value, compared=_compared(result.before, result.now)
+        )
+        return make_response(page, 409)
     if result.step is Step.WRITTEN:
         services().jobs.read_again(g.session)
     return _to_result(key)
+
+
+def _compared(before: Decision | None, now: Decision | None) -> list[tuple[str, str, str]]:
+    """What of a decision is another than it was shown: what it is, before, now."""
+    if before is None or before == now:
+        return []
+    shown, present = _in_words(before), {} if now is None else _in_words(now)
+    rows = [(name, shown.get(name, ""), present.get(name, "")) for name in {**shown, **present}]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def _in_words(decision: Decision) -> dict[str, str]:
+    found = {
+        words.REQUIREMENTS[part.requirement]: words.amount(part.found, part.unit)
+        for part in decision.requirements
+    }
+    return {
+        f"{decision.code}": words.outcome(decision.outcome),
+        "Quantity": str(decision.quantity),
+        "Service date": words.day(decision.service_date),
+        **found,
+        "Why": " ".join(map(words.reason, decision.reasons)),
+        "To be confirmed": " ".join(words.ATTESTATIONS[entry] for entry in decision.unverified),
+    }
 
 
 def _to_result(key: str) -> AnyResponse:

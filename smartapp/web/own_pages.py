@@ -11,6 +11,7 @@ from flask import Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from smartapp.ehr.findings import Findings
+from smartapp.ehr.fresh import Present
 from smartapp.services import services
 from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement
 from smartapp.store.reading import Snapshot
@@ -30,6 +31,10 @@ class Chart:
     findings: Findings
 
     @property
+    def present(self) -> Present:
+        return Present(g.session, self.snapshot, self.findings)
+
+    @property
     def today(self) -> date:
         here = services()
         return here.site.today(here.clock.now())
@@ -42,6 +47,13 @@ def chart() -> Chart:
         raise Moved
     g.findings = found[1]
     return Chart(g.session.issuer_id, g.session.patient, *found)
+
+
+def bring_up_to_date() -> None:
+    """Before the form of a charge: what was read too long ago is looked at again, and shown as it is now."""
+    found = present_findings()
+    if found is not None and services().fresh.bring_up_to_date(Present(g.session, *found)):
+        g.pop("present_findings")
 
 
 def posted_chart() -> Chart:

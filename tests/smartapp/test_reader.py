@@ -174,7 +174,7 @@ def test_strict_handling_is_asked_for_and_given_up_where_the_server_does_not_und
     kept, notices, _ = read(ehr)
     assert kept == ["Observation/o1"]
     assert notices == ()
-    assert ehr.asked[0][1] == {"Prefer": "handling=strict"}
+    assert ehr.asked[0][1]["Prefer"] == "handling=strict"
 
 
 def test_a_server_that_only_knows_subject_is_asked_by_subject():

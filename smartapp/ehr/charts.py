@@ -1,0 +1,138 @@
+"""How a chart is read and decided on in a session: the same way the first time and whenever it is looked at
+again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+
+from fhir_mappings.local_time import LocalClock
+from launch.ports import Clock, LaunchSession
+from launch.scopes import Scopes
+from launch.tokens import SessionClient
+from smartapp.config import Settings
+from smartapp.ehr.fhir import look, references
+from smartapp.ehr.findings import Findings, FindingsMaker
+from smartapp.ehr.notices import Notice
+from smartapp.ehr.own_record import ORIGIN, OwnRecord
+from smartapp.ehr.reader import READ_FIRST, ChartReading, ReadingFailed
+from smartapp.site import Site
+from smartapp.store import Store
+from smartapp.store.reading import Progress, SealedChunk, StoredResource
+
+MEGABYTE = 1024 * 1024
+
+
+class Charts:
+    """Makes readings and what decides on them, for one session at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        site: Site,
+        store: Store,
+        clock: Clock,
+        client_of: Callable[[LaunchSession], SessionClient],
+    ) -> None:
+        self._settings = settings
+        self._site = site
+        self._store = store
+        self._clock = clock
+        self._client_of = client_of
+
+    def today(self) -> date:
+        """The site's day."""
+        return self._site.today(self._clock.now())
+
+    def reading(
+        self,
+        session: LaunchSession,
+        *,
+        tick: Callable[[Progress], bool] = lambda _: True,
+        seconds: float,
+        since: datetime | None = None,
+        linked: Iterable[str] = (),
+    ) -> ChartReading:
+        """A reading of the session's patient. Raises ReadingFailed where there is none, and LaunchError."""
+        if session.patient is None:
+            raise ReadingFailed("no-patient")
+        settings = self._settings
+        return ChartReading(
+            self._client_of(session),
+            Scopes.parse(session.granted_scope),
+            session.patient,
+            session.fhir_user,
+            terminology=self._site.terminology,
+            clock=LocalClock(self._site.zone),
+            asked=Scopes.parse(session.requested_scope),
+            page_limit=settings.page_limit,
+            byte_limit=settings.read_limit_mb * MEGABYTE,
+            seal=self._store.reading.seal_chunk,
+            tick=tick,
+            tick_seconds=settings.job_lease.total_seconds() / 4,
+            seconds=seconds,
+            since=since,
+            linked=linked,
+        )
+
+    def maker(self, session: LaunchSession, as_of: date, history_from: date | None = None) -> FindingsMaker:
+        """What decides on the session's patient, with all that is kept here of them now."""
+        patient = session.patient or ""
+        return FindingsMaker(
+            self._site,
+            patient,
+            self._client_of(session).issuer.fhir_base,
+            as_of,
+            self._settings.history_months,
+            self._store.charges.enrolments(session.issuer_id, patient),
+            session.fhir_user,
+            own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
+            history_from=history_from,
+            written=self._store.charges.written_keys(session.issuer_id, patient),
+        )
+
+    def read(self, session: LaunchSession, reading: ChartReading) -> tuple[Findings, list[SealedChunk]]:
+        """The whole chart, decided on, and its pages."""
+        maker = self.maker(session, self.today())
+        reading.read_first(maker.add_first)
+        reading.read_rest(maker.needs(), maker.add)
+        chunks = [*reading.chunks, *self._own_pages(maker.add_own())]
+        store = self._store.reading
+        findings = maker.findings(
+            reading.notices(),
+            lambda: (resource for chunk in chunks for resource in store.open_chunk(chunk)),
+            server_time=reading.server_time,
+        )
+        return findings, chunks
+
+    def decided(
+        self,
+        session: LaunchSession,
+        resources: Iterable[StoredResource],
+        notices: tuple[Notice, ...],
+        history_from: date,
+        server_time: datetime | None,
+    ) -> tuple[Findings, list[SealedChunk]]:
+        """The answer from these resources and what is kept here, and the page of the latter."""
+        maker = self.maker(session, self.today(), history_from)
+        rest: list[StoredResource] = []
+        for resource in resources:
+            if resource.reference.split("/", 1)[0] in READ_FIRST:
+                maker.add_first(resource)
+            else:
+                rest.append(resource)
+        maker.needs()
+        for resource in rest:
+            maker.add(resource)
+        own = maker.add_own()
+        findings = maker.findings(notices, lambda: [*resources, *own], server_time=server_time)
+        return findings, self._own_pages(own)
+
+    def pointed_to(self, session: LaunchSession, resources: Iterable[StoredResource]) -> set[str]:
+        """What these point to that may have to be read by its id."""
+        base = self._client_of(session).issuer.fhir_base
+        return {name for one in resources if one.raw for name in references(look(one.raw), base)}
+
+    def _own_pages(self, own: list[StoredResource]) -> list[SealedChunk]:
+        """What is kept here, as the page of the snapshot that it makes."""
+        return [self._store.reading.seal_chunk(ORIGIN, own)] if own else []

@@ -1,0 +1,269 @@
+"""A look at the chart again before anything leaves: what was added, changed or taken out since it was read.
+
+The answer is made anew from it, so that no charge is written on a stale reading. Of Observations, which may
+be tens of thousands, the server is asked for what changed since its own clock showed the time of the reading,
+less a margin; and whether those that the answer rests on are still there. Everything else is read whole.
+Where the server cannot tell what changed, all of it is read whole.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import msgspec
+
+from fhir_mappings.decision import Decision
+from fhir_mappings.identity import is_made_up
+from launch.errors import HttpError, HttpProblem
+from launch.ports import Clock, LaunchSession
+from smartapp.config import Settings
+from smartapp.ehr.charts import Charts
+from smartapp.ehr.findings import Findings, evidence_of
+from smartapp.ehr.notices import Notice, in_order
+from smartapp.ehr.own_record import ORIGIN, URN
+from smartapp.ehr.reader import ReadingFailed, SinceNotKnown
+from smartapp.store import Store
+from smartapp.store.reading import SealedChunk, Snapshot, StoredResource, snapshot_digest
+
+MARGIN = timedelta(minutes=2)
+"""A record may be shown by a search a little after the time that it says it was changed at."""
+LOOK_SECONDS = 120.0
+"""How long somebody who pressed a button waits for it."""
+MOST_ROUNDS = 10
+"""Of asking whether newly named evidence is still there; after them all is read whole."""
+MOST_TOLD = 12
+_NO_EXPLANATION = frozenset({"Practitioner", "PractitionerRole", "Account", "Condition"})
+"""What a difference is not explained by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a session has read, and what was decided from it."""
+
+    session: LaunchSession
+    snapshot: Snapshot
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The chart as it is now, and what would be kept of it."""
+
+    before: Snapshot
+    snapshot: Snapshot
+    findings: Findings
+    chunks: tuple[SealedChunk, ...]
+    versions: Mapping[str, str]
+    """Every record of it, with its version."""
+    news: tuple[str, ...]
+    """What came, changed or went, beside readings, in sentences."""
+
+
+class FreshLook:
+    """Brings what a session has read up to date."""
+
+    def __init__(self, settings: Settings, store: Store, clock: Clock, charts: Charts) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._charts = charts
+
+    def of(self, present: Present) -> Fresh:
+        """The chart now. Nothing is kept of it yet. Raises HttpError and LaunchError."""
+        store = self._store.reading
+        pages = [chunk for chunk in store.chunks(present.snapshot.id) if chunk.origin != ORIGIN]
+        old = [resource for chunk in pages for resource in store.open_chunk(chunk)]
+        try:
+            try:
+                return self._changes(present, pages, old)
+            except SinceNotKnown:
+                return self._whole(present, old)
+        except ReadingFailed as failed:
+            slow = failed.reason == HttpProblem.TIMEOUT.value
+            raise HttpError(HttpProblem.TIMEOUT if slow else HttpProblem.HTTP_STATUS) from None
+
+    def keep(self, session: LaunchSession, fresh: Fresh) -> bool:
+        """From now on this is what the session has read; False if it has read something else meanwhile."""
+        kept = self._store.reading.replace(fresh.before.id, fresh.snapshot, fresh.chunks)
+        if kept:
+            self._store.audit.add(
+                self._clock.now(),
+                "chart-brought-up-to-date",
+                session=session.id,
+                issuer=session.issuer_id,
+                patient=session.patient,
+                user=session.fhir_user,
+                before=fresh.before.id,
+                snapshot=fresh.snapshot.id,
+                snapshot_sha256=fresh.snapshot.sha256,
+            )
+        return kept
+
+    def bring_up_to_date(self, present: Present) -> bool:
+        """Look again if the reading is older than the site allows; whether it was."""
+        age = self._clock.now() - present.snapshot.created_at
+        if age <= timedelta(minutes=self._settings.snapshot_minutes):
+            return False
+        return self.keep(present.session, self.of(present))
+
+    # The two ways to look
+
+    def _whole(self, present: Present, old: list[StoredResource]) -> Fresh:
+        reading = self._charts.reading(present.session, seconds=LOOK_SECONDS)
+        findings, chunks = self._charts.read(present.session, reading)
+        store = self._store.reading
+        now = [resource for chunk in chunks for resource in store.open_chunk(chunk)]
+        return self._fresh(present, findings, chunks, old, now)
+
+    def _changes(self, present: Present, pages: list[SealedChunk], old: list[StoredResource]) -> Fresh:
+        session, findings, charts = present.session, present.findings, self._charts
+        if findings.server_time is None:
+            raise SinceNotKnown
+        readings = [one for one in old if _type(one) == "Observation"]
+        reading = charts.reading(
+            session,
+            seconds=LOOK_SECONDS,
+            since=findings.server_time - MARGIN,
+            linked=charts.pointed_to(session, readings),
+        )
+        fetched: list[StoredResource] = []
+        reading.read_first(fetched.append)
+        asking = charts.maker(session, charts.today())
+        for resource in fetched:
+            asking.add_first(resource)
+        needs = asking.needs()
+        if needs.start < findings.history_from:
+            raise SinceNotKnown
+        reading.read_rest(needs, fetched.append)
+        known = {one.reference: one.version for one in readings if one.raw and not is_made_up(one.reference)}
+        evidence: Iterable[str] = findings.versions
+        gone: set[str] = set()
+        checked: set[str] = set()
+        for _ in range(MOST_ROUNDS):
+            unsure = known.keys() - checked - _named(fetched)
+            asked = {name: known[name] for name in evidence if name in unsure}
+            gone |= reading.check(asked, fetched.append)
+            checked |= asked.keys()
+            left_out = gone | _named(fetched)
+            now = [*(one for one in readings if one.reference not in left_out), *fetched]
+            notices = in_order({*_of_readings(findings.notices), *reading.notices()})
+            decided, own = charts.decided(session, now, notices, findings.history_from, reading.server_time)
+            evidence = decided.versions
+            if not known.keys() & evidence.keys() - checked - left_out:
+                chunks = [*self._without(pages, left_out), *reading.chunks, *own]
+                return self._fresh(present, decided, chunks, old, now)
+        raise SinceNotKnown
+
+    def _without(self, pages: Iterable[SealedChunk], left_out: set[str]) -> Iterator[SealedChunk]:
+        """The pages of readings without these; a page that loses nothing stays as it is."""
+        store = self._store.reading
+        for page in pages:
+            before = store.open_chunk(page)
+            after = [one for one in before if _type(one) == "Observation" and one.reference not in left_out]
+            if len(after) == len(before):
+                yield page
+            elif after:
+                yield store.seal_chunk(page.origin, after)
+
+    def _fresh(
+        self,
+        present: Present,
+        findings: Findings,
+        chunks: Iterable[SealedChunk],
+        old: list[StoredResource],
+        now: list[StoredResource],
+    ) -> Fresh:
+        pages = tuple(chunks)
+        snapshot = Snapshot(
+            id=secrets.token_hex(16),
+            session_id=present.session.id,
+            created_at=self._clock.now(),
+            sha256=snapshot_digest(pages),
+            result=msgspec.json.encode(findings),
+        )
+        return Fresh(present.snapshot, snapshot, findings, pages, _versions(now), tuple(_news(old, now)))
+
+
+def moved(present: Present, decision: Decision, fresh: Fresh, confirmed: Iterable[str]) -> tuple[str, ...]:
+    """Sentences on what moved the answer between a decision as it was shown and the chart as it is now.
+
+    `confirmed`: the statements that were confirmed for it; one more that must be is a difference too.
+    """
+    told = records_moved(present, decision, fresh)
+    now = fresh.findings.decision(decision.key)
+    if now is None:
+        told.append(f"The record does not earn {decision.code} any more.")
+    elif essence(decision) != essence(now):
+        told.append("The record earns something else now than what was shown.")
+    elif unconfirmed := [entry for entry in now.unverified if entry not in set(confirmed)]:
+        told.append(f"More must be confirmed now: {', '.join(unconfirmed)}.")
+    return (*told, *(one for one in fresh.news if one not in told)) if told else ()
+
+
+def records_moved(present: Present, decision: Decision, fresh: Fresh) -> list[str]:
+    """Sentences on the records a decision rests on that are not what they were."""
+    was, is_now = present.findings.versions, fresh.versions
+    return [
+        f"{name} was changed since the chart was read." if name in is_now else f"{name} is gone."
+        for name in evidence_of(decision)
+        # What was logged here is not in the EHR: `own_differences` looks it up in our own store.
+        if not name.startswith(URN) and was.get(name) not in (None, is_now.get(name))
+    ]
+
+
+def essence(decision: Decision) -> tuple[object, ...]:
+    """What a charge rests on; the rest of a decision may change without changing the charge."""
+    found = tuple((part.requirement, part.found, part.met, part.evidence) for part in decision.requirements)
+    return (
+        decision.code,
+        decision.outcome,
+        decision.quantity,
+        decision.period,
+        decision.service_date,
+        decision.modifiers,
+        found,
+    )
+
+
+def _type(resource: StoredResource) -> str:
+    return resource.reference.split("/", 1)[0]
+
+
+def _named(resources: Iterable[StoredResource]) -> set[str]:
+    return {one.reference for one in resources}
+
+
+def _of_readings(notices: Iterable[Notice]) -> Iterator[Notice]:
+    """What an earlier reading could not read of Observations: nobody has read it since."""
+    return (notice for notice in notices if notice.what == "Observation")
+
+
+def _versions(resources: Iterable[StoredResource]) -> dict[str, str]:
+    return {one.reference: one.version for one in resources if one.raw}
+
+
+def _news(old: Iterable[StoredResource], now: Iterable[StoredResource]) -> list[str]:
+    """What came, changed or went, apart from readings, and how many readings did."""
+    was, is_now = _versions(old), _versions(now)
+    told: list[str] = []
+    readings = 0
+    for name in sorted(was.keys() | is_now.keys()):
+        if was.get(name) == is_now.get(name) or name.split("/", 1)[0] in _NO_EXPLANATION:
+            continue
+        if name.startswith("Observation/"):
+            readings += 1
+        elif name not in was:
+            told.append(f"{name} is new since the chart was read.")
+        elif name not in is_now:
+            told.append(f"{name} is gone.")
+        else:
+            told.append(f"{name} was changed since the chart was read.")
+    more = len(told) - MOST_TOLD
+    told = [*told[:MOST_TOLD], *([f"{more} more records came, changed or went."] if more > 0 else [])]
+    if readings:
+        word = "reading" if readings == 1 else "readings"
+        told.append(f"{readings} {word} came, changed or went since the chart was read.")
+    return told
