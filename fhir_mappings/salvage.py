@@ -75,7 +75,7 @@ class Salvaged(Struct, frozen=True, gc=False):
     last_updated: str = ""
     status: str = ""
     one: bool = False
-    """Its brackets and quotes match: it is one resource. Else it may be a piece of several."""
+    """Its brackets and quotes match: it is one record. Else it may be a piece of several."""
 
 
 # Taking apart
@@ -109,14 +109,23 @@ def entries_of(text: bytes | Raw, most: int = MOST_PARTS) -> Entries:
 
 
 def members_of(text: bytes | Raw) -> tuple[dict[str, bytes], bool]:
-    """The elements of an object, each as it stands; and whether it is one object and nothing beside it."""
+    """The elements of an object, each as it stands; and whether it is one, or one other value of JSON, and
+    nothing beside it."""
     body = bytes(text)
     opening = _opening(body, b"{")
     if opening is None:
-        return {}, False
+        return {}, _is_json(body)
     parts, _, whole = _parts(body, opening, MOST_PARTS)
     named, nameless = _named(parts)
     return dict(named), whole and not nameless
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _opening(body: bytes, bracket: bytes) -> int | None:

@@ -215,6 +215,11 @@ def test_of_a_piece_of_a_resource_no_coding_is_believed() -> None:
     assert salvaged(b'"resourceType": "Observation", "resourceType": "Device"').type == ""
 
 
+@pytest.mark.parametrize("text", [b"5", b'"text"', b"[]", b'{"resource": 7}', b'{"value": NaN}'])
+def test_what_is_no_resource_is_one_record_all_the_same(text: bytes) -> None:
+    assert salvaged(text).one
+
+
 # What is missing for it
 
 

@@ -206,7 +206,7 @@ def test_one_bad_entry_stops_neither_its_page_nor_the_chart(shared_world, browse
     link = next(target for target, text in page.links if text.endswith(CODE))
     assert "GOOD ONE" in browser.get(link).body
     twin = json.loads(browser.get(page.url + "decisions.json").body)
-    assert [i["reason"] for i in twin["excluded"] if i["resource"].startswith("Condition/~")] == [
+    assert [one["reason"] for one in twin["excluded"] if one["resource"].startswith("Condition/")] == [
         "unreadable"
     ]
 
@@ -233,8 +233,10 @@ def test_an_odd_answer_to_one_search_is_told_and_the_rest_is_read(
 # Writing
 
 
-def test_another_patients_charge_neither_stops_the_write_nor_goes_unnoticed(world, browser, poison, caplog):
-    form = form_for(world, browser)
+def test_another_patients_charge_must_be_answered_for_and_does_not_go_unnoticed(
+    world, browser, poison, caplog
+):
+    unaware = form_for(world, browser)
     poison.adds(
         {
             "resourceType": "ChargeItem",
@@ -245,11 +247,15 @@ def test_another_patients_charge_neither_stops_the_write_nor_goes_unnoticed(worl
             "occurrencePeriod": {"start": "2020-01-01", "end": "2030-01-01"},
         }
     )
+    page = browser.submit(unaware)
+    assert "More must be confirmed now: prior-charges." in page.text
+    assert device_charges(world) == []
+    form = form_for(world, browser)
     with caplog.at_level(logging.WARNING, "smartapp"):
         page = browser.submit(form)
     (charge,) = device_charges(world)
     assert page.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
-    (told,) = entries(world, "foreign-dropped")
+    *_, told = entries(world, "foreign-dropped")
     assert (told["type"], told["count"], told["patient"]) == ("ChargeItem", 1, PATIENT)
     assert told["user"] == "Practitioner/syn-physician"
     assert "charges of another patient dropped: 1" in caplog.text
