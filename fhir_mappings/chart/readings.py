@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from fhir_mappings import resources as fhir
+from fhir_mappings.chart.duplicates import sent_again
 from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
 from fhir_mappings.device import DeviceKind, KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
@@ -78,7 +79,7 @@ class ReadingMapper:
         verdicts: dict[Origin, _Verdict] = {}
         subjects = self._intake.subjects(patient)
         repeats_identifiers = len(subjects) > 1 or any(one.repeats_identifiers for one in subjects)
-        first_of: dict[fhir.Identifier, str] = {}
+        again = sent_again(candidates, self._clock) if repeats_identifiers else frozenset()
         before: Measurement | None = None
         last_instant: int | None = None
         alike: set[tuple[str, str | None, int, bool]] = set()
@@ -86,6 +87,9 @@ class ReadingMapper:
         doubtful: list[Reading] = []
         for found in candidates:
             name, instant, origin = found.resource, found.instant, found.origin
+            if name in again:
+                excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
+                continue
             duplicate = False
             if instant == last_instant and before is not None:
                 # Sorted by instant: only what is measured at the same one can be alike.
@@ -94,10 +98,6 @@ class ReadingMapper:
             elif alike:
                 alike.clear()
             before, last_instant = found, instant
-            if repeats_identifiers:
-                for identifier in found.identifiers or ():
-                    if identifier.value:
-                        duplicate |= first_of.setdefault(identifier, name) != name
             if duplicate:
                 excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
                 continue
