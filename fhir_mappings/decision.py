@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fhir_mappings.completeness import completeness_json
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import Excluded, PatientRecord
+from fhir_mappings.record import NOT_SAID, Excluded, PatientRecord
 from fhir_mappings.vocabulary import (
     ExcludedReason,
     Line,
@@ -159,8 +159,12 @@ def to_contract(
     }
 
 
-def excluded_json(entry: Excluded) -> dict[str, str]:
-    return {"resource": entry.resource, "reason": str(entry.reason)}
+def excluded_json(entry: Excluded) -> dict[str, Any]:
+    told: dict[str, Any] = {"resource": entry.resource, "reason": str(entry.reason)}
+    if entry.about != NOT_SAID:
+        about = {"system": entry.about.system, "code": entry.about.code, "display": entry.about.display}
+        told["about"] = {key: text for key, text in about.items() if text}
+    return told
 
 
 def decision_json(decision: Decision, all_evidence: bool = False) -> dict[str, Any]:

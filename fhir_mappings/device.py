@@ -1,22 +1,14 @@
-"""Device and DeviceMetric -> what kind of thing wrote a reading (R2.7, D7, D8)."""
+"""Device -> what kind of thing wrote a reading, and whose it is (R2.7, D7, D8, D25)."""
 
 from __future__ import annotations
 
-from enum import Enum
-
 from msgspec import Struct
 
-from fhir_mappings.identity import References
+from fhir_mappings.identity import References, about_of
+from fhir_mappings.record import About
 from fhir_mappings.resources import Device, concepts
-from fhir_mappings.terminology import Terminology, name_of
+from fhir_mappings.terminology import DeviceKind, Terminology
 from fhir_mappings.vocabulary import Line
-
-
-class DeviceKind(Enum):
-    MEASURES = "measures"
-    CARRIES = "carries"
-    """A phone app or a gateway."""
-    NOT_CONFIGURED = "not-configured"
 
 
 class KnownDevice(Struct, frozen=True, gc=False):
@@ -27,27 +19,41 @@ class KnownDevice(Struct, frozen=True, gc=False):
     line: Line | None
     days_by: str
     patient: str | None
+    """None where it names nobody."""
     has_udi: bool
+    about: About
 
 
 def read_device(
     device: Device, name: str, terminology: Terminology, references: References
 ) -> KnownDevice | None:
-    """One Device; None for one entered in error, which is as good as absent."""
+    """One Device; None for one entered in error, which is as good as absent.
+
+    `inactive` says nothing: it is of today, and its readings are of then.
+    """
     if device.status == "entered-in-error":
         return None
-    codings = concepts(
-        device.type, [part.systemType for part in device.specialization or () if part.systemType is not None]
-    )
-    found = terminology.device(codings)
-    if found is not None:
-        line, coding = found
-        kind, days_by = DeviceKind.MEASURES, name_of(coding)
-    else:
-        line = None
-        kind = DeviceKind.CARRIES if terminology.is_carrier(codings) else DeviceKind.NOT_CONFIGURED
-        typed = next((coding for coding in codings if coding.code), None)
-        days_by = name_of(typed) if typed is not None else name
+    meaning = terminology.device(device)
     return KnownDevice(
-        name, kind, line, days_by, references.name(device.patient, "Patient"), bool(device.udiCarrier)
+        name,
+        meaning.kind,
+        meaning.line,
+        meaning.type_name or name,
+        references.name(device.patient, "Patient"),
+        any(
+            carrier.deviceIdentifier or carrier.carrierHRF or carrier.carrierAIDC
+            for carrier in device.udiCarrier or ()
+        ),
+        _about(device, name),
     )
+
+
+def _about(device: Device, name: str) -> About:
+    """What a site would declare it by: its type, else its words."""
+    typed = about_of(concepts(device.type))
+    if typed.code:
+        return typed
+    names = [part.name for part in device.deviceName or () if part.name]
+    words = (device.manufacturer, device.modelNumber or (names[0] if names else None))
+    text = " ".join(word for word in words if word) or (device.type.text if device.type else None)
+    return About(display=text or name)

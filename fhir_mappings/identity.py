@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.resources import Identifier, Meta, Patient, Reference, Resource, loosely
+from fhir_mappings.record import NOT_SAID, About
+from fhir_mappings.resources import Coding, Identifier, Meta, Patient, Reference, Resource, loosely
 
 HISTORY = "/_history/"
 _LOGICAL = "identifier "
@@ -72,6 +73,17 @@ def subject_of(resource: Resource) -> Reference | None:
         if found is not None:
             return found
     return None
+
+
+# -- what is spoken of ------------------------------------------------------------------------------------
+
+
+def about_of(codings: Iterable[Coding]) -> About:
+    """The first of these codings that has a code, as it is told to a reader."""
+    return next(
+        (About(coding.system or "", coding.code, coding.display or "") for coding in codings if coding.code),
+        NOT_SAID,
+    )
 
 
 # -- versions ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ Which day a time belongs to (R2.5, D5):
 * an offset other than zero: the date **as written** (the patient's own clock wrote it);
 * `Z`, `+00:00`, `-00:00`: a server's clock, turned into the site's zone. Taking the UTC date would move an
   evening reading to the next day;
+* a leap second (`:60`): the second before it (D33);
 * no offset at all (invalid FHIR, seen in the field): the site's zone, and `Moment.zone_assumed` says so;
 * a date alone: that date. A year or a year and month name no day and are refused.
 """
@@ -42,6 +43,7 @@ _MINUTES = {
     for minute in range(60)
 }
 _SECONDS = {f"{second:02}": second * MICROSECONDS for second in range(60)}
+_SECONDS["60"] = _SECONDS["59"]
 _MILLISECONDS = {f".{thousandth:03}": thousandth * 1000 for thousandth in range(1000)}
 
 
@@ -125,6 +127,7 @@ class LocalClock:
 
     def _learn_time(self, text: str, offset: str) -> Moment | TimeProblem:
         """A time read in full. Its date and its offset are kept, if they are written as FHIR writes them."""
+        text = _without_leap_second(text)
         moment = self._read_time(text)
         if isinstance(moment, Moment) and (offset == "Z" or (len(offset) == 6 and offset[3] == ":")):
             aware = datetime.fromisoformat(text)
@@ -156,7 +159,7 @@ class LocalClock:
         if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] != "T" or text[13] != ":":
             return TimeProblem.UNREADABLE
         try:
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(_without_leap_second(text))
         except ValueError:
             return TimeProblem.UNREADABLE
         if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
@@ -213,6 +216,11 @@ class LocalClock:
             turn = self.midnight(next_month(month))
             yield month, start, min(end, turn)
             start = turn
+
+
+def _without_leap_second(text: str) -> str:
+    """Python knows no second 60; clocks that show one mean the end of the minute."""
+    return f"{text[:17]}59{text[19:]}" if text[16:19] == ":60" else text
 
 
 def _microseconds(moment: datetime) -> int:

@@ -7,15 +7,17 @@ The Device and Encounter it points to may not have been read yet: those question
 from __future__ import annotations
 
 from datetime import date
-from enum import IntEnum
+from enum import IntFlag
 from typing import final
 
 from msgspec import Raw, Struct
 
-from fhir_mappings.identity import pointer
+from fhir_mappings.identity import about_of, pointer
 from fhir_mappings.local_time import LocalClock, Moment, TimeProblem
-from fhir_mappings.resources import CodeableConcept, Identifier, Meta, Observation, Reference, ValueHolder
-from fhir_mappings.terminology import ObservationMeaning, Terminology
+from fhir_mappings.record import NOT_SAID, About
+from fhir_mappings.resources import CodingsOnly, Identifier, Meta, Observation, Reference
+from fhir_mappings.terminology import Believable, ObservationMeaning, Terminology
+from fhir_mappings.values import Said, Values
 from fhir_mappings.vocabulary import ExcludedReason
 
 COUNTED_STATUSES = frozenset({"final", "amended", "corrected"})
@@ -31,25 +33,28 @@ _TIME_PROBLEMS = {
     TimeProblem.PARTIAL: ExcludedReason.PARTIAL_DATE,
     TimeProblem.UNREADABLE: ExcludedReason.UNREADABLE_DATE,
 }
-_NULL = b"null"
-_PEOPLE = frozenset({"Patient", "RelatedPerson"})
+_MOST_CATEGORIES = 1000
+"""Texts of `category` that are kept; a chart has a handful."""
 _SaysOfOrigin = tuple[
-    CodeableConcept | None, tuple[Reference, ...] | None, CodeableConcept | None, Reference | None
+    CodingsOnly | None, tuple[Reference, ...] | None, CodingsOnly | None, Reference | None, int
 ]
 
 
-class Performer(IntEnum):
+class _Mark(IntFlag):
+    """What a reading says of itself outside of its method."""
+
     NONE = 0
-    PATIENT = 1
-    OTHER = 2
+    TYPED_IN = 1
+    IN_FACILITY = 2
 
 
 @final
 class LeftOut(Struct, frozen=True, gc=False):
-    """An Observation that makes no monitoring day, and why."""
+    """An Observation that makes no monitoring day, why, and the coding that this is about."""
 
     reason: ExcludedReason
     meta: Meta | None = None
+    about: About = NOT_SAID
 
 
 @final
@@ -57,10 +62,23 @@ class Origin(Struct, frozen=True, eq=False, gc=False):
     """What was measured, by whom and through what: the same for thousands of readings of one device."""
 
     meaning: ObservationMeaning
-    performer: Performer
+    believable: Believable | None
+    performers: tuple[Reference, ...]
     manual: bool
+    """Typed in by hand (D24)."""
+    in_facility: bool
+    """It says itself that it was taken in one (D23)."""
     device: str | None
     """Pointers (`identity.pointer`) wait for what they point to: it may not have been read yet."""
+    about: About
+
+    @property
+    def is_local(self) -> bool:
+        """Does it name what the Observation contains? "#device" is another Device in each of them."""
+        return any(
+            name is not None and name.startswith("#")
+            for name in (self.device, *(performer.reference for performer in self.performers))
+        )
 
 
 class Origins:
@@ -68,11 +86,17 @@ class Origins:
 
     def __init__(self, terminology: Terminology) -> None:
         self._terminology = terminology
-        self._known: dict[_SaysOfOrigin, Origin | ExcludedReason] = {}
+        self._known: dict[_SaysOfOrigin, Origin | LeftOut] = {}
+        self._categories: dict[bytes, _Mark] = {}
 
-    def of(self, observation: Observation) -> Origin | ExcludedReason:
+    def of(self, observation: Observation) -> Origin | LeftOut:
         """Where an Observation comes from, or why one of this coding makes no monitoring day."""
-        says = observation.code, observation.performer, observation.method, observation.device
+        marks = 0
+        if observation.category:
+            marks = self._marks_in_category(bytes(observation.category))
+        if observation.extension or observation.modifierExtension:
+            marks |= self._marks_in_extensions(observation)
+        says = observation.code, observation.performer, observation.method, observation.device, marks
         known = self._known.get(says)
         if known is None:
             known = self._known[says] = self._read(*says)
@@ -80,22 +104,55 @@ class Origins:
 
     def _read(
         self,
-        code: CodeableConcept | None,
+        code: CodingsOnly | None,
         performers: tuple[Reference, ...] | None,
-        method: CodeableConcept | None,
+        method: CodingsOnly | None,
         device: Reference | None,
-    ) -> Origin | ExcludedReason:
-        meaning = self._terminology.observation(code.coding) if code is not None else None
+        marks: int,
+    ) -> Origin | LeftOut:
+        terms = self._terminology
+        codings = (code.coding if code is not None else None) or ()
+        about = about_of(codings)
+        meaning = terms.observation(codings)
         if meaning is None:
-            return ExcludedReason.CODE_NOT_CONFIGURED
+            return LeftOut(ExcludedReason.CODE_NOT_CONFIGURED, about=about)
         if not meaning.measurement:
-            return ExcludedReason.NOT_A_MEASUREMENT
+            return LeftOut(ExcludedReason.NOT_A_MEASUREMENT, about=about)
+        methods = (method.coding if method is not None else None) or ()
         return Origin(
             meaning,
-            _performer(performers) if performers else Performer.NONE,
-            method is not None and self._terminology.is_manual(method.coding or ()),
+            terms.believable(codings),
+            performers or (),
+            bool(marks & _Mark.TYPED_IN) or terms.manual_entry.in_method(methods),
+            bool(marks & _Mark.IN_FACILITY) or terms.facility_settings.in_method(methods),
             pointer(device, "Device"),
+            about,
         )
+
+    def _marks_in_category(self, category: bytes) -> int:
+        known = self._categories.get(category)
+        if known is None:
+            terms, raw = self._terminology, Raw(category)
+            if len(self._categories) >= _MOST_CATEGORIES:
+                self._categories.clear()
+            known = self._categories[category] = _marks(
+                terms.manual_entry.in_category(raw), terms.facility_settings.in_category(raw)
+            )
+        return int(known)
+
+    def _marks_in_extensions(self, observation: Observation) -> int:
+        terms = self._terminology
+        both = [raw for raw in (observation.extension, observation.modifierExtension) if raw]
+        return int(
+            _marks(
+                any(terms.manual_entry.in_extensions(raw) for raw in both),
+                any(terms.facility_settings.in_extensions(raw) for raw in both),
+            )
+        )
+
+
+def _marks(typed_in: bool, in_facility: bool) -> _Mark:
+    return (_Mark.TYPED_IN if typed_in else _Mark.NONE) | (_Mark.IN_FACILITY if in_facility else _Mark.NONE)
 
 
 class Measurement(Struct, gc=False):
@@ -114,6 +171,8 @@ class Measurement(Struct, gc=False):
     identifiers: tuple[Identifier, ...] | None
     value: int
     meta: Meta | None
+    believed: bool = True
+    """False where no person has any of its values (D22)."""
     members: tuple[str, ...] | None = None
     """Set where the only values are those of other Observations."""
     more: tuple[Moment, ...] = ()
@@ -121,7 +180,7 @@ class Measurement(Struct, gc=False):
 
 
 def read_observation(
-    observation: Observation, name: str, origins: Origins, clock: LocalClock
+    observation: Observation, name: str, origins: Origins, values: Values, clock: LocalClock
 ) -> Measurement | LeftOut:
     """One Observation as a `Measurement`, or the reason why it can't be one."""
     # `type(...) is`, here and where these are looked through: `isinstance` takes four times as long for them.
@@ -133,18 +192,22 @@ def read_observation(
         return LeftOut(ExcludedReason.TEST_DATA, meta)
     origin = origins.of(observation)
     if type(origin) is not Origin:
-        return LeftOut(origin, meta)
+        return LeftOut(origin.reason, meta, origin.about)
     moment = clock.read(observation.effectiveDateTime)
     more: tuple[Moment, ...] = ()
     if type(moment) is not Moment:
         moments = _other_moments(observation, clock, moment)
         if isinstance(moments, ExcludedReason):
-            return LeftOut(moments, meta)
+            return LeftOut(moments, meta, origin.about)
         moment, *others = moments
         more = tuple(others)
-    values = _values(observation)
-    if not values and not observation.hasMember:
-        return LeftOut(ExcludedReason.NO_VALUE, meta)
+    said, likeness = values.told(observation, origin.believable)
+    members = None
+    if said < Said.UNBELIEVABLE:
+        if observation.hasMember:
+            members = _members(observation)
+        elif said is Said.ABSENT or not origin.meaning.counts_without_value:
+            return LeftOut(ExcludedReason.NO_VALUE, meta, origin.about)
     encounter = observation.encounter
     return Measurement(
         name,
@@ -155,9 +218,10 @@ def read_observation(
         observation.contained,
         encounter if encounter is None else pointer(encounter, "Encounter"),
         observation.identifier,
-        hash(values),
+        likeness,
         meta,
-        None if values else _members(observation),
+        said is not Said.UNBELIEVABLE,
+        members,
         more,
     )
 
@@ -203,47 +267,3 @@ def _timing_moments(events: list[str] | None, clock: LocalClock) -> tuple[Moment
     if good:
         return good
     return _TIME_PROBLEMS[next((bad for bad in read if isinstance(bad, TimeProblem)), TimeProblem.MISSING)]
-
-
-def _values(observation: Observation) -> tuple[bytes, ...]:
-    quantity = observation.valueQuantity
-    if quantity and (text := bytes(quantity)) != _NULL:
-        return (text,)
-    if observation.component:
-        values: list[bytes] = []
-        for component in observation.component:
-            quantity = component.valueQuantity
-            if quantity and (text := bytes(quantity)) != _NULL:
-                values.append(text)
-            else:
-                values += _present(component)
-        if values:
-            return tuple(values)
-    return _present(observation)
-
-
-def _present(holder: ValueHolder) -> tuple[bytes, ...]:
-    return tuple(
-        text
-        for value in (
-            holder.valueCodeableConcept,
-            holder.valueString,
-            holder.valueBoolean,
-            holder.valueInteger,
-            holder.valueRange,
-            holder.valueRatio,
-            holder.valueSampledData,
-            holder.valueTime,
-            holder.valueDateTime,
-            holder.valuePeriod,
-        )
-        if value and (text := bytes(value)) not in (_NULL, b'""', b"{}")
-    )
-
-
-def _performer(performers: tuple[Reference, ...]) -> Performer:
-    for performer in performers:
-        text = performer.reference or ""
-        if performer.type in _PEOPLE or not _PEOPLE.isdisjoint(text.split("/")):
-            return Performer.PATIENT
-    return Performer.OTHER

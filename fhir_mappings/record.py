@@ -16,11 +16,23 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role, Unverified
 
 
+class About(Struct, frozen=True, gc=False, order=True):
+    """The coding, or the device, that a reason is about; "" for what it doesn't have."""
+
+    system: str = ""
+    code: str = ""
+    display: str = ""
+
+
+NOT_SAID = About()
+
+
 class Excluded(Struct, frozen=True, gc=False, order=True):
     """A record that was left out, and why."""
 
     resource: str
     reason: ExcludedReason
+    about: About = NOT_SAID
 
 
 class Reading(Struct, frozen=True, gc=False):

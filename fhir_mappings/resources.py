@@ -12,13 +12,25 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""Deep nesting ends in a RecursionError, text that isn't UTF-8 in its own: to a reader both are no JSON."""
+
 
 class Coding(Struct, frozen=True, gc=False):
     system: str | None = None
     code: str | None = None
+    display: str | None = None
 
 
 class CodeableConcept(Struct, frozen=True, gc=False):
+    coding: tuple[Coding, ...] | None = None
+    text: str | None = None
+
+
+class CodingsOnly(Struct, frozen=True, gc=False):
+    """A CodeableConcept by which thousands of readings are told apart: its text, which may be another in each
+    of them, is passed over."""
+
     coding: tuple[Coding, ...] | None = None
 
 
@@ -49,6 +61,27 @@ class Quantity(Struct, gc=False):
     code: str | None = None
 
 
+class MeasuredQuantity(Struct, frozen=True, gc=False):
+    """A Quantity that was measured. Some senders write the number as a text."""
+
+    value: float | str | None = None
+    unit: str | None = None
+    code: str | None = None
+
+
+class MeasuredRange(Struct, frozen=True, gc=False):
+    """Of a Range or a Ratio, whichever numbers it has."""
+
+    low: MeasuredQuantity | None = None
+    high: MeasuredQuantity | None = None
+    numerator: MeasuredQuantity | None = None
+    denominator: MeasuredQuantity | None = None
+
+
+class SampledData(Struct, frozen=True, gc=False):
+    data: str | None = None
+
+
 class Meta(Struct, gc=False):
     versionId: str | None = None
     lastUpdated: str | None = None
@@ -73,9 +106,9 @@ class Resource(Struct, gc=False, tag_field="resourceType"):
 
 
 class ValueHolder(Struct, gc=False):
-    """value[x] as it stands in the text; only whether it is there, and whether two are alike, is asked."""
+    """value[x]: the one that most readings have is decoded, the others stay as they stand in the text."""
 
-    valueQuantity: Raw = Raw()
+    valueQuantity: MeasuredQuantity | None = None
     valueCodeableConcept: Raw = Raw()
     valueString: Raw = Raw()
     valueBoolean: Raw = Raw()
@@ -86,10 +119,11 @@ class ValueHolder(Struct, gc=False):
     valueTime: Raw = Raw()
     valueDateTime: Raw = Raw()
     valuePeriod: Raw = Raw()
+    dataAbsentReason: Raw = Raw()
 
 
 class Component(ValueHolder, gc=False):
-    pass
+    code: Raw = Raw()
 
 
 class Observation(ValueHolder, gc=False, tag_field="resourceType"):
@@ -97,7 +131,8 @@ class Observation(ValueHolder, gc=False, tag_field="resourceType"):
     meta: Meta | None = None
     identifier: tuple[Identifier, ...] | None = None
     status: str | None = None
-    code: CodeableConcept | None = None
+    category: Raw = Raw()
+    code: CodingsOnly | None = None
     subject: Reference | None = None
     encounter: Reference | None = None
     effectiveDateTime: str | None = None
@@ -105,8 +140,10 @@ class Observation(ValueHolder, gc=False, tag_field="resourceType"):
     effectiveInstant: str | None = None
     effectiveTiming: Timing | None = None
     performer: tuple[Reference, ...] | None = None
-    method: CodeableConcept | None = None
+    method: CodingsOnly | None = None
     device: Reference | None = None
+    extension: Raw = Raw()
+    modifierExtension: Raw = Raw()
     hasMember: list[Reference] | None = None
     component: list[Component] | None = None
     contained: list[Raw] | None = None
@@ -116,11 +153,24 @@ class Specialization(Struct, gc=False):
     systemType: CodeableConcept | None = None
 
 
+class DeviceName(Struct, gc=False):
+    name: str | None = None
+
+
+class UdiCarrier(Struct, gc=False):
+    deviceIdentifier: str | None = None
+    carrierAIDC: str | None = None
+    carrierHRF: str | None = None
+
+
 class Device(Resource, gc=False):
     status: str | None = None
     type: CodeableConcept | None = None
+    manufacturer: str | None = None
+    modelNumber: str | None = None
+    deviceName: list[DeviceName] | None = None
     specialization: list[Specialization] | None = None
-    udiCarrier: list[Raw] | None = None
+    udiCarrier: list[UdiCarrier] | None = None
     patient: Reference | None = None
 
 

@@ -40,6 +40,7 @@ from fhir_mappings.record import Excluded, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.salvage import entries_of, members_of, missing_of, salvaged
 from fhir_mappings.terminology import Terminology
+from fhir_mappings.values import Values
 from fhir_mappings.vocabulary import ExcludedReason
 
 Kind = TypeVar("Kind", bound=fhir.Resource)
@@ -47,8 +48,8 @@ ReadObservation = Measurement | LeftOut
 Hint = Callable[[], str]
 """The type that a broken resource must be of, as what it came with tells; asked only when one is broken."""
 _SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
-# Deep nesting ends in a RecursionError, text that isn't UTF-8 in its own: to a reader both are no JSON.
-NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+NOT_JSON = fhir.NOT_JSON
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
 _UNBOUNDED = (None, None)
 _NOBODYS = "a record that names no patient"
@@ -93,6 +94,7 @@ class Intake:
         self.references = References(base)
         self._terminology = terminology
         self._origins = Origins(terminology)
+        self._values = Values(terminology)
         self._clock = clock
         self._subjects: dict[str, SubjectIntake] = {}
         self._shared = SubjectIntake()
@@ -318,7 +320,7 @@ class Intake:
     def _add_observation(self, observation: fhir.Observation, name: str) -> None:
         about = observation.subject
         owner = about and (about.reference or pointer(about, "Patient"))
-        found = read_observation(observation, name, self._origins, self._clock)
+        found = read_observation(observation, name, self._origins, self._values, self._clock)
         if not owner:
             self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
             if type(found) is not LeftOut:
@@ -346,8 +348,9 @@ class Intake:
         if isinstance(resource, fhir.Patient):
             subject = self._subject(name)
         elif isinstance(resource, _SUBJECT_FREE) or (
-            isinstance(resource, fhir.Device) and resource.patient is None
+            isinstance(resource, fhir.Device) and not pointer(resource.patient, "Patient")
         ):
+            # A Device may name nobody: that nobody was enrolled with it is for a human to state.
             subject = self._shared
         else:
             owner = pointer(subject_of(resource), "Patient")

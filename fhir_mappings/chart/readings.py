@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from datetime import date
+from enum import Enum
 from itertools import compress
 from operator import attrgetter, eq
 
@@ -14,13 +15,13 @@ from msgspec import Struct
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.duplicates import sent_again
 from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
-from fhir_mappings.device import DeviceKind, KnownDevice, read_device
+from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.observation import LeftOut, Measurement, Origin, Performer
+from fhir_mappings.observation import LeftOut, Measurement, Origin
 from fhir_mappings.places import Presence, Where, by_name, places_by_time
-from fhir_mappings.record import Excluded, Reading
-from fhir_mappings.terminology import Terminology
+from fhir_mappings.record import NOT_SAID, About, Excluded, Reading
+from fhir_mappings.terminology import DeviceKind, Terminology
 from fhir_mappings.vocabulary import ExcludedReason, Line, Source, Unverified
 
 _DOUBTS = frozenset(
@@ -29,10 +30,27 @@ _DOUBTS = frozenset(
         ExcludedReason.SOURCE_CONFLICT,
         ExcludedReason.LINE_CONFLICT,
         ExcludedReason.IN_FACILITY_UNCLEAR,
+        ExcludedReason.IMPLAUSIBLE_VALUE,
     }
 )
 # Until Python 3.12 naming a member of an enum takes long, and this is asked of every reading.
 _HOME, _UNVERIFIED, _UNCLEAR, _IN_FACILITY = Where
+_PEOPLE = frozenset({"Patient", "RelatedPerson"})
+_STAFF = frozenset({"Practitioner", "PractitionerRole"})
+_ORGANISATIONS = frozenset({"Organization", "CareTeam", "HealthcareService"})
+_PERFORMERS = _PEOPLE | _STAFF | _ORGANISATIONS
+
+
+class _By(Enum):
+    """Who a reading says that it is from, beside its device."""
+
+    NOBODY = "nobody"
+    """Nobody is named, or only who forwards readings (`senders`)."""
+    PATIENT = "patient"
+    STAFF = "staff"
+    ORGANISATION = "organisation"
+    SOMEBODY = "somebody"
+    """Whom nobody can place."""
 
 
 class Mapped(Struct, frozen=True, gc=False):
@@ -44,10 +62,14 @@ class Mapped(Struct, frozen=True, gc=False):
 
 
 class _Verdict(Struct, frozen=True, gc=False):
-    """How a reading counts: by which series of days, or why not."""
+    """How a reading counts: by which series of days, or why not, and what that is about.
+
+    Without a series it is one of its own: two devices that nobody knows are never one.
+    """
 
     series: str = ""
     reason: ExcludedReason | None = None
+    about: About = NOT_SAID
     other_line: Line | None = None
     unverified: frozenset[Unverified] = frozenset({Unverified.FDA_DEVICE})
 
@@ -61,6 +83,7 @@ class ReadingMapper:
         self._terminology = terminology
         self._clock = clock
         self._as_of = as_of
+        self._senders = {intake.references.short(reference) for reference in terminology.senders}
         self._devices = {
             name: known
             for name, device in intake.everywhere(fhir.Device).items()
@@ -114,10 +137,11 @@ class ReadingMapper:
             verdict = verdicts.get(origin)
             if verdict is None:
                 verdict = self._verdict(found, patient)
-                # "#device" names another Device in each Observation.
-                if not (origin.device and origin.device.startswith("#")):
+                if not origin.is_local:
                     verdicts[origin] = verdict
-            reason = verdict.reason
+            reason, about = verdict.reason, verdict.about
+            if reason is None and not found.believed:
+                reason, about = ExcludedReason.IMPLAUSIBLE_VALUE, origin.about
             if reason is None and where is _UNCLEAR:
                 reason = ExcludedReason.IN_FACILITY_UNCLEAR
             unverified = verdict.unverified
@@ -126,12 +150,18 @@ class ReadingMapper:
                     unverified, unverified | {Unverified.IN_FACILITY}
                 )
             reading = Reading(
-                name, origin.meaning.line, verdict.series, found.day, instant, reason, unverified
+                name,
+                origin.meaning.line,
+                verdict.series or f"{origin.meaning.line}|{name}",
+                found.day,
+                instant,
+                reason,
+                unverified,
             )
             if reason is None:
                 readings.append(reading)
                 continue
-            excluded.append(Excluded(name, reason))
+            excluded.append(Excluded(name, reason, about))
             if reason in _DOUBTS:
                 doubtful.append(reading)
                 if verdict.other_line is not None:
@@ -159,13 +189,14 @@ class ReadingMapper:
         for subject in subjects:
             for name, read in subject.observations.items():
                 if type(read) is LeftOut:
-                    excluded.append(Excluded(name, read.reason))
+                    excluded.append(Excluded(name, read.reason, read.about))
                     continue
-                if read.members is not None and not any(
-                    self._references.resolve(member) in valued for member in read.members
-                ):
-                    excluded.append(Excluded(name, ExcludedReason.NO_VALUE))
-                    continue
+                if read.members is not None:
+                    believed = self._members_believed(read.members, valued)
+                    if believed is None:
+                        excluded.append(Excluded(name, ExcludedReason.NO_VALUE, read.origin.about))
+                        continue
+                    read = msgspec.structs.replace(read, believed=believed)
                 for found in (read, *_at_other_moments(read)) if read.more else (read,):
                     if found.day > self._as_of:
                         excluded.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
@@ -176,30 +207,78 @@ class ReadingMapper:
         _sort(candidates)
         return candidates, excluded
 
+    def _members_believed(self, members: Iterable[str], valued: Mapping[str, bool]) -> bool | None:
+        """Can one of a panel's members be believed? None where no member has a value at all."""
+        found = [
+            valued[name] for member in members if (name := self._references.resolve(member) or "") in valued
+        ]
+        return any(found) if found else None
+
     def _verdict(self, found: Measurement, patient: str) -> _Verdict:
-        """Where a reading comes from, and whether its line counts such a one (D7)."""
-        origin, meaning = found.origin, found.origin.meaning
+        """Where a reading comes from, and whether its line counts such a one (D7, D23, D24)."""
+        origin, line = found.origin, found.origin.meaning.line
+        if origin.in_facility:
+            return _Verdict(reason=ExcludedReason.IN_FACILITY, about=origin.about)
+        by = self._by(found)
         if origin.device is None:
-            return _verdict_without_device(origin)
+            return _verdict_without_device(origin, by)
         device = self._device(found)
-        if device is not None and device.patient is not None and device.patient != patient:
-            return _Verdict(reason=ExcludedReason.DEVICE_OF_ANOTHER)
-        series = f"{meaning.line}|{device.days_by if device is not None else origin.device}"
-        measures = device is not None and device.kind is DeviceKind.MEASURES
-        if meaning.line is Line.PHYSIOLOGIC:
-            carried = device is not None and device.kind is DeviceKind.CARRIES
-            if origin.manual or (carried and origin.performer is Performer.PATIENT):
-                return _Verdict(reason=ExcludedReason.PATIENT_REPORTED)
-            if not measures:
-                return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN)
-        if measures and device is not None and device.line is not meaning.line:
-            return _Verdict(series, ExcludedReason.LINE_CONFLICT, device.line)
+        physiologic = line is Line.PHYSIOLOGIC
+        if device is None:
+            if physiologic and origin.manual:
+                return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=origin.about)
+            series = f"{line}|{origin.device}" if origin.device else ""
+            return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN, About(display=_readable(origin.device)))
+        if device.patient is not None and device.patient != patient:
+            return _Verdict(reason=ExcludedReason.DEVICE_OF_ANOTHER, about=device.about)
+        series = f"{line}|{device.days_by}"
+        app = device.kind is DeviceKind.APP
+        if physiologic and (origin.manual or (app and by is _By.PATIENT)):
+            return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=origin.about)
+        if device.kind is DeviceKind.NO_MONITOR:
+            return _Verdict(reason=ExcludedReason.DEVICE_NOT_A_MONITOR, about=device.about)
+        if device.kind is DeviceKind.NOT_CONFIGURED or (app and physiologic):
+            return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN, device.about)
+        if by is _By.STAFF:
+            return _Verdict(series, ExcludedReason.SOURCE_CONFLICT, origin.about)
+        if device.line not in (None, line):
+            return _Verdict(series, ExcludedReason.LINE_CONFLICT, device.about, device.line)
         unverified: set[Unverified] = set()
-        if device is None or not device.has_udi:
+        if not device.has_udi:
             unverified.add(Unverified.FDA_DEVICE)
-        if device is None or device.patient is None:
+        if device.patient is None:
             unverified.add(Unverified.ENROLMENT)
         return _Verdict(series, unverified=frozenset(unverified))
+
+    def _by(self, found: Measurement) -> _By:
+        """Who a reading says that it is from. The patient before all others; of these, staff."""
+        kinds: set[str] = set()
+        for performer in found.origin.performers:
+            kind = self._kind_of(performer, found)
+            if kind not in _ORGANISATIONS or self._named(performer, kind) not in self._senders:
+                kinds.add(kind)
+        for some, by in (
+            (_PEOPLE, _By.PATIENT),
+            (_STAFF, _By.STAFF),
+            (_ORGANISATIONS, _By.ORGANISATION),
+        ):
+            if not kinds.isdisjoint(some):
+                return by
+        return _By.SOMEBODY if kinds else _By.NOBODY
+
+    def _kind_of(self, performer: fhir.Reference, found: Measurement) -> str:
+        """The type of a performer: what the reference says, else what it leads to; "" where nobody knows."""
+        if performer.type in _PERFORMERS:
+            return performer.type or ""
+        if performer.reference and performer.reference.startswith("#"):
+            inner = contained_in(found.contained).get(performer.reference[1:])
+            return type(inner).__name__ if inner is not None else ""
+        kinds = ("",) if performer.reference else sorted(_PERFORMERS)
+        names = (self._named(performer, kind) for kind in kinds)
+        return next((kind for name in names for kind in name.split("/") if kind in _PERFORMERS), "")
+
+    def _named(self, performer: fhir.Reference, kind: str) -> str:
+        return self._references.name(performer, kind) or ""
 
     def _device(self, found: Measurement) -> KnownDevice | None:
         name = self._references.resolve(found.origin.device)
@@ -222,35 +301,43 @@ class ReadingMapper:
         return self._devices.get(name) if name else None
 
 
-def _verdict_without_device(origin: Origin) -> _Verdict:
+def _verdict_without_device(origin: Origin, by: _By) -> _Verdict:
     """The reading names no device: what the coding was declared as speaks, where the reading is silent."""
-    meaning = origin.meaning
+    meaning, about = origin.meaning, origin.about
     series = f"{meaning.line}|{meaning.key}"
-    by_patient = origin.performer is Performer.PATIENT or origin.manual
+    if by in (_By.STAFF, _By.ORGANISATION):
+        return _Verdict(reason=ExcludedReason.ENTERED_BY_STAFF, about=about)
+    physiologic = meaning.line is Line.PHYSIOLOGIC
+    if physiologic and origin.manual:
+        return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=about)
+    by_patient = by is _By.PATIENT or origin.manual
     if by_patient and meaning.source is Source.DEVICE:
-        return _Verdict(series, ExcludedReason.SOURCE_CONFLICT)
-    if meaning.line is Line.PHYSIOLOGIC:
-        if by_patient or (meaning.source is Source.PATIENT_REPORTED and origin.performer is Performer.NONE):
-            return _Verdict(reason=ExcludedReason.PATIENT_REPORTED)
-        if origin.performer is Performer.NONE and meaning.source is Source.DEVICE:
-            return _Verdict(series)
-        return _Verdict(reason=ExcludedReason.NO_DEVICE)
-    if not meaning.by_site or meaning.source is None:
-        return _Verdict(reason=ExcludedReason.NO_DEVICE)
-    if origin.performer is Performer.NONE or by_patient:
-        return _Verdict(series)
-    return _Verdict(reason=ExcludedReason.NO_DEVICE)
+        return _Verdict(series, ExcludedReason.SOURCE_CONFLICT, about)
+    silent = by is _By.NOBODY
+    if physiologic:
+        if by_patient or (silent and meaning.source is Source.PATIENT_REPORTED):
+            return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=about)
+        counts = silent and meaning.source is Source.DEVICE
+    else:
+        counts = meaning.by_site and meaning.source is not None and (silent or by_patient)
+    return _Verdict(series) if counts else _Verdict(reason=ExcludedReason.NO_DEVICE, about=about)
 
 
-def _valued(subjects: Iterable[SubjectIntake]) -> frozenset[str]:
-    """Observations with a value of their own; asked only for panels that have none."""
-    return frozenset(
-        name
+def _readable(pointed: str) -> str:
+    """A reference that leads nowhere, for a person."""
+    return pointed.replace("\0", " ").strip()
+
+
+def _valued(subjects: Iterable[SubjectIntake]) -> dict[str, bool]:
+    """Observations with a value of their own, and whether it can be believed; asked only for panels that have
+    none."""
+    return {
+        name: found.believed
         for subject in subjects
         if subject.has_panels
         for name, found in subject.observations.items()
         if isinstance(found, Measurement) and found.members is None
-    )
+    }
 
 
 def _at_other_moments(found: Measurement) -> list[Measurement]:

@@ -13,20 +13,25 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fhir_mappings.resources import Coding
+from fhir_mappings.resources import Coding, Device
+from fhir_mappings.terminology.believable import Believable, BelievableValues
+from fhir_mappings.terminology.devices import DeviceKind, DeviceMeaning, DeviceTypes
 from fhir_mappings.terminology.entries import (
     CodeEntry,
     DeviceEntry,
     Discipline,
     EncounterEntry,
+    MarkEntry,
+    NoMonitorEntry,
     ObservationEntry,
     PlaceEntry,
     SiteTerminology,
     StaffEntry,
 )
+from fhir_mappings.terminology.marks import Marks
 from fhir_mappings.terminology.places import Classes, places
 from fhir_mappings.terminology.shipped import read_table, shipped
-from fhir_mappings.terminology.systems import ACT_CODE, CPT, Key, canonical, key_of, name_of
+from fhir_mappings.terminology.systems import ACT_CODE, CPT, Key, canonical, coding_name, key_of
 from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, Line, Place, Program, Role, Source
 
 __all__ = [
@@ -34,6 +39,9 @@ __all__ = [
     "CPT",
     "OWN_ACTIVITY",
     "OWN_ROLE",
+    "Believable",
+    "DeviceKind",
+    "DeviceMeaning",
     "Discipline",
     "EncounterMeaning",
     "ObservationMeaning",
@@ -41,9 +49,9 @@ __all__ = [
     "StaffMeaning",
     "Terminology",
     "canonical",
+    "coding_name",
     "key_of",
     "load_terminology",
-    "name_of",
     "read_table",
 ]
 
@@ -55,13 +63,20 @@ OWN_ROLE = "urn:smart-remote-monitoring:role"
 class _Observations(Struct, forbid_unknown_fields=True):
     observations: list[ObservationEntry] = []
     not_measurements: list[CodeEntry] = []
-    manual_methods: list[CodeEntry] = []
+    circumstances: list[CodeEntry] = []
+    absent_values: list[CodeEntry] = []
+    absent_texts: list[str] = []
+
+
+class _Marks(Struct, forbid_unknown_fields=True):
+    manual_entry: list[MarkEntry] = []
+    facility_settings: list[MarkEntry] = []
 
 
 class _Devices(Struct, forbid_unknown_fields=True):
     devices: list[DeviceEntry] = []
     apps: list[CodeEntry] = []
-    gateways: list[CodeEntry] = []
+    no_monitors: list[NoMonitorEntry] = []
 
 
 class _Encounters(Struct, forbid_unknown_fields=True):
@@ -80,6 +95,7 @@ class ObservationMeaning(Struct, frozen=True, gc=False):
     by_site: bool
     key: str
     measurement: bool = True
+    counts_without_value: bool = False
 
 
 class EncounterMeaning(Struct, frozen=True, gc=False):
@@ -117,9 +133,16 @@ class Terminology:
         devices = shipped("devices", _Devices)
         encounters = shipped("encounters", _Encounters)
         staff = shipped("staff", _Staff)
+        marks = shipped("marks", _Marks)
 
         self.observations: dict[Key, ObservationMeaning] = {
-            entry.key: ObservationMeaning(entry.line, entry.source, by_site, entry.name)
+            entry.key: ObservationMeaning(
+                entry.line,
+                entry.source,
+                by_site,
+                entry.name,
+                counts_without_value=entry.counts_without_value,
+            )
             for by_site, entries in ((False, observations.observations), (True, site.observations))
             for entry in entries
         }
@@ -129,10 +152,17 @@ class Terminology:
             for entry in observations.not_measurements
             if entry.key not in declared
         }
-        self._manual_methods = {entry.key for entry in observations.manual_methods}
-        self._devices = {entry.key: entry.line for entry in (*devices.devices, *site.devices)}
-        site_devices = {entry.key for entry in site.devices}
-        self._carriers = {entry.key for entry in (*devices.apps, *devices.gateways)} - site_devices
+        self._circumstances = {entry.key for entry in observations.circumstances}
+        self._absent = {entry.key for entry in (*observations.absent_values, *site.absent_values)}
+        self._absent_texts = frozenset(text.lower() for text in observations.absent_texts)
+        self._believable = BelievableValues()
+        self.manual_entry = Marks((*marks.manual_entry, *site.manual_entry))
+        """How a reading says that it was typed in by hand (D24)."""
+        self.facility_settings = Marks((*marks.facility_settings, *site.facility_settings))
+        """How a reading says that it was taken in a facility (D23)."""
+        self.senders = frozenset(entry.reference for entry in site.senders)
+        """References to organisations that only forward what devices and patients send (D23)."""
+        self._devices = DeviceTypes(site.devices, devices.devices, devices.apps, devices.no_monitors)
         self._encounters = {
             entry.key: EncounterMeaning(
                 entry.activity,
@@ -182,21 +212,25 @@ class Terminology:
                 best = found
         return best
 
-    def is_manual(self, codings: Iterable[Coding]) -> bool:
-        """Does an Observation.method say that a person typed the value in?"""
-        return any(key_of(coding) in self._manual_methods for coding in codings)
+    def is_circumstance(self, codings: Iterable[Coding]) -> bool:
+        """Does a component of this code only say how it was measured (D21)?"""
+        return any(key_of(coding) in self._circumstances for coding in codings)
 
-    def device(self, codings: Iterable[Coding]) -> tuple[Line, Coding] | None:
-        """The line of a Device type, and the coding that says so."""
-        for coding in codings:
-            line = self._devices.get(key_of(coding))
-            if line is not None:
-                return line, coding
-        return None
+    def is_absent(self, codings: Iterable[Coding]) -> bool:
+        """Does a coded value say that there is none (D21)?"""
+        return any(key_of(coding) in self._absent for coding in codings)
 
-    def is_carrier(self, codings: Iterable[Coding]) -> bool:
-        """A phone app or a gateway: it passes readings on and measures nothing."""
-        return any(key_of(coding) in self._carriers for coding in codings)
+    def is_absent_text(self, text: str) -> bool:
+        """The same of a text, whatever its case."""
+        return text.strip().lower().replace("-", " ") in self._absent_texts
+
+    def believable(self, codings: Iterable[Coding]) -> Believable | None:
+        """What can be believed of a measurement of this code (D22); None where nothing is asked of it."""
+        return self._believable.of(codings)
+
+    def device(self, device: Device) -> DeviceMeaning:
+        """What a Device is: a monitor of a line, an app, or nothing that measures (D23, D25)."""
+        return self._devices.of(device)
 
     def encounter(self, types: Iterable[Coding], class_: Coding | None) -> EncounterMeaning | None:
         """What an Encounter was: by its type codings (the site's before the shipped ones), else its class."""
@@ -255,7 +289,7 @@ class Terminology:
             observation = self.observations.get(key_of(coding))
             if observation is not None and observation.measurement:
                 return observation.line.program
-            line = self._devices.get(key_of(coding))
+            line = self._devices.line_of(coding)
             if line is not None:
                 return line.program
         return None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from fhir_mappings.terminology.systems import Key, key_of, name_of
+from fhir_mappings.terminology.systems import Key, coding_name, key_of
 from fhir_mappings.vocabulary import Activity, Line, Place, Program, Role, Source
 
 Discipline = Literal["physical", "occupational", "speech"]
@@ -26,16 +26,58 @@ class CodeEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        return name_of(self)
+        return coding_name(self)
 
 
 class ObservationEntry(CodeEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     line: Line
     source: Source | None = None
+    counts_without_value: bool = False
+    """An app's completion event: that it was sent is what it says (D21)."""
 
 
-class DeviceEntry(CodeEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class IdentifierEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    system: str
+    value: str
+
+
+class DeviceEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A Device by its type's coding, or by what home devices carry instead of one (D25). Where an entry says
+    several things, all of them must fit."""
+
     line: Line
+    system: str | None = None
+    code: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    """Device.modelNumber, or one of Device.deviceName."""
+    type_text: str | None = None
+    udi_di: str | None = None
+    identifier: IdentifierEntry | None = None
+    label: str = ""
+    confirmed: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.system is None) != (self.code is None):
+            raise ValueError("devices: a coding has both system and code")
+        if not any((self.code, self.manufacturer, self.model, self.type_text, self.udi_di, self.identifier)):
+            raise ValueError(
+                "devices: give system and code, manufacturer, model, type_text, udi_di or identifier"
+            )
+
+    @property
+    def key(self) -> Key | None:
+        return key_of(self) if self.code is not None else None
+
+
+class NoMonitorEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is no monitor, by its type's coding or, where it has none, by its type's text."""
+
+    system: str | None = None
+    code: str | None = None
+    type_text: str | None = None
+    label: str = ""
+    confirmed: str = ""
 
 
 class EncounterEntry(CodeEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,6 +93,34 @@ class PlaceEntry(CodeEntry, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class StaffEntry(CodeEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
     role: Role
     discipline: Discipline | None = None
+
+
+class MarkEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a reading says of itself in its method, its category or an extension. An extension is known by its
+    address and either a plain value or a coding."""
+
+    method: CodeEntry | None = None
+    category: CodeEntry | None = None
+    extension: str | None = None
+    value: bool | int | float | str | None = None
+    coding: CodeEntry | None = None
+    label: str = ""
+    confirmed: str = ""
+
+    def __post_init__(self) -> None:
+        places = (self.method, self.category, self.extension)
+        if sum(place is not None for place in places) != 1:
+            raise ValueError("give one of method, category and extension")
+        says = (self.value is not None) + (self.coding is not None)
+        if says != (self.extension is not None):
+            raise ValueError("an extension is given with either its value or its coding, nothing else is")
+
+
+class SenderEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An organisation that only forwards what devices and patients send (D23)."""
+
+    reference: str
+    label: str = ""
 
 
 class CoverageEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,6 +146,13 @@ class SiteTerminology(Struct, frozen=True, forbid_unknown_fields=True):
     encounters: tuple[EncounterEntry, ...] = ()
     staff: tuple[StaffEntry, ...] = ()
     coverages: tuple[CoverageEntry, ...] = ()
+    manual_entry: tuple[MarkEntry, ...] = ()
+    """How readings say that they were typed in (D24)."""
+    facility_settings: tuple[MarkEntry, ...] = ()
+    """How readings say that they were taken in a facility (D23)."""
+    absent_values: tuple[CodeEntry, ...] = ()
+    """Coded values that say that there is none (D21)."""
+    senders: tuple[SenderEntry, ...] = ()
     facility_classes: tuple[CodeEntry, ...] = ()
     """The EHR's own Encounter classes under which a patient is admitted."""
     outpatient_classes: tuple[CodeEntry, ...] = ()

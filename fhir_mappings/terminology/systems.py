@@ -56,7 +56,7 @@ def key_of(coding: Coded) -> Key:
     return canonical(coding.system), coding.code
 
 
-def name_of(coding: Coded) -> str:
+def coding_name(coding: Coded) -> str:
     """A coding as one text, the same for every address of its system."""
     system, code = key_of(coding)
     return f"{system}|{code}"

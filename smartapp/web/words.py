@@ -99,7 +99,9 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.HISTORY_INCOMPLETE: "Older data may exist: where the 30-day periods begin is not certain.",
     ReviewReason.ANCHOR_MOVED: "An earlier reading has turned up since the 30-day periods were fixed.",
     ReviewReason.DEVICE_UNKNOWN: "Readings come from a device this app cannot place.",
-    ReviewReason.SOURCE_CONFLICT: "The patient entered readings under a coding that only devices write.",
+    ReviewReason.SOURCE_CONFLICT: (
+        "Readings contradict themselves: a device wrote them, and the patient or staff entered them."
+    ),
     ReviewReason.LINE_CONFLICT: "A reading and its device belong to different monitored systems.",
     ReviewReason.IN_FACILITY_UNCLEAR: (
         "Readings were taken during, or are filed under, an Encounter that may have been a stay in a "
@@ -108,6 +110,7 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.IMPLAUSIBLE_SPAN: (
         "A contact lasts implausibly long and was left out, or it is recorded twice with different times."
     ),
+    ReviewReason.IMPLAUSIBLE_VALUE: "Readings with values that no person has were left out.",
     ReviewReason.CONVERSATION_IN_PERSON: "The only conversation of the month was in person.",
     ReviewReason.CONVERSATION_UNCLEAR: "It is not clear whether a contact was a live conversation.",
     ReviewReason.CALL_ACROSS_MONTHS: "The only conversation runs across the end of the month.",
@@ -173,11 +176,14 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.CODE_NOT_CONFIGURED: "a coding that is not monitored here",
     ExcludedReason.NOT_A_MEASUREMENT: "no measurement",
     ExcludedReason.NO_VALUE: "has no value",
+    ExcludedReason.IMPLAUSIBLE_VALUE: "has a value that no person has",
     ExcludedReason.PATIENT_REPORTED: "typed in by the patient where a device must measure",
     ExcludedReason.NO_DEVICE: "names no device",
     ExcludedReason.DEVICE_UNKNOWN: "from a device this app cannot place",
     ExcludedReason.DEVICE_OF_ANOTHER: "from a device assigned to somebody else",
-    ExcludedReason.SOURCE_CONFLICT: "entered by the patient under a coding that only devices write",
+    ExcludedReason.DEVICE_NOT_A_MONITOR: "through something that is no monitor",
+    ExcludedReason.ENTERED_BY_STAFF: "entered by staff",
+    ExcludedReason.SOURCE_CONFLICT: "from a device, and entered by the patient or by staff",
     ExcludedReason.LINE_CONFLICT: "device and coding belong to different monitored systems",
     ExcludedReason.IN_FACILITY: "taken while the patient was in a facility",
     ExcludedReason.IN_FACILITY_UNCLEAR: "may have been taken in a facility",

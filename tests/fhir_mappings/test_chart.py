@@ -136,13 +136,13 @@ NURSE = [{"reference": "Practitioner/n1"}]
     [
         ({"performer": PATIENT}, "patient-reported"),
         ({}, "no-device"),
-        ({"performer": NURSE}, "no-device"),
+        ({"performer": NURSE}, "entered-by-staff"),
         ({"code": CUFF_ROW}, None),
         ({"code": CUFF_ROW, "performer": PATIENT}, "source-conflict"),
-        ({"code": CUFF_ROW, "performer": NURSE}, "no-device"),
+        ({"code": CUFF_ROW, "performer": NURSE}, "entered-by-staff"),
         ({"code": EXERCISE}, None),
         ({"code": EXERCISE, "performer": PATIENT}, None),
-        ({"code": EXERCISE, "performer": NURSE}, "no-device"),
+        ({"code": EXERCISE, "performer": NURSE}, "entered-by-staff"),
     ],
 )
 def test_without_a_device_the_reading_speaks_first_and_then_its_coding(

@@ -51,6 +51,16 @@ def test_a_time_in_utc_is_turned_into_the_sites_zone(zero: str) -> None:
     assert day(f"2026-03-05T05:00:00{zero}") == date(2026, 3, 5)
 
 
+@pytest.mark.parametrize("offset", ["Z", "+00:00", "-05:00", "", ".25Z", ".999-05:00"])
+@pytest.mark.parametrize("known", [False, True], ids=["first", "again"])
+def test_a_leap_second_is_the_second_before_it(offset: str, known: bool) -> None:
+    clock = LocalClock(NEW_YORK)
+    if known:
+        clock.read(f"2026-12-31T10:00:00{offset}")
+    assert clock.read(f"2026-12-31T23:59:60{offset}") == clock.read(f"2026-12-31T23:59:59{offset}")
+    assert clock.read(f"2026-12-31T08:30:60{offset}") == clock.read(f"2026-12-31T08:30:59{offset}")
+
+
 def test_the_turn_of_the_day_follows_the_clocks() -> None:
     # Clocks go forward on 8 March 2026 at 2:00: midnight is 05:00Z before, 04:00Z after.
     assert day("2026-03-08T04:59:59Z") == date(2026, 3, 7)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fhir_mappings.record import PatientRecord
-from fhir_mappings.resources import Coding
-from fhir_mappings.terminology import canonical, load_terminology
+from fhir_mappings.resources import CodeableConcept, Coding, Device
+from fhir_mappings.terminology import DeviceKind, canonical, load_terminology
 from fhir_mappings.vocabulary import Line, Place, Role
 
 Resource = dict[str, Any]
@@ -114,7 +114,8 @@ def test_a_site_may_write_a_code_system_in_another_way_than_its_ehr_does() -> No
     assert found is not None
     assert found.by_site
     assert found.line is Line.RESPIRATORY
-    assert terms.device([Coding(SNOMED, "123")]) is not None
+    device = Device(type=CodeableConcept((Coding(SNOMED, "123"),)))
+    assert terms.device(device).line is Line.RESPIRATORY
     staff = terms.staff([Coding("http://nucc.org/provider-taxonomy", "X")])
     assert staff is not None
     assert staff.role is Role.PHYSICIAN
@@ -126,8 +127,7 @@ def test_a_site_may_write_a_code_system_in_another_way_than_its_ehr_does() -> No
 
 
 def test_a_site_that_declares_a_shipped_code_by_oid_overrides_it() -> None:
-    terms = load_terminology(
-        {"observations": [{"system": "2.16.840.1.113883.6.1", "code": "67996-0", "line": "other"}]}
-        | {"devices": [{"system": "2.16.840.1.113883.6.24", "code": "531981", "line": "physiologic"}]}
-    )
-    assert not terms.is_carrier([Coding(MDC, "531981")])
+    entry = {"system": "2.16.840.1.113883.6.24", "code": "531981", "line": "physiologic"}
+    gateway = Device(type=CodeableConcept((Coding(MDC, "531981"),)))
+    assert load_terminology().device(gateway).kind is DeviceKind.NO_MONITOR
+    assert load_terminology({"devices": [entry]}).device(gateway).kind is DeviceKind.MEASURES

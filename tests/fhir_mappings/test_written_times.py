@@ -155,7 +155,9 @@ def test_an_offset_that_fhir_does_not_write_is_not_kept(offset: str) -> None:
         ("2026-03-05T10:00:00-14:01", False),
         ("2026-03-05T24:00:00Z", False),
         ("2026-03-05T10:60:00Z", False),
-        ("2026-03-05T10:00:60Z", False),
+        ("2026-03-05T10:00:60Z", True),
+        ("2026-03-05T10:00:61Z", False),
+        ("2026-03-05T10:60:60Z", False),
     ],
 )
 def test_the_last_year_and_offset_that_are_read(text: str, readable: bool) -> None:

@@ -61,7 +61,7 @@ SOURCES: list[Source] = [
     ("BP", {"reference": "Device/gone"}, None),
     ("BP", {"display": "some cuff"}, None),
     ("BP", "phone-app", "patient"),
-    ("BP", "gateway", None),
+    ("BP", "phone-app", None),
     ("BP", "knee-app", None),
     ("WEIGHT", "scale", None),
     ("WEIGHT", "cuff", None),
@@ -230,7 +230,7 @@ DOUBTS: dict[str, tuple[list[Source], list[Source]]] = {
         [("BP", "cuff", None), ("CUFF-ROW", None, None), ("WEIGHT", "scale", None)],
         [
             ("BP", {"reference": "Device/gone"}, None),
-            ("BP", "gateway", None),
+            ("BP", "phone-app", None),
             ("CUFF-ROW", None, "patient"),
             ("BP", "knee-app", None),
         ],

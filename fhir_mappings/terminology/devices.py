@@ -1,0 +1,144 @@
+"""Device -> what it is: a monitor of a line, an app, or nothing that measures (D23, D25)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+
+from msgspec import Struct
+
+from fhir_mappings.resources import Coding, Device, concepts
+from fhir_mappings.terminology.entries import CodeEntry, DeviceEntry, NoMonitorEntry
+from fhir_mappings.terminology.systems import Key, coding_name, key_of
+from fhir_mappings.vocabulary import Line
+
+# The device identifier of a UDI as GS1 writes it for a human reader.
+_DI = re.compile(r"\(01\)\s*([0-9]{14})")
+
+
+class DeviceKind(Enum):
+    MEASURES = "measures"
+    APP = "app"
+    """Software that passes on what the patient reports: for RTM as good as a device, for RPM none (D7)."""
+    NO_MONITOR = "no-monitor"
+    """A phone, a gateway, a wheelchair, an implant that measures nothing."""
+    NOT_CONFIGURED = "not-configured"
+
+
+class DeviceMeaning(Struct, frozen=True, gc=False):
+    """`type_name`: devices of one name are one device type (D8); None where each is its own."""
+
+    kind: DeviceKind
+    line: Line | None
+    type_name: str | None
+
+
+class DeviceTypes:
+    """Look-ups from Devices to meanings. The site's first entry that fits, else the shipped type codings."""
+
+    def __init__(
+        self,
+        site: Iterable[DeviceEntry],
+        shipped: Iterable[DeviceEntry],
+        apps: Iterable[CodeEntry],
+        no_monitors: Iterable[NoMonitorEntry],
+    ) -> None:
+        no_monitors = tuple(no_monitors)
+        self._site = tuple(_SiteDevice(entry) for entry in site)
+        self._shipped = {entry.key: entry.line for entry in shipped}
+        self._apps = {entry.key for entry in apps}
+        self._no_monitors = {key_of(entry) for entry in no_monitors if entry.code is not None}
+        self._no_monitor_texts = {_plain(entry.type_text) for entry in no_monitors} - {None}
+
+    def of(self, device: Device) -> DeviceMeaning:
+        codings = concepts(
+            device.type,
+            [part.systemType for part in device.specialization or () if part.systemType is not None],
+        )
+        if self._site:
+            traits = _Traits(device, codings)
+            for entry in self._site:
+                if entry.fits(traits):
+                    return DeviceMeaning(DeviceKind.MEASURES, entry.line, entry.type_name)
+        typed: str | None = None
+        kind = DeviceKind.NOT_CONFIGURED
+        for coding in codings:
+            key = key_of(coding)
+            line = self._shipped.get(key)
+            if line is not None:
+                return DeviceMeaning(DeviceKind.MEASURES, line, coding_name(coding))
+            if key in self._apps:
+                kind = DeviceKind.APP
+            elif key in self._no_monitors and kind is DeviceKind.NOT_CONFIGURED:
+                kind = DeviceKind.NO_MONITOR
+            if typed is None and coding.code:
+                typed = coding_name(coding)
+        if typed is None and device.type is not None and _plain(device.type.text) in self._no_monitor_texts:
+            kind = DeviceKind.NO_MONITOR
+        return DeviceMeaning(kind, None, typed)
+
+    def line_of(self, coding: Coding) -> Line | None:
+        """The line of one type coding, whatever device bears it."""
+        key = key_of(coding)
+        return next((entry.line for entry in self._site if entry.only_coding == key), self._shipped.get(key))
+
+
+class _Traits:
+    """What a Device says of itself, as far as a site can declare devices by it."""
+
+    def __init__(self, device: Device, codings: Iterable[Coding]) -> None:
+        self.codings = {key_of(coding) for coding in codings}
+        self.manufacturer = _plain(device.manufacturer)
+        self.models = {
+            _plain(device.modelNumber),
+            *(_plain(name.name) for name in device.deviceName or ()),
+        }
+        self.type_text = _plain(device.type.text if device.type is not None else None)
+        self.udi_dis = {
+            _plain(found)
+            for carrier in device.udiCarrier or ()
+            for found in (carrier.deviceIdentifier, *_DI.findall(carrier.carrierHRF or ""))
+        }
+        self.identifiers = {
+            (_plain(identifier.system), _plain(identifier.value)) for identifier in device.identifier or ()
+        }
+
+
+class _SiteDevice:
+    """One entry of a site. All that it says must fit, without regard to case."""
+
+    def __init__(self, entry: DeviceEntry) -> None:
+        self.line = entry.line
+        self._coding = entry.key
+        self._manufacturer = _plain(entry.manufacturer)
+        self._model = _plain(entry.model)
+        self._type_text = _plain(entry.type_text)
+        self._udi_di = _plain(entry.udi_di)
+        identifier = entry.identifier
+        self._identifier = (
+            (_plain(identifier.system), _plain(identifier.value)) if identifier is not None else None
+        )
+        of_model = (self._model, self._type_text, self._udi_di)
+        if any(of_model):
+            parts = (coding_name(entry) if entry.code else "", self._manufacturer, *of_model)
+            self.type_name: str | None = "|".join(part or "" for part in parts)
+        else:
+            self.type_name = coding_name(entry) if entry.code is not None else None
+        alone = not any((self._manufacturer, *of_model, self._identifier))
+        self.only_coding: Key | None = self._coding if alone else None
+
+    def fits(self, traits: _Traits) -> bool:
+        return (
+            (self._coding is None or self._coding in traits.codings)
+            and self._manufacturer in (None, traits.manufacturer)
+            and (self._model is None or self._model in traits.models)
+            and self._type_text in (None, traits.type_text)
+            and (self._udi_di is None or self._udi_di in traits.udi_dis)
+            and (self._identifier is None or self._identifier in traits.identifiers)
+        )
+
+
+def _plain(text: str | None) -> str | None:
+    plain = " ".join(text.split()).casefold() if text else None
+    return plain or None
