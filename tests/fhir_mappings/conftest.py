@@ -43,8 +43,12 @@ def terminology() -> Terminology:
 def chart(terminology: Terminology) -> Callable[..., Chart]:
     """A chart of these resources, New York, as of 2026-04-01."""
 
-    def build(*resources: Resource | bytes, base: str | None = None) -> Chart:
-        found = Chart(terminology, ZoneInfo("America/New_York"), date(2026, 4, 1), base=base)
+    site = terminology
+
+    def build(
+        *resources: Resource | bytes, base: str | None = None, terminology: Terminology | None = None
+    ) -> Chart:
+        found = Chart(terminology or site, ZoneInfo("America/New_York"), date(2026, 4, 1), base=base)
         for position, resource in enumerate(resources):
             text = resource if isinstance(resource, bytes) else json.dumps(resource).encode()
             found.add(text, None, f"line {position + 1}")

@@ -1,0 +1,191 @@
+"""Devices as a site can declare them (D25): by type, or by what home devices carry instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fhir_mappings.chart import Chart
+from fhir_mappings.record import PatientRecord
+from fhir_mappings.terminology import load_terminology
+from fhir_mappings.vocabulary import Unverified
+
+Resource = dict[str, Any]
+Build = Callable[..., Resource]
+Clinic = Callable[..., PatientRecord]
+
+DI = "00884838000017"
+ASSET = {"system": "urn:clinic:asset", "value": "A-17"}
+OMRON = {
+    "manufacturer": "OMRONHEALTHCARE",
+    "modelNumber": "HEM-9200T",
+    "deviceName": [{"name": "BP Monitor, Upper Arm", "type": "user-friendly-name"}],
+    "type": {"text": "Blood Pressure  Monitor"},
+    "udiCarrier": [{"deviceIdentifier": DI}],
+    "identifier": [ASSET],
+}
+
+
+@pytest.fixture
+def clinic(chart: Callable[..., Chart]) -> Clinic:
+    def record(devices: list[Resource], *resources: Resource) -> PatientRecord:
+        terms = load_terminology({"devices": devices})
+        patient = {"resourceType": "Patient", "id": "p1"}
+        return chart(patient, *resources, terminology=terms).record("Patient/p1")
+
+    return record
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"manufacturer": "OmronHealthcare"},
+        {"manufacturer": " omronhealthcare ", "model": "hem-9200t"},
+        {"model": "HEM-9200T"},
+        {"model": "bp monitor, upper arm"},
+        {"type_text": "blood pressure monitor"},
+        {"udi_di": DI},
+        {"identifier": ASSET},
+        {"identifier": {"system": "URN:Clinic:Asset", "value": "a-17"}},
+        {"manufacturer": "OMRONHEALTHCARE", "model": "HEM-9200T", "type_text": "Blood pressure monitor"},
+    ],
+)
+def test_a_device_is_found_by_what_it_carries_without_regard_to_case(
+    entry: Resource, clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    record = clinic([{**entry, "line": "physiologic"}], blood_pressure(), cuff(**OMRON))
+    assert len(record.readings) == 1
+    assert record.readings[0].unverified == set()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"manufacturer": "Omron"},
+        {"manufacturer": "OMRONHEALTHCARE", "model": "HEM-7150"},
+        {"model": "HEM"},
+        {"type_text": "blood pressure"},
+        {"udi_di": "0088483800001"},
+        {"identifier": {"system": "urn:other", "value": "A-17"}},
+        {"identifier": {"system": "urn:clinic:asset", "value": "A-1"}},
+        {"system": "urn:iso:std:iso:11073:10101", "code": "528391", "manufacturer": "OMRONHEALTHCARE"},
+    ],
+)
+def test_all_that_an_entry_says_must_fit(
+    entry: Resource, clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    record = clinic([{**entry, "line": "physiologic"}], blood_pressure(), cuff(**OMRON))
+    assert [str(left_out.reason) for left_out in record.excluded] == ["device-unknown"]
+
+
+def test_the_device_identifier_is_found_in_what_is_printed_on_it(
+    clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    printed = cuff(type=None, udiCarrier=[{"carrierHRF": f"(01){DI}(17)280101(10)L1"}])
+    assert clinic([{"udi_di": DI, "line": "physiologic"}], blood_pressure(), printed).readings
+
+
+def test_the_first_entry_that_fits_wins(clinic: Clinic, blood_pressure: Build, cuff: Build) -> None:
+    model = {"model": "HEM-9200T", "line": "physiologic"}
+    maker = {"manufacturer": "OMRONHEALTHCARE", "line": "respiratory"}
+    assert clinic([model, maker], blood_pressure(), cuff(**OMRON)).readings
+    record = clinic([maker, model], blood_pressure(), cuff(**OMRON))
+    assert [str(entry.reason) for entry in record.excluded] == ["line-conflict"]
+
+
+def test_what_a_site_declares_comes_before_what_is_shipped(
+    clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    phone = cuff(type={"text": "phone"}, modelNumber="BP-Phone 1")
+    assert not clinic([], blood_pressure(), phone).readings
+    assert clinic([{"model": "BP-Phone 1", "line": "physiologic"}], blood_pressure(), phone).readings
+    relabelled = {"manufacturer": "Acme", "line": "respiratory"}
+    record = clinic([relabelled], blood_pressure(), cuff(manufacturer="ACME"))
+    assert [str(entry.reason) for entry in record.excluded] == ["line-conflict"]
+
+
+def readings_of_two(blood_pressure: Build) -> list[Resource]:
+    return [
+        blood_pressure(
+            name, effectiveDateTime=f"2026-03-0{day}T08:00:00-05:00", device={"reference": f"Device/{name}"}
+        )
+        for name, day in (("one", 4), ("two", 5))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "series"),
+    [
+        ({"manufacturer": "Acme", "model": "M1"}, 1),
+        ({"model": "M1"}, 1),
+        ({"type_text": "cuff"}, 1),
+        ({"udi_di": DI}, 1),
+        ({"manufacturer": "Acme"}, 2),
+        ({"identifier": {"system": "urn:a", "value": "1"}}, 2),
+        ({"system": "urn:clinic:device", "code": "cuff"}, 1),
+    ],
+)
+def test_which_declared_devices_are_one_device_type(
+    entry: Resource, series: int, clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    carries = {
+        "manufacturer": "ACME",
+        "modelNumber": "m1",
+        "type": {"text": "Cuff", "coding": [{"system": "urn:clinic:device", "code": "cuff"}]},
+        "udiCarrier": [{"deviceIdentifier": DI}],
+        "identifier": [{"system": "urn:a", "value": "1"}],
+    }
+    both = [cuff("one", **carries), cuff("two", **carries)]
+    record = clinic([{**entry, "line": "physiologic"}], *readings_of_two(blood_pressure), *both)
+    assert len(record.readings) == 2
+    assert len({reading.series for reading in record.readings}) == series
+
+
+def test_two_entries_are_two_device_types(clinic: Clinic, blood_pressure: Build, cuff: Build) -> None:
+    entries = [{"model": "M1", "line": "physiologic"}, {"model": "M2", "line": "physiologic"}]
+    both = [cuff("one", type=None, modelNumber="M1"), cuff("two", type=None, modelNumber="M2")]
+    record = clinic(entries, *readings_of_two(blood_pressure), *both)
+    assert len({reading.series for reading in record.readings}) == 2
+
+
+@pytest.mark.parametrize("patient", [None, {"display": "Jane Doe"}, {}])
+def test_a_device_that_names_nobody_leaves_the_enrolment_open(
+    patient: Resource | None, clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    record = clinic([], blood_pressure(), cuff(patient=patient))
+    assert len(record.readings) == 1
+    assert Unverified.ENROLMENT in record.readings[0].unverified
+    assert not record.excluded
+
+
+@pytest.mark.parametrize(
+    ("carrier", "verified"),
+    [
+        ({"deviceIdentifier": DI}, True),
+        ({"carrierHRF": "(01)1"}, True),
+        ({"carrierAIDC": "AAA="}, True),
+        ({}, False),
+    ],
+)
+def test_an_empty_carrier_is_no_device_identifier(
+    carrier: Resource, verified: bool, clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    record = clinic([], blood_pressure(), cuff(udiCarrier=[carrier]))
+    assert (Unverified.FDA_DEVICE not in record.readings[0].unverified) is verified
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ({}, "give system and code, manufacturer"),
+        ({"system": "urn:x"}, "both system and code"),
+        ({"code": "x"}, "both system and code"),
+        ({"identifier": {"value": "x"}}, "system"),
+        ({"modell": "x"}, "modell"),
+    ],
+)
+def test_an_entry_that_names_no_device_is_refused(entry: Resource, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        load_terminology({"devices": [{**entry, "line": "physiologic"}]})
