@@ -59,7 +59,7 @@ RULE_ID = re.compile(r"\bR\d(?:\.\d+)?(?:-[a-z0-9]+)*\b|\bD\d+\b")
 
 def test_every_rule_has_a_case_that_names_it() -> None:
     tables = load_tables()
-    rules = {entry.id for entry in tables.register}
+    rules = {entry.id for entry in tables.register if entry.how != "proposed"}
     rules |= {f"R1.1-{code}" for code in tables.codes} | {f"R6-{payer}" for payer in tables.payers}
     named = {found for case in CASES for found in RULE_ID.findall(case.source)}
     assert sorted(rules - named) == []

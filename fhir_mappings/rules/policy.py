@@ -165,6 +165,14 @@ class Policy(Struct, frozen=True, eq=False):
         charge waits for the site's word or a newer table."""
         return _year(self, code, day)
 
+    def not_checked(self, day: date) -> list[str]:
+        """The codes in force on a day whose rules nobody checked for it."""
+        return [
+            code
+            for code in self.codes
+            if self.code_on(code, day).in_force(day) and self.year(code, day).unverified
+        ]
+
     def in_force(self, program: Program, kinds: tuple[Kind, ...], day: date) -> tuple[Terms, ...]:
         """The terms of those codes of `rules_of` that are in force on a day, in that order."""
         return _in_force(self, program, kinds, day)

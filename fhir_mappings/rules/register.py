@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
+from enum import StrEnum
 
 from msgspec import Struct
 
 from fhir_mappings.rules.policy import Policy
-from fhir_mappings.rules.tables import CodeRule, Covered, Dated, Kind, PayerRule, Tables
+from fhir_mappings.rules.tables import CodeRule, Covered, Dated, Kind, PayerRule, RuleEntry, Tables
 
 PARTS = (
     ("R1.1", "Codes"),
@@ -21,7 +22,17 @@ PARTS = (
     ("R5", "Other conditions"),
     ("R6", "Payers"),
     ("D", "Defaults where the sources are silent or differ"),
+    ("P", "Proposed: published, not in force, and nothing is decided by it"),
 )
+
+
+class Status(StrEnum):
+    """How a rule stands on a day."""
+
+    IN_FORCE = "in force"
+    PROPOSED = "proposed"
+    ENDED = "ended"
+    NOT_YET = "not yet in force"
 
 
 class RuleInForce(Struct, frozen=True):
@@ -38,10 +49,12 @@ class RuleInForce(Struct, frozen=True):
     published: date | None
     last_checked: date
     setting: str | None = None
+    status: Status = Status.IN_FORCE
 
 
 def rules_in_force(policy: Policy, day: date) -> list[RuleInForce]:
-    """Every rule for service dates on that day, in the order of the register."""
+    """Every rule for service dates on that day, in the order of the register: those that ended and those that
+    are proposed among them, each with its status."""
     found = [_of_code(policy.code_on(code, day), policy, day) for code in policy.codes]
     found += [
         RuleInForce(
@@ -55,15 +68,21 @@ def rules_in_force(policy: Policy, day: date) -> list[RuleInForce]:
             published(policy.tables, entry.sources),
             entry.last_checked,
             entry.setting,
+            _status(entry, day),
         )
         for entry in policy.tables.register
-        if entry.start <= day
+        if entry.start <= day or entry.how == "proposed"
     ]
     found += [_of_payer(rule, policy.tables) for rule in policy.tables.payers.values()]
     if policy.rule is not None and policy.rule not in policy.tables.payers.values():
         found.append(_of_payer(policy.rule, policy.tables))
     names = [name for _, name in PARTS]
     return sorted(found, key=lambda rule: names.index(rule.part))
+
+
+def proposed(tables: Tables, day: date) -> list[RuleEntry]:
+    """What is proposed for a service date and not in force."""
+    return [entry for entry in tables.register if entry.how == "proposed" and entry.start <= day]
 
 
 def stale(rules: Iterable[RuleInForce], before: date) -> list[RuleInForce]:
@@ -122,7 +141,20 @@ def _of_code(code: CodeRule, policy: Policy, day: date) -> RuleInForce:
         policy.tables.reference(sources),
         published(policy.tables, sources),
         checked,
+        status=_status_of(code, day),
     )
+
+
+def _status(entry: RuleEntry, day: date) -> Status:
+    if entry.how == "proposed":
+        return Status.PROPOSED
+    return Status.IN_FORCE if entry.end is None or day <= entry.end else Status.ENDED
+
+
+def _status_of(code: CodeRule, day: date) -> Status:
+    if day < code.in_force_from:
+        return Status.NOT_YET
+    return Status.IN_FORCE if code.in_force(day) else Status.ENDED
 
 
 def _of_payer(rule: PayerRule, tables: Tables) -> RuleInForce:

@@ -100,13 +100,17 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     published: date | None = None
 
 
-class RuleEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"start": "from"}):
+class RuleEntry(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"start": "from", "end": "to"}
+):
     """One rule of the register. `how`: decided by the app, put before a human (`review`), or only `stated`,
-    since no chart shows it. `setting`: where a site or payer may decide otherwise."""
+    since no chart shows it; `proposed` is published and not in force, so that nothing hangs on it. `end`: its
+    last date of service. `setting`: where a site or payer may decide otherwise."""
 
     id: str
     start: date
-    how: Literal["decided", "review", "stated"]
+    end: date | None = None
+    how: Literal["decided", "review", "stated", "proposed"]
     says: str
     sources: tuple[str, ...]
     last_checked: date

@@ -22,13 +22,14 @@ Association: codes stand here with labels of our own, never with the official wo
 How to read it:
 - **decided**: the app decides by it. **review**: the app puts it before a human and says what to check.
   **stated**: no chart shows it; the app says so and asks for a statement where a charge depends on it.
+  **proposed**: published and not in force; nothing is decided by it.
 - An id such as `R2.9` or `D4` names the rule in the app, in its tests (`tests/cases/`) and in this page.
 - A rule is *from* the first date of service it holds for. *Published* is the day of its newest source that
   says so; *checked* is the day somebody last held it against its sources.
 - Sources are listed at the end, by number. **[G]** marks a text of the government or of a Medicare
   contractor, or a page that quotes one; the others are secondary.
-- `smartapp rules --as-of DATE --payer NAME` prints the rules of any day, and
-  `smartapp rules --stale-after 180d` lists what nobody has checked lately.
+- `smartapp rules --as-of DATE --payer NAME` prints the rules of any day, `smartapp rules diff DAY DAY` what
+  changes between two, and `smartapp rules --stale-after 180d` lists what nobody has checked lately.
 """
 
 _LINES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date
 
 import msgspec
@@ -11,13 +12,15 @@ from fhir_mappings.rules.policy import Policy, load_policy
 from fhir_mappings.rules.register import (
     PARTS,
     RuleInForce,
+    Status,
     needed_in_words,
     part_of,
+    proposed,
     published,
     rules_in_force,
     stale,
 )
-from fhir_mappings.rules.tables import Dated, PayerRule, load_tables
+from fhir_mappings.rules.tables import Dated, PayerRule, RuleEntry, load_tables
 from fhir_mappings.vocabulary import UNKNOWN_PAYER
 
 TABLES = load_tables()
@@ -93,7 +96,7 @@ def test_rules_come_part_by_part_and_those_of_later_are_not_told() -> None:
     assert {rule.part for rule in found} == set(order)
     told = {rule.id for rule in found}
     assert told == {f"R1.1-{code}" for code in TABLES.codes} | {f"R6-{payer}" for payer in TABLES.payers} | {
-        entry.id for entry in TABLES.register if entry.start <= date(2025, 12, 31)
+        entry.id for entry in TABLES.register if entry.start <= date(2025, 12, 31) or entry.how == "proposed"
     }
     first = min(entry.start for entry in TABLES.register)
     assert {"R1.2-1"} <= set(rules(load_policy("medicare"), first))
@@ -123,10 +126,44 @@ def test_every_rule_of_the_register_is_told_as_it_stands_there() -> None:
         ("R5-1", "Other conditions"),
         ("R6-cigna", "Payers"),
         ("D14", "Defaults where the sources are silent or differ"),
+        ("P2027-1", "Proposed: published, not in force, and nothing is decided by it"),
     ],
 )
 def test_the_part_of_a_rule_is_known_by_its_name(rule_id: str, part: str) -> None:
     assert part_of(rule_id) == MEDICARE[rule_id].part == part
+
+
+def test_what_cms_proposed_for_2027_stands_there_and_decides_nothing() -> None:
+    """Five days after the year began it is what it was: nobody has read a final rule."""
+    for day in (date(2026, 7, 16), DAY, date(2027, 1, 5)):
+        told = rules(load_policy("medicare"), day)
+        of_2027 = [rule for rule in told.values() if rule.status is Status.PROPOSED]
+        assert [rule.id for rule in of_2027] == ["P2027-1", "P2027-2", "P2027-3", "P2027-4"]
+        for rule in of_2027:
+            assert (rule.how, rule.since, rule.value) == ("proposed", date(2027, 1, 1), "")
+            assert rule.published == date(2026, 7, 16)
+            assert "CMS-1848-P" in rule.reference
+            assert "91 FR 43842" in rule.reference
+    assert proposed(TABLES, date(2026, 12, 31)) == []
+    assert [entry.id for entry in proposed(TABLES, date(2027, 1, 1))] == [
+        f"P2027-{number}" for number in (1, 2, 3, 4)
+    ]
+
+
+def test_every_other_rule_says_how_it_stands() -> None:
+    before = rules(load_policy("medicare"), date(2025, 12, 31))
+    assert before["R1.1-98985"].status is Status.NOT_YET
+    assert before["R1.1-98977"].status is Status.IN_FORCE
+    assert {rule.status for rule in MEDICARE.values()} == {Status.IN_FORCE, Status.PROPOSED}
+
+
+def test_a_rule_of_the_register_can_end() -> None:
+    entry = {"id": "R9-1", "from": "2020-01-01", "to": "2026-12-31", "how": "decided", "says": "Once."}
+    old = msgspec.convert({**entry, "sources": [], "last_checked": "2026-12-01"}, RuleEntry)
+    tables = dataclasses.replace(TABLES, register=(msgspec.structs.replace(old, id="D99"),))
+    policy = msgspec.structs.replace(load_policy("medicare"), tables=tables)
+    assert rules(policy, date(2026, 12, 31))["D99"].status is Status.IN_FORCE
+    assert rules(policy, date(2027, 1, 1))["D99"].status is Status.ENDED
 
 
 def test_minutes_in_words() -> None:

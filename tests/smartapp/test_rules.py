@@ -108,6 +108,86 @@ def test_a_wrong_call_is_one_line_and_status_two(run: Run, arguments: list[str],
     assert said in err
 
 
+# -- past the tables ----------------------------------------------------------
+
+CONFIRMED = """
+rules_confirmed:
+  - {codes: ["98977"], to: 2027-12-31, by: Ida of billing, on: 2026-12-15, source: The final rule for 2027}
+"""
+
+
+def test_past_the_tables_the_first_line_says_so(run: Run) -> None:
+    code, out, _ = run("--as-of", "2027-01-15")
+    assert code == 0
+    first = out.splitlines()[0]
+    assert first.startswith(
+        "Nobody has checked the rules for 2027-01-15 (all codes); they were checked up to 2026-12-31"
+    )
+    assert "rules-of-the-year" in first
+    assert "docs/new-year.md" in first
+    assert "Nobody has checked" not in run("--as-of", "2026-12-31")[1]
+    answer = json.loads(run("--as-of", "2027-01-15", "--json")[1])
+    assert (answer["tables_end"], len(answer["not_checked"])) == ("2026-12-31", 17)
+    assert json.loads(run("--as-of", "2026-12-31", "--json")[1])["not_checked"] == []
+
+
+def test_what_the_site_confirmed_is_told_with_its_source(tmp_path: Path, run: Run) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(CONFIRMED)
+    _, out, _ = run("--as-of", "2027-01-15", "--site", site)
+    assert "98977" not in out.splitlines()[0]
+    said = "Confirmed for 98977 up to 2027-12-31, by Ida of billing on 2026-12-15: The final rule for 2027"
+    assert said in out.splitlines()
+    answer = json.loads(run("--as-of", "2027-01-15", "--site", site, "--json")[1])
+    assert "98977" not in answer["not_checked"]
+    assert answer["rules_confirmed"][0]["source"] == "The final rule for 2027"
+    assert said in run("diff", "2026-12-31", "2027-01-01", "--site", site)[1].splitlines()
+
+
+def test_where_nothing_changes_with_the_year_it_is_said_plainly(run: Run) -> None:
+    code, out, err = run("diff", "2026-12-31", "2027-01-01")
+    assert (code, err) == (0, "")
+    assert "Nothing changes in the tables; they end on 2026-12-31." in out.splitlines()
+    assert "Nobody has checked the rules for 2027-01-01 (all codes)" in out
+    assert "P2027-1" in out
+    assert "91 FR 43842" in out
+    answer = json.loads(run("diff", "2026-12-31", "2027-01-01", "--json")[1])
+    assert (answer["changes"], answer["tables_end"]) == ([], "2026-12-31")
+    assert [rule["id"] for rule in answer["proposed"]] == ["P2027-1", "P2027-2", "P2027-3", "P2027-4"]
+    assert {rule["status"] for rule in answer["proposed"]} == {"proposed"}
+
+
+def test_what_changed_with_2026_is_told_by_kind(run: Run) -> None:
+    _, out, _ = run("diff", "2025-12-31", "2026-01-01")
+    assert out.startswith("What changes between dates of service 2025-12-31 and 2026-01-01, payer medicare\n")
+    for line in ("Codes that begin or end", "What a code asks for", "Payers' rows"):
+        assert line in out.splitlines()
+    assert "  98975    16 days -> 2 days" in out.splitlines()
+    assert "Nothing changes" not in out
+    assert "Nobody has checked" not in out
+    assert "Proposed" not in out
+    answer = json.loads(run("diff", "2025-12-31", "2026-01-01", "--json")[1])
+    (start_up,) = (one for one in answer["changes"] if one["about"] == "98975")
+    assert (start_up["changed"], start_up["before"]) == ("what a code asks for", "16 days")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["2026-12-31"], "required: DAY"),
+        (["2026-12-31", "soon"], "diff: expected a date"),
+        (["2027-01-01", "2026-12-31"], "the second day must be the later one"),
+        (["2027-01-01", "2027-01-01"], "the second day must be the later one"),
+        (["2026-12-31", "2027-01-01", "--payer", "nobody"], "no table for payer 'nobody'"),
+        (["2026-12-31", "2027-01-01", "--site", "no-site.yaml"], "no-site.yaml"),
+    ],
+)
+def test_a_wrong_call_of_diff_is_one_line_and_status_two(run: Run, arguments: list[str], said: str) -> None:
+    code, out, err = run("diff", *arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert said in err
+
+
 def test_a_payer_table_that_is_wrong_names_its_file(tmp_path: Path, run: Run) -> None:
     (tmp_path / "acme.yaml").write_text("payer: acme\ncolour: red\n")
     site = tmp_path / "site.yaml"
