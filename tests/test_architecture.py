@@ -97,6 +97,7 @@ ASKS_THE_MACHINE = {
     "smartapp/clock.py": "the app's clock: the machine's, in a demo or test ahead of it",
     "smartapp/issuers_file.py": "a command's default",
     "smartapp/commands/audit.py": "a command runs when it runs",
+    "smartapp/commands/config_check.py": "a command runs when it runs",
     "smartapp/commands/demo.py": "without --as-of it is today",
     "smartapp/commands/doctor/command.py": "a command runs when it runs",
     "smartapp/commands/evaluate.py": "without --as-of it is today",

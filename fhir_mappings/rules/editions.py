@@ -12,6 +12,7 @@ from datetime import date
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fhir_mappings.local_time import ONE_DAY
 from fhir_mappings.rules.tables import CodeRule, Confirmation, Dated, Kind, PayerRule, check_confirmations
 
 _STAYS = ("program", "kind", "line", "base")
@@ -54,9 +55,15 @@ def edition_on(of_code: Sequence[Edition], day: date) -> CodeRule:
     return found.rule
 
 
-def ends_of(known: Editions) -> dict[str, date]:
-    """The last date of service for which each code's tables were checked."""
-    return {code: max(one.rule.covers_to for one in of_code) for code, of_code in known.items()}
+def end_of(of_code: Sequence[Edition], confirmed_to: date = date.min) -> date:
+    """The last date of service up to which a code was checked without a gap, by its tables or by the site's
+    word up to a day."""
+    end = max(of_code[0].rule.covers_to, confirmed_to)
+    for edition in of_code[1:]:
+        if edition.since > end + ONE_DAY:
+            break
+        end = max(edition.rule.covers_to, confirmed_to)
+    return end
 
 
 def check_own_rules(
@@ -67,7 +74,8 @@ def check_own_rules(
 ) -> None:
     """Whether what a site says of the rules fits the shipped tables and itself. Raises `ValueError` with one
     line."""
-    check_confirmations(confirmed, ends_of(editions(shipped, code_rules)))
+    of_site = editions(shipped, code_rules)
+    check_confirmations(confirmed, {code: end_of(of_code) for code, of_code in of_site.items()})
     for payer in payer_rules:
         editions(shipped, code_rules, payer.code_rules)
 

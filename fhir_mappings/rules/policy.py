@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fhir_mappings.local_time import ONE_DAY, Window
-from fhir_mappings.rules.editions import Edition, Editions, check_own_rules, edition_on, editions, ends_of
+from fhir_mappings.rules.editions import Edition, Editions, check_own_rules, edition_on, editions, end_of
 from fhir_mappings.rules.tables import (
     CodeRule,
     Confirmation,
@@ -99,6 +99,12 @@ class Terms(Struct, frozen=True, eq=False):
         return units if self.rule.units_cap is None else min(units, self.rule.units_cap)
 
 
+DAYS_OF_WARNING = 60
+"""How long before the rules end it is told. A device period is dated 29 days after its first day, so that a
+month before the tables end the first period begins that they do not reach; and to read a year's rules, sign
+them off and ask an administrator takes another."""
+
+
 class Year(Struct, frozen=True):
     """Whether the rules of a day were checked for a code (D37). `confirmed`: by whom, where the tables
     themselves end before that day."""
@@ -142,7 +148,7 @@ class Policy(Struct, frozen=True, eq=False):
 
     @property
     def ends(self) -> Mapping[str, date]:
-        """The last date of service for which each code's rules were checked, by a table or by the site."""
+        """The last date of service up to which each code's rules were checked, by a table or by the site."""
         return _ends(self)
 
     def covered(self, code: str, day: date) -> Covered:
@@ -164,6 +170,24 @@ class Policy(Struct, frozen=True, eq=False):
         """Whether the rules of that day were checked: past the tables' end the last table decides, and a
         charge waits for the site's word or a newer table."""
         return _year(self, code, day)
+
+    @property
+    def checked_to(self) -> date:
+        """The last date of service for which every code that is suggested was checked: by a table, or by the
+        site's word. A code that has ended by then needs no more."""
+        return min(
+            (
+                end
+                for code, end in self.ends.items()
+                if self.codes[code].kind is not Kind.HELD_BACK
+                and self.code_on(code, end).in_force(end + ONE_DAY)
+            ),
+            default=date.max,
+        )
+
+    def ends_soon(self, today: date) -> bool:
+        """Whether somebody must see to the rules now, `DAYS_OF_WARNING` before nothing can be charged."""
+        return self.checked_to - today <= timedelta(days=DAYS_OF_WARNING)
 
     def not_checked(self, day: date) -> list[str]:
         """The codes in force on a day whose rules nobody checked for it."""
@@ -363,10 +387,14 @@ def _in_force(policy: Policy, program: Program, kinds: tuple[Kind, ...], day: da
 @lru_cache(maxsize=256)
 def _ends(policy: Policy) -> Mapping[str, date]:
     return {
-        code: max(
-            [end, *(entry.to for entry in policy.confirmed if entry.codes == "all" or code in entry.codes)]
+        code: end_of(
+            of_code,
+            max(
+                (one.to for one in policy.confirmed if one.codes == "all" or code in one.codes),
+                default=date.min,
+            ),
         )
-        for code, end in ends_of(policy.editions).items()
+        for code, of_code in policy.editions.items()
     }
 
 

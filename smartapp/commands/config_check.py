@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json, listed
+from smartapp.commands.rules_checked import check_rules
 from smartapp.config import SETTINGS, ConfigurationError, read_setting, unknown_settings
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class CheckId(Enum):
     ISSUERS = "issuers"
     ISSUER = "issuer"
     SITE = "site"
+    RULES = "rules"
     KEYS_FOLDER = "keys.folder"
     KEYS_ACTIVE = "keys.active"
     KEYS_PUBLISHED = "keys.published"
@@ -34,7 +37,11 @@ class CheckId(Enum):
     PERMISSIONS = "permissions"
 
 
-def run(arguments: Sequence[str]) -> int:
+def _machine_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run(arguments: Sequence[str], now: Callable[[], datetime] = _machine_now) -> int:
     """The command. Exit status 0; 1 where a check failed; 2 and one line for a call nobody understands."""
     parser = Parser(prog="smartapp config", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
@@ -47,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         return CANNOT
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    checks = ConfigCheck(os.environ).run()
+    checks = ConfigCheck(os.environ, now()).run()
     if options.json:
         print(as_json({"checks": list(checks), "counts": checks.counts}))
     else:
@@ -58,8 +65,9 @@ def run(arguments: Sequence[str]) -> int:
 class ConfigCheck:
     """One walk through the configuration. A part that can't be read does not stop the others."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], now: datetime) -> None:
         self._environ = environ
+        self._now = now
         self._checks = Checks()
         self._values: dict[str, Any] = {}
         self._private: list[Path] = []
@@ -154,6 +162,7 @@ class ConfigCheck:
             )
         else:
             self._checks.ok(CheckId.SITE, f"time zone {site.zone.key}, payer {site.policy.payer}")
+        check_rules(self._checks, CheckId.RULES, site.policy, site.today(self._now))
 
     def _keys(self) -> None:
         from launch.errors import ConfigurationError as LaunchConfigurationError

@@ -165,6 +165,8 @@ class PatientView:
     excluded_total: int
     notices: tuple[Notice, ...]
     refusal: str | None
+    rules_end: str | None
+    """That the rules end soon, or ended (D37); None while there is time."""
 
 
 _FIRST = (Outcome.SUGGEST, Outcome.REVIEW, Outcome.PROVISIONAL, Outcome.SHORT)
@@ -203,7 +205,14 @@ def patient_view(
         excluded_total=len(findings.assessment.excluded),
         notices=findings.notices,
         refusal=refusal,
+        rules_end=_rules_end(findings, site),
     )
+
+
+def _rules_end(findings: Findings, site: Site) -> str | None:
+    policy = site.policies.of(findings.contract["payer"])
+    today = date.fromisoformat(findings.contract["as_of"])
+    return words.rules_end_soon(policy.checked_to) if policy.ends_soon(today) else None
 
 
 def card_view(decision: Decision, findings: Findings, site: Site) -> CardView:

@@ -338,8 +338,15 @@ def reason(value: str) -> str:
 def rules_end(last_day: date) -> str:
     """Why what is met cannot be charged yet, whom to ask, and where it is done (D37)."""
     return (
-        f"The rules were checked for service dates up to {day(last_day)}. A later one can be charged once "
-        "whoever runs this app has confirmed the rules in the site's file (docs/new-year.md): ask them."
+        f"The rules were checked for service dates up to {day(last_day)}. Ask whoever runs this app to "
+        "confirm them for later ones, in the site's file (docs/new-year.md)."
+    )
+
+
+def rules_end_soon(last_day: date) -> str:
+    """What the page says from 60 days before."""
+    return (
+        f"Rules checked up to {day(last_day)}; later service dates wait to be confirmed (docs/new-year.md)."
     )
 
 

@@ -65,6 +65,19 @@ def test_between_two_tables_nobody_checked_anything() -> None:
     policy = with_tables(table("98977", "2027-06-01"))
     assert policy.year("98977", date(2027, 5, 31)).unverified == {YEAR}
     assert policy.year("98977", date(2027, 6, 1)).unverified == frozenset()
+    assert policy.ends["98977"] == LAST
+    closed = load_policy(
+        "medicare", confirmed=[confirmed(["98977"], "2027-05-31")], code_rules=[table("98977", "2027-06-01")]
+    )
+    assert closed.year("98977", date(2027, 5, 31)).unverified == frozenset()
+    assert closed.ends["98977"] == date(2027, 12, 31)
+
+
+def test_a_table_that_was_checked_for_less_ends_earlier() -> None:
+    policy = with_tables(table("98977", "2026-03-01", to="2026-06-30"))
+    assert policy.ends["98977"] == date(2026, 6, 30)
+    assert policy.year("98977", date(2026, 7, 1)).unverified == {YEAR}
+    assert policy.year("98977", date(2026, 2, 28)).unverified == frozenset()
 
 
 def test_a_confirmation_may_reach_a_year_past_the_added_table() -> None:
@@ -131,8 +144,8 @@ def test_the_version_tells_of_tables_of_ones_own() -> None:
 # -- a code that ends ----------------------------------------------------------
 
 
-def ended(code: str, day: str) -> CodeRule:
-    return table(code, str(SHIPPED[code].in_force_from), in_force_to=day)
+def ended(code: str, day: str, **more: Any) -> CodeRule:
+    return table(code, str(SHIPPED[code].in_force_from), in_force_to=day, **more)
 
 
 def codes_of(policy: Policy, given: list[Any], as_of: str = "2026-08-01") -> set[tuple[str, str]]:
@@ -176,6 +189,15 @@ def test_a_code_that_ends_within_a_start_ups_period_is_no_doubt_about_it() -> No
         read([set_up, days("2026-01-05", 8)], "2026-04-01"), with_tables(ended("98975", "2026-01-20"))
     )
     assert answer["98975", "2026-01-05"].outcome is Outcome.SUGGEST
+
+
+def test_a_code_that_has_ended_when_its_table_does_needs_no_confirmation() -> None:
+    named = [code for code in SHIPPED if code not in ("99091", "98977")]
+    policy = load_policy(
+        "medicare", confirmed=[confirmed(named)], code_rules=[ended("98977", "2026-12-31", to="2026-12-31")]
+    )
+    assert policy.checked_to == date(2027, 12, 31)
+    assert "98977" not in policy.not_checked(FIRST)
 
 
 def test_the_register_says_that_a_code_ended() -> None:

@@ -103,6 +103,28 @@ def test_a_key_of_a_table_is_a_name_also_where_yaml_would_see_a_truth_value() ->
     }
 
 
+def test_it_is_told_from_sixty_days_before_the_rules_end() -> None:
+    policy = load_policy("medicare")
+    assert policy.checked_to == LAST
+    told = {day: policy.ends_soon(day) for day in (date(2026, 10, 31), date(2026, 11, 1), LAST, FIRST)}
+    assert list(told.values()) == [False, True, True, True]
+
+
+def test_what_the_site_confirmed_ends_too() -> None:
+    policy = load_policy("medicare", confirmed=[confirmed()])
+    assert policy.checked_to == date(2027, 12, 31)
+    assert [policy.ends_soon(day) for day in (FIRST, date(2027, 11, 1))] == [False, True]
+
+
+def test_the_first_code_whose_rules_end_counts_but_one_that_is_only_held_back() -> None:
+    named = [code for code in load_policy().codes if code not in ("99091", "98977")]
+    some = load_policy("medicare", confirmed=[confirmed(named)])
+    assert some.checked_to == LAST
+    every = load_policy("medicare", confirmed=[confirmed([*named, "98977"])])
+    assert every.checked_to == date(2027, 12, 31)
+    assert every.not_checked(FIRST) == ["99091"]
+
+
 # -- the charge ----------------------------------------------------------
 
 WINDOW = Window(date(2027, 1, 1), date(2027, 1, 31))

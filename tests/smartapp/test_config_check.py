@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from smartapp.store import Store
 from smartapp.store.database import Database
 
 SECRET = "correct-horse-battery-staple"
+SPRING = datetime(2026, 4, 15, 16, tzinfo=UTC)
+
+
+def in_spring() -> datetime:
+    """A day on which no rules end soon."""
+    return SPRING
 
 
 @dataclass
@@ -77,8 +84,8 @@ class Answer:
 
 @pytest.fixture
 def check(place: Place, capsys: pytest.CaptureFixture[str]):
-    def run_it() -> Answer:
-        status = run(["check", "--json"])
+    def run_it(now: datetime = SPRING) -> Answer:
+        status = run(["check", "--json"], lambda: now)
         out = capsys.readouterr()
         assert out.err == ""
         assert SECRET not in out.out
@@ -100,10 +107,34 @@ def test_every_setting_has_its_line(check):
 
 
 def test_as_text_it_is_one_line_a_check_and_a_count(place, capsys):
-    assert run(["check"]) == 0
+    assert run(["check"], in_spring) == 0
     *lines, count = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     assert count == f"{len(lines)} ok, 0 warnings, 0 failures"
+
+
+@pytest.mark.parametrize(
+    ("now", "status"),
+    [
+        (datetime(2026, 11, 1, 3, 59, tzinfo=UTC), "ok"),  # in New York it is October still
+        (datetime(2026, 11, 1, 4, 0, tzinfo=UTC), "warning"),
+        (datetime(2027, 3, 1, tzinfo=UTC), "warning"),
+    ],
+)
+def test_from_sixty_days_before_the_rules_end_it_is_told(check, now, status):
+    answer = check(now)
+    assert answer.status == 0
+    ((found, says),) = answer.of("rules")
+    assert found == status
+    assert "2026-12-31" in says
+    assert ("docs/new-year.md" in says) is (status == "warning")
+
+
+def test_what_the_site_confirmed_is_what_ends(place, check):
+    confirmed = '{codes: all, to: 2027-12-31, by: Ida, on: 2026-12-15, source: "The final rule"}'
+    place.set(site_file=place.write("site.yaml", f"rules_confirmed: [{confirmed}]\n"))
+    assert check(datetime(2027, 3, 1, tzinfo=UTC)).of("rules")[0][0] == "ok"
+    assert check(datetime(2027, 11, 5, tzinfo=UTC)).of("rules")[0][0] == "warning"
 
 
 def test_nothing_is_written(place, check):

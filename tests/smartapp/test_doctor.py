@@ -170,6 +170,23 @@ def test_a_sandbox_in_order_fails_nothing(doctor, ehr):
     assert report.of(CheckId.SEARCH, "Observation")[0] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("day", "status"),
+    [(datetime(2026, 4, 15, tzinfo=UTC), "ok"), (datetime(2026, 11, 15, tzinfo=UTC), "warning")],
+)
+def test_it_tells_when_the_rules_of_the_site_end(tmp_path, doctor, ehr, capsys, day, status):
+    doctor(ehr.base)
+    site = tmp_path / "site.yaml"
+    site.write_text("timezone: America/New_York\npayer: medicare\n")
+    capsys.readouterr()
+    call = ["hospital", "--issuers", str(tmp_path / "issuers.toml"), "--base-url", BASE_URL, "--loopback"]
+    run([*call, "--site", str(site), "--json"], lambda: day)
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    (found,) = (check for check in checks if check["id"] == CheckId.RULES.value)
+    assert found["status"] == status
+    assert "2026-12-31" in found["says"]
+
+
 def test_without_a_token_everything_else_is_checked_and_that_is_said(doctor, ehr):
     report = doctor(ehr.base)
     assert report.status == 0

@@ -87,6 +87,20 @@ def test_whatever_form_is_posted_the_charge_stays_shut(make_world, browser):
     assert ours(world) == []
 
 
+@pytest.mark.parametrize(
+    ("today", "site_more", "told"),
+    [
+        (datetime(2026, 10, 31, 12, tzinfo=ZONE), "", False),
+        (datetime(2026, 11, 1, 12, tzinfo=ZONE), "", True),
+        (datetime(2026, 11, 1, 12, tzinfo=ZONE), CONFIRMED, False),
+        (FEBRUARY, "", True),
+    ],
+)
+def test_the_page_tells_from_sixty_days_before(make_world, browser, today, site_more, told):
+    page = make_world(begins=today, site_more=site_more).open(browser, PATIENT)
+    assert ("Rules checked up to 31 Dec 2026; later service dates wait" in page.text) is told
+
+
 def test_nobody_is_asked_to_state_it(make_world, browser):
     page = make_world(begins=FEBRUARY).open(browser, PATIENT)
     form = browser.get(f"{page.url}statements")

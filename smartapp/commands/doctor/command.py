@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from fhir_mappings.local_time import zone_named
 from launch.http import EhrClient
 from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json
 from smartapp.commands.doctor.client import check_keys, check_registration, check_scopes
@@ -19,20 +20,25 @@ from smartapp.commands.doctor.metadata import check_metadata, read_metadata
 from smartapp.commands.doctor.searches import check_searches, token_of
 from smartapp.commands.doctor.write_test import check_write
 from smartapp.commands.register import sheet_of
+from smartapp.commands.rules_checked import check_rules
 from smartapp.config import ConfigurationError
 from smartapp.issuers_file import Registered, add_options, registered
-from smartapp.site_file import SiteFileError, read_site_file
+from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,255}")
 
 
-def run(arguments: Sequence[str]) -> int:
+def _machine_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run(arguments: Sequence[str], now: Callable[[], datetime] = _machine_now) -> int:
     """The command. Exit status 0; 1 where a check failed; 2 and one line where it can't be carried out."""
     try:
         options = _parser().parse_args(list(arguments))
         _check_call(options)
         here = registered(options)
-        checks = examine(here, options, lambda: datetime.now(UTC))
+        checks = examine(here, options, now)
     except (Fault, ConfigurationError, SiteFileError) as fault:
         print(f"smartapp doctor: {fault}", file=sys.stderr)
         return CANNOT
@@ -82,9 +88,9 @@ def _check_call(options: argparse.Namespace) -> None:
 
 def examine(here: Registered, options: argparse.Namespace, now: Callable[[], datetime]) -> Checks:
     """Every check that can be made. Raises Fault where the call can't be carried out."""
-    if here.site_file is not None:
-        read_site_file(here.site_file)
     checks = Checks()
+    if here.site_file is not None:
+        _check_site(checks, read_site_file(here.site_file), now())
     with EhrClient(here.issuer) as client:
         exam = Examination(here, sheet_of(here), client, checks, now)
         statement = read_metadata(exam)
@@ -112,3 +118,12 @@ def examine(here: Registered, options: argparse.Namespace, now: Callable[[], dat
             checks.failure(CheckId.WRITE_TEST, "not made: there is no token to write with")
         check_pace(exam)
     return checks
+
+
+def _check_site(checks: Checks, site: SiteFile, now: datetime) -> None:
+    """What of the site's file may end while the EHR is in order. Raises Fault where it cannot be used."""
+    try:
+        policy, zone = site.policies(None).default, zone_named(site.timezone or "UTC")
+    except ValueError as fault:
+        raise Fault(str(fault)) from None
+    check_rules(checks, CheckId.RULES, policy, now.astimezone(zone).date())

@@ -43,3 +43,4 @@ class CheckId(Enum):
     IGNORED_DATE = "search.ignored-date"
     IGNORED_IDENTIFIER = "search.ignored-identifier"
     WRITE_TEST = "write-test"
+    RULES = "rules"
