@@ -54,6 +54,7 @@ def _about(device: Device, name: str) -> About:
     if typed.code:
         return typed
     names = [part.name for part in device.deviceName or () if part.name]
-    words = (device.manufacturer, device.modelNumber or (names[0] if names else None))
-    text = " ".join(word for word in words if word) or (device.type.text if device.type else None)
-    return About(display=text or name)
+    maker, model = device.manufacturer or "", device.modelNumber or (names[0] if names else "")
+    words = (device.type.text if device.type is not None else "") or ""
+    text = " ".join(word for word in (maker, model) if word) or words
+    return About(display=text or name, manufacturer=maker, model=model, type_text=words)

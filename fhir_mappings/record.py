@@ -22,6 +22,10 @@ class About(Struct, frozen=True, gc=False, order=True):
     system: str = ""
     code: str = ""
     display: str = ""
+    manufacturer: str = ""
+    """Of a device that has no coding: what a site can declare it by."""
+    model: str = ""
+    type_text: str = ""
 
 
 NOT_SAID = About()

@@ -10,9 +10,10 @@ from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake, contained_in, contained_kinds
 from fhir_mappings.chart.same_encounter import as_one, one_encounter
 from fhir_mappings.encounter import EncounterFacts, StaffMember, read_encounter, start_of
+from fhir_mappings.identity import about_of
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
 from fhir_mappings.prior_charge import NOT_CHARGED, codes_of, occurrence_of
-from fhir_mappings.record import Excluded, Visit
+from fhir_mappings.record import NOT_SAID, About, Excluded, Visit
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import Activity, ExcludedReason
@@ -42,7 +43,9 @@ class EncounterMapper:
         left_out = [Excluded(name, ExcludedReason.AFTER_AS_OF) for name in late]
         kept = {name: fact for name, fact in known.items() if name not in late}
         left_out += [
-            Excluded(name, fact.excluded) for name, fact in kept.items() if fact.excluded is not None
+            Excluded(name, fact.excluded, _about(encounters[name], fact.excluded))
+            for name, fact in kept.items()
+            if fact.excluded is not None
         ]
         return kept, tuple(left_out)
 
@@ -151,3 +154,11 @@ class EncounterMapper:
     def _is_late(self, encounter: fhir.Encounter) -> bool:
         began = self._clock.read(start_of(encounter))
         return isinstance(began, Moment) and began.day > self._as_of
+
+
+def _about(encounter: fhir.Encounter, reason: ExcludedReason) -> About:
+    """What a site would declare an Encounter by that nobody knows what it was: its type, else its class."""
+    if reason is not ExcludedReason.ACTIVITY_NOT_CONFIGURED:
+        return NOT_SAID
+    class_ = [] if encounter.class_ is None else [encounter.class_]
+    return about_of([*fhir.concepts(encounter.type, encounter.serviceType), *class_])

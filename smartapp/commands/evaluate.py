@@ -17,7 +17,7 @@ from msgspec import Struct
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Assessment, strangers_json, to_contract
 from fhir_mappings.local_time import Window, zone_named
-from fhir_mappings.record import Attestation, PatientRecord
+from fhir_mappings.record import Attestation, Excluded, PatientRecord
 from fhir_mappings.rules.compare import ExclusionViolated
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
@@ -80,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHANGE",
         help="imagine add-days=2, add-minutes=8, add-call-minutes=5 or payer=cigna; the answer says so",
     )
+    parser.add_argument(
+        "--suggest-site",
+        action="store_true",
+        help="print what was left out for want of a declaration, as lines for site.yaml to be confirmed",
+    )
     parser.add_argument("--json", action="store_true", help="print the contract's JSON")
 
 
@@ -89,6 +94,7 @@ def run(arguments: list[str]) -> int:
     add_arguments(parser)
     # A short-lived process that keeps what it reads: looking for garbage in between finds none.
     gc.disable()
+    left_out: list[Excluded] = []
     try:
         options = parser.parse_args(arguments)
         answer = evaluate(
@@ -104,13 +110,19 @@ def run(arguments: list[str]) -> int:
             all_evidence=options.evidence == "all",
             what_if=options.what_if,
             progress=sys.stderr,
+            left_out=left_out,
         )
     except (Fault, SiteFileError) as fault:
         print(f"smartapp evaluate: {' '.join(str(fault).split())}", file=sys.stderr)
         return 2
     finally:
         gc.enable()
-    if options.json:
+    if options.suggest_site:
+        from smartapp.commands.suggest_site import suggested_lines
+
+        for line in suggested_lines(left_out):
+            print(printable(line))
+    elif options.json:
         print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
         print_table(answer, sys.stdout)
@@ -129,8 +141,12 @@ def evaluate(
     all_evidence: bool = False,
     what_if: Sequence[str] = (),
     progress: TextIO | None = None,
+    left_out: list[Excluded] | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
-    """The contract's JSON for the patients in these files. Raises `Fault` with one line for a person."""
+    """The contract's JSON for the patients in these files. Raises `Fault` with one line for a person.
+
+    `left_out` gets what the records left out, as the chart names it.
+    """
     site = site or SiteFile()
     zone_name = timezone or site.timezone
     if not zone_name:
@@ -157,15 +173,12 @@ def evaluate(
     patients = chart.patients()
     if not patients:
         raise Fault("no patient found in the input")
-    answers = [
-        _answer(
-            chart.record(patient, attestations=(attestations or {}).get(patient, ())),
-            policies,
-            changes,
-            all_evidence=all_evidence,
-        )
-        for patient in patients
-    ]
+    answers = []
+    for patient in patients:
+        record = chart.record(patient, attestations=(attestations or {}).get(patient, ()))
+        answers.append(_answer(record, policies, changes, all_evidence=all_evidence))
+        if left_out is not None:
+            left_out.extend(record.excluded)
     if what_if:
         for answer in answers:
             answer["what_if"] = list(what_if)
