@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
+import yaml
 
 from fhir_mappings.rules.policy import load_policy
 from smartapp.commands.demo import run
@@ -19,14 +21,15 @@ pytestmark = pytest.mark.days
 PATIENT = "ready-musculoskeletal"
 CALLED = "calls-not-in-the-ehr"
 MANAGEMENT, ADD_ON, DEVICE = "98980", "98981", "98977"
-TABLES_END = min(rule.covers_to for rule in load_policy("medicare").codes.values())
+CODES = load_policy("medicare").codes
+TABLES_END = min(rule.covers_to for rule in CODES.values())
 CONFIRMED_TO = date(2027, 12, 31)
-"""As far as a site can confirm: the leap day lies beyond, where only a newer table helps."""
-SITE = f"""\
-lock_certified_months: true
+"""As far as a site can confirm; the leap day lies beyond, where only a newer table helps."""
+CONFIRMED = f"""\
 rules_confirmed:
   - {{codes: all, to: {CONFIRMED_TO}, by: "Ida of billing", on: 2026-12-15, source: "The rule for 2027"}}
 """
+NEWER = "code_tables: [2028.yaml]\n"
 
 
 def last_month(today: date) -> date:
@@ -40,8 +43,12 @@ def begins(request):
 
 
 @pytest.fixture
-def world(make_world, begins):
-    return make_world(begins=begins, site_more=SITE)
+def world(make_world, begins, tmp_path):
+    """A site that knows the rules of its day: they are confirmed, or it has a table of its own."""
+    tables = [{**msgspec.to_builtins(rule), "covers_to": "2028-12-31"} for rule in CODES.values()]
+    (tmp_path / "2028.yaml").write_text(yaml.safe_dump(tables))
+    known = CONFIRMED if begins.date() <= CONFIRMED_TO else NEWER
+    return make_world(begins=begins, site_more=f"lock_certified_months: true\n{known}")
 
 
 def ours(world):
@@ -85,22 +92,19 @@ def test_launch_read_accept_and_certify(world, browser, begins):
     assert set(dates) == {MANAGEMENT, ADD_ON, DEVICE}
     assert dates[DEVICE] == today - timedelta(days=1)
     assert {dates[MANAGEMENT], dates[ADD_ON]} == {today.replace(day=1) - timedelta(days=1)}
-    known = {code for code, day in dates.items() if day <= CONFIRMED_TO}
-    assert acceptable(page) == known
+    assert acceptable(page) == set(dates)
 
-    if MANAGEMENT in known:
-        written = browser.submit(form_for(world, browser, page, MANAGEMENT))
-        assert written.status == 200, written.text
-        (charge,) = ours(world)
-        assert written.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
-        assert charge["occurrencePeriod"]["start"] == closed.isoformat()
-        assert charge["occurrencePeriod"]["end"] == dates[MANAGEMENT].isoformat()
-        assert datetime.fromisoformat(charge["enteredDate"]).astimezone(begins.tzinfo).date() == today
-        page = world.read(browser, browser.get(page.url))
-        assert f"on {told(today)}" in page.text
-        known.remove(MANAGEMENT)
+    written = browser.submit(form_for(world, browser, page, MANAGEMENT))
+    assert written.status == 200, written.text
+    (charge,) = ours(world)
+    assert written.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
+    assert charge["occurrencePeriod"]["start"] == closed.isoformat()
+    assert charge["occurrencePeriod"]["end"] == dates[MANAGEMENT].isoformat()
+    assert datetime.fromisoformat(charge["enteredDate"]).astimezone(begins.tzinfo).date() == today
+    page = world.read(browser, browser.get(page.url))
+    assert f"on {told(today)}" in page.text
 
-    forms = {code: form_for(world, browser, page, code) for code in known}
+    forms = {code: form_for(world, browser, page, code) for code in (ADD_ON, DEVICE)}
     months = browser.get(next(target for target, text in page.links if text == "Certified months"))
     over = next(target for target, _ in months.links if target.endswith(f"{closed:%Y-%m}"))
     certified = browser.submit(browser.get(over).form("/certify"))
@@ -116,8 +120,8 @@ def test_launch_read_accept_and_certify(world, browser, begins):
     again = world.open(browser, PATIENT)
     assert f"{closed:%B %Y}" in again.text
     assert acceptable(again) == set()
-    written = {charge["code"]["coding"][0]["code"] for charge in ours(world)}
-    assert written - {MANAGEMENT} == {code for code in known if dates[code].replace(day=1) != closed}
+    open_month = {code for code in forms if dates[code].replace(day=1) != closed}
+    assert {charge["code"]["coding"][0]["code"] for charge in ours(world)} == {MANAGEMENT, *open_month}
     assert world.store.audit.verify() is None
 
 
