@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from datetime import date
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.local_time import LocalClock
-from fhir_mappings.places import extent_of, is_longer_than_a_day
+from fhir_mappings.places import Presence, Where, extent_of, is_longer_than_a_day, places_by_time
 from fhir_mappings.record import PatientRecord
 from fhir_mappings.resources import Period
 from fhir_mappings.terminology import load_terminology
@@ -101,8 +105,6 @@ def ask(blood_pressure: Callable[..., Resource], cuff: Callable[..., Resource]) 
 
 
 def _record(terminology: Any, zone: str, resources: list[Resource]) -> PatientRecord:
-    import json
-
     chart = Chart(terminology, ZoneInfo(zone), date(2026, 12, 1))
     for resource in ({"resourceType": "Patient", "id": "p1"}, *resources):
         chart.add(json.dumps(resource).encode())
@@ -480,6 +482,42 @@ def test_what_is_known_of_a_place_outweighs_what_is_not(ask: Ask) -> None:
 def test_what_would_not_count_at_home_is_no_doubt_of_the_place(ask: Ask) -> None:
     maybe = encounter("9", "2026-03-05T14:00:00-05:00", "2026-03-08T09:00:00-04:00", system=VENDOR)
     assert ask("2026-03-06T08:00:00-05:00", maybe, device=None) == "no-device"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Where.UNCLEAR, Where.IN_FACILITY]),
+            st.integers(0, 6),
+            st.one_of(st.none(), st.integers(0, 6)),
+        ),
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_by_time_the_answer_is_the_worst_that_any_encounter_says(
+    told: list[tuple[Where, int, int | None]], undated: bool
+) -> None:
+    noon = 1_772_730_000 * 1_000_000
+    said = [
+        Presence(where, timed=where, span=(noon + start, None if length is None else noon + start + length))
+        for where, start, length in told
+    ]
+    if undated:
+        said.append(Presence(Where.IN_FACILITY, undated=True))
+    by_time = places_by_time(said, LocalClock(ZoneInfo("America/New_York")))
+    for at in range(noon - 1, noon + 14):
+        expected = max(
+            (one.timed for one in said if one.span[0] <= at and (one.span[1] is None or at < one.span[1])),
+            default=Where.HOME,
+        )
+        if undated:
+            expected = max(expected, Where.UNVERIFIED)
+        assert (Where.HOME if by_time is None else by_time(measured(at))) is expected
+
+
+def measured(at: int) -> Any:
+    return SimpleNamespace(instant=at, date_only=False)
 
 
 # -- no place at all -----------------------------------------------------------------------------------------
