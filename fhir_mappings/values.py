@@ -24,7 +24,6 @@ from fhir_mappings.resources import (
     Period,
     SampledData,
     ValueHolder,
-    concepts,
 )
 from fhir_mappings.terminology import Believable, Terminology
 
@@ -94,12 +93,11 @@ class Values:
         return said, hash(tuple(values))
 
     def _learn_part(self, code: bytes) -> _Part:
-        concept = _decoded(Raw(code), _concept)
-        codings = concepts(concept)
+        concept = (_decoded(Raw(code), _concept) if code else None) or CodeableConcept()
         if len(self._parts) >= _MOST_PARTS:
             self._parts.clear()
         part = self._parts[code] = _Part(
-            self._terminology.is_circumstance(codings), self._terminology.believable(codings)
+            self._terminology.is_circumstance(concept), self._terminology.believable(concept.coding or ())
         )
         return part
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fhir_mappings.resources import Coding, Device
+from fhir_mappings.resources import CodeableConcept, Coding, Device
 from fhir_mappings.terminology.believable import Believable, BelievableValues
 from fhir_mappings.terminology.devices import DeviceKind, DeviceMeaning, DeviceTypes
 from fhir_mappings.terminology.entries import (
@@ -64,6 +64,7 @@ class _Observations(Struct, forbid_unknown_fields=True):
     observations: list[ObservationEntry] = []
     not_measurements: list[CodeEntry] = []
     circumstances: list[CodeEntry] = []
+    circumstance_texts: list[str] = []
     absent_values: list[CodeEntry] = []
     absent_texts: list[str] = []
 
@@ -153,6 +154,7 @@ class Terminology:
             if entry.key not in declared
         }
         self._circumstances = {entry.key for entry in observations.circumstances}
+        self._circumstance_texts = frozenset(observations.circumstance_texts)
         self._absent = {entry.key for entry in (*observations.absent_values, *site.absent_values)}
         self._absent_texts = frozenset(text.lower() for text in observations.absent_texts)
         self._believable = BelievableValues()
@@ -212,9 +214,15 @@ class Terminology:
                 best = found
         return best
 
-    def is_circumstance(self, codings: Iterable[Coding]) -> bool:
+    def is_circumstance(self, concept: CodeableConcept) -> bool:
         """Does a component of this code only say how it was measured (D21)?"""
-        return any(key_of(coding) in self._circumstances for coding in codings)
+        keys = [key_of(coding) for coding in concept.coding or ()]
+        if any(key in self._circumstances for key in keys):
+            return True
+        if any(key in self.observations for key in keys):
+            return False
+        texts = (concept.text, *(coding.display for coding in concept.coding or ()))
+        return any(text.strip().lower() in self._circumstance_texts for text in texts if text)
 
     def is_absent(self, codings: Iterable[Coding]) -> bool:
         """Does a coded value say that there is none (D21)?"""

@@ -50,7 +50,11 @@ class Marks:
             if not name.startswith("value"):
                 continue
             if isinstance(value, dict):
-                if any((address, key) in self._codings for key in _codings(value)):
+                keys = list(_codings(value))
+                if any((address, key) in self._codings for key in keys):
+                    return True
+                # A site may give the code of a Coding as the plain value that it is.
+                if any((address, _plain(code)) in self._values for _, code in keys):
                     return True
             elif (address, _plain(value)) in self._values:
                 return True

@@ -417,6 +417,7 @@ def test_a_site_says_how_its_readings_tell_that_they_were_typed_in(
         {"method": concept("keyed", "urn:vendor:method")},
         {"category": [concept("self-entry", "urn:vendor:category")]},
         {"extension": [{"url": "urn:vendor:mode", "valueString": "Manual"}]},
+        {"extension": [{"url": "urn:vendor:mode", "valueCoding": {"system": "urn:m", "code": "manual"}}]},
         {"extension": [{"url": "urn:vendor:typed", "valueInteger": 1}]},
         {"extension": [{"url": "urn:vendor:how", "valueCodeableConcept": concept("hand", "urn:h")}]},
     ):

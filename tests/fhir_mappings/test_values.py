@@ -70,6 +70,8 @@ VALUES: list[Resource] = [
     {"component": [{"valueInteger": 1}], **absent()},
     {"component": [part("1", **absent()), part("2", **number(1, None))]},
     {"component": [part("8358-4", valueString="large")], **number(1, None)},
+    {"component": [{"code": {"text": "Knee bend"}, "valueQuantity": {"value": 90}}]},
+    {"component": [{"code": concept("72514-3", display="site"), "valueInteger": 4}]},
 ]
 
 NO_VALUES: list[Resource] = [
@@ -121,6 +123,9 @@ NO_VALUES: list[Resource] = [
     {"component": [part("1", **number(3), **absent())]},
     {"component": [part("1", **absent()), part("2", **absent("not-performed"))]},
     {"component": [part("8358-4", valueString="large")]},
+    {"component": [{"code": {"text": "Cuff size"}, "valueString": "large"}]},
+    {"component": [{"code": concept("x", "urn:vendor", display="Body position"), "valueString": "sitting"}]},
+    {"component": [part("41904-4", valueCodeableConcept={"text": "left arm"})]},
     {"component": [part("8361-8", valueCodeableConcept={"text": "sitting"})]},
     {"component": [part("8357-6", **number(1)), part("8358-4", **number(30, "cm"))]},
     {"component": [{"code": concept("68193", MDC), "valueCodeableConcept": concept("1", MDC)}]},
