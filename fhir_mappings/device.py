@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fhir_mappings.identity import References, about_of
 from fhir_mappings.record import About
-from fhir_mappings.resources import Device, concepts
+from fhir_mappings.resources import Device, concepts, is_test_data
 from fhir_mappings.terminology import DeviceKind, Terminology
 from fhir_mappings.vocabulary import Line
 
@@ -22,6 +22,7 @@ class KnownDevice(Struct, frozen=True, gc=False):
     """None where it names nobody."""
     has_udi: bool
     about: About
+    is_test_data: bool = False
 
 
 def read_device(
@@ -45,6 +46,7 @@ def read_device(
             for carrier in device.udiCarrier or ()
         ),
         _about(device, name),
+        is_test_data(device.meta),
     )
 
 

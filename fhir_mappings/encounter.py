@@ -22,7 +22,15 @@ from fhir_mappings.places import (
     presence_of,
 )
 from fhir_mappings.record import LiveContact, ManagementTime, SetUp, UsedTime, Visit
-from fhir_mappings.resources import Encounter, Participant, Period, Quantity, Reference, concepts
+from fhir_mappings.resources import (
+    Encounter,
+    Participant,
+    Period,
+    Quantity,
+    Reference,
+    concepts,
+    is_test_data,
+)
 from fhir_mappings.terminology import EncounterMeaning, Terminology
 from fhir_mappings.vocabulary import (
     CALLS,
@@ -114,6 +122,9 @@ def read_encounter(
     billed_as_visit: bool = False,
 ) -> EncounterFacts:
     """One Encounter's facts. `billed_as`: another charge has this Encounter as its context (D12)."""
+    if is_test_data(encounter.meta):
+        # Nobody real was seen in it: neither minutes nor a place.
+        return EncounterFacts(excluded=ExcludedReason.TEST_DATA)
     extent, meaning = _extent(encounter, clock), _meaning(encounter, terminology)
     facts = EncounterFacts(_presences(encounter, meaning, extent, terminology, clock))
     if billed_as_visit:

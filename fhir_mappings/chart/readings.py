@@ -229,6 +229,8 @@ class ReadingMapper:
                 return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=origin.about)
             series = f"{line}|{origin.device}" if origin.device else ""
             return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN, About(display=_readable(origin.device)))
+        if device.is_test_data:
+            return _Verdict(reason=ExcludedReason.TEST_DATA, about=device.about)
         if device.patient is not None and device.patient != patient:
             return _Verdict(reason=ExcludedReason.DEVICE_OF_ANOTHER, about=device.about)
         series = f"{line}|{device.days_by}"

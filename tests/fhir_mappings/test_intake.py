@@ -398,6 +398,23 @@ def test_a_test_patient_has_no_record(chart):
     assert reasons(record) == {"Patient/p1": "test-data"}
 
 
+def test_readings_through_a_test_device_and_encounters_marked_as_tests_are_nobodys(read):
+    label = {"meta": {"security": [{"code": "HTEST"}]}}
+    stay = {
+        "resourceType": "Encounter",
+        "id": "e1",
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/p1"},
+        "period": {"start": "2026-03-04T08:00:00-05:00", "end": "2026-03-06T08:00:00-05:00"},
+        **label,
+    }
+    assert reasons(read(reading(), {**CUFF, **label})) == {"Observation/o1": "test-data"}
+    record = read(reading(), CUFF, stay)
+    assert len(record.readings) == 1
+    assert reasons(record) == {"Encounter/e1": "test-data"}
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_an_identifier_that_two_devices_share_names_neither(chart, reverse):
     identifier = [{"system": "urn:serial", "value": "1"}]
