@@ -24,6 +24,7 @@ NAMESPACE = "urn:smart-remote-monitoring"
 IDENTIFIER_SYSTEM = f"{NAMESPACE}:charge"
 RULE_URI = f"{NAMESPACE}:rule:"
 MODIFIER_EXTENSION = f"{NAMESPACE}:modifier"
+MOST_NOT_READ = 10
 MOST_EVIDENCE = 50
 """References a charge carries; the whole evidence stays in its packet."""
 
@@ -76,6 +77,8 @@ class ChargeDetails(Struct, frozen=True, kw_only=True):
     """Statements on record that the decision rests on: "consent, by Practitioner/7 on 2026-02-03"."""
     logged: int = 0
     """How many of the evidence's Encounters were logged in this app."""
+    not_read: tuple[str, ...] = ()
+    """What of the chart was not read: "Observation 2026-01-10 to 2026-02-01 (cut-off)"."""
     revision: int = 1
 
 
@@ -269,6 +272,10 @@ def _note(decision: Decision, details: ChargeDetails) -> str:
             f"The rules for this date of service were confirmed by {confirmed.by} on "
             f"{confirmed.on.isoformat()}, source: {confirmed.source}."
         )
+    if details.not_read:
+        more = len(details.not_read) - MOST_NOT_READ
+        told = [*details.not_read[:MOST_NOT_READ], *([f"and {more} more"] if more > 0 else [])]
+        words.append(f"The chart was not fully read; missing: {', '.join(told)}.")
     words.append(f"Rules {details.rules_version}. A suggestion for billing review, not a claim.")
     return " ".join(words)
 

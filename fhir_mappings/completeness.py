@@ -129,6 +129,22 @@ def days_of(window: Window, missing: Iterable[Missing]) -> set[date]:
     return found
 
 
+def in_words(completeness: Completeness) -> tuple[str, ...]:
+    """ "Observation 2026-01-10 to 2026-02-01 (cut-off)": what is missing, for people, each once."""
+    return tuple(dict.fromkeys(_in_words(one) for one in completeness.missing))
+
+
+def _in_words(one: Missing) -> str:
+    days = ""
+    if one.start is not None and one.end is not None:
+        days = f" {one.start.isoformat()} to {one.end.isoformat()}"
+    elif one.start is not None:
+        days = f" from {one.start.isoformat()}"
+    elif one.end is not None:
+        days = f" until {one.end.isoformat()}"
+    return f"{one.type or 'of any type'}{days} ({one.why})"
+
+
 def completeness_json(completeness: Completeness) -> dict[str, Any]:
     """`completeness` as the contract has it (docs/contract.md)."""
     return {

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fhir_mappings.completeness import completeness_json
 from fhir_mappings.local_time import Window
@@ -154,9 +155,20 @@ def to_contract(
         "payer": payer,
         "rules_version": rules_version,
         "completeness": completeness_json(record.completeness),
-        "decisions": [decision_json(decision, all_evidence) for decision in assessment.decisions],
+        "decisions": [
+            decision_json(_without_unread(decision, record.history_from), all_evidence)
+            for decision in assessment.decisions
+        ],
         "excluded": [excluded_json(entry) for entry in assessment.excluded],
     }
+
+
+def _without_unread(decision: Decision, read_from: date | None) -> Decision:
+    """A charged period that begins before what was read has no numbers: nothing of it was counted, which is
+    not the same as none."""
+    if read_from is None or decision.outcome is not Outcome.CHARGED or read_from <= decision.period.start:
+        return decision
+    return replace(decision, requirements=())
 
 
 def excluded_json(entry: Excluded) -> dict[str, Any]:

@@ -147,6 +147,7 @@ class Store:
             rows = index_rows({**content, "resourceType": type_, "id": id_}, self.base, patient)
         except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
             rows = IndexRows(patient)
+        rows.tokens = {row for row in rows.tokens if "".join(row).isprintable()}
         for name, parameter in PARAMETERS[type_].items():
             key = f"{type_}.{name}"
             if name in ("patient", "subject") and patient and parameter.kind is Kind.REFERENCE:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from fhir_mappings.rules.tables import Kind, load_tables
+
 _SHORT = {
     "monitoring-days": "days",
     "management-time": "min",
@@ -73,9 +75,16 @@ def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:
         decision["outcome"],
         f"{period['start']}..{period['end']}",
         decision["service_date"] or "-",
-        ", ".join(_found(need) for need in decision["requirements"]),
+        _numbers(decision),
         ", ".join([*decision["reasons"], *(f"?{entry}" for entry in decision["unverified"])]),
     )
+
+
+def _numbers(decision: Mapping[str, Any]) -> str:
+    """What was found; of a charged period before what was read, that it was not."""
+    needs = decision["requirements"]
+    asks = load_tables().codes[decision["code"]].kind is not Kind.HELD_BACK
+    return ", ".join(map(_found, needs)) if needs or not asks else "not read"
 
 
 def _found(need: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ class Notice(msgspec.Struct, frozen=True):
 _WHY: Mapping[NoticeKind, MissingWhy] = {
     NoticeKind.NOT_GRANTED: MissingWhy.NOT_GRANTED,
     NoticeKind.REFUSED: MissingWhy.REFUSED,
-    NoticeKind.NOT_ANSWERED: MissingWhy.REFUSED,
+    NoticeKind.NOT_ANSWERED: MissingWhy.NOT_SEARCHED,
     NoticeKind.NOT_SEARCHED: MissingWhy.NOT_SEARCHED,
     NoticeKind.CUT_OFF: MissingWhy.CUT_OFF,
     NoticeKind.UNREADABLE: MissingWhy.UNREADABLE,

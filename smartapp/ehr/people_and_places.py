@@ -26,6 +26,8 @@ class Banner(Struct, frozen=True):
     birth_date: str = ""
     mrn: str = ""
     gender: str = ""
+    replaced_by: str = ""
+    """What the record of the same person is called that stands in the place of this one."""
 
 
 class Choice(Struct, frozen=True):
@@ -111,7 +113,16 @@ def banner(patient: dict[str, Any]) -> Banner:
         _text(patient.get("birthDate")),
         mrn,
         _text(patient.get("gender")),
+        _replaced_by(patient),
     )
+
+
+def _replaced_by(patient: dict[str, Any]) -> str:
+    for link in _dicts(patient.get("link")):
+        other = _dict(link.get("other"))
+        if link.get("type") == "replaced-by":
+            return _text(other.get("display")) or _text(other.get("reference")) or "another record"
+    return ""
 
 
 def condition_choice(condition: dict[str, Any]) -> Choice | None:

@@ -647,7 +647,10 @@ class ChargeWriter:
         contract = acceptance.findings.contract
         return msgspec.json.encode(
             {
-                **{name: contract[name] for name in ("as_of", "timezone", "payer", "rules_version")},
+                **{
+                    name: contract[name]
+                    for name in ("as_of", "timezone", "payer", "rules_version", "completeness")
+                },
                 **{name: contract[name] for name in ("time_log", "attestations") if name in contract},
                 "decision": acceptance.decision,
                 "records": [

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from fhir_mappings.completeness import in_words
 from fhir_mappings.decision import Assessment, CountedSpan, Decision, Forecast, Requirement
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Outcome, RequirementKind, Unverified
@@ -26,6 +27,7 @@ from smartapp.site import Site
 from smartapp.store.charges import NEVER_SENT, Charge, ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
+from smartapp.web.gaps import Gaps, gaps_of
 
 MOST_EXCLUDED_SHOWN = 50
 MICROSECONDS = 1_000_000
@@ -164,6 +166,7 @@ class PatientView:
     excluded: tuple[ExcludedGroup, ...]
     excluded_total: int
     notices: tuple[Notice, ...]
+    gaps: Gaps | None
     refusal: str | None
     rules_end: str | None
     """That the rules end soon, or ended (D37); None while there is time."""
@@ -204,6 +207,7 @@ def patient_view(
         excluded=groups,
         excluded_total=len(findings.assessment.excluded),
         notices=findings.notices,
+        gaps=gaps_of(findings),
         refusal=refusal,
         rules_end=_rules_end(findings, site),
     )
@@ -296,13 +300,15 @@ def _fee(decision: Decision, site: Site) -> str | None:
 
 
 def kept_here(decision: Decision, findings: Findings, site: Site) -> dict[str, Any]:
-    """What of a decision rests on this app's own record, for the charge's note: see `ChargeDetails`."""
+    """What of a decision rests on this app's own record, and on a chart that was not fully read, for the
+    charge's note: see `ChargeDetails`."""
     return {
         "stated": tuple(
             f"{line.statement}, by {line.by} on {site.today(line.at).isoformat()}"
             for line in statements_on(decision, findings)
         ),
         "logged": sum(name in findings.logged for name in evidence_of(decision)),
+        "not_read": in_words(findings.completeness),
     }
 
 

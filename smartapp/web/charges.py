@@ -27,6 +27,7 @@ from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages, words
 from smartapp.web.cards import ACCEPTABLE, card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
+from smartapp.web.gaps import gaps_of
 from smartapp.web.permission import Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
 
@@ -291,6 +292,7 @@ def _choices_page(case: Case, form: Form, problems: tuple[str, ...], status: int
             form=form,
             problems=problems,
             without=NONE,
+            gaps=gaps_of(case.findings),
         ),
         status,
     )

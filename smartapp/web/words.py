@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from fhir_mappings.anchor import AnchorSource
+from fhir_mappings.completeness import MissingWhy
 from fhir_mappings.local_time import Window
 from fhir_mappings.reconciliation import ChangeKind, ChangeReason
 from fhir_mappings.time_log import EntryProblem
@@ -267,6 +268,27 @@ NOTICES: dict[NoticeKind, str] = {
     NoticeKind.SERVER_SAYS: "the EHR remarked",
 }
 
+MISSING: dict[MissingWhy, str] = {
+    MissingWhy.NOT_GRANTED: "not granted",
+    MissingWhy.REFUSED: "refused by the EHR",
+    MissingWhy.CUT_OFF: "not read to the end",
+    MissingWhy.UNREADABLE: "records that cannot be read",
+    MissingWhy.NOT_SEARCHED: "not searched, or without an answer",
+    MissingWhy.FILE_NOT_READ: "in a file that was not read",
+}
+
+MISSING_TO_DO: dict[MissingWhy, str] = {
+    MissingWhy.NOT_GRANTED: "An administrator must let this app read {types} (see Permissions).",
+    MissingWhy.REFUSED: "The EHR's administrators must let this app search {types}.",
+    MissingWhy.CUT_OFF: "Read the chart again.",
+    MissingWhy.UNREADABLE: (
+        "Read the chart again; if it stays so, records of {types} must be corrected in the EHR."
+    ),
+    MissingWhy.NOT_SEARCHED: "Read the chart again.",
+    MissingWhy.FILE_NOT_READ: "Read the chart again.",
+}
+"""What somebody can do about it; `{types}` stands for the resource types."""
+
 CHANGES: dict[ChangeKind, str] = {
     ChangeKind.KEEP: "As it should be",
     ChangeKind.UPDATE: "To be updated",
@@ -317,6 +339,11 @@ FAILURES: dict[str, str] = {
     "session-ended": "The session ended in the EHR. Open the app again from the chart.",
     "internal-error": "Something went wrong in this app while it read the chart.",
 }
+
+
+def resource_type(name: str) -> str:
+    """A resource type, or that nobody knows which."""
+    return name or "Something of any type"
 
 
 def plain(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_mappings.completeness import MissingWhy
 from fhir_mappings.reconciliation import ChangeKind, ChangeReason
 from fhir_mappings.vocabulary import (
     Activity,
@@ -33,6 +34,8 @@ from smartapp.web import permission, words
         (Unverified, words.ATTESTATIONS),
         (ExcludedReason, words.EXCLUDED),
         (NoticeKind, words.NOTICES),
+        (MissingWhy, words.MISSING),
+        (MissingWhy, words.MISSING_TO_DO),
         (ChangeKind, words.CHANGES),
         (ChangeReason, words.CHANGE_REASONS),
         (ChangeState, words.CHANGE_STATES),
