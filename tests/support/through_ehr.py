@@ -1,0 +1,137 @@
+"""Any resources, however odd, through an EHR: the sandbox serves them over HTTP, the app's reader reads them
+and decides, as it does in a session. What comes out is the JSON that `smartapp evaluate` gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from fhir_mappings.local_time import LocalClock
+from launch.http import EhrClient, Response
+from launch.issuers import Issuer
+from launch.profiles import load_profile
+from launch.sandbox import RunningSandbox
+from launch.sandbox.credentials import CredentialKind
+from launch.scopes import Scopes
+from smartapp.ehr.findings import Findings, FindingsMaker
+from smartapp.ehr.reader import ChartReading
+from smartapp.site import Site
+from smartapp.store.reading import SealedChunk, StoredResource
+
+HISTORY_MONTHS = 13
+_OWNERS = ("subject", "patient", "beneficiary")
+_SHARED = frozenset({"Practitioner", "PractitionerRole", "DeviceMetric", "Location", "Organization"})
+
+
+@dataclass
+class _Client:
+    """A `SessionClient` with a token of its own."""
+
+    client: EhrClient
+    token: str
+
+    @property
+    def issuer(self) -> Issuer:
+        return self.client.issuer
+
+    def fhir(self, method: str, target: str, **more: Any) -> Response:
+        return self.client.fhir(method, target, token=self.token, **more)
+
+
+class EhrOfACase:
+    """A sandbox that holds one case's resources at a time."""
+
+    def __init__(self, running: RunningSandbox) -> None:
+        self._running = running
+        token = running.sandbox.credentials.issue(
+            CredentialKind.ACCESS, "a-test", {"scope": "system/*.rs"}, 100_000
+        )
+        issuer = Issuer(
+            "case",
+            running.config.fhir_base,
+            "a-test",
+            load_profile("sandbox"),
+            allow_loopback=True,
+            max_parallel=4,
+            requests_per_minute=100_000,
+        )
+        self._client = _Client(EhrClient(issuer), token)
+
+    def close(self) -> None:
+        self._client.client.close()
+
+    def holds(self, resources: Iterable[str]) -> list[str]:
+        """From now on it holds these (JSON texts, or texts that are none) and nothing else. Gives back those
+        that no server could hold: a second record under one id, or one of a type that it does not know."""
+        store = self._running.sandbox.store
+        with store.database.write() as connection:
+            for table in ("resource", "index_date", "index_token", "index_reference"):
+                connection.execute(f"DELETE FROM {table}")
+        left_out = []
+        texts = list(resources)
+        patients = [found["id"] for text in texts if (found := _plain(text)).get("resourceType") == "Patient"]
+        for number, text in enumerate(texts):
+            found = _plain(text)
+            type_ = str(found.get("resourceType", ""))
+            name = found["id"] if isinstance(found.get("id"), str) and found["id"] else f"unnamed-{number}"
+            patient = _owner(found, patients) if type_ not in _SHARED else None
+            try:
+                store.load_as_it_is(text, type_, name, patient)
+            except Exception:
+                left_out.append(text)
+        return left_out
+
+    def answer(self, patient: str, site: Site, as_of: date) -> Findings:
+        """What the app decides on one patient (a logical id)."""
+        store: list[StoredResource] = []
+        reading = ChartReading(
+            self._client,  # type: ignore[arg-type]
+            Scopes.parse("patient/*.rs user/*.rs"),
+            patient,
+            terminology=site.terminology,
+            clock=LocalClock(site.zone),
+            page_limit=400,
+            byte_limit=10**9,
+            seal=lambda origin, resources: SealedChunk(origin, "", b""),
+            tick=lambda _: True,
+            tick_seconds=5,
+        )
+        maker = FindingsMaker(site, patient, reading.base, as_of, HISTORY_MONTHS, {})
+
+        def first(resource: StoredResource) -> None:
+            store.append(resource)
+            maker.add_first(resource)
+
+        def rest(resource: StoredResource) -> None:
+            store.append(resource)
+            maker.add(resource)
+
+        reading.read_first(first)
+        reading.read_rest(maker.needs(), rest)
+        return maker.findings(reading.notices(), lambda: store, server_time=reading.server_time)
+
+
+def _plain(text: str) -> Mapping[str, Any]:
+    """A resource by the most lenient means."""
+    try:
+        found = json.loads(text, strict=False)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _owner(resource: Mapping[str, Any], patients: list[str]) -> str | None:
+    """Under whose searches a server would show it: whoever it names, else the only patient there is."""
+    if resource.get("resourceType") == "Patient":
+        return str(resource["id"])
+    for element in _OWNERS:
+        named = resource.get(element)
+        reference = named.get("reference") if isinstance(named, dict) else None
+        if isinstance(reference, str) and "Patient/" in reference:
+            return reference.rsplit("Patient/", 1)[1].split("/", 1)[0]
+    if resource.get("resourceType") == "Device" and "patient" not in resource:
+        return None
+    return patients[0] if len(patients) == 1 else None
