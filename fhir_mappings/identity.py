@@ -39,8 +39,9 @@ def name_of(kind: str, logical_id: str | None, text: bytes | Raw) -> str:
 
 
 def made_up_name(kind: str, text: bytes | Raw) -> str:
-    """A name for what doesn't name itself: the same for the same bytes, wherever they are read."""
-    return f"{kind}/~{hashlib.blake2s(bytes(text), digest_size=6).hexdigest()}"
+    """A name for what doesn't name itself: the same for the same bytes, wherever they are read; blanks and
+    line ends around them are no part of it."""
+    return f"{kind}/~{hashlib.blake2s(bytes(text).strip(), digest_size=6).hexdigest()}"
 
 
 def is_made_up(name: str) -> bool:

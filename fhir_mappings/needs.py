@@ -59,7 +59,8 @@ def needs(
     charges: Iterable[PriorCharge] = (),
     months_back: int = MONTHS_BACK,
 ) -> Needs:
-    """From the start of the last charged or enrolled period on, else `months_back` months.
+    """From the start of the last charged period of thirty days, or enrolled one, on; else `months_back`
+    months.
 
     Never less than the whole of last month: a month that just ended is still to be charged. Nor less than the
     period of a suggestion of ours that billing has not taken up: it follows the record until then.
@@ -101,7 +102,10 @@ def _start(
     charged = [
         charge.occurrence.start
         for charge in charges
-        if charge.occurrence is not None and policy.code(charge.code).kind is Kind.DEVICE_SUPPLY
+        # One date says in which period a charge lies, not where the periods begin.
+        if charge.occurrence is not None
+        and policy.code(charge.code).kind is Kind.DEVICE_SUPPLY
+        and charge.occurrence.end - charge.occurrence.start == PERIOD - ONE_DAY
     ]
     enrolled = [
         enrolment.anchor + timedelta(days=30 * ((as_of - enrolment.anchor).days // 30 - 1))

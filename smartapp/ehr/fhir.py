@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -16,6 +17,7 @@ from msgspec import Raw, Struct
 
 from fhir_mappings.chart.bundles import says_incomplete
 from fhir_mappings.identity import made_up_name, relative
+from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.salvage import Salvaged, salvaged
 from launch.profiles import SearchMethod
 from smartapp.ehr.outside import Unreadable, decoded_as, decoded_whole, elements, taken_apart
@@ -297,6 +299,31 @@ def references(seen: Look, base: str) -> Iterator[str]:
         named = relative(pointer, base)
         if named.split("/", 1)[0] in _LINKED:
             yield named
+
+
+class _When(Struct):
+    effectiveDateTime: Any = None  # noqa: N815
+    effectiveInstant: Any = None  # noqa: N815
+    effectivePeriod: Any = None  # noqa: N815
+    effectiveTiming: Any = None  # noqa: N815
+    period: Any = None
+
+
+def last_day(type_: str, raw: bytes, clock: LocalClock) -> date | None:
+    """The last local day that an Observation or Encounter speaks of; None where it is open or says none."""
+    try:
+        when = decoded_as(raw, _When)
+    except Unreadable:
+        return None
+    if type_ == "Encounter":
+        texts = [when.period.get("end")] if isinstance(when.period, dict) else []
+    else:
+        begun = when.effectivePeriod.get("start") if isinstance(when.effectivePeriod, dict) else None
+        events = when.effectiveTiming.get("event") if isinstance(when.effectiveTiming, dict) else None
+        texts = [when.effectiveDateTime, when.effectiveInstant, begun]
+        texts += events if isinstance(events, list) else []
+    read = [clock.read(text) for text in texts if isinstance(text, str)]
+    return max((moment.day for moment in read if isinstance(moment, Moment)), default=None)
 
 
 # What a server says of itself and of an answer

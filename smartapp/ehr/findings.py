@@ -26,7 +26,7 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.auditor_notes import days_late
-from smartapp.ehr.fhir import look
+from smartapp.ehr.fhir import last_day, look
 from smartapp.ehr.notices import Notice, missing_from
 from smartapp.ehr.own_record import OwnRecord, StatementLine
 from smartapp.ehr.people_and_places import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
@@ -80,6 +80,9 @@ def evidence_of(decision: Decision) -> tuple[str, ...]:
     return tuple(dict.fromkeys(record for part in decision.requirements for record in part.evidence))
 
 
+_DATED = frozenset({"Observation", "Encounter"})
+
+
 class FindingsMaker:
     """Collects one patient's resources as they arrive, then gives the findings."""
 
@@ -108,6 +111,7 @@ class FindingsMaker:
         self._patient = f"Patient/{patient}"
         self._base = base
         self._today = today
+        self._clock = LocalClock(site.zone)
         self._history_months = history_months
         self._anchor_days = {item.program: item.anchor_day for item in enrolments.values()}
         self._anchors = [Anchor(Program(item.program), item.anchor_day) for item in enrolments.values()]
@@ -139,6 +143,8 @@ class FindingsMaker:
     def add(self, resource: StoredResource) -> None:
         """One resource. Never raises; not safe to call from two threads at once."""
         assert self._chart is not None, "needs() comes first"
+        if self._is_before(resource):
+            return
         raw, entry = self._own.judged(resource.raw)
         if entry is not None:
             self._copies[entry] = resource.reference
@@ -151,6 +157,16 @@ class FindingsMaker:
             self._choosable.append(decode(resource.raw))
         elif type_ == "ChargeItem":
             self._charges[resource.reference] = resource.version
+
+    def _is_before(self, resource: StoredResource) -> bool:
+        """Searches are padded by a day, since a server may cut days in another zone: what lies before the
+        first day that was asked for is left out again, or a window would seem to hold that day alone."""
+        start = self._chart.history_from if self._chart is not None else None
+        type_ = resource.reference.split("/", 1)[0]
+        if start is None or not resource.raw or type_ not in _DATED:
+            return False
+        last = last_day(type_, resource.raw, self._clock)
+        return last is not None and last < start
 
     def _may_be_chosen(self, raw: bytes) -> bool:
         """Whether it names this patient and nobody else, or is of a type that need not name one."""

@@ -15,16 +15,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 
 from msgspec import Raw
 
+from fhir_mappings.chart.intake import Intake
 from fhir_mappings.completeness import Missing, completeness_of
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs
-from fhir_mappings.salvage import mended, missing_of, salvaged
+from fhir_mappings.salvage import mended, missing_of
 from fhir_mappings.terminology import Terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import MEGABYTE, Limits, Response
@@ -64,6 +65,7 @@ NOT_UNDERSTOOD = frozenset({400, 422})
 GONE = frozenset({404, 410})
 
 READ_FIRST = frozenset({"Patient", "ChargeItem"})
+Days = tuple[date | None, date | None]
 
 LINKED = ("Device", "DeviceMetric", "Practitioner", "PractitionerRole")
 """Read by id where a reading or an encounter points to one that no search brought."""
@@ -141,7 +143,7 @@ class ChartReading:
         self._names: set[str] = set()
         """What was handed on whole."""
         self._copies: set[str] = set()
-        """The same with its version, and what was handed on without its bytes."""
+        """The same with its version."""
         self._user = user
         self._linked: set[str] = {
             name for name in (user, *linked) if name and name.split("/", 1)[0] in LINKED
@@ -149,8 +151,8 @@ class ChartReading:
         """Type/id of what may have to be read by itself; the signed-in user too, for the name."""
         self._foreign = Counter[str]()
         """Dropped as another patient's, by type."""
-        self._missed: list[Missing] = []
-        """What single records that cannot be read may have been."""
+        self._missed: dict[str, tuple[Days, list[Missing]]] = {}
+        """What single records that cannot be read may have been, and within which days they were found."""
         self._not_by_date: list[tuple[Search, Response]] = []
         """Searches of Observations that the server does not take without a category or code."""
         self.by_type = Counter[str]()
@@ -187,7 +189,7 @@ class ChartReading:
             missing = sorted(reference for reference in self._linked if reference not in self._names)
             self._linked.clear()
             self._read_linked(missing)
-        self._read_roles_of_user()
+        self._read_roles()
 
     def _observations(self, needs: Needs) -> list[Search]:
         if self._since is None:
@@ -279,9 +281,10 @@ class ChartReading:
     def notices(self) -> tuple[Notice, ...]:
         """Everything there is to tell of this reading."""
         found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
+        missed = [one for _, some in self._missed.values() for one in some]
         found |= {
             Notice(NoticeKind.UNREADABLE, one.type, one.detail, one.entries, start=one.start, end=one.end)
-            for one in completeness_of(self._missed).missing
+            for one in completeness_of(missed).missing
         }
         return in_order(self._notices | found)
 
@@ -322,21 +325,12 @@ class ChartReading:
         self._steps += len(work)
         self._run(work)
 
-    def _read_roles_of_user(self) -> None:
-        """In which roles the signed-in user works. Without an answer the role stays unknown, which the page
-        says where it matters; no charge depends on it."""
-        may = self.scopes.can("PractitionerRole", Interaction.SEARCH)
-        if self._user is None or not self._user.startswith("Practitioner/") or not may:
-            return
-        parameters = (("practitioner", self._user.split("/", 1)[1]),)
-        try:
-            response = self._first_page("PractitionerRole", parameters, strict=False)
-            page = search_page(response.body) if response.ok else None
-        except (HttpError, ReadingFailed, NotAPage):
-            return
-        if page is not None:
-            roles = Search("PractitionerRole", "roles of the user", (), beside=True)
-            self._keep(roles, roles.name, self._matches(roles, page.entries))
+    def _read_roles(self) -> None:
+        """In which roles those whose names were read work, the signed-in user too: an Encounter names a
+        person, and whose minutes count depends on the role."""
+        people = sorted(name for name in self._names if name.startswith("Practitioner/"))
+        if people and self._may("PractitionerRole", Interaction.SEARCH):
+            self._run([self._task(search) for search in self._searches.roles(people)])
 
     # Doing it
 
@@ -587,20 +581,26 @@ class ChartReading:
 
     def _without_bytes(self, wanted: Search, origin: str, found: Judged) -> StoredResource | None:
         """A record that is listed and not read, and what may be missing with it."""
+        # Apart, so that one that cannot be read never hides its good copy.
         copy = f"unreadable {found.reference}"
-        if copy in self._copies:
-            return None
-        self._copies.add(copy)
-        missing = missing_of(
-            found.broken or salvaged(found.raw),
-            wanted.type,
-            self._terminology,
-            self._clock,
-            (wanted.start, wanted.end),
-        )
-        if missing is not None:
-            self._missed.append(missing)
-        return StoredResource(origin, None, found.reference, found.version, b"")
+        searched = (wanted.start, wanted.end)
+        if copy not in self._missed:
+            self._missed[copy] = searched, self._missing_with(wanted.type, found, searched)
+            return StoredResource(origin, None, found.reference, found.version, b"")
+        if self._missed[copy][0] != searched:
+            # A server that shows it under the days of several searches does not know its day either.
+            self._missed[copy] = searched, self._missing_with(wanted.type, found, (None, None))
+        return None
+
+    def _missing_with(self, type_: str, found: Judged, within: Days) -> list[Missing]:
+        """What may be missing with a record that cannot be read, or that names nobody: the same as where it
+        came in a file."""
+        if found.broken is not None:
+            missing = missing_of(found.broken, type_, self._terminology, self._clock, within)
+            return [] if missing is None else [missing]
+        intake = Intake(self._terminology, self._clock, self.base)
+        intake.add(found.raw, None, found.reference, hint=lambda: type_, within=within)
+        return intake.missing(f"Patient/{self.patient}")
 
 
 def _single(body: bytes) -> Entry:

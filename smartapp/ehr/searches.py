@@ -16,6 +16,7 @@ from launch.profiles import DateBounds, Profile
 
 SLICES = 8
 SLICES_BY_CATEGORY = 2
+PEOPLE_AT_A_TIME = 20
 LONGEST_CODES = 1500
 """Characters of one list of codings, as it stands in an address: servers take addresses of a few thousand."""
 
@@ -71,7 +72,7 @@ class Searches:
     def dated(self, type_: str, start: date) -> Search:
         """Those from this day on."""
         dated = self._by_patient(("date", f"ge{start.isoformat()}"))
-        return Search(type_, type_, (*dated, *self._by_patient()), start - ONE_DAY)
+        return Search(type_, type_, (*dated, *self._by_patient()))
 
     def observations(self, needs: Needs) -> list[Search]:
         """Everything that may hold a reading that counts.
@@ -103,6 +104,22 @@ class Searches:
             for part in self._slices(needs, SLICES_BY_CATEGORY)
         ]
 
+    def roles(self, people: list[str]) -> list[Search]:
+        """The roles of these people (`Practitioner/id`), many at a time."""
+        groups = [
+            people[position : position + PEOPLE_AT_A_TIME]
+            for position in range(0, len(people), PEOPLE_AT_A_TIME)
+        ]
+        count = ("_count", str(self._profile.page_size))
+        return [
+            Search(
+                "PractitionerRole",
+                f"PractitionerRole {number:02}",
+                ((("practitioner", ",".join(_escaped(name.split("/", 1)[1]) for name in group)), count),),
+            )
+            for number, group in enumerate(groups)
+        ]
+
     def _slices(self, needs: Needs, count: int) -> Iterable[tuple[int, date, date | None]]:
         slices = date_slices(needs.search_start, needs.search_end, count)
         if self._profile.date_bounds is DateBounds.SINGLE:
@@ -114,12 +131,13 @@ class Searches:
         dates = [("date", f"ge{begin.isoformat()}")]
         if end is not None:
             dates.append(("date", f"lt{end.isoformat()}"))
-        # A server cuts days in a zone of its own: a local day more on both sides may be concerned.
+        # A server cuts days in a zone of its own: a local day more on both sides may be concerned. What comes
+        # before the first slice is not asked for, so nothing bounds it.
         return Search(
             "Observation",
             f"Observation {label} {number:02}",
             self._by_patient(*more, *dates),
-            begin - ONE_DAY,
+            begin - ONE_DAY if number else None,
             end,
         )
 

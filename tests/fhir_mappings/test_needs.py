@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -21,7 +21,7 @@ def asked(terminology: Terminology, **known: object) -> Needs:
 
 
 def device_charge(start: date) -> PriorCharge:
-    return PriorCharge("ChargeItem/c", "98977", 1, Window(start, start))
+    return PriorCharge("ChargeItem/c", "98977", 1, Window(start, start + timedelta(days=29)))
 
 
 def test_without_a_charge_or_an_enrolment_thirteen_months_are_read(terminology: Terminology) -> None:
@@ -45,6 +45,12 @@ def test_reading_begins_with_the_last_charged_period(
 ) -> None:
     earlier = device_charge(date(2019, 6, 1))
     assert asked(terminology, charges=[earlier, device_charge(charged)]).start == start
+
+
+def test_a_device_charge_of_one_date_does_not_say_where_the_periods_begin(terminology: Terminology) -> None:
+    day = date(2026, 2, 5)
+    charge = PriorCharge("ChargeItem/c", "98977", 1, Window(day, day))
+    assert asked(terminology, charges=[charge]).start == date(2025, 3, 1)
 
 
 def test_a_management_charge_says_nothing_of_the_periods(terminology: Terminology) -> None:

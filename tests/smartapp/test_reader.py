@@ -29,8 +29,6 @@ from smartapp.store.reading import SealedChunk
 
 BASE = "https://ehr.example/fhir"
 TERMINOLOGY = load_terminology()
-FIRST = date(2025, 12, 30)
-"""Of what a search of these needs brings: a day before it on either side."""
 LOST_PAGE = ("Observation", "the EHR did not give the next page (410)")
 NEEDS = Needs(date(2026, 1, 1), date(2026, 3, 1), (TypeNeed("Observation", dated=True),), (), ())
 
@@ -142,7 +140,7 @@ def test_a_next_page_on_another_server_is_not_followed_and_told():
     ehr = FakeEhr(lambda *_: bundle(observation("o1"), following="https://evil.example/fhir?page=2"))
     _, notices, run = read(ehr)
     detail = "the next page lies on another server"
-    assert notices == (Notice(NoticeKind.CUT_OFF, "Observation", detail, start=FIRST),)
+    assert notices == (Notice(NoticeKind.CUT_OFF, "Observation", detail),)
     assert missing(run) == {"Observation"}
 
 
@@ -345,7 +343,7 @@ def test_a_device_that_is_refused_by_its_id_is_missing_and_one_that_is_gone_is_n
 
 def test_a_refused_type_is_told_with_what_the_ehr_said_and_is_unread():
     _, notices, run = read(FakeEhr(lambda *_: (403, outcome("no scope"))))
-    assert notices == (Notice(NoticeKind.REFUSED, "Observation", "403", said="no scope", start=FIRST),)
+    assert notices == (Notice(NoticeKind.REFUSED, "Observation", "403", said="no scope"),)
     assert missing(run) == {"Observation"}
 
 
@@ -357,7 +355,7 @@ def test_a_page_that_is_refused_later_is_cut_off_and_not_the_end_of_the_reading(
 
     kept, notices, _ = read(FakeEhr(answer))
     assert kept == ["Observation/o1"]
-    assert notices == (Notice(NoticeKind.CUT_OFF, *LOST_PAGE, said="expired", start=FIRST),)
+    assert notices == (Notice(NoticeKind.CUT_OFF, *LOST_PAGE, said="expired"),)
 
 
 def test_a_type_the_ehr_has_a_fault_for_is_told_and_the_rest_is_read():

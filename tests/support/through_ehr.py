@@ -3,13 +3,14 @@ and decides, as it does in a session. What comes out is the JSON that `smartapp 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from fhir_mappings.local_time import LocalClock
+from fhir_mappings.salvage import Salvaged, salvaged
 from launch.http import EhrClient, Response
 from launch.issuers import Issuer
 from launch.profiles import load_profile
@@ -22,7 +23,6 @@ from smartapp.site import Site
 from smartapp.store.reading import SealedChunk, StoredResource
 
 HISTORY_MONTHS = 13
-_OWNERS = ("subject", "patient", "beneficiary")
 _SHARED = frozenset({"Practitioner", "PractitionerRole", "DeviceMetric", "Location", "Organization"})
 
 
@@ -71,16 +71,13 @@ class EhrOfACase:
             for table in ("resource", "index_date", "index_token", "index_reference"):
                 connection.execute(f"DELETE FROM {table}")
         left_out = []
-        texts = list(resources)
-        patients = [found["id"] for text in texts if (found := _plain(text)).get("resourceType") == "Patient"]
-        for number, text in enumerate(texts):
-            found = _plain(text)
-            type_ = str(found.get("resourceType", ""))
-            name = found["id"] if isinstance(found.get("id"), str) and found["id"] else f"unnamed-{number}"
-            patient = _owner(found, patients) if type_ not in _SHARED else None
+        texts = [(text, salvaged(text.encode())) for text in resources]
+        patients = [found.id for _, found in texts if found.type == "Patient"]
+        for number, (text, found) in enumerate(texts):
+            owner = _owner(found, patients) if found.type not in _SHARED else None
             try:
-                store.load_as_it_is(text, type_, name, patient)
-            except Exception:
+                store.load_as_it_is(text, found.type, found.id or f"unnamed-{number}", owner)
+            except (KeyError, sqlite3.IntegrityError):
                 left_out.append(text)
         return left_out
 
@@ -114,24 +111,13 @@ class EhrOfACase:
         return maker.findings(reading.notices(), lambda: store, server_time=reading.server_time)
 
 
-def _plain(text: str) -> Mapping[str, Any]:
-    """A resource by the most lenient means."""
-    try:
-        found = json.loads(text, strict=False)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _owner(resource: Mapping[str, Any], patients: list[str]) -> str | None:
+def _owner(found: Salvaged, patients: list[str]) -> str | None:
     """Under whose searches a server would show it: whoever it names, else the only patient there is."""
-    if resource.get("resourceType") == "Patient":
-        return str(resource["id"])
-    for element in _OWNERS:
-        named = resource.get(element)
-        reference = named.get("reference") if isinstance(named, dict) else None
-        if isinstance(reference, str) and "Patient/" in reference:
-            return reference.rsplit("Patient/", 1)[1].split("/", 1)[0]
-    if resource.get("resourceType") == "Device" and "patient" not in resource:
+    if found.type == "Patient":
+        return found.id
+    reference = found.subject.reference if found.subject is not None else None
+    if reference and "Patient/" in reference:
+        return reference.rsplit("Patient/", 1)[1].split("/", 1)[0]
+    if found.type == "Device" and found.subject is None:
         return None
     return patients[0] if len(patients) == 1 else None
