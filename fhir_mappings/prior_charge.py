@@ -7,7 +7,7 @@ one bills a service twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from math import ceil
 from typing import Any
@@ -19,7 +19,19 @@ from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, RULE_URI
 from fhir_mappings.identity import last_segments
 from fhir_mappings.local_time import LocalClock, Moment, Window
 from fhir_mappings.record import PriorCharge
-from fhir_mappings.resources import READ_TYPES, ChargeConcept, ChargeItem, Reference, decode_untyped
+from fhir_mappings.resources import (
+    READ_TYPES,
+    ChargeConcept,
+    ChargeItem,
+    Claim,
+    ClaimItem,
+    ClaimPart,
+    ExplanationOfBenefit,
+    Period,
+    Quantity,
+    Reference,
+    decode_untyped,
+)
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.vocabulary import ExcludedReason
 
@@ -29,6 +41,13 @@ NOT_CHARGED: Mapping[str | None, ExcludedReason] = {
     "aborted": ExcludedReason.ABORTED,
     "not-billable": ExcludedReason.NOT_BILLABLE,
 }
+NOT_CLAIMED: Mapping[str | None, ExcludedReason] = {
+    "entered-in-error": ExcludedReason.ENTERED_IN_ERROR,
+    "cancelled": ExcludedReason.CANCELLED,
+    "draft": ExcludedReason.NOT_ACTIVE,
+}
+_ASKED_BEFOREHAND = frozenset({"preauthorization", "predetermination"})
+"""Uses of a claim that ask what would be paid, and charge nothing."""
 _NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _DEEPEST = 12
 """Levels of elements within elements that are looked through; what lies deeper is no code of a charge."""
@@ -194,7 +213,7 @@ def read_charge(charge: ChargeItem, name: str, clock: LocalClock) -> tuple[Prior
         PriorCharge(
             name,
             code,
-            _quantity(charge.quantity.value if charge.quantity is not None else None),
+            _quantity(charge.quantity),
             occurrence_of(charge, clock),
             charge.status or "",
             keys,
@@ -205,9 +224,71 @@ def read_charge(charge: ChargeItem, name: str, clock: LocalClock) -> tuple[Prior
     )
 
 
-def _quantity(value: float | None) -> int:
+def read_claim(
+    claim: Claim | ExplanationOfBenefit, name: str, clock: LocalClock
+) -> tuple[PriorCharge, ...] | ExcludedReason:
+    """The charges of our codes that a Claim tells of, or that a payer answered to.
+
+    What the payer decided is not asked: no status says that a line was denied, and what was denied is
+    corrected or appealed, not charged anew. A line that the payer added tells of what the claim did not.
+    """
+    found = _lines(claim.item or (), claim.billablePeriod, name, claim.status or "", clock)
+    if isinstance(claim, ExplanationOfBenefit):
+        known = {charge.code for charge in found}
+        added = _lines(claim.addItem or (), claim.billablePeriod, name, claim.status or "", clock)
+        found += [charge for charge in added if charge.code not in known]
+    if found and claim.status in NOT_CLAIMED:
+        return NOT_CLAIMED[claim.status]
+    if found and claim.use in _ASKED_BEFOREHAND:
+        return ExcludedReason.NOT_ACTIVE
+    return tuple(found)
+
+
+def _lines(
+    items: Iterable[ClaimItem], whole: Period | None, name: str, status: str, clock: LocalClock
+) -> list[PriorCharge]:
+    """What each line charges of ours, on its own days; where it has none, on those of the whole claim."""
+    found: list[PriorCharge] = []
+    of_claim = None if whole is None else _days_of(whole, clock)
+    for item in items:
+        own = None
+        if item.servicedDate is not None:
+            own = _window(item.servicedDate, item.servicedDate, clock)
+        elif item.servicedPeriod is not None:
+            own = _days_of(item.servicedPeriod, clock)
+        for part, codes in _parts(item):
+            found += [
+                PriorCharge(
+                    name,
+                    code,
+                    _quantity(part.quantity),
+                    own or of_claim,
+                    status,
+                    among=codes if len(codes) > 1 else (),
+                    of_whole_claim=own is None,
+                )
+                for code in codes
+            ]
+    return found
+
+
+def _parts(item: ClaimItem) -> Iterator[tuple[ClaimPart, tuple[str, ...]]]:
+    """The parts of a line that name codes of ours: the line itself; else its details, and theirs."""
+    if codes := _codes_in(item.productOrService, item.extension).named:
+        yield item, codes
+        return
+    for detail in item.detail or ():
+        if codes := _codes_in(detail.productOrService, detail.extension).named:
+            yield detail, codes
+            continue
+        for part in detail.subDetail or ():
+            if codes := _codes_in(part.productOrService, part.extension).named:
+                yield part, codes
+
+
+def _quantity(quantity: Quantity | None) -> int:
     """Units, rounded up; below zero they are a credit. One where nothing is said."""
-    return 1 if value is None else ceil(value)
+    return 1 if quantity is None or quantity.value is None else ceil(quantity.value)
 
 
 def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
@@ -215,12 +296,15 @@ def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
     if charge.occurrenceDateTime is not None:
         return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
     if charge.occurrencePeriod is not None:
-        period = charge.occurrencePeriod
-        return _window(period.start or period.end, period.end or period.start, clock)
+        return _days_of(charge.occurrencePeriod, clock)
     if charge.occurrenceTiming is not None and charge.occurrenceTiming.event:
         events = sorted(charge.occurrenceTiming.event)
         return _window(events[0], events[-1], clock)
     return None
+
+
+def _days_of(period: Period, clock: LocalClock) -> Window | None:
+    return _window(period.start or period.end, period.end or period.start, clock)
 
 
 def _window(start: str | None, end: str | None, clock: LocalClock) -> Window | None:

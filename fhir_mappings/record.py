@@ -134,6 +134,8 @@ class PriorCharge(Struct, frozen=True, gc=False):
     keys: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     among: tuple[str, ...] = ()
+    of_whole_claim: bool = False
+    """Its days are those of a claim that may hold other services."""
 
     @property
     def kind(self) -> str:

@@ -7,6 +7,7 @@ where an array belongs) fails alone; who called lists it as unreadable.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -251,6 +252,43 @@ class ChargeItem(Resource, gc=False):
     supportingInformation: Raw = Raw()
 
 
+class ClaimPart(Struct, gc=False):
+    """What was claimed: a line of a Claim or an ExplanationOfBenefit, or a part of one."""
+
+    productOrService: ChargeConcept | None = None
+    extension: Raw = Raw()
+    quantity: Quantity | None = None
+
+
+class ClaimDetail(ClaimPart, gc=False):
+    subDetail: list[ClaimPart] | None = None
+
+
+class ClaimItem(ClaimPart, gc=False):
+    servicedDate: str | None = None
+    servicedPeriod: Period | None = None
+    detail: list[ClaimDetail] | None = None
+
+
+class Claim(Resource, gc=False):
+    status: str | None = None
+    use: str | None = None
+    patient: Reference | None = None
+    billablePeriod: Period | None = None
+    item: list[ClaimItem] | None = None
+
+
+class ExplanationOfBenefit(Resource, gc=False):
+    """What a payer answered to a Claim. `addItem`: lines that the payer added."""
+
+    status: str | None = None
+    use: str | None = None
+    patient: Reference | None = None
+    billablePeriod: Period | None = None
+    item: list[ClaimItem] | None = None
+    addItem: list[ClaimItem] | None = None
+
+
 class EpisodeOfCare(Resource, gc=False):
     status: str | None = None
     patient: Reference | None = None
@@ -341,6 +379,8 @@ AnyResource = (
     | Practitioner
     | PractitionerRole
     | ChargeItem
+    | Claim
+    | ExplanationOfBenefit
     | EpisodeOfCare
     | Consent
     | ServiceRequest
@@ -359,6 +399,8 @@ READ_TYPES: frozenset[str] = frozenset(
         Practitioner,
         PractitionerRole,
         ChargeItem,
+        Claim,
+        ExplanationOfBenefit,
         EpisodeOfCare,
         Consent,
         ServiceRequest,
@@ -367,6 +409,13 @@ READ_TYPES: frozenset[str] = frozenset(
         Patient,
     )
 )
+
+CHARGES: Mapping[str, tuple[type[Resource], tuple[str, ...]]] = {
+    "ChargeItem": (ChargeItem, ("code", "subject")),
+    "Claim": (Claim, ("item", "patient")),
+    "ExplanationOfBenefit": (ExplanationOfBenefit, ("item", "addItem", "patient")),
+}
+"""What tells of charges, with the elements without which one of them can't be believed."""
 
 decode_resource = msgspec.json.Decoder(AnyResource).decode
 decode_head = msgspec.json.Decoder(Head).decode

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from msgspec import Raw, Struct
 
-from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
+from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.identity import unversioned
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.resources import READ_TYPES
@@ -118,7 +118,7 @@ def missing_of_search(search: Search, types: Iterable[str], why: MissingWhy, det
     return [
         Missing(kind, why, search.start, search.end, 0, detail)
         for kind in types
-        if kind in READ_TYPES or kind == ANY_TYPE
+        if kind in DECIDING or kind == ANY_TYPE
     ]
 
 

@@ -6,7 +6,7 @@ Every function returns what it found and what it left out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.identity import References
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.prior_charge import read_charge
+from fhir_mappings.prior_charge import read_charge, read_claim
 from fhir_mappings.record import Agreement, EpisodeOfCare, Excluded, Order, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.terminology import Terminology
@@ -42,8 +42,7 @@ class DocumentMapper:
     def charges(self, patient: str) -> Mapped[PriorCharge]:
         found: list[PriorCharge] = []
         left_out: list[Excluded] = []
-        for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
-            read = read_charge(charge, name, self._clock)
+        for name, read in self._charges(patient):
             if isinstance(read, ExcludedReason):
                 left_out.append(Excluded(name, read))
                 continue
@@ -54,6 +53,16 @@ class DocumentMapper:
                     found.append(one)
         found += [charge for subject in self._intake.subjects(patient) for charge in subject.lost_charges]
         return tuple(sorted(found, key=lambda charge: (charge.code, charge.resource))), tuple(left_out)
+
+    def _charges(self, patient: str) -> Iterator[tuple[str, tuple[PriorCharge, ...] | ExcludedReason]]:
+        """What each paper that may tell of charges says, by its name."""
+        of, clock = self._intake.of, self._clock
+        for name, charge in of(patient, fhir.ChargeItem).items():
+            yield name, read_charge(charge, name, clock)
+        for name, claim in of(patient, fhir.Claim).items():
+            yield name, read_claim(claim, name, clock)
+        for name, answer in of(patient, fhir.ExplanationOfBenefit).items():
+            yield name, read_claim(answer, name, clock)
 
     def episodes(self, patient: str) -> Mapped[EpisodeOfCare]:
         found: list[EpisodeOfCare] = []

@@ -35,7 +35,7 @@ from fhir_mappings.identity import (
 )
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
-from fhir_mappings.prior_charge import NOT_CHARGED
+from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
 from fhir_mappings.record import Excluded, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.salvage import entries_of, members_of, missing_of, salvaged
@@ -70,7 +70,7 @@ class SubjectIntake:
     """Further versions, or copies, of what is there already."""
     excluded: list[Excluded] = field(default_factory=list)
     lost_charges: list[PriorCharge] = field(default_factory=list)
-    """Charges of our codes, as far as an unreadable ChargeItem shows any."""
+    """Charges of our codes, as far as an unreadable charge or claim shows any."""
     has_panels: bool = False
     identifiers: set[fhir.Identifier] = field(default_factory=set)
     repeats_identifiers: bool = False
@@ -166,12 +166,12 @@ class Intake:
         if kind == "Bundle":
             self._add_bundle(text, head, origin)
             return
-        if kind == "ChargeItem" and (
-            mended := fhir.without_misfits(text, fhir.ChargeItem, "code", "subject")
-        ):
+        if kind is not None and kind in fhir.CHARGES:
             # A charge that nobody sees is billed twice: what fits of it is believed.
-            self.add(mended, full_url, origin)
-            return
+            type_, needed = fhir.CHARGES[kind]
+            if (mended := fhir.without_misfits(text, type_, *needed)) is not None:
+                self.add(mended, full_url, origin)
+                return
         self.resources += 1
         if kind is not None and kind not in fhir.READ_TYPES:
             self.ignored[kind] += 1
@@ -194,7 +194,7 @@ class Intake:
             self._add_resource(fhir.Patient(id=head.id), name)
         self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
         self._tell_missing(text, owner, hint, within)
-        if owner and kind == "ChargeItem":
+        if owner and kind in fhir.CHARGES:
             self._subject(owner).lost_charges += _codes_in(text, name)
 
     def _add_broken(self, text: bytes | Raw, origin: str, hint: Hint, within: _Days) -> None:
@@ -218,7 +218,7 @@ class Intake:
             owner = name
             self._add_resource(fhir.Patient(id=found.id), name)
         self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
-        if found.type == "ChargeItem" and owner:
+        if found.type in fhir.CHARGES and owner:
             self._subject(owner).lost_charges += _codes_in(text, name)
         self._tell_missing(text, owner, hint, within)
 
@@ -405,7 +405,7 @@ class Intake:
         stored = stamp_of(version.meta, self._clock).at
         instants = [instant_of(text, self._clock) for text in when]
         later = stored is not None and any(at is not None and stored <= at for at in instants)
-        if isinstance(version, fhir.ChargeItem):
+        if isinstance(version, fhir.ChargeItem | fhir.Claim | fhir.ExplanationOfBenefit):
             # In doubt a charge stands: one that is missed is charged twice.
             return later
         return later or stored is None or None in instants
@@ -591,6 +591,8 @@ def _claims(version: ReadObservation | fhir.Resource) -> tuple[bool, str]:
     claims_more = (
         version.status in NOT_CHARGED
         if isinstance(version, fhir.ChargeItem)
+        else version.status in NOT_CLAIMED
+        if isinstance(version, fhir.Claim | fhir.ExplanationOfBenefit)
         else getattr(version, "status", None) not in ("entered-in-error", "cancelled")
     )
     return claims_more, msgspec.json.encode(version).decode("utf-8", "replace")
@@ -625,7 +627,7 @@ def _type_in(text: bytes | Raw) -> str:
 
 
 def _codes_in(text: bytes | Raw, name: str) -> list[PriorCharge]:
-    """Charges of our codes that an unreadable ChargeItem may stand for, whenever that was: for a human."""
+    """Charges of our codes that an unreadable charge or claim may stand for, whenever that was."""
     numbers = {number.decode() for number in re.findall(rb"[0-9]+", bytes(text))}
     codes = numbers & set(filter(None, monitoring_codes()))
     return [PriorCharge(name, code, 1, None) for code in sorted(codes)]

@@ -255,6 +255,7 @@ def _set_anchor(
         charge.occurrence.start
         for charge in device_charges
         if charge.occurrence is not None
+        and not charge.of_whole_claim
         and (charge.occurrence.end - charge.occurrence.start).days == PERIOD_DAYS - 1
         and (
             episode.holds(charge.occurrence.start)

@@ -22,7 +22,7 @@ import msgspec
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import NOT_JSON, Chart
-from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
+from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.salvage import salvaged
 
 _LINES = (".ndjson", ".jsonl")
@@ -237,7 +237,7 @@ def _plain_suffix(file: Path) -> str:
 
 def _type_of_name(file: Path) -> str:
     """The one resource type that a file's name names ("Observation.000.ndjson", "charge-item" names none)."""
-    named = {word for word in re.split(r"[^A-Za-z]+", file.name) if word in fhir.READ_TYPES}
+    named = {word for word in re.split(r"[^A-Za-z]+", file.name) if word in DECIDING}
     return named.pop() if len(named) == 1 else ""
 
 

@@ -153,6 +153,35 @@ FULL: list[dict[str, Any]] = [
     },
     {
         **NAMED,
+        "resourceType": "Claim",
+        "id": "full",
+        "status": "active",
+        "use": "claim",
+        "patient": US,
+        "billablePeriod": WHEN,
+        "item": [
+            {
+                "productOrService": {"coding": [{"code": "99457"}], "text": "99457", "extension": []},
+                "servicedPeriod": {"start": "2026-02-01", "end": "2026-02-28"},
+                "quantity": {"value": 1},
+                "detail": [{"productOrService": CODED, "subDetail": [{"productOrService": CODED}]}],
+            }
+        ],
+    },
+    {
+        **NAMED,
+        "resourceType": "ExplanationOfBenefit",
+        "id": "full",
+        "status": "active",
+        "use": "claim",
+        "outcome": "complete",
+        "patient": US,
+        "billablePeriod": WHEN,
+        "item": [{"productOrService": CODED, "servicedDate": "2026-02-28", "quantity": {"value": 1}}],
+        "addItem": [{"productOrService": {"coding": [{"code": "99457"}]}, "servicedDate": "2026-02-28"}],
+    },
+    {
+        **NAMED,
         "resourceType": "EpisodeOfCare",
         "id": "full",
         "status": "active",

@@ -364,3 +364,196 @@ def test_a_part_of_a_unit_is_one_and_a_credit_stays_below_zero(
     quantity: Resource | None, units: int, read: Read
 ) -> None:
     assert [charge.quantity for charge in read(stored(quantity=quantity)).charges] == [units]
+
+
+# -- claims, and what a payer answered ----------------------------------------------------------------------
+
+ITEM: Resource = {
+    "sequence": 1,
+    "productOrService": {"coding": [{"system": CPT, "code": "98977"}]},
+    "servicedPeriod": {"start": "2026-01-05", "end": "2026-02-03"},
+}
+PAPERS = ["Claim", "ExplanationOfBenefit"]
+
+
+def paper(kind: str = "Claim", *items: Resource, **changes: Any) -> Resource:
+    resource = {
+        "resourceType": kind,
+        "id": "x1",
+        "status": "active",
+        "use": "claim",
+        "patient": {"reference": "Patient/p1"},
+        "item": list(items) or [ITEM],
+        **changes,
+    }
+    return {key: value for key, value in resource.items() if value is not None}
+
+
+def line(**changes: Any) -> Resource:
+    return {key: value for key, value in {**ITEM, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_a_line_of_a_claim_is_a_charge(kind: str, read: Read) -> None:
+    (charge,) = read(paper(kind)).charges
+    assert (charge.resource, charge.code, charge.quantity) == (f"{kind}/x1", "98977", 1)
+    assert (charge.occurrence, charge.of_whole_claim, charge.claimed) == (JANUARY, False, True)
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("draft", "not-active"), ("cancelled", "cancelled"), ("entered-in-error", "entered-in-error")],
+)
+def test_a_claim_that_was_not_made_or_was_taken_back_charges_nothing(
+    kind: str, status: str, reason: str, read: Read
+) -> None:
+    record = read(paper(kind, status=status))
+    assert record.charges == ()
+    assert [(entry.resource, str(entry.reason)) for entry in record.excluded] == [(f"{kind}/x1", reason)]
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+@pytest.mark.parametrize("use", ["preauthorization", "predetermination"])
+def test_asking_beforehand_what_would_be_paid_charges_nothing(kind: str, use: str, read: Read) -> None:
+    record = read(paper(kind, use=use))
+    assert record.charges == ()
+    assert [str(entry.reason) for entry in record.excluded] == ["not-active"]
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+@pytest.mark.parametrize(
+    "changes", [{"use": None}, {"use": "banana"}, {"status": None}, {"status": "banana"}]
+)
+def test_a_claim_stands_whatever_else_it_says_of_itself(kind: str, changes: Resource, read: Read) -> None:
+    assert codes(read(paper(kind, **changes))) == ["98977"]
+
+
+@pytest.mark.parametrize("outcome", ["queued", "complete", "error", "partial", None])
+def test_whatever_the_payer_answered_the_service_was_charged(outcome: str | None, read: Read) -> None:
+    denied = {"category": {"coding": [{"code": "benefit"}]}, "amount": {"value": 0}}
+    answer = paper(
+        "ExplanationOfBenefit", line(adjudication=[denied]), outcome=outcome, disposition="denied: CO-97"
+    )
+    assert codes(read(answer)) == ["98977"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "days", "whole"),
+    [
+        (
+            {"servicedPeriod": None, "servicedDate": "2026-02-03"},
+            Window(date(2026, 2, 3), date(2026, 2, 3)),
+            False,
+        ),
+        ({"servicedPeriod": {"end": "2026-02-03"}}, Window(date(2026, 2, 3), date(2026, 2, 3)), False),
+        ({"servicedPeriod": None}, Window(date(2026, 1, 1), date(2026, 1, 31)), True),
+        ({"servicedPeriod": None, "servicedDate": "2026"}, Window(date(2026, 1, 1), date(2026, 1, 31)), True),
+        (
+            {"servicedPeriod": {"start": "2026-02-03", "end": "2026-01-05"}},
+            Window(date(2026, 1, 1), date(2026, 1, 31)),
+            True,
+        ),
+    ],
+)
+def test_a_line_without_days_of_its_own_has_those_of_the_claim(
+    changes: Resource, days: Window, whole: bool, read: Read
+) -> None:
+    claim = paper("Claim", line(**changes), billablePeriod={"start": "2026-01-01", "end": "2026-01-31"})
+    assert [(charge.occurrence, charge.of_whole_claim) for charge in read(claim).charges] == [(days, whole)]
+
+
+def test_the_day_a_claim_was_written_is_no_day_of_service(read: Read) -> None:
+    claim = paper("Claim", line(servicedPeriod=None), created="2026-02-10")
+    assert [charge.occurrence for charge in read(claim).charges] == [None]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "units"), [({"value": 2}, 2), ({"value": 0.5}, 1), ({"value": -1}, -1), ({"value": 0}, 0)]
+)
+def test_the_units_of_a_line_are_read_as_those_of_a_charge(
+    quantity: Resource, units: int, read: Read
+) -> None:
+    assert [charge.quantity for charge in read(paper("Claim", line(quantity=quantity))).charges] == [units]
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        {"coding": [{"system": "urn:x", "code": "98977-GP"}]},
+        {"text": "CPT(R) 98977"},
+        {"coding": [{"code": "64897", "display": "98977"}]},
+        {"coding": [{"code": "64897"}], "extension": [{"url": "urn:x", "valueString": "98977"}]},
+    ],
+)
+def test_a_line_is_ours_in_every_shape_in_which_a_charge_is(product: Resource, read: Read) -> None:
+    modified = line(productOrService=product, modifier=[{"coding": [{"code": "GP"}]}])
+    assert codes(read(paper("Claim", modified))) == ["98977"]
+
+
+def test_each_line_is_a_charge_of_its_own(read: Read) -> None:
+    other = {"coding": [{"system": CPT, "code": "98980"}]}
+    visit = {"coding": [{"system": CPT, "code": "99213"}]}
+    claim = paper(
+        "Claim",
+        line(),
+        line(productOrService=other, servicedPeriod=None, servicedDate="2026-01-31"),
+        line(productOrService=visit),
+        line(servicedPeriod={"start": "2026-02-04", "end": "2026-03-05"}),
+    )
+    found = [(charge.code, charge.occurrence and charge.occurrence.start) for charge in read(claim).charges]
+    assert found == [("98977", date(2026, 1, 5)), ("98977", date(2026, 2, 4)), ("98980", date(2026, 1, 31))]
+
+
+def test_a_line_that_names_two_of_ours_may_be_either(read: Read) -> None:
+    found = read(paper("Claim", line(productOrService={"text": "98975/98977"}))).charges
+    assert [(charge.code, charge.sole) for charge in found] == [("98975", False), ("98977", False)]
+
+
+def test_the_details_of_a_line_speak_where_the_line_names_none_of_ours(read: Read) -> None:
+    bundle = {"coding": [{"code": "64897"}]}
+    detail = {"productOrService": ITEM["productOrService"], "quantity": {"value": 2}}
+    (charge,) = read(paper("Claim", line(productOrService=bundle, detail=[detail]))).charges
+    assert (charge.code, charge.quantity, charge.occurrence) == ("98977", 2, JANUARY)
+    deeper = {"productOrService": bundle, "subDetail": [detail]}
+    (charge,) = read(paper("Claim", line(productOrService=bundle, detail=[deeper]))).charges
+    assert (charge.code, charge.quantity, charge.occurrence) == ("98977", 2, JANUARY)
+    (charge,) = read(paper("Claim", line(detail=[detail]))).charges
+    assert charge.quantity == 1
+
+
+def test_a_line_that_the_payer_added_counts_where_the_claim_has_none_of_its_code(read: Read) -> None:
+    visit = {"coding": [{"system": CPT, "code": "99213"}]}
+    answer = paper("ExplanationOfBenefit", line(productOrService=visit), addItem=[line()])
+    assert codes(read(answer)) == ["98977"]
+    assert codes(read(paper("ExplanationOfBenefit", line(), addItem=[line()]))) == ["98977"]
+
+
+def test_a_claim_of_other_services_is_no_charge_of_ours_and_is_not_listed(read: Read) -> None:
+    visit = {"coding": [{"system": CPT, "code": "99213"}]}
+    record = read(paper("Claim", line(productOrService=visit), status="draft"))
+    assert (record.charges, record.excluded) == ((), ())
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_a_claim_with_one_element_that_does_not_fit_is_believed_without_it(kind: str, read: Read) -> None:
+    assert codes(read(paper(kind, billablePeriod="January", status=["active"]))) == ["98977"]
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_a_claim_that_cannot_be_read_leaves_the_codes_it_names_to_a_human(kind: str, read: Read) -> None:
+    record = read(paper(kind, item={"productOrService": {"coding": [{"code": "98977"}]}}))
+    assert [(charge.code, charge.occurrence) for charge in record.charges] == [("98977", None)]
+    assert [str(entry.reason) for entry in record.excluded] == ["unreadable"]
+    assert record.completeness.whole
+
+
+def test_a_claim_of_a_later_service_is_after_the_day_that_is_asked_about(read: Read) -> None:
+    record = read(paper("Claim", line(servicedPeriod=None, servicedDate="2026-04-02")))
+    assert record.charges == ()
+    assert [str(entry.reason) for entry in record.excluded] == ["after-as-of"]
+
+
+def test_of_two_versions_of_a_claim_of_which_neither_is_newer_the_one_that_stands_counts(read: Read) -> None:
+    stands, cancelled = paper("Claim"), paper("Claim", status="cancelled")
+    assert codes(read(stands, cancelled)) == codes(read(cancelled, stands)) == ["98977"]

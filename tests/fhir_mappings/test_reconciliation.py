@@ -467,6 +467,46 @@ def test_the_excluding_code_of_somebody_else_says_nothing_once_it_was_taken_back
     assert next(change for change in ehr.reconcile() if change.charge == ours).kind is ChangeKind.KEEP
 
 
+def claim(ehr, code, day):
+    """A payer was told of a service."""
+    name = f"Claim/{len(ehr.charges) + 1}"
+    ehr.charges[name] = {
+        "resourceType": "Claim",
+        "id": name.partition("/")[2],
+        "status": "active",
+        "use": "claim",
+        "patient": {"reference": PATIENT},
+        "item": [{"productOrService": {"coding": [{"code": code}]}, "servicedDate": day}],
+    }
+
+
+def test_the_claim_made_of_our_charge_is_no_second_charge():
+    ehr = Ehr(DATA_IN_MARCH, call("12:00"))
+    (ours,) = ehr.accept("98979")
+    claim(ehr, "98979", "2026-03-31")
+    change = only(ehr.reconcile())
+    assert (change.charge, change.kind, change.touchable) == (ours, ChangeKind.KEEP, False)
+
+
+def test_what_a_payer_was_told_of_is_not_taken_back_from_here():
+    ehr = Ehr(DATA_IN_MARCH, call("12:00"))
+    ehr.accept("98979")
+    claim(ehr, "98979", "2026-03-31")
+    ehr.tell(DATA_IN_MARCH, call("5:00"))
+    change = only(ehr.reconcile())
+    assert change.kind is ChangeKind.DISAGREES
+    assert change.reasons == (ChangeReason.NOT_PLANNED, ChangeReason.NOT_MET)
+
+
+def test_a_claim_of_the_higher_code_holds_ours_and_is_itself_never_changed():
+    ehr = Ehr(DATA_IN_MARCH, call("12:00"))
+    (ours,) = ehr.accept("98979")
+    claim(ehr, "98980", "2026-03-31")
+    change = only(ehr.reconcile())
+    assert (change.charge, change.kind) == (ours, ChangeKind.DISAGREES)
+    assert change.reasons == (ChangeReason.EXCLUDED_BY_OTHER,)
+
+
 # What is written
 
 
