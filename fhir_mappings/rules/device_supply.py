@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import date, timedelta
 
 from msgspec import Struct, field
 
 from fhir_mappings.decision import Forecast, Requirement
-from fhir_mappings.local_time import Window, period_number
+from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number
 from fhir_mappings.record import Excluded, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
-from fhir_mappings.rules.charged import add_charges, touches, uncredited
+from fhir_mappings.rules.charged import add_charges, standing, touches, uncredited
 from fhir_mappings.rules.episodes import Episode, silence
 from fhir_mappings.rules.policy import Terms
 from fhir_mappings.rules.program import ProgramChart
@@ -21,6 +22,9 @@ from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, Revi
 
 _KINDS = (Kind.DEVICE_SUPPLY,)
 _UNVERIFIED = frozenset({Unverified.DEVICE_SUPPLIED_BY_PRACTICE})
+FIRST_DAYS = timedelta(days=PERIOD_DAYS // 2)
+"""Of a period: so long a single date may still be that of the former one, charged late. Up to then no period
+can have earned the code of sixteen days, and the date is nearer to the former's end than to its own."""
 _INCOMPLETE: Reasons = frozenset({ReviewReason.RECORD_INCOMPLETE})
 
 
@@ -76,6 +80,7 @@ def device_candidates(chart: ProgramChart) -> list[Candidate]:
                 if touches(window, placed.taken_back):
                     candidate.unverified |= {Unverified.PRIOR_CHARGES}
             found += in_window
+    _add_late_charges(chart, placed, found)
     return found
 
 
@@ -180,6 +185,44 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
         ):
             return position, number
     return None
+
+
+def _add_late_charges(chart: ProgramChart, placed: _Placed, found: list[Candidate]) -> None:
+    """A charge that may be the former period's, dated late, puts that one before a human where it is met and
+    uncharged (D29).
+
+    It stays the charge of the period that holds its date as well: a period that shows a charge is never
+    suggested, whichever of the two it was for.
+    """
+    late = [
+        charge.occurrence.start
+        for (position, number), charges in placed.charges.items()
+        for charge in standing(charges)
+        if charge.occurrence is not None and _may_be_late(chart, chart.episodes[position], number, charge)
+    ]
+    if not late:
+        return
+    charged = {(candidate.episode, candidate.window) for candidate in found if candidate.charges}
+    for candidate in found:
+        if candidate.met and (candidate.episode, candidate.window) not in charged:
+            ended = candidate.service_date
+            if any(ended < day <= ended + FIRST_DAYS for day in late):
+                candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
+
+
+def _may_be_late(chart: ProgramChart, episode: Episode, number: int, charge: PriorCharge) -> bool:
+    """Whether a charge has one date, in the first days of its period, on which that had not earned it yet."""
+    occurrence, rule = charge.occurrence, chart.policy.code(charge.code)
+    if occurrence is None or occurrence.start != occurrence.end or charge.quantity <= 0:
+        return False
+    day = occurrence.start
+    if day >= episode.window(number).start + FIRST_DAYS:
+        return False
+    of_line = [one for one in episode.periods.get(number, {}).values() if one.line is rule.line]
+    if chart.policy.multi_device_union and of_line:
+        of_line = [merged(of_line)]
+    counted = max((bisect_right(one.days, day) for one in of_line), default=0)
+    return counted < chart.policy.terms(rule.code, day).least
 
 
 def _has_day_after(episode: Episode, number: int, last: date) -> bool:
