@@ -23,6 +23,7 @@ class KnownDevice(Struct, frozen=True, gc=False):
     has_udi: bool
     about: About
     is_test_data: bool = False
+    continuous_glucose: bool = False
 
 
 def read_device(
@@ -47,6 +48,7 @@ def read_device(
         ),
         _about(device, name),
         is_test_data(device.meta),
+        meaning.continuous_glucose,
     )
 
 

@@ -7,7 +7,7 @@ one bills a service twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from math import ceil
 from typing import Any
@@ -32,7 +32,7 @@ from fhir_mappings.resources import (
     Reference,
     decode_untyped,
 )
-from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.rules.tables import charge_codes, monitoring_codes
 from fhir_mappings.vocabulary import ExcludedReason
 
 # A charge that was never made, or that was taken back, doesn't stand in the way (contract: `charged`).
@@ -56,10 +56,16 @@ _SAID_IN = ("valueString", "valueMarkdown", "valueCode", "valueCoding", "valueCo
 
 
 class ChargeCodes(Struct, frozen=True, gc=False):
-    """Which of our codes a charge names. `coded`: in `code.coding.code`; `said`: anywhere else."""
+    """Which of our codes, and of those that go before ours, a charge names. `coded`: in `code.coding.code`;
+    `said`: anywhere else."""
 
     coded: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+
+    def of(self, codes: Container[str | None]) -> ChargeCodes:
+        """Those among some codes."""
+        coded, said = (tuple(code for code in named if code in codes) for named in (self.coded, self.said))
+        return ChargeCodes(coded, said)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -145,13 +151,13 @@ _REFERENCE = re.compile(rf"(?:{'|'.join(sorted(READ_TYPES | {'Account', 'Procedu
 @cache
 def _number() -> re.Pattern[str]:
     """One of our numbers, bare or as some write it in one word with its prefix or modifier."""
-    known = "|".join(sorted(filter(None, monitoring_codes())))
+    known = "|".join(sorted(charge_codes()))
     return re.compile(rf"(?i:CPT4?|HCPCS)?({known})(?:[A-Z]{{2}})?")
 
 
 @cache
 def _number_in_bytes() -> re.Pattern[bytes]:
-    known = "|".join(sorted(filter(None, monitoring_codes())))
+    known = "|".join(sorted(charge_codes()))
     return re.compile(rf"{known}|\\u".encode())
 
 
@@ -218,10 +224,16 @@ def read_charge(charge: ChargeItem, name: str, clock: LocalClock) -> tuple[Prior
             charge.status or "",
             keys,
             (*_named(charge.service), *_named(charge.supportingInformation)) if keys else (),
-            codes if len(codes) > 1 else (),
+            _among(codes),
         )
         for code in codes
     )
+
+
+def _among(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Of which of our codes a charge may be that names these; of codes that go before ours, one is as good as
+    another."""
+    return tuple(code for code in named if code in monitoring_codes()) if len(named) > 1 else ()
 
 
 def read_claim(
@@ -264,7 +276,7 @@ def _lines(
                     _quantity(part.quantity),
                     own or of_claim,
                     status,
-                    among=codes if len(codes) > 1 else (),
+                    among=_among(codes),
                     of_whole_claim=own is None,
                 )
                 for code in codes

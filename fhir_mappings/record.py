@@ -39,6 +39,11 @@ class Excluded(Struct, frozen=True, gc=False, order=True):
     about: About = NOT_SAID
 
 
+CODES_OPEN = Unverified.SAME_DAY_SERVICES
+"""What a reading of a continuous glucose sensor leaves open: whether its days are reported by the codes of
+remote monitoring, or by those that say more precisely what it is (D41)."""
+
+
 class Reading(Struct, frozen=True, gc=False):
     """One measurement that counts as a monitoring day, unless the rules of the episode leave it out.
 
@@ -210,6 +215,8 @@ class PatientRecord(Struct, frozen=True, gc=False):
     used_time: tuple[UsedTime, ...] = ()
     visits: tuple[Visit, ...] = ()
     charges: tuple[PriorCharge, ...] = ()
+    more_specific: tuple[PriorCharge, ...] = ()
+    """Charges of codes that go before some of ours (D41)."""
     episodes: tuple[EpisodeOfCare, ...] = ()
     consents: tuple[Agreement, ...] = ()
     orders: tuple[Order, ...] = ()

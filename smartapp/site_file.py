@@ -75,6 +75,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     settings: Mapping[str, bool | int | str] = {}
     minutes_kept_in: Literal["ehr", "app"] | None = None
     """`app`: this site records no monitoring time in Encounters. The setting of the rules by that name."""
+    continuous_glucose: Literal["rpm", "cgm"] | None = None
+    """Which codes report a continuous glucose sensor here. The setting of the rules by that name."""
     payer_tables: tuple[str, ...] = ()
     """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
     code_tables: tuple[str, ...] = ()
@@ -131,10 +133,11 @@ def read_site_file(path: Path) -> SiteFile:
         check_own_rules(load_tables().codes, code_rules, payer_rules, site.rules_confirmed)
     except ValueError as fault:
         raise SiteFileError(f"{path}: {fault}") from None
-    kept_in = {} if site.minutes_kept_in is None else {"minutes_kept_in": site.minutes_kept_in}
+    facts = {"minutes_kept_in": site.minutes_kept_in, "continuous_glucose": site.continuous_glucose}
+    said = {key: value for key, value in facts.items() if value is not None}
     return replace(
         site,
-        settings={**site.settings, **kept_in},
+        settings={**site.settings, **said},
         code_rules=code_rules,
         payer_rules=payer_rules,
         fees=_converted(_table(fees) or [], tuple[Fee, ...], fees) if fees else (),

@@ -32,6 +32,7 @@ from fhir_mappings.record import (
     ManagementTime,
     PatientRecord,
 )
+from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import ExcludedReason, Role
@@ -188,7 +189,8 @@ class Chart:
                     key=lambda visit: (visit.days, visit.resource),
                 )
             ),
-            charges=charges,
+            charges=tuple(charge for charge in charges if charge.code in monitoring_codes()),
+            more_specific=tuple(charge for charge in charges if charge.code not in monitoring_codes()),
             episodes=(*episodes, *confirmed),
             consents=consents,
             orders=orders,

@@ -37,7 +37,7 @@ from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
 from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
 from fhir_mappings.record import Excluded, PriorCharge
-from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.rules.tables import charge_codes
 from fhir_mappings.salvage import entries_of, members_of, missing_of, salvaged
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.values import Values
@@ -629,8 +629,7 @@ def _type_in(text: bytes | Raw) -> str:
 def _codes_in(text: bytes | Raw, name: str) -> list[PriorCharge]:
     """Charges of our codes that an unreadable charge or claim may stand for, whenever that was."""
     numbers = {number.decode() for number in re.findall(rb"[0-9]+", bytes(text))}
-    codes = numbers & set(filter(None, monitoring_codes()))
-    return [PriorCharge(name, code, 1, None) for code in sorted(codes)]
+    return [PriorCharge(name, code, 1, None) for code in sorted(numbers & charge_codes())]
 
 
 def _head(text: bytes | Raw) -> fhir.Head:

@@ -20,7 +20,7 @@ from fhir_mappings.encounter import EncounterFacts, presences_of
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin
 from fhir_mappings.places import Presence, Where, by_name, places_by_time
-from fhir_mappings.record import NOT_SAID, About, Excluded, Reading
+from fhir_mappings.record import CODES_OPEN, NOT_SAID, About, Excluded, Reading
 from fhir_mappings.terminology import DeviceKind, Terminology
 from fhir_mappings.vocabulary import ExcludedReason, Line, Source, Unverified
 
@@ -250,6 +250,8 @@ class ReadingMapper:
             unverified.add(Unverified.FDA_DEVICE)
         if device.patient is None:
             unverified.add(Unverified.ENROLMENT)
+        if device.continuous_glucose or origin.meaning.continuous_glucose:
+            unverified.add(CODES_OPEN)
         return _Verdict(series, unverified=frozenset(unverified))
 
     def _by(self, found: Measurement) -> _By:
@@ -322,7 +324,10 @@ def _verdict_without_device(origin: Origin, by: _By) -> _Verdict:
         counts = silent and meaning.source is Source.DEVICE
     else:
         counts = meaning.by_site and meaning.source is not None and (silent or by_patient)
-    return _Verdict(series) if counts else _Verdict(reason=ExcludedReason.NO_DEVICE, about=about)
+    if not counts:
+        return _Verdict(reason=ExcludedReason.NO_DEVICE, about=about)
+    open_ = {CODES_OPEN} if meaning.continuous_glucose else set()
+    return _Verdict(series, unverified=frozenset({Unverified.FDA_DEVICE, *open_}))
 
 
 def _readable(pointed: str) -> str:

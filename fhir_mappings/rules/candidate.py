@@ -36,6 +36,8 @@ class Candidate(Struct, gc=False):
     unverified: frozenset[Unverified] = frozenset()
     modifiers: tuple[str, ...] = ()
     blocked_by: str | None = None
+    instead: frozenset[str] = frozenset()
+    """More specific codes that are charged in its window, or reported here instead of it."""
     forecast: Forecast | None = None
     line: Line | None = None
     episode: int = 0

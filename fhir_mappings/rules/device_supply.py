@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from fhir_mappings.decision import Forecast, Requirement
 from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number
-from fhir_mappings.record import Excluded, PriorCharge, Reading
+from fhir_mappings.record import CODES_OPEN, Excluded, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.charged import add_charges, standing, touches, uncredited
 from fhir_mappings.rules.episodes import Episode, silence
@@ -45,6 +45,15 @@ class DayCount(Struct, frozen=True, gc=False):
         """How many days there could be at the most, were these readings counted with one of the devices."""
         days = {reading.day for reading in others}
         return max((len(days.union(of_one.days)) for of_one in self.every), default=len(days))
+
+    def codes_open(self, least: int) -> bool:
+        """Whether these days may have to be reported by codes that are more specific (D41): they are those of
+        a continuous glucose sensor, and no other device has as many as are needed."""
+        return CODES_OPEN in self.unverified and not any(
+            len(one.days) >= least
+            for one in self.every
+            if not any(CODES_OPEN in reading.unverified for reading in one.earliest)
+        )
 
 
 class _Placed(Struct, gc=False):
@@ -188,25 +197,25 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
 
 
 def _add_late_charges(chart: ProgramChart, placed: _Placed, found: list[Candidate]) -> None:
-    """A charge that may be the former period's, dated late, puts that one before a human where it is met and
-    uncharged (D29).
+    """A charge that may be the former period's of its line, dated late, puts that one before a human where it
+    is met and uncharged (D29).
 
     It stays the charge of the period that holds its date as well: a period that shows a charge is never
     suggested, whichever of the two it was for.
     """
     late = [
-        charge.occurrence.start
+        (chart.policy.code(charge.code).line, charge.occurrence.start)
         for (position, number), charges in placed.charges.items()
         for charge in standing(charges)
         if charge.occurrence is not None and _may_be_late(chart, chart.episodes[position], number, charge)
     ]
     if not late:
         return
-    charged = {(candidate.episode, candidate.window) for candidate in found if candidate.charges}
+    charged = {(one.episode, one.window, one.line) for one in found if one.charges}
     for candidate in found:
-        if candidate.met and (candidate.episode, candidate.window) not in charged:
+        if candidate.met and (candidate.episode, candidate.window, candidate.line) not in charged:
             ended = candidate.service_date
-            if any(ended < day <= ended + FIRST_DAYS for day in late):
+            if any(line is candidate.line and ended < day <= ended + FIRST_DAYS for line, day in late):
                 candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
 
 
@@ -297,6 +306,8 @@ def _candidate(
     if charges:
         add_charges(candidate, charges)
         chart.add_charged_otherwise(candidate, charges)
+    chart.add_more_specific(candidate, window)
+    chart.settle_codes(candidate, still_open=count.codes_open(terms.least))
     chart.add_terms(candidate, terms)
     return candidate
 

@@ -131,7 +131,7 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
         outcome = Outcome.PROVISIONAL
     else:
         outcome = Outcome.SUGGEST
-    doubts = candidate.reasons if candidate.met else candidate.unmet_reasons
+    doubts = candidate.reasons | candidate.instead if candidate.met else candidate.unmet_reasons
     unverified = candidate.unverified
     if record.attestations:
         unverified = unverified - {

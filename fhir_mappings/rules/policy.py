@@ -40,6 +40,7 @@ _PAYER_DOUBTS = {
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "multi_device_rule": ("max", "union"),
     "minutes_kept_in": ("ehr", "app"),
+    "continuous_glucose": ("ask", "rpm", "cgm"),
 }
 
 
@@ -132,6 +133,7 @@ class Policy(Struct, frozen=True, eq=False):
     assistant_de_minimis_percent: int
     rtm_and_rpm_exclusive: bool
     minutes_kept_in_app: bool
+    continuous_glucose: str
     confirmed: tuple[Confirmation, ...] = ()
 
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
@@ -242,7 +244,8 @@ def load_policy(
     multi_device = values["multi_device_rule"]
     for key, known in _CHOICES.items():
         if values[key] not in known:
-            raise ValueError(f"setting {key}: expected {' or '.join(known)}, got {values[key]!r}")
+            expected = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise ValueError(f"setting {key}: expected {expected}, got {values[key]!r}")
     return Policy(
         payer=name,
         rule=rule,
@@ -258,6 +261,7 @@ def load_policy(
         assistant_de_minimis_percent=values["assistant_de_minimis_percent"],
         rtm_and_rpm_exclusive=values["rtm_and_rpm_exclusive"],
         minutes_kept_in_app=values["minutes_kept_in"] == "app",
+        continuous_glucose=values["continuous_glucose"],
         confirmed=confirmed,
     )
 

@@ -10,6 +10,7 @@ from fhir_mappings.completeness import ANY_TYPE, UnreadDays
 from fhir_mappings.decision import CountedDay, CountedSpan
 from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, Window, month_window
 from fhir_mappings.record import (
+    CODES_OPEN,
     Agreement,
     Excluded,
     ManagementTime,
@@ -19,7 +20,7 @@ from fhir_mappings.record import (
     Reading,
 )
 from fhir_mappings.rules.candidate import Candidate, Reasons
-from fhir_mappings.rules.charged import standing
+from fhir_mappings.rules.charged import standing, touches
 from fhir_mappings.rules.episodes import Episode, episodes_of
 from fhir_mappings.rules.minutes import (
     Month,
@@ -202,6 +203,39 @@ class ProgramChart:
         for charge in standing([charge for charge in charges if charge.code in candidate.rule.excludes]):
             held_back = self.policy.code(charge.code).kind is Kind.HELD_BACK
             candidate.reasons |= {charge.code if held_back else ReviewReason.CHARGED_OTHERWISE}
+
+    def add_more_specific(self, candidate: Candidate, window: Window) -> None:
+        """A code that says more precisely what was monitored is charged in the window (D41)."""
+        if not self.record.more_specific:
+            return
+        known = self.policy.tables.more_specific
+        in_window = [
+            charge
+            for charge in self.record.more_specific
+            if (before := known[charge.code].goes_before).program is self.program
+            and candidate.rule.kind in before.kinds
+            and touches(window, [charge.occurrence])
+        ]
+        for charge in standing(in_window):
+            if charge.sole and charge.occurrence is not None:
+                candidate.reasons |= {ReviewReason.CHARGED_OTHERWISE}
+                candidate.instead |= {charge.code}
+            else:
+                candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
+
+    def settle_codes(self, candidate: Candidate, *, still_open: bool) -> None:
+        """Which codes report the days of a continuous glucose sensor is the site's to say (D41); where it
+        says nothing, a human confirms it for each charge. `still_open`: whether this code rests on them."""
+        family = self.policy.continuous_glucose
+        if not still_open or family != "ask":
+            candidate.unverified -= {CODES_OPEN}
+        if still_open and family == "cgm":
+            candidate.reasons |= {ReviewReason.CHARGED_OTHERWISE}
+            candidate.instead |= {
+                code
+                for code, entry in self.policy.tables.more_specific.items()
+                if entry.monitor == "continuous-glucose"
+            }
 
     # -- therapists ---------------------------------------------------------------------------------------
 

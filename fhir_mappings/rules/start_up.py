@@ -154,6 +154,10 @@ def _candidate(
         modifiers=_modifiers(chart, rule, window, set_up),
     )
     add_charges(candidate, charges)
+    # What is explained with a set-up may be charged on its day, before the first reading.
+    first = window.start if set_up is None else min(window.start, set_up.day)
+    chart.add_more_specific(candidate, Window(first, window.end))
+    chart.settle_codes(candidate, still_open=count.codes_open(terms.least))
     if set_up is None:
         candidate.reasons |= {ReviewReason.SETUP_NOT_DOCUMENTED}
     if count.evidence and count.evidence[0].line is Line.OTHER:

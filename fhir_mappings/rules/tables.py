@@ -91,6 +91,23 @@ class CodeRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return max((row for row in rows if row.start <= day), key=lambda row: row.start, default=rows[0])
 
 
+class GoesBefore(Struct, frozen=True, forbid_unknown_fields=True):
+    program: Program
+    kinds: tuple[Kind, ...]
+
+
+class MoreSpecific(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A code that is charged instead of some of ours, and known for that alone (D41). `monitor`: what it is
+    the code of, where readings show that by themselves."""
+
+    code: str
+    label: str
+    goes_before: GoesBefore
+    sources: tuple[str, ...]
+    last_checked: date
+    monitor: Literal["continuous-glucose"] | None = None
+
+
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """`published`: only where the source says so."""
 
@@ -256,6 +273,7 @@ class Tables:
     sources: Mapping[str, Source]
     register: tuple[RuleEntry, ...]
     version: str
+    more_specific: Mapping[str, MoreSpecific]
 
     @lru_cache(maxsize=256)  # noqa: B019 - there is one set of tables in a process
     def reference(self, sources: tuple[str, ...]) -> str:
@@ -313,6 +331,7 @@ def load_tables() -> Tables:
         with_code_tables(read(name, PayerRule), lambda table: code_table(entries(f"payers/{table}")))
         for name in folder("payers")
     ]
+    more_specific = read("more_specific.yaml", tuple[MoreSpecific, ...])
     settings = read("settings.yaml", dict[str, SettingRow])
     sources = read("sources.yaml", dict[str, Source])
     register = read("register.yaml", tuple[RuleEntry, ...])
@@ -324,6 +343,7 @@ def load_tables() -> Tables:
         MappingProxyType(sources),
         register,
         f"{checked.isoformat()}+{digest.hexdigest()[:12]}",
+        MappingProxyType({entry.code: entry for entry in more_specific}),
     )
 
 
@@ -331,6 +351,13 @@ def load_tables() -> Tables:
 def monitoring_codes() -> Mapping[str | None, Program]:
     """Every code of remote monitoring that is known here, with its program."""
     return MappingProxyType({code.code: code.program for code in load_tables().codes.values()})
+
+
+@cache
+def charge_codes() -> frozenset[str]:
+    """Every code by which a charge may matter here: ours, and those that go before some of ours."""
+    tables = load_tables()
+    return frozenset({*tables.codes, *tables.more_specific})
 
 
 def setting_value(value: Any, shipped: SettingRow, name: str) -> bool | int | str:

@@ -97,6 +97,7 @@ class ObservationMeaning(Struct, frozen=True, gc=False):
     key: str
     measurement: bool = True
     counts_without_value: bool = False
+    continuous_glucose: bool = False
 
 
 class EncounterMeaning(Struct, frozen=True, gc=False):
@@ -143,6 +144,7 @@ class Terminology:
                 by_site,
                 entry.name,
                 counts_without_value=entry.counts_without_value,
+                continuous_glucose=entry.continuous_glucose,
             )
             for by_site, entries in ((False, observations.observations), (True, site.observations))
             for entry in entries

@@ -32,6 +32,7 @@ class DeviceMeaning(Struct, frozen=True, gc=False):
     kind: DeviceKind
     line: Line | None
     type_name: str | None
+    continuous_glucose: bool = False
 
 
 class DeviceTypes:
@@ -44,9 +45,10 @@ class DeviceTypes:
         apps: Iterable[CodeEntry],
         no_monitors: Iterable[NoMonitorEntry],
     ) -> None:
-        no_monitors = tuple(no_monitors)
+        shipped, no_monitors = tuple(shipped), tuple(no_monitors)
         self._site = tuple(_SiteDevice(entry) for entry in site)
         self._shipped = {entry.key: entry.line for entry in shipped}
+        self._continuous_glucose = {entry.key for entry in shipped if entry.continuous_glucose}
         self._apps = {entry.key for entry in apps}
         self._no_monitors = {key_of(entry) for entry in no_monitors if entry.code is not None}
         self._no_monitor_texts = {_plain(entry.type_text) for entry in no_monitors} - {None}
@@ -60,14 +62,17 @@ class DeviceTypes:
             traits = _Traits(device, codings)
             for entry in self._site:
                 if entry.fits(traits):
-                    return DeviceMeaning(DeviceKind.MEASURES, entry.line, entry.type_name)
+                    return DeviceMeaning(
+                        DeviceKind.MEASURES, entry.line, entry.type_name, entry.continuous_glucose
+                    )
         typed: str | None = None
         kind = DeviceKind.NOT_CONFIGURED
         for coding in codings:
             key = key_of(coding)
             line = self._shipped.get(key)
             if line is not None:
-                return DeviceMeaning(DeviceKind.MEASURES, line, coding_name(coding))
+                continuous = key in self._continuous_glucose
+                return DeviceMeaning(DeviceKind.MEASURES, line, coding_name(coding), continuous)
             if key in self._apps:
                 kind = DeviceKind.APP
             elif key in self._no_monitors and kind is DeviceKind.NOT_CONFIGURED:
@@ -110,6 +115,7 @@ class _SiteDevice:
 
     def __init__(self, entry: DeviceEntry) -> None:
         self.line = entry.line
+        self.continuous_glucose = entry.continuous_glucose
         self._coding = entry.key
         self._manufacturer = _plain(entry.manufacturer)
         self._model = _plain(entry.model)

@@ -34,6 +34,8 @@ class ObservationEntry(CodeEntry, frozen=True, forbid_unknown_fields=True, kw_on
     source: Source | None = None
     counts_without_value: bool = False
     """An app's completion event: that it was sent is what it says (D21)."""
+    continuous_glucose: bool = False
+    """A reading of a sensor that measures glucose all day, which has codes of its own (D41)."""
 
 
 class IdentifierEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,6 +56,8 @@ class DeviceEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     type_text: str | None = None
     udi_di: str | None = None
     identifier: IdentifierEntry | None = None
+    continuous_glucose: bool = False
+    """It measures glucose all day, which has codes of its own (D41)."""
     label: str = ""
     confirmed: str = ""
 

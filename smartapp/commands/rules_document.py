@@ -46,6 +46,7 @@ def rules_document() -> str:
     last = max(code.covers_to for code in policy.codes.values())
     rules = rules_in_force(policy, last)
     parts = [_INTRODUCTION, "\n".join(_codes(policy, last))]
+    parts.append("## Codes that go before these\n" + "\n".join(_more_specific(policy.tables)))
     for _, name in PARTS:
         if name not in ("Codes", "Payers"):
             parts.append(f"## {name}\n" + _table(policy.tables, (r for r in rules if r.part == name)))
@@ -172,6 +173,26 @@ def _payers(tables: Tables, rules: Iterable[RuleInForce]) -> Iterator[str]:
                 f"- **{rule.id}** {rule.says} {rule.value} "
                 f"({sources}{published}; checked {rule.last_checked.isoformat()})"
             )
+
+
+def _more_specific(tables: Tables) -> Iterator[str]:
+    yield "Known only because a charge of one of them holds some of the codes above (D41); none is suggested."
+    yield ""
+    yield "| code | what it is | goes before | sources | checked |"
+    yield "|---|---|---|---|---|"
+    for entry in tables.more_specific.values():
+        before = [
+            code.code
+            for code in tables.codes.values()
+            if code.program is entry.goes_before.program and code.kind in entry.goes_before.kinds
+        ]
+        yield _row(
+            entry.code,
+            entry.label,
+            ", ".join(before),
+            ", ".join(entry.sources),
+            entry.last_checked.isoformat(),
+        )
 
 
 def _settings(policy: Policy) -> Iterator[str]:

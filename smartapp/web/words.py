@@ -84,8 +84,12 @@ REASONS: dict[ReviewReason, str] = {
         "that the chart does not show."
     ),
     ReviewReason.STRADDLES_RULE_CHANGE: "The period lies on both sides of a change of the rules.",
-    ReviewReason.CHARGED_OTHERWISE: "A code that excludes this one is already charged in the period.",
-    ReviewReason.CHARGED_PERIOD_UNCLEAR: "An earlier charge does not say which period it stands for.",
+    ReviewReason.CHARGED_OTHERWISE: (
+        "A code that excludes this one is charged in the period, or reported here instead of it."
+    ),
+    ReviewReason.CHARGED_PERIOD_UNCLEAR: (
+        "A charge may be for this one: which period or which code it stands for is not clear."
+    ),
     ReviewReason.RTM_AND_RPM: "Therapeutic and physiologic monitoring are both met; only one may be charged.",
     ReviewReason.TWO_LINES: "Two monitored systems are met in one period; only one may be charged.",
     ReviewReason.NO_DEVICE_CODE: "There is no device code for what is monitored here.",
@@ -138,7 +142,9 @@ ATTESTATIONS: dict[Unverified, str] = {
     Unverified.PRIOR_CHARGES: "This period was not charged before, here or in another system.",
     Unverified.OTHER_PROGRAM: "None of this time was used for another care-management program.",
     Unverified.IN_FACILITY: "The patient was not in a facility on the counted days.",
-    Unverified.SAME_DAY_SERVICES: "None of this time belongs to another service of the same day.",
+    Unverified.SAME_DAY_SERVICES: (
+        "None of this belongs to another service of the same day, or one with a code of its own."
+    ),
     Unverified.GLOBAL_PERIOD: "The monitoring is not part of a surgical global period.",
     Unverified.RULES_OF_THE_YEAR: "The rules for this service date were checked.",
 }
@@ -197,7 +203,7 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.SAME_DAY_VISIT: "on the day of a visit with the same clinician",
     ExcludedReason.COVERED_BY_OTHER_TIME: "its time is counted already or used elsewhere",
     ExcludedReason.ROLE_NOT_COUNTED: "time of somebody whose time does not count",
-    ExcludedReason.CHARGED_PERIOD_UNCLEAR: "a charge that does not say which period it stands for",
+    ExcludedReason.CHARGED_PERIOD_UNCLEAR: "a charge that does not say which period, or code, it stands for",
 }
 
 ENTRY_PROBLEMS: dict[EntryProblem, str] = {

@@ -237,11 +237,12 @@ def test_each_payer_of_a_site_has_its_policy_made_once() -> None:
         (
             {"colour": 1},
             "unknown setting: colour (known: assistant_de_minimis_percent, contacts_per_addon_unit, "
-            "empty_days_until_episode_unclear, minutes_kept_in, multi_device_rule, rtm_and_rpm_exclusive, "
-            "rtm_aux_time_counts)",
+            "continuous_glucose, empty_days_until_episode_unclear, minutes_kept_in, multi_device_rule, "
+            "rtm_and_rpm_exclusive, rtm_aux_time_counts)",
         ),
         ({"multi_device_rule": "most"}, "setting multi_device_rule: expected max or union, got 'most'"),
         ({"minutes_kept_in": "paper"}, "setting minutes_kept_in: expected ehr or app, got 'paper'"),
+        ({"continuous_glucose": "x"}, "setting continuous_glucose: expected ask, rpm or cgm, got 'x'"),
         ({"rtm_aux_time_counts": 1}, "setting rtm_aux_time_counts: expected bool, got 1"),
     ],
 )

@@ -507,6 +507,18 @@ def test_a_claim_of_the_higher_code_holds_ours_and_is_itself_never_changed():
     assert change.reasons == (ChangeReason.EXCLUDED_BY_OTHER,)
 
 
+def test_a_more_specific_charge_beside_ours_is_left_to_people():
+    readings = {"days": {"of": "BP", "from": "2026-01-05", "count": 15, "device": "cuff"}}
+    ehr = Ehr(readings)
+    (ours,) = ehr.accept("99445")
+    ehr.foreign("99474", "2026-01-30", "2026-01-30")
+    change = only(ehr.reconcile())
+    assert (change.charge, change.kind, change.doubts) == (ours, ChangeKind.DISAGREES, ("99474",))
+    ehr.tell({"days": {**readings["days"], "count": 16}})
+    change = only(ehr.reconcile())
+    assert (change.kind, change.to_code, change.doubts) == (ChangeKind.DISAGREES, "99454", ("99474",))
+
+
 # What is written
 
 

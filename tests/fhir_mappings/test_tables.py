@@ -17,7 +17,9 @@ from fhir_mappings.rules.tables import (
     Coverage,
     Covered,
     Dated,
+    GoesBefore,
     Kind,
+    MoreSpecific,
     PayerRule,
     RuleEntry,
     SettingRow,
@@ -35,6 +37,8 @@ ROWS: dict[type[Any], Callable[[], Any]] = {
     Dated: lambda: TABLES.codes["98975"].monitoring_days[0],
     Source: lambda: TABLES.sources["S1"],
     RuleEntry: lambda: TABLES.register[0],
+    MoreSpecific: lambda: TABLES.more_specific["95250"],
+    GoesBefore: lambda: TABLES.more_specific["95250"].goes_before,
     SettingRow: lambda: TABLES.settings["multi_device_rule"],
     PayerRule: lambda: TABLES.payers["cigna"],
     Coverage: lambda: TABLES.payers["cigna"].coverage[0],
@@ -74,7 +78,10 @@ def test_the_version_is_of_the_last_check_and_of_every_table(copied: Path) -> No
     assert list(changed.codes) == list(TABLES.codes)
 
 
-@pytest.mark.parametrize("name", ["register.yaml", "settings.yaml", "sources.yaml", "payers/aetna.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    ["register.yaml", "settings.yaml", "sources.yaml", "payers/aetna.yaml", "more_specific.yaml"],
+)
 def test_a_change_of_any_table_is_another_version(copied: Path, name: str) -> None:
     (copied / name).write_text((copied / name).read_text() + "# changed\n")
     assert read().version != TABLES.version
@@ -83,7 +90,7 @@ def test_a_change_of_any_table_is_another_version(copied: Path, name: str) -> No
 def test_the_shipped_tables_are_named_as_their_files() -> None:
     assert list(TABLES.codes) == sorted(TABLES.codes)
     assert list(TABLES.payers) == sorted(TABLES.payers)
-    assert (len(TABLES.codes), len(TABLES.payers), len(TABLES.settings)) == (17, 6, 7)
+    assert (len(TABLES.codes), len(TABLES.payers), len(TABLES.settings)) == (17, 6, 8)
 
 
 @pytest.mark.parametrize(

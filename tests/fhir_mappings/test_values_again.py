@@ -70,7 +70,10 @@ PAYERS = {
     ),
     "unknown": ([], []),
 }
+#: Codes that go before 99453, 99454 and 99445; of those of continuous glucose True.
+MORE_SPECIFIC = {"95250": True, "95251": True, "99473": False, "99474": False}
 SETTINGS = {
+    "continuous_glucose": "ask",
     "minutes_kept_in": "ehr",
     "multi_device_rule": "max",
     "contacts_per_addon_unit": 0,
@@ -92,6 +95,14 @@ def test_codes_and_their_thresholds() -> None:
         assert [(row.start, row.least) for row in (*days, *seconds)] == least, code
         assert bool(days) == (kind in (Kind.START_UP, Kind.DEVICE_SUPPLY)), code
         assert bool(seconds) == (kind in (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON)), code
+
+
+def test_codes_that_go_before_ours() -> None:
+    found = load_tables().more_specific
+    assert {code: entry.monitor == "continuous-glucose" for code, entry in found.items()} == MORE_SPECIFIC
+    for entry in found.values():
+        assert entry.goes_before.program == "rpm"
+        assert set(entry.goes_before.kinds) == {Kind.START_UP, Kind.DEVICE_SUPPLY}
 
 
 def test_codes_beside_each_other() -> None:

@@ -20,7 +20,7 @@ RULES = "fhir_mappings/rules"
 DECIDING = {
     *("program", "kind", "line", "group", "tier", "base", "units_cap", "excludes", "in_force_from"),
     *("covers_to", "monitoring_days", "management_seconds", "therapy_modifiers", "assistant_modifiers"),
-    *("coverage", "settings", "value"),
+    *("coverage", "settings", "value", "goes_before", "monitor"),
 }
 #: Keys below these that inform all the same.
 INFORMING = {"sources", "last_checked"}
@@ -34,6 +34,7 @@ CLOSED: dict[str, list[str]] = {
     "therapy_modifiers": ["GP", "GO", "GN"],
     "assistant_modifiers": ["CQ", "CO"],
     "value": ["max", "union"],
+    "kinds": ["start-up", "device-supply", "management"],
 }
 
 Table = Any

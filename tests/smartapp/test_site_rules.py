@@ -116,3 +116,16 @@ def test_what_cannot_be_used_is_refused_with_the_file(
     with pytest.raises(SiteFileError, match=said) as refused:
         read_site_file(write(tmp_path, **files))
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("said", "known"), [("rpm", "rpm"), ("cgm", "cgm"), (None, "ask")])
+def test_a_site_says_which_codes_report_a_glucose_sensor(
+    tmp_path: Path, said: str | None, known: str
+) -> None:
+    path = write(tmp_path, site={} if said is None else {"continuous_glucose": said})
+    assert read_site_file(path).policies(None).default.continuous_glucose == known
+
+
+def test_any_other_word_for_them_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SiteFileError):
+        read_site_file(write(tmp_path, site={"continuous_glucose": "both"}))
