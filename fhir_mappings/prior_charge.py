@@ -126,11 +126,14 @@ def numbers_in(text: str) -> list[str]:
     then it is no part of a decimal, a date, a telephone number, an address or a longer identifier.
     """
     found: list[str] = []
+    if not _number_anywhere().search(text):
+        return found
     text = _CPT_4.sub("CPT", text)
     for run in _RUN.finditer(text):
         parts = _PART.findall(run.group())
         numbers = [match.group(1) for part in parts if (match := _number().fullmatch(part))]
-        if numbers and _is_plain(run.group(), parts) and not _NO_CODE_BEFORE.search(text[: run.start()]):
+        before = text[max(0, run.start() - _FAR_ENOUGH) : run.start()]
+        if numbers and _is_plain(run.group(), parts) and not _NO_CODE_BEFORE.search(before):
             found += numbers
     return found
 
@@ -141,6 +144,8 @@ _PART = re.compile(r"[^\W_]+")
 _RUN = re.compile(r"[^\W_]+(?:[-\u2010-\u2013_:./][^\W_]+)*")
 _NO_CODE_BEFORE = re.compile(r"(?:[$\u20ac\u00a3]|(?<![.])[.]|\+\d{1,3} |://\S*)$")
 """Before an amount, a decimal, a telephone number; within an address."""
+_FAR_ENOUGH = 200
+"""Characters before a word that may say what it is part of."""
 _WORD = re.compile(r"[^\W\d_]+\d?")
 _CODE = re.compile(r"[A-Za-z]\d{4}|\d{4}[A-Za-z0-9]")
 _MODIFIER = re.compile(r"[A-Za-z0-9]{2}")
@@ -156,9 +161,13 @@ def _number() -> re.Pattern[str]:
 
 
 @cache
+def _number_anywhere() -> re.Pattern[str]:
+    return re.compile("|".join(sorted(charge_codes())))
+
+
+@cache
 def _number_in_bytes() -> re.Pattern[bytes]:
-    known = "|".join(sorted(charge_codes()))
-    return re.compile(rf"{known}|\\u".encode())
+    return re.compile(rf"{_number_anywhere().pattern}|\\u".encode())
 
 
 def _may_name_one(raw: Raw) -> bool:
@@ -191,14 +200,16 @@ def _said_in_extensions(extensions: Any, depth: int = 0) -> Iterator[str]:
             yield from _said_in_extensions(extension.get("extension"), depth + 1)
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def _texts_in(value: Any, depth: int = 0) -> Iterator[str]:
     """The texts of a string, a coding or a concept."""
+    if depth > _DEEPEST:
+        return
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, str):
             yield one
         elif isinstance(one, dict):
             for name in ("code", "display", "text", "coding"):
-                yield from _texts_in(one.get(name))
+                yield from _texts_in(one.get(name), depth + 1)
 
 
 # -- which charge -------------------------------------------------------------------------------------------

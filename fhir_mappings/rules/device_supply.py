@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import date, timedelta
 
 from msgspec import Struct, field
 
 from fhir_mappings.decision import Forecast, Requirement
-from fhir_mappings.local_time import PERIOD_DAYS, Window, period_number
+from fhir_mappings.local_time import Window, period_number
 from fhir_mappings.record import CODES_OPEN, Excluded, PriorCharge, Reading
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.charged import add_charges, standing, touches, uncredited
@@ -22,9 +21,6 @@ from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, Revi
 
 _KINDS = (Kind.DEVICE_SUPPLY,)
 _UNVERIFIED = frozenset({Unverified.DEVICE_SUPPLIED_BY_PRACTICE})
-FIRST_DAYS = timedelta(days=PERIOD_DAYS // 2)
-"""Of a period: so long a single date may still be that of the former one, charged late. Up to then no period
-can have earned the code of sixteen days, and the date is nearer to the former's end than to its own."""
 _INCOMPLETE: Reasons = frozenset({ReviewReason.RECORD_INCOMPLETE})
 
 
@@ -203,35 +199,44 @@ def _add_late_charges(chart: ProgramChart, placed: _Placed, found: list[Candidat
     It stays the charge of the period that holds its date as well: a period that shows a charge is never
     suggested, whichever of the two it was for.
     """
-    late = [
-        (chart.policy.code(charge.code).line, charge.occurrence.start)
+    early = [
+        one
         for (position, number), charges in placed.charges.items()
         for charge in standing(charges)
-        if charge.occurrence is not None and _may_be_late(chart, chart.episodes[position], number, charge)
+        if (one := _too_early(chart, charge, chart.episodes[position].window(number))) is not None
     ]
-    if not late:
+    if not early:
         return
     charged = {(one.episode, one.window, one.line) for one in found if one.charges}
     for candidate in found:
-        if candidate.met and (candidate.episode, candidate.window, candidate.line) not in charged:
-            ended = candidate.service_date
-            if any(line is candidate.line and ended < day <= ended + FIRST_DAYS for line, day in late):
-                candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
+        if (
+            candidate.met
+            and (candidate.episode, candidate.window, candidate.line) not in charged
+            and any(charge.may_be_of(candidate) for charge in early)
+        ):
+            candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
 
 
-def _may_be_late(chart: ProgramChart, episode: Episode, number: int, charge: PriorCharge) -> bool:
-    """Whether a charge has one date, in the first days of its period, on which that had not earned it yet."""
+class _Early(Struct, frozen=True, gc=False):
+    """A charge of a date on which its own period could not have earned it. `least`: the days it needs."""
+
+    line: Line | None
+    day: date
+    least: int
+
+    def may_be_of(self, candidate: Candidate) -> bool:
+        """Whether the candidate's period ended so shortly before."""
+        return self.line is candidate.line and 0 < (self.day - candidate.service_date).days < self.least
+
+
+def _too_early(chart: ProgramChart, charge: PriorCharge, window: Window) -> _Early | None:
+    """A single date in the first days of a period: fewer than the code needs have passed by then."""
     occurrence, rule = charge.occurrence, chart.policy.code(charge.code)
     if occurrence is None or occurrence.start != occurrence.end or charge.quantity <= 0:
-        return False
+        return None
     day = occurrence.start
-    if day >= episode.window(number).start + FIRST_DAYS:
-        return False
-    of_line = [one for one in episode.periods.get(number, {}).values() if one.line is rule.line]
-    if chart.policy.multi_device_union and of_line:
-        of_line = [merged(of_line)]
-    counted = max((bisect_right(one.days, day) for one in of_line), default=0)
-    return counted < chart.policy.terms(rule.code, day).least
+    least = chart.policy.terms(rule.code, day).least
+    return _Early(rule.line, day, least) if (day - window.start).days + 1 < least else None
 
 
 def _has_day_after(episode: Episode, number: int, last: date) -> bool:

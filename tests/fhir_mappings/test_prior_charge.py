@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -245,6 +246,22 @@ def test_extensions_are_not_looked_through_without_end(read: Read) -> None:
     for _ in range(40):
         inner = {"url": "urn:x", "extension": [inner]}
     assert read(stored(code=CHARGE_MASTER, extension=[inner])).charges == ()
+
+
+def test_nothing_is_looked_through_without_end(read: Read) -> None:
+    concept: Resource = {"code": "98977"}
+    for _ in range(400):
+        concept = {"code": concept}
+    deep = [{"url": "urn:x", "valueCodeableConcept": concept}]
+    assert read(stored(code=CHARGE_MASTER, extension=deep)).charges == ()
+
+
+def test_a_long_text_takes_no_longer_than_it_is_long() -> None:
+    began = time.process_time()
+    assert len(numbers_in("98977 " * 20_000)) == 20_000
+    assert numbers_in("98977-" * 20_000 + "1") == []
+    assert numbers_in("$" * 200_000) == []
+    assert time.process_time() - began < 5
 
 
 # -- which of several ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import pytest
 import requests
 
 from smartapp import create_app
@@ -248,9 +249,18 @@ def service_date(form):
     return form.action.rsplit(f"{CODE}-", 1)[1]
 
 
-def test_a_charge_somebody_else_wrote_for_the_same_time_stops_ours(world, browser):
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "98985"}]},
+        {"coding": [{"system": "urn:clinic:charge-master", "code": "64897"}], "text": "CPT(R) 98985-GP"},
+        {"coding": [{"code": "64897"}], "extension": [{"url": "urn:clinic:cpt", "valueString": "98985"}]},
+        {"text": "98985 or 98975"},
+    ],
+)
+def test_a_charge_somebody_else_wrote_for_the_same_time_stops_ours(world, browser, code):
     form = form_for(world, browser)
-    world.ehr_creates(other_charge("98985", service_date(form)))
+    world.ehr_creates({**other_charge("98985", service_date(form)), "code": code})
     page = browser.submit(form)
     assert page.status == 409
     assert "98985" in page.text
