@@ -140,7 +140,8 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
             if attestation.covers(rule.code, candidate.window)
         }
     # After the statements: whether a rule still holds is the site's to confirm, and nobody's to attest.
-    unverified |= year.unverified
+    if year.unverified:
+        unverified |= year.unverified
     return Decision(
         rule.code,
         rule.program,

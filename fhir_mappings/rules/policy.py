@@ -51,6 +51,7 @@ class Terms(Struct, frozen=True, eq=False):
     those of its base. `reference`: the sources of that, in words; `rule_reference`: of the code. `doubts`:
     why a met code is for review by the day alone. `modifiers`: those that the payer always asks for.
     `in_force`: whether the code is; `covered`: what the payer's row says, None where no row speaks.
+    `changes`: the days from which something else may hold.
     """
 
     policy: Policy
@@ -63,6 +64,7 @@ class Terms(Struct, frozen=True, eq=False):
     modifiers: tuple[str, ...]
     in_force: bool
     covered: Covered | None
+    changes: tuple[date, ...]
 
     def earned(self, found: int, at_most: int | None = None) -> int:
         """The units that so many days, or seconds, earn: no midpoint rule, no rounding up. `at_most`: what
@@ -80,7 +82,9 @@ class Terms(Struct, frozen=True, eq=False):
 
         A payer's table that begins within the window changes nothing: before its first row it says nothing.
         """
-        days = [day for day in _changes(self.policy, self.rule.code) if window.start < day <= window.end]
+        if not self.changes or self.changes[-1] <= window.start:
+            return False
+        days = [day for day in self.changes if window.start < day <= window.end]
         if not days:
             return False
         others = (self.policy.terms(self.rule.code, day) for day in (window.start, *days))
@@ -369,6 +373,7 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
         modifiers,
         rule.in_force(day),
         covered if told else None,
+        _changes(policy, code),
     )
 
 
