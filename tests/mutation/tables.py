@@ -19,8 +19,8 @@ RULES = "fhir_mappings/rules"
 #: Keys whose values a program decides by; all others only inform a reader.
 DECIDING = {
     *("program", "kind", "line", "group", "tier", "base", "units_cap", "excludes", "in_force_from"),
-    *("covers_to", "monitoring_days", "management_seconds", "therapy_modifiers", "assistant_modifiers"),
-    *("coverage", "settings", "value", "goes_before", "monitor"),
+    *("in_force_to", "covers_to", "monitoring_days", "management_seconds", "therapy_modifiers"),
+    *("assistant_modifiers", "coverage", "settings", "value", "goes_before", "monitor"),
 }
 #: Keys below these that inform all the same.
 INFORMING = {"sources", "last_checked"}
@@ -28,7 +28,7 @@ CLOSED: dict[str, list[str]] = {
     "program": ["rtm", "rpm"],
     "kind": ["start-up", "device-supply", "management", "management-add-on", "held-back"],
     "line": ["respiratory", "musculoskeletal", "cognitive-behavioral", "physiologic", "other"],
-    "how": ["decided", "review", "stated"],
+    "how": ["decided", "review", "stated", "proposed"],
     "grade": ["government", "secondary"],
     "covered": ["yes", "no", "unknown", "prior-auth", "criteria"],
     "therapy_modifiers": ["GP", "GO", "GN"],

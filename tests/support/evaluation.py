@@ -97,6 +97,7 @@ def read_cases(folder: Path) -> Iterator[Case]:
 def write_case(case: Case, folder: Path) -> tuple[Path, Path]:
     """Writes a chart (one NDJSON file a resource type) and a site file: (chart folder, site file)."""
     resources = build_resources(case.given, case.timezone or NEW_YORK)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, table in case.files.items():
         (folder / name).write_text(yaml.safe_dump(table))
     return write_chart(resources, folder), write_site(
