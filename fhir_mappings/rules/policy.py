@@ -362,13 +362,15 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
     told = policy.rule is not None and policy.rule.row(code, day) is not None
     doubts = {_PAYER_DOUBTS[covered]} if covered in _PAYER_DOUBTS else set()
     threshold = rule.least(day)
+    # A table that names no source is one itself: no requirement stands there without its reference.
+    own = (f"the table of {code} that holds from {threshold.start}",)
     return Terms(
         policy,
         rule,
         threshold.least,
         threshold.least if rule.base is None else threshold.least + policy.code(rule.base).least(day).least,
-        policy.tables.reference(threshold.sources),
-        policy.tables.reference(rule.sources),
+        policy.tables.reference(threshold.sources or own),
+        policy.tables.reference(rule.sources or own),
         frozenset(doubts),
         modifiers,
         rule.in_force(day),

@@ -133,6 +133,13 @@ def test_a_payers_own_threshold_goes_before_any_table() -> None:
     assert [policy.code("98985").least(day).least for day in (LAST, FIRST)] == [5, 5]
 
 
+def test_a_table_that_names_no_source_is_the_reference_itself() -> None:
+    silent = {**row("2027-01-01", 10), "sources": []}
+    policy = with_tables(table("98975", monitoring_days=[silent], sources=[]))
+    terms = policy.terms("98975", FIRST)
+    assert terms.reference == terms.rule_reference == "the table of 98975 that holds from 2027-01-01"
+
+
 def test_the_version_tells_of_tables_of_ones_own() -> None:
     plain = load_policy("medicare").version
     one, other = with_tables(table("98977")), with_tables(table("98980"))
