@@ -19,8 +19,9 @@ from fhir_mappings.identity import unversioned
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.resources import READ_TYPES
 
-_NOT_WHOLE = frozenset({"incomplete", "too-costly", "timeout", "suppressed", "throttled"})
-"""Issue types of an OperationOutcome that say, under whatever severity, that not everything is here."""
+_NOT_WHOLE = frozenset({"incomplete", "too-costly", "timeout", "throttled"})
+"""Issue types of an OperationOutcome that say, under whatever severity, that not everything is here. Not
+`suppressed`: EHRs say it of everything that an app is not registered for."""
 _FAULTS = frozenset({"error", "fatal"})
 _SUBJECT_PARAMETERS = ("patient", "subject")
 _BEGINS, _ENDS = ("ge", "gt", "sa"), ("le", "lt", "eb")

@@ -256,7 +256,7 @@ def test_a_cut_off_search_for_another_patient_is_nothing_to_this_one(read):
         ({"severity": "error", "code": "processing"}, False),
         ({"severity": "fatal", "code": "exception"}, False),
         ({"severity": "warning", "code": "incomplete"}, False),
-        ({"severity": "information", "code": "suppressed"}, False),
+        ({"severity": "information", "code": "suppressed"}, True),
         ({"severity": "information", "code": "informational"}, True),
         ({"severity": "warning", "code": "not-supported"}, True),
     ],
