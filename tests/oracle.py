@@ -1,44 +1,72 @@
 """A second, deliberately plain implementation of the billing rules, to check the product against.
 
 It repeats the product on purpose. It was written from the specification (the contract of `smartapp evaluate`
-and the decided defaults D1 to D18) without a look at the product's code, imports nothing of ours, and prefers
-what is obvious to what is fast: days are sets of dates, minutes are sets of seconds, and "would it change the
-answer" is asked by answering twice. Where the two disagree, one of them is wrong: the specification decides.
+and the decided defaults D1 to D34, D37 and D41) without a look at the product's code, imports nothing of
+ours, and prefers what is obvious to what is fast: days are sets of dates, minutes are sets of seconds, and
+"would it change the answer" is asked by answering twice, with days, calls or rules added. Where the two
+disagree, one of them is wrong: the specification decides.
 
 Where the specification is silent this follows the product's answer, so there it proves only that nothing
 changed: minutes of messages count, but make no contact; what is of program any belongs to a program from the
 month that shows it; a visit by an unknown role is an E/M visit; unfinished or over-long visits still take
-seconds away; an assistant beside a physician is a therapist's; length on a bare date counts beside all else;
-a stray device charge doubts every period; 98975 is doubted where the best device type is of line other;
-of device types with equally many days the one that was ever used first is told, be it before the set-up.
+seconds away, up to a day's length; an assistant beside a physician is a therapist's; length on a bare date
+counts beside all else; a stray device charge doubts every period; 98975 is doubted where the best device
+type is of line other; of device types with equally many days the one that was ever used first is told, be it
+before the set-up.
 
 So it is with `history_from`: what is there from before that day counts as ever; management codes are never
 held by it; readings and minutes from before a set-up don't show that care began earlier, nor does a charge
 of start-up or management since that day, but one of 99091 before it does; an EpisodeOfCare that began since
 fixes the grid, whatever was charged before. Decided here, since it never over-bills: a set-up from before
-that day shows no beginning, as not all that followed it was read; nor does one that a device charge precedes.
+that day shows no beginning, as not all that followed it was read; nor does one that a device charge
+precedes.
 
-What it leaves out: several patients in one run, attestations, enrolments that were confirmed, and references.
+Decided here too, where the specification leaves room (each errs towards asking, none towards a charge):
+
+- what may hold anything (a file nobody could read, its kind unknown) is missing of every kind; a single
+  entry of unknown kind is a charge that may exist, and no more (D20 f);
+- days before a documented first set-up can't count, so missing ones can't move the anchor there (D20 a, D3);
+- an unmet code tells of what is missing only where that could make it met, or move its period (D20 a);
+- an Encounter that can't be read but for its days may have been a stay: `in-facility` on the codes that hold
+  days of it (D20 e);
+- a Device that wasn't read makes `record-incomplete` beside `device-unknown` where the days would matter;
+- a reading without a value is none, and so no newer version of one that has a value (D21, D28);
+- of two readings with one identifier and no date of the record the one measured later is the newer (D28);
+- several records of one charge are one service where code and dates are the same; else each window takes the
+  kind with the most units in it (D29);
+- a device charge dated late doubts either tier of the former period (D29).
+
+What it leaves out: several patients in one run, attestations, enrolments that were confirmed, references;
+whose visit it was (D35, it still answers by D11), the global period (D36), what continuous glucose monitors
+are (D41), payers other than Medicare and a table of the site's own, and of the unverified words all that no
+rule of the chart decides.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 Resource = Mapping[str, Any]
+Coding = tuple[str, str]
 Seconds = set[int]
 DAY = timedelta(days=1)
 PERIOD_DAYS = 30
+A_DAY = 24 * 60 * 60
 
 # -- the rules in force (BILLING_RULES 1.1) ----------------------------------------------------------
 
 NEW_RULES = date(2026, 1, 1)
 COVERS_TO = date(2026, 12, 31)
+CONFIRMED_AT_MOST_TO = date(2027, 12, 31)  # D37: twelve months past the table's end
 IN_FORCE_FROM = {
     **dict.fromkeys(("98975", "98976", "98977", "98980", "98981"), date(2022, 1, 1)),
     "98978": date(2023, 1, 1),
@@ -59,6 +87,7 @@ LINES = {
     "rtm": ("respiratory", "musculoskeletal", "cognitive-behavioral", "other"),
     "rpm": ("physiologic",),
 }
+RTM_LINES = LINES["rtm"]
 START_UP = {"rtm": "98975", "rpm": "99453"}
 #: program -> (first 10 minutes, first 20 minutes, each further 20 minutes)
 MANAGEMENT = {"rtm": ("98979", "98980", "98981"), "rpm": ("99470", "99457", "99458")}
@@ -66,7 +95,10 @@ UNITS_CAP = 3
 SHORT_DAYS, LONG_DAYS = 2, 16
 TEN, TWENTY = 10 * 60, 20 * 60
 IMPLAUSIBLE = 4 * 60 * 60
+VISIT_SHORTER_THAN = 18 * 60 * 60
 EMPTY_DAYS = 90
+#: D41: charges that say more closely what was monitored.
+MORE_SPECIFIC = {"95250", "95251", "99473", "99474"}
 
 # -- codings that need no declaration by a site -------------------------------------------------------
 
@@ -75,9 +107,56 @@ NUCC = "http://nucc.org/provider-taxonomy"
 SNOMED = "http://snomed.info/sct"
 MDC = "urn:iso:std:iso:11073:10101"
 CPT = "http://www.ama-assn.org/go/cpt"
-SHIPPED_LINES = {(LOINC, "85354-9"): "physiologic", (LOINC, "29463-7"): "physiologic"}
+ACT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+DEGREE = "http://terminology.hl7.org/CodeSystem/v2-0360"
+ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+#: D32: other addresses of the same systems, as told apart after https, letter case and a last slash.
+SAME_SYSTEM = {
+    "urn:oid:2.16.840.1.113883.6.1": LOINC,
+    "urn:oid:2.16.840.1.113883.6.96": SNOMED,
+    "urn:oid:2.16.840.1.113883.6.24": MDC,
+    "urn:std:iso:11073:10101": MDC,
+    "urn:oid:2.16.840.1.113883.6.12": CPT,
+    "urn:oid:2.16.840.1.113883.6.101": NUCC,
+    "urn:oid:2.16.840.1.113883.5.4": ACT,
+    "http://hl7.org/fhir/v3/actcode": ACT,
+    "urn:oid:2.16.840.1.113883.5.8": REASON,
+    "http://hl7.org/fhir/v3/actreason": REASON,
+}
+SHIPPED_LINES = {
+    (LOINC, "85354-9"): "physiologic",
+    (LOINC, "8480-6"): "physiologic",
+    (LOINC, "29463-7"): "physiologic",
+    (LOINC, "72514-3"): "musculoskeletal",
+    (LOINC, "44261-6"): "cognitive-behavioral",
+}
 NOT_MEASUREMENTS = {(MDC, "67996")}
-NO_REAL_DEVICE = {(SNOMED, "706689003"), (MDC, "531981")}  # a phone's app, a gateway
+#: D21: components that describe how something was measured.
+CIRCUMSTANCES = {(LOINC, "8358-4"), (LOINC, "8361-8"), (LOINC, "41904-4"), (LOINC, "8357-6")}
+SHIPPED_MONITORS = {(MDC, "528391"): "physiologic", (MDC, "528399"): "physiologic"}
+PHONE_APP = (SNOMED, "706689003")  # an app of any RTM line, no monitor of a physiologic one
+NO_MONITORS = {(MDC, "531981"), (SNOMED, "228869008")}  # a gateway, a wheelchair
+MANUAL_METHODS = {(SNOMED, "1156040003")}
+MANUAL_EXTENSIONS = [("https://bdh.stanford.edu/fhir/defs/metadata/HKWasUserEntered", True)]
+SETTING = "http://hl7.org/fhir/us/vitals/StructureDefinition/MeasurementSettingExt"
+OFFICE_SETTINGS = [(SETTING, (SNOMED, "257585005"))]
+ABSENT_CODINGS = {(SNOMED, "262008008")}
+ABSENT_WORDS = {"not performed", "not taken", "unknown", "refused"}
+#: D22: (coding, unit) -> lowest and highest believable; units by their UCUM code.
+BELIEVABLE = {
+    ((LOINC, "8480-6"), "mm[Hg]"): (40, 300),
+    ((LOINC, "8462-4"), "mm[Hg]"): (20, 200),
+    ((LOINC, "8867-4"), "/min"): (20, 300),
+    ((LOINC, "59408-5"), "%"): (30, 100),
+    ((LOINC, "2708-6"), "%"): (30, 100),
+    ((LOINC, "29463-7"), "kg"): (0.5, 500),
+    ((LOINC, "29463-7"), "[lb_av]"): (1, 1100),
+    ((LOINC, "8310-5"), "Cel"): (30, 45),
+    ((LOINC, "8310-5"), "[degF]"): (86, 113),
+    ((LOINC, "9279-1"), "/min"): (3, 80),
+}
+NEVER_ZERO = {coding for coding, unit in BELIEVABLE} - {(LOINC, "8310-5")}
 SHIPPED_ROLES = {
     (NUCC, "207Q00000X"): "physician",
     (NUCC, "363L00000X"): "qualified-professional",
@@ -87,9 +166,24 @@ SHIPPED_ROLES = {
     (NUCC, "225200000X"): "therapist-assistant",
     (NUCC, "224Z00000X"): "therapist-assistant",
     (NUCC, "163W00000X"): "clinical-staff",
+    (DEGREE, "MD"): "physician",
 }
 E_AND_M = {(CPT, f"9920{n}") for n in range(2, 6)} | {(CPT, f"9921{n}") for n in range(1, 6)}
-FACILITY = {"AMB", "IMP", "EMER", "ACUTE", "NONAC", "OBSENC", "SS", "PRENC"}
+#: D26: what a class means for the place; the words are those of older versions.
+INPATIENT = {"IMP", "ACUTE", "NONAC", "SS", "EMER", "OBSENC"}
+AMBULATORY = {"AMB", "PRENC"}
+OTHER_CLASSES = {"VR", "HH", "FLD"}
+OLDER_CLASS = "http://hl7.org/fhir/encounter-class"
+OLDER_WORDS = {
+    "inpatient": "inpatient",
+    "emergency": "inpatient",
+    "outpatient": "ambulatory",
+    "ambulatory": "ambulatory",
+    "daytime": "ambulatory",
+    "home": "elsewhere",
+    "field": "elsewhere",
+    "virtual": "elsewhere",
+}
 PROFESSIONALS = {"physician", "qualified-professional"}
 THERAPISTS = {"physical-therapist", "occupational-therapist", "speech-language-pathologist"}
 #: modifier of the plan of care, and of an assistant's part in it
@@ -101,16 +195,42 @@ DISCIPLINES = {
 ASSISTANTS = {"therapist-assistant"}
 AUXILIARY = {"clinical-staff"}
 UNKNOWN_ROLE = {"unknown"}
+NO_STAFF = ("RelatedPerson/", "Patient/", "Device/")
 TALKS = {"phone-call", "video-call"}
 MANAGES = TALKS | {"data-review", "message"}
 TAKES_TIME_AWAY = {"setup-education", "administrative", "visit", "in-person"}
+HAPPENS_ANYWHERE = MANAGES | {"administrative"}
 COUNTED_STATUS = {"final", "amended", "corrected"}
 NO_ENCOUNTER = {"planned", "cancelled", "entered-in-error"}
 NO_CHARGE = {"entered-in-error", "aborted", "not-billable"}
+NO_CLAIM = {"draft", "cancelled", "entered-in-error"}
 NO_EPISODE = {"planned", "waitlist", "cancelled", "entered-in-error"}
+OF_A_PATIENT = ("Observation", "Encounter", "ChargeItem", "Claim", "ExplanationOfBenefit", "EpisodeOfCare")
+OF_A_PATIENT += ("Consent", "ServiceRequest")
 
 
 # -- what the chart says ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Missing:
+    """D20: something of one kind ("": of any) that may exist and wasn't read, for these days or for any.
+
+    `entries`: that many single records; 0, nobody knows how many.
+    """
+
+    type: str
+    why: str
+    start: date | None = None
+    end: date | None = None
+    entries: int = 0
+
+    def touches(self, first: date, last: date) -> bool:
+        return (self.start is None or self.start <= last) and (self.end is None or first <= self.end)
+
+    def days(self, first: date, last: date) -> set[date]:
+        """Which days of these it may speak of."""
+        return {day for day in _days(first, last) if self.touches(day, day)}
 
 
 @dataclass(frozen=True)
@@ -132,6 +252,7 @@ class Reading:
     device_type: str
     doubt: str | None
     unverified: frozenset[str]
+    unresolved: bool = False  # its device may be among what wasn't read
 
 
 @dataclass(frozen=True)
@@ -146,7 +267,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Work:
-    """An Encounter that means something to monitoring. Only a finished one counts; any takes time away."""
+    """An Encounter that means something to monitoring. Only a finished one counts; any takes time away.
+
+    `endless`: longer than a day or never closed (D26). `without_staff`: it lists people, none of the staff.
+    """
 
     ref: str
     activity: str
@@ -156,6 +280,8 @@ class Work:
     span: range
     finished: bool
     billed_elsewhere: bool
+    endless: bool = False
+    without_staff: bool = False
 
     @property
     def counts(self) -> bool:
@@ -166,16 +292,22 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Stay:
-    """Time in a facility: from, and until (None: still there)."""
+class Place:
+    """Where an Encounter had the patient (D26): "inpatient", "ambulatory" or "unknown"; from when to when.
 
-    start: int
+    `start` and `end` (exclusive; None: nobody knows) are instants, of bare dates those of whole local days.
+    """
+
+    ref: str
+    kind: str
+    start: int | None
     end: int | None
+    bare: bool  # one of them is a date only
 
 
 @dataclass(frozen=True)
 class Charge:
-    """A ChargeItem the EHR holds: its first and last local day."""
+    """A charge the EHR holds: its first and last local day, and on which kind of paper it stands."""
 
     ref: str
     code: str
@@ -183,6 +315,7 @@ class Charge:
     last: date
     is_period: bool
     quantity: int
+    kind: str = "ChargeItem"
 
 
 @dataclass(frozen=True)
@@ -227,6 +360,7 @@ class Decision:
     open: bool
     quantity: int = 1
     charges: list[Charge] = field(default_factory=list)
+    credits: list[Charge] = field(default_factory=list)
     blocked_by: str | None = None
     doubts: set[str] = field(default_factory=set)  # make a met code `review`
     remarks: set[str] = field(default_factory=set)  # reasons on an unmet code
@@ -235,10 +369,40 @@ class Decision:
     forecast: dict[str, Any] | None = None
     service_date: date | None = None
 
+    def __post_init__(self) -> None:
+        """D29: what was taken back altogether charges nothing, but it was charged once."""
+        if self.credits and _units([*self.charges, *self.credits]) <= 0:
+            self.charges = []
+            self.unverified.add("prior-charges")
+
     @property
     def met_or_charged(self) -> bool:
         """D1, D2, and the contract: counts beside others."""
         return bool(self.charges) or not self.unmet
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a site's file says, and what needs no saying."""
+
+    lines: Mapping[Coding, tuple[str, str | None]]
+    without_value: Collection[Coding]
+    devices: list[Mapping[str, Any]]
+    activities: Mapping[Coding, tuple[str, str]]
+    roles: Mapping[Coding, str]
+    facility_classes: Collection[Coding]
+    outpatient_classes: Collection[Coding]
+    manual_methods: Collection[Coding]
+    manual_categories: Collection[Coding]
+    manual_extensions: list[tuple[str, Any]]
+    office_methods: Collection[Coding]
+    office_categories: Collection[Coding]
+    office_extensions: list[tuple[str, Coding]]
+    absent: Collection[Coding]
+    senders: Collection[str]
+    minutes_in_app: bool
+    confirmed: list[Mapping[str, Any]]
+    payer_rows: list[Mapping[str, Any]] | None  # of a payer's own table; None: no such table
 
 
 @dataclass
@@ -249,20 +413,25 @@ class Facts:
     payer: str
     as_of: date
     history_from: date | None
+    site: Declared
     resources: dict[str, Resource]
-    lines: dict[tuple[str, str], tuple[str, str | None]]
-    device_lines: dict[tuple[str, str], str]
-    activities: dict[tuple[str, str], tuple[str, str]]
-    roles: dict[tuple[str, str], str]
+    addresses: dict[str, str]  # of the entries of Bundles
+    patient: str = ""
+    same_patient: set[str] = field(default_factory=set)  # D30: every Patient that is this person
+    linked: bool = False  # D30: another record of the same person may exist elsewhere
+    missing: list[Missing] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
     readings: list[Reading] = field(default_factory=list)
     first_used: list[tuple[str, str]] = field(default_factory=list)  # lines and device types, in order
     works: list[Work] = field(default_factory=list)
     implausible: list[Work] = field(default_factory=list)
+    longer_twins: dict[str, Work] = field(default_factory=dict)  # D31: what counts -> the longer one
     after_death: list[Work] = field(default_factory=list)
-    stays: list[Stay] = field(default_factory=list)
-    facility_refs: set[str] = field(default_factory=set)
+    places: dict[str, Place] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
+    credits: list[Charge] = field(default_factory=list)
+    unclear_charges: list[tuple[str, date | None, date | None]] = field(default_factory=list)
+    specific_charges: list[tuple[date, date]] = field(default_factory=list)
     care: list[tuple[date, date | None]] = field(default_factory=list)
     enrolled: set[str] = field(default_factory=set)
     died: Moment | None = None
@@ -270,50 +439,91 @@ class Facts:
     reported_visits: set[str] = field(default_factory=set)  # charged as an E/M visit
     charged_visits: set[tuple[str, date]] = field(default_factory=set)  # by whom (""), on which day
 
+    def lacks(self, kind: str, first: date | None = None, last: date | None = None) -> list[Missing]:
+        """D20: what wasn't read of a kind, for some of these days."""
+        return [
+            one
+            for one in self.missing
+            if (one.type == kind or (one.type == "" and not one.entries))
+            and (first is None or last is None or one.touches(first, last))
+        ]
+
 
 def answer(
-    resources: list[dict[str, Any]],
+    documents: Iterable[Any],
     site: Mapping[str, Any],
     as_of: str,
     history_from: str | None = None,
+    missing: Iterable[Mapping[str, Any]] = (),
     **options: Any,
 ) -> dict[str, Any]:
-    """The contract's JSON object of one patient. Options: `timezone` and `payer` win over the site's."""
+    """The contract's JSON object of one patient, from resources and Bundles in any order.
+
+    `missing`: what else was not read, each with `type`, `why`, and `start`, `end` and `entries` where known.
+    Options: `timezone` and `payer` win over the site's. `payer_tables` holds tables, not their files' names.
+    """
     read_from = date.fromisoformat(history_from) if history_from else None
-    facts = _read(resources, site, date.fromisoformat(as_of), read_from, options)
-    decisions = [d for program in ("rtm", "rpm") for d in _decide(facts, program)]
-    decisions += _charged_99091(facts, decisions)
-    _hold_two_lines(decisions)
-    _hold_overlapping_periods(decisions)
-    _hold_both_programs(facts, decisions)
+    facts = _read(list(documents), site, date.fromisoformat(as_of), read_from, missing, options)
+    decisions = [] if _is_test_data(facts.resources[facts.patient]) else _decisions(facts)
     written = [_write(facts, d) for d in decisions]
     written.sort(key=lambda d: (d["period"]["start"], d["period"]["end"], d["code"]))
-    patient = next(ref for ref in facts.resources if ref.startswith("Patient/"))
     return {
-        "patient": patient,
+        "patient": facts.patient,
         "as_of": as_of,
         "timezone": facts.zone.key,
         "payer": facts.payer,
         "decisions": written,
         "excluded": [{"resource": ref, "reason": facts.excluded[ref]} for ref in sorted(facts.excluded)],
+        "completeness": {
+            "whole": not facts.missing,
+            "missing": [{"type": one.type or None, "why": one.why} for one in facts.missing],
+        },
     }
+
+
+def _decisions(facts: Facts) -> list[Decision]:
+    """Both programs, then what holds between them."""
+    decisions = [d for program in ("rtm", "rpm") for d in _decide(facts, program)]
+    decisions += _charged_99091(facts, decisions)
+    _hold_two_lines(decisions)
+    _hold_overlapping_periods(decisions)
+    _hold_both_programs(facts, decisions)
+    _hold_by_unclear_charges(facts, decisions)
+    return decisions
 
 
 # -- time ----------------------------------------------------------
 
 
-def _moment(text: str, zone: ZoneInfo) -> Moment | None:
-    """D5: the date as written, where the offset is not zero; UTC and no offset are the site's zone."""
-    if len(text) < 10:
+def _moment(text: Any, zone: ZoneInfo) -> Moment | None:
+    """D5: the date as written, where the offset is not zero; UTC and no offset are the site's zone.
+
+    D33: a second of 60 is the one before. What is no date is None.
+    """
+    if not isinstance(text, str) or len(text) < 10:
         return None
-    if len(text) == 10:
-        return Moment(date.fromisoformat(text), None)
-    at = datetime.fromisoformat(text)
+    try:
+        if len(text) == 10:
+            return Moment(date.fromisoformat(text), None)
+        at = datetime.fromisoformat(re.sub(r"(T\d\d:\d\d):60", r"\1:59", text))
+    except ValueError:
+        return None
     if at.tzinfo is None:
         at = at.replace(tzinfo=zone)
     elif at.utcoffset() == timedelta(0):
         at = at.astimezone(zone)
-    return Moment(at.date(), int(at.timestamp()))
+    return Moment(at.date(), math.floor(at.timestamp()))
+
+
+def _instant(text: Any, zone: ZoneInfo) -> float | None:
+    """D27: when something was written, with its fraction of a second; a bare date is its first instant."""
+    m = _moment(text, zone)
+    if m is None:
+        return None
+    if m.instant is None:
+        return _midnight(m.day, zone)
+    fraction = re.search(r"\.(\d+)", text)
+    return m.instant + (float(f"0.{fraction[1]}") if fraction else 0)
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
@@ -350,57 +560,404 @@ def _month(day: date) -> Window:
     return Window(start, end, end)
 
 
-# -- reading the chart ----------------------------------------------------------
+# -- codings ----------------------------------------------------------
 
 
-def _codings(concept: Any) -> list[tuple[str, str]]:
+@cache
+def _system(address: Any) -> str:
+    """D32: one system under several addresses is one."""
+    told = str(address or "")
+    key = told.replace("https://", "http://", 1).rstrip("/").lower()
+    for same in (LOINC, SNOMED, MDC, CPT, NUCC, ACT, REASON):
+        if key == same.lower():
+            return same
+    return SAME_SYSTEM.get(key) or SAME_SYSTEM.get(f"urn:oid:{key}") or told
+
+
+def _coding(c: Mapping[str, Any]) -> Coding:
+    """(system, code)."""
+    return _system(c.get("system")), str(c.get("code") or "")
+
+
+def _codings(concept: Any) -> list[Coding]:
     """(system, code) of each coding of a CodeableConcept."""
-    return [(c.get("system", ""), c.get("code", "")) for c in (concept or {}).get("coding", [])]
+    return [_coding(c) for c in (concept or {}).get("coding") or []]
+
+
+def _all_codings(concepts: Any) -> list[Coding]:
+    """Of several CodeableConcepts, or of one."""
+    several = concepts if isinstance(concepts, list) else [concepts]
+    return [coding for concept in several for coding in _codings(concept)]
+
+
+def _extensions(r: Any) -> Iterator[Mapping[str, Any]]:
+    """Every extension of a resource, wherever it stands, the nested ones too."""
+    if isinstance(r, dict):
+        for key, value in r.items():
+            if key in ("extension", "modifierExtension"):
+                yield from (e for e in value or [] if isinstance(e, dict))
+            if isinstance(value, (dict, list)):
+                yield from _extensions(value)
+    elif isinstance(r, list):
+        for value in r:
+            yield from _extensions(value)
+
+
+# -- the site's file ----------------------------------------------------------
+
+
+def _declared(site: Mapping[str, Any], payer: str) -> Declared:
+    """The contract's site.yaml."""
+    told: Mapping[str, Any] = site.get("terminology") or {}
+
+    def entries(key: str) -> list[Mapping[str, Any]]:
+        return told.get(key) or []
+
+    def of(key: str, part: str) -> set[Coding]:
+        return {_coding(e[part]) for e in entries(key) if part in e}
+
+    tables = [table for table in site.get("payer_tables") or [] if table.get("payer") == payer]
+    return Declared(
+        lines={_coding(e): (e["line"], e.get("source")) for e in entries("observations")},
+        without_value={_coding(e) for e in entries("observations") if e.get("counts_without_value")},
+        devices=entries("devices"),
+        activities={_coding(e): (e["activity"], e["program"]) for e in entries("encounters")},
+        roles={**SHIPPED_ROLES, **{_coding(e): e["role"] for e in entries("staff")}},
+        facility_classes={_coding(e) for e in entries("facility_classes")},
+        outpatient_classes={_coding(e) for e in entries("outpatient_classes")},
+        manual_methods=MANUAL_METHODS | of("manual_entry", "method"),
+        manual_categories=of("manual_entry", "category"),
+        manual_extensions=MANUAL_EXTENSIONS
+        + [(e["extension"], e["value"]) for e in entries("manual_entry") if "extension" in e],
+        office_methods=of("facility_settings", "method"),
+        office_categories=of("facility_settings", "category"),
+        office_extensions=OFFICE_SETTINGS
+        + [(e["extension"], _coding(e["coding"])) for e in entries("facility_settings") if "extension" in e],
+        absent=ABSENT_CODINGS | {_coding(e) for e in entries("absent_values")},
+        senders={e["reference"] for e in entries("senders")},
+        minutes_in_app=site.get("minutes_kept_in") == "app",
+        confirmed=site.get("rules_confirmed") or [],
+        payer_rows=tables[0].get("coverage") or [] if tables else None,
+    )
+
+
+# -- what was handed over: Bundles, versions, deletions ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """D27: what was deleted, and when, where that is known."""
+
+    ref: str
+    at: float | None
+
+
+@dataclass
+class Delivery:
+    """What the documents hold, one after the other."""
+
+    zone: ZoneInfo
+    versions: dict[str, list[Resource]] = field(default_factory=dict)
+    deletions: list[Deletion] = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)  # fullUrl -> Type/id
+    missing: list[Missing] = field(default_factory=list)
+    broken: list[tuple[str, Any]] = field(default_factory=list)  # of which type, and what stood there
+    pages: set[str] = field(default_factory=set)
+    nexts: list[tuple[str, Missing]] = field(default_factory=list)
+
+
+def _deliver(documents: list[Any], zone: ZoneInfo) -> Delivery:
+    """D20 (h): a page that another page names and nobody handed over is cut off."""
+    found = Delivery(zone)
+    for document in documents:
+        _open(found, document, Missing("", "unreadable", entries=1))
+    found.missing += [cut_off for url, cut_off in found.nexts if url not in found.pages]
+    return found
+
+
+def _open(found: Delivery, document: Any, search: Missing) -> None:
+    """A resource, or a Bundle with more of them; `search`: of which kind and days it should be (D20 d)."""
+    kind = document.get("resourceType") if isinstance(document, Mapping) else None
+    if not isinstance(kind, str):
+        found.broken.append((search.type, document))
+    elif kind == "Bundle":
+        _open_bundle(found, document)
+    elif kind == "OperationOutcome":
+        if any(issue.get("severity") in ("error", "fatal") for issue in document.get("issue", [])):
+            found.missing.append(replace(search, why="cut-off", entries=1 if search.type == "" else 0))
+    elif kind in (*OF_A_PATIENT, "Device", "Patient") and _is_broken(document):
+        found.broken.append((kind, document))
+    else:
+        name = f"{kind}/{document.get('id') or len(found.versions)}"
+        found.versions.setdefault(name, []).append(document)
+
+
+def _open_bundle(found: Delivery, bundle: Resource) -> None:
+    """A page of a search, a history, a transaction, an answer to a batch, or just a heap."""
+    links = {link.get("relation"): link.get("url", "") for link in bundle.get("link") or []}
+    entries = [entry for entry in bundle.get("entry") or [] if isinstance(entry, Mapping)]
+    search = _search_of(found, links.get("self", ""), entries)
+    found.pages.add(links.get("self", ""))
+    if links.get("next"):
+        found.nexts.append((links["next"], replace(search, why="cut-off", entries=0)))
+    own = _instant((bundle.get("meta") or {}).get("lastUpdated"), found.zone)
+    own = own if own is not None else _instant(bundle.get("timestamp"), found.zone)
+    for entry in entries:
+        response = entry.get("response") or {}
+        if (entry.get("request") or {}).get("method") == "DELETE":
+            at = _instant(response.get("lastModified"), found.zone)
+            found.deletions.append(Deletion(_local(entry["request"]["url"]), own if at is None else at))
+        elif "resource" in entry:
+            resource = entry["resource"]
+            if isinstance(resource, Mapping) and "fullUrl" in entry:
+                found.addresses[entry["fullUrl"]] = f"{resource.get('resourceType')}/{resource.get('id')}"
+            _open(found, resource, replace(search, entries=1))
+        elif response and not str(response.get("status", "2")).startswith("2"):
+            found.missing.append(Missing("", "refused", entries=1))
+
+
+def _search_of(found: Delivery, address: str, entries: list[Mapping[str, Any]]) -> Missing:
+    """D20 (d): the kind and the days of a search, from its own address, else from what its page holds."""
+    parts = urlsplit(address)
+    name = parts.path.rstrip("/").rsplit("/", 1)[-1]
+    if not name[:1].isupper():
+        resources = [e["resource"] for e in entries if isinstance(e.get("resource"), Mapping)]
+        kinds = {str(r.get("resourceType")) for r in resources} - {"OperationOutcome", "None"}
+        name = kinds.pop() if len(kinds) == 1 else ""
+    start: date | None = None
+    end: date | None = None
+    for key, value in parse_qsl(parts.query):
+        match = re.fullmatch(r"(eq|ge|gt|le|lt)?(\d{4}-\d\d-\d\d.*)", value)
+        m = _moment(match[2], found.zone) if match else None
+        if key != "date" or match is None or m is None:
+            continue
+        if match[1] in (None, "eq", "ge", "gt"):
+            start = m.day
+        if match[1] in (None, "eq", "le"):
+            end = m.day
+        if match[1] == "lt":
+            end = m.day - DAY if m.instant is None else m.day
+    return Missing(name, "unreadable", start, end)
+
+
+#: What an element must be, where it stands (null is as good as absent).
+SHAPES: dict[str, type] = {
+    **dict.fromkeys(("id", "status", "effectiveDateTime", "effectiveInstant", "occurrenceDateTime"), str),
+    **dict.fromkeys(("meta", "subject", "patient", "code", "device", "encounter", "method", "period"), dict),
+    **dict.fromkeys(("valueQuantity", "valueCodeableConcept", "valueSampledData", "effectivePeriod"), dict),
+    **dict.fromkeys(("valueRange", "valueRatio", "valuePeriod", "effectiveTiming", "occurrencePeriod"), dict),
+    **dict.fromkeys(("dataAbsentReason", "length", "source", "quantity", "context"), dict),
+    **dict.fromkeys(("identifier", "performer", "component", "participant", "udiCarrier", "link"), list),
+}
+
+
+def _is_broken(r: Resource) -> bool:
+    """Has an element the wrong shape, one that is read here?"""
+    if any(not isinstance(r[k], shape) for k, shape in SHAPES.items() if r.get(k) is not None):
+        return True
+    coding = (r.get("code") or {}).get("coding")
+    if not isinstance(coding, (list, type(None))) or not all(isinstance(c, Mapping) for c in coding or []):
+        return True
+    components = r.get("component") or []
+    return any(not isinstance(c, Mapping) or _is_broken(c) for c in components)
+
+
+def _newest(versions: list[Resource], zone: ZoneInfo) -> Resource:
+    """D27: by versionId, else by lastUpdated; where neither tells, the one that claims less."""
+    newest = versions[0]
+    for other in versions[1:]:
+        if _is_newer(other, newest, zone):
+            newest = other
+    return newest
+
+
+def _is_newer(one: Resource, other: Resource, zone: ZoneInfo) -> bool:
+    """Is one to be believed rather than the other?"""
+    metas = [r.get("meta") or {} for r in (one, other)]
+    ids = [str(meta.get("versionId", "")) for meta in metas]
+    if all(text.isdigit() for text in ids) and int(ids[0]) != int(ids[1]):
+        return int(ids[0]) > int(ids[1])
+    dates = [_instant(meta.get("lastUpdated"), zone) for meta in metas]
+    if None not in dates and dates[0] != dates[1]:
+        return bool(dates[0] > dates[1])  # type: ignore[operator]
+    if one["resourceType"] == "ChargeItem":
+        return one.get("status") not in NO_CHARGE and other.get("status") in NO_CHARGE
+    return one.get("status") == "entered-in-error" and other.get("status") != "entered-in-error"
+
+
+def _stands(ref: str, r: Resource, deletions: list[Deletion], zone: ZoneInfo) -> bool:
+    """D27: a deletion takes it out, unless its version is later; without dates only a charge stands."""
+    written = _instant((r.get("meta") or {}).get("lastUpdated"), zone)
+    for deletion in deletions:
+        if deletion.ref == ref:
+            if deletion.at is None or written is None:
+                if not ref.startswith("ChargeItem/"):
+                    return False
+            elif written <= deletion.at:
+                return False
+    return True
+
+
+# -- whose it is, and what is meant by a reference ------------------------------------------------------
+
+
+def _local(reference: Any) -> str:
+    """`Type/id` of a reference, absolute or relative, without its version."""
+    text = reference if isinstance(reference, str) else ""
+    parts = text.split("/_history/")[0].rstrip("/").split("/")
+    return "/".join(parts[-2:]) if len(parts) > 1 else text
+
+
+def _meant(facts: Facts, reference: Any, kind: str = "") -> str:
+    """The resource that a Reference means: by its address, or by an identifier that only one resource has."""
+    told = reference or {}
+    if told.get("reference"):
+        return facts.addresses.get(told["reference"]) or _local(told["reference"])
+    wanted = told.get("identifier") or {}
+    if not wanted.get("value"):
+        return ""
+    having = [
+        ref
+        for ref, r in facts.resources.items()
+        if ref.startswith(kind)
+        and any(
+            (i.get("system"), i.get("value")) == (wanted.get("system"), wanted["value"])
+            for i in r.get("identifier") or []
+        )
+    ]
+    return having[0] if len(having) == 1 else ""
+
+
+def _is_test_data(r: Resource) -> bool:
+    """D30: marked HTEST."""
+    return (REASON, "HTEST") in [_coding(c) for c in (r.get("meta") or {}).get("security") or []]
+
+
+def _find_patient(facts: Facts) -> None:
+    """D30: who answers, and under which names the same person was known."""
+    patients = {ref: r for ref, r in facts.resources.items() if ref.startswith("Patient/")}
+    replaced: dict[str, str] = {}
+    for ref, r in patients.items():
+        for link in r.get("link") or []:
+            other = _meant(facts, link.get("other"), "Patient/")
+            if link.get("type") == "replaced-by":
+                replaced[ref] = other
+            elif link.get("type") == "replaces":
+                replaced.setdefault(other, ref)
+
+    def last(ref: str) -> str:
+        seen = {ref}
+        while (after := replaced.get(ref)) is not None and after not in seen:
+            seen.add(ref := after)
+        return ref
+
+    facts.patient = min((ref for ref in patients if last(ref) == ref), default=min(patients))
+    facts.same_patient = {ref for ref in {*patients, *replaced} if last(ref) == facts.patient}
+    facts.linked = any(
+        link.get("type") in ("refer", "seealso")
+        for ref in facts.same_patient & set(patients)
+        for link in patients[ref].get("link") or []
+    )
+    others = facts.same_patient & set(patients) - {facts.patient}
+    facts.excluded |= dict.fromkeys(others, "merged-patient")
 
 
 def _read(
-    resources: Iterable[Resource],
+    documents: list[Any],
     site: Mapping[str, Any],
     as_of: date,
     history_from: date | None,
+    missing: Iterable[Mapping[str, Any]],
     options: Mapping[str, Any],
 ) -> Facts:
     """Sorts out whose the resources are, and reads each kind."""
-    told: Mapping[str, Any] = site.get("terminology", {})
-    facts = Facts(
-        zone=ZoneInfo(options.get("timezone") or site["timezone"]),
-        payer=options.get("payer") or site.get("payer") or "unknown",
-        as_of=as_of,
-        history_from=history_from,
-        resources={f"{r['resourceType']}/{r['id']}": r for r in resources},
-        lines={(e["system"], e["code"]): (e["line"], e.get("source")) for e in told.get("observations", [])},
-        device_lines={(e["system"], e["code"]): e["line"] for e in told.get("devices", [])},
-        activities={
-            (e["system"], e["code"]): (e["activity"], e["program"]) for e in told.get("encounters", [])
-        },
-        roles={
-            **SHIPPED_ROLES,
-            **{(e["system"], e["code"]): e["role"] for e in told.get("staff", [])},
-        },
+    zone = ZoneInfo(options.get("timezone") or site["timezone"])
+    payer = options.get("payer") or site.get("payer") or "unknown"
+    delivery = _deliver(documents, zone)
+    newest = {ref: _newest(versions, zone) for ref, versions in delivery.versions.items()}
+    standing = {ref: r for ref, r in newest.items() if _stands(ref, r, delivery.deletions, zone)}
+    facts = Facts(zone, payer, as_of, history_from, _declared(site, payer), standing, delivery.addresses)
+    facts.excluded = {ref: "deleted" for ref in newest if ref not in standing}
+    facts.missing = [*delivery.missing, *(_told_missing(one) for one in missing)]
+    _find_patient(facts)
+    deaths = [standing[ref] for ref in sorted(facts.same_patient) if ref in standing]
+    facts.died = next(
+        (m for r in deaths if (m := _moment(r.get("deceasedDateTime"), zone)) is not None), None
     )
-    patient = next(ref for ref in facts.resources if ref.startswith("Patient/"))
-    facts.died = _moment(facts.resources[patient].get("deceasedDateTime", ""), facts.zone)
     mine: dict[str, list[tuple[str, Resource]]] = {}
-    for ref, resource in facts.resources.items():
+    for ref, resource in standing.items():
         kind = resource["resourceType"]
-        if kind == "Device" and resource.get("patient", {}).get("reference") not in (None, patient):
-            facts.excluded[ref] = "other-patient"
-        if kind in ("Observation", "Encounter", "ChargeItem", "EpisodeOfCare", "Consent", "ServiceRequest"):
-            if (resource.get("subject") or resource.get("patient") or {}).get("reference") != patient:
+        owner = resource.get("subject") or resource.get("patient")
+        of = _meant(facts, owner, "Patient/")
+        if kind == "Device":
+            if of and of not in facts.same_patient:
                 facts.excluded[ref] = "other-patient"
+        elif kind in OF_A_PATIENT:
+            if of not in facts.same_patient:
+                facts.excluded[ref] = "other-patient" if of else "unreadable"
+            elif kind in ("Observation", "Encounter") and _is_test_data(resource):
+                facts.excluded[ref] = "test-data"
             else:
                 mine.setdefault(kind, []).append((ref, resource))
-    _read_charges(facts, mine.get("ChargeItem", []))
+    for kind, document in delivery.broken:
+        _read_broken(facts, kind, document)
+    _read_charges(facts, mine)
     _read_encounters(facts, mine.get("Encounter", []))
     _read_episodes(facts, mine.get("EpisodeOfCare", []))
     _read_enrolment(facts, mine)
-    _read_observations(facts, mine.get("Observation", []), facts.resources[patient])
+    _read_observations(facts, mine.get("Observation", []))
     return facts
+
+
+def _told_missing(one: Mapping[str, Any]) -> Missing:
+    """As a reader told it."""
+    first, last = (date.fromisoformat(one[key]) if one.get(key) else None for key in ("start", "end"))
+    return Missing(one["type"], one["why"], first, last, one.get("entries", 0))
+
+
+def _read_broken(facts: Facts, kind: str, document: Any) -> None:
+    """D20 (d), (e), (f): what a broken entry may have been."""
+    r: Mapping[str, Any] = document if isinstance(document, Mapping) else {}
+    if kind and isinstance(r.get("id"), str):
+        facts.excluded[f"{kind}/{r['id']}"] = "unreadable"
+    if kind == "Observation":
+        codings = _readable_codings(r)
+        if codings and not any(_line_of(facts, c) for c in codings):
+            return
+        moments = _readable_moments(facts, r)
+        uploaded = r.get("meta") if isinstance(r.get("meta"), Mapping) else {}
+        until = _moment((uploaded or {}).get("lastUpdated"), facts.zone)
+        first = min((m.day for m in moments), default=None)
+        last = max((m.day for m in moments), default=until.day if until else None)
+        facts.missing.append(Missing(kind, "unreadable", first, last, 1))
+    elif kind == "Encounter":
+        period = r["period"] if isinstance(r.get("period"), Mapping) else {}
+        start, end = (_moment(period.get(key), facts.zone) for key in ("start", "end"))
+        days = [m.day for m in (start, end) if m is not None]
+        readable = start is not None
+        first, last = (min(days), max(days)) if readable else (None, None)
+        facts.missing.append(Missing(kind, "unreadable", first, last, 1))
+    else:
+        facts.missing.append(Missing(kind, "unreadable", entries=1))
+    if kind in ("ChargeItem", "Claim", "ExplanationOfBenefit"):
+        facts.unclear_charges += [(code, None, None) for code in _numbers(str(document), IN_FORCE_FROM)]
+
+
+def _readable_codings(r: Mapping[str, Any]) -> list[Coding]:
+    """The codings of a broken Observation, if these can be read."""
+    code = r.get("code")
+    coding = code.get("coding") if isinstance(code, Mapping) else None
+    if not isinstance(coding, list) or not all(isinstance(c, Mapping) for c in coding):
+        return []
+    return [_coding(c) for c in coding]
+
+
+def _readable_moments(facts: Facts, r: Mapping[str, Any]) -> list[Moment]:
+    """The days of a broken Observation, if these can be read."""
+    period = r.get("effectivePeriod")
+    texts = [r.get("effectiveDateTime"), r.get("effectiveInstant")]
+    texts += [period.get("start")] if isinstance(period, Mapping) else []
+    return [m for text in texts if (m := _moment(text, facts.zone)) is not None]
 
 
 def _is_late(facts: Facts, ref: str, day: date) -> bool:
@@ -410,25 +967,103 @@ def _is_late(facts: Facts, ref: str, day: date) -> bool:
     return day > facts.as_of
 
 
-# -- ChargeItem ----------------------------------------------------------
+# -- ChargeItem, Claim, ExplanationOfBenefit ---------------------------------------------------------
 
 
-def _read_charges(facts: Facts, found: list[tuple[str, Resource]]) -> None:
-    """Contract, `charged`: every ChargeItem of ours that is not entered-in-error, aborted or not-billable."""
-    for ref, r in found:
-        code = next((c for _, c in _codings(r.get("code"))), "")
-        if "occurrencePeriod" in r:
-            first = _moment(r["occurrencePeriod"]["start"], facts.zone)
-            last = _moment(r["occurrencePeriod"]["end"], facts.zone)
+def _numbers(text: Any, wanted: Collection[str]) -> list[str]:
+    """D29: these numbers in a text, each as a word of its own."""
+    found = re.findall(r"(?<![0-9A-Za-z])\d{5}(?![0-9A-Za-z])", text) if isinstance(text, str) else []
+    return [number for number in found if number in wanted]
+
+
+def _concept_texts(concept: Any) -> list[Any]:
+    """Everything of a CodeableConcept but its codes."""
+    told = concept or {}
+    return [told.get("text"), *(c.get("display") for c in told.get("coding") or [])]
+
+
+def _charged_numbers(r: Resource, concept: Any, wanted: Collection[str]) -> tuple[list[str], list[str]]:
+    """D29: the numbers that are codes of the charge, and those that stand elsewhere."""
+    codes = [n for _, code in _codings(concept) for n in _numbers(code, wanted)]
+    texts = _concept_texts(concept)
+    for e in _extensions(r):
+        texts.append(e.get("valueString"))
+        texts += [(e.get("valueCoding") or {}).get(key) for key in ("code", "display")]
+        inner = e.get("valueCodeableConcept")
+        texts += [code for _, code in _codings(inner)] + _concept_texts(inner)
+    return codes, sorted({n for text in texts for n in _numbers(text, wanted)})
+
+
+def _read_charges(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) -> None:
+    """Contract, `charged`, and D29: charges on three kinds of paper, of which a service has the most."""
+    found: list[Charge] = []
+    for ref, r in mine.get("ChargeItem", []):
+        dates = _charged_dates(facts, r.get("occurrencePeriod"), r.get("occurrenceDateTime"))
+        if r.get("status") in NO_CHARGE:
+            codes, elsewhere = _charged_numbers(r, r.get("code"), IN_FORCE_FROM)
+            if codes or elsewhere:
+                facts.excluded[ref] = str(r["status"])
         else:
-            first = last = _moment(r.get("occurrenceDateTime", ""), facts.zone)
-        if code not in IN_FORCE_FROM or first is None or last is None:
-            continue
-        if r["status"] in NO_CHARGE:
-            facts.excluded[ref] = r["status"]
-        elif not _is_late(facts, ref, first.day):
-            quantity = int(r.get("quantity", {}).get("value", 1))
-            facts.charges.append(Charge(ref, code, first.day, last.day, "occurrencePeriod" in r, quantity))
+            found += _charge(facts, ref, r, r.get("code"), dates, r.get("quantity"))
+    for kind in ("Claim", "ExplanationOfBenefit"):
+        for ref, r in mine.get(kind, []):
+            if r.get("status") in NO_CLAIM or r.get("use", "claim") != "claim":
+                continue
+            for item in r.get("item") or []:
+                dates = _charged_dates(facts, item.get("servicedPeriod"), item.get("servicedDate"))
+                dates = dates or _charged_dates(facts, r.get("billablePeriod"), None)
+                found += _charge(facts, ref, item, item.get("productOrService"), dates, item.get("quantity"))
+    for charge in found:
+        alike = [c for c in found if _bare(c) == _bare(charge)]
+        if charge.quantity > 0 and _units(alike) > 0:
+            facts.charges.append(charge)
+        else:
+            facts.credits.append(charge)
+
+
+def _bare(c: Charge) -> Charge:
+    """What two papers of one service have in common."""
+    return replace(c, ref="", quantity=0, kind="")
+
+
+def _units(charges: Iterable[Charge]) -> int:
+    """D29: of each kind of paper the sum, and of these the most, never the sum."""
+    by_kind: dict[str, int] = {}
+    for c in charges:
+        by_kind[c.kind] = by_kind.get(c.kind, 0) + c.quantity
+    return max(by_kind.values(), default=0)
+
+
+Dates = tuple[date, date, bool]
+
+
+def _charged_dates(facts: Facts, period: Any, day: Any) -> Dates | None:
+    """First and last day, and whether it is a period."""
+    if period:
+        first, last = (_moment(period.get(key), facts.zone) for key in ("start", "end"))
+        return (first.day, last.day, True) if first and last else None
+    on = _moment(day, facts.zone)
+    return (on.day, on.day, False) if on else None
+
+
+def _charge(
+    facts: Facts, ref: str, r: Resource, concept: Any, dates: Dates | None, quantity: Any
+) -> list[Charge]:
+    """The charge of one of our codes that this is, if it is one."""
+    specific, too = _charged_numbers(r, concept, MORE_SPECIFIC)
+    if dates and (specific or too) and dates[0] <= facts.as_of:
+        facts.specific_charges.append(dates[:2])
+    codes, elsewhere = _charged_numbers(r, concept, IN_FORCE_FROM)
+    if not codes and len(elsewhere) > 1:
+        on = dates or (None, None, False)
+        facts.unclear_charges += [(code, on[0], on[1]) for code in elsewhere]
+        return []
+    code = next(iter(codes or elsewhere), None)
+    if code is None or dates is None or _is_late(facts, ref, dates[0]):
+        return []
+    value = (quantity or {}).get("value", 1)
+    number = math.ceil(value) if isinstance(value, (int, float)) else 1
+    return [Charge(ref, code, *dates, number, ref.split("/")[0])]
 
 
 def _program_of(code: str) -> str:
@@ -442,28 +1077,32 @@ def _program_of(code: str) -> str:
 
 
 def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
-    """D6 (stays), D12 (which count) and D13 (spans)."""
+    """D26 (places), D12 (which count), D13 and D31 (spans)."""
     billed = _billed_elsewhere(facts)
     for ref, r in found:
         start = _start_of(facts, r)
-        if start is None or _is_late(facts, ref, _local_day(start, facts.zone)):
+        if start is not None and _is_late(facts, ref, _local_day(start, facts.zone)):
             continue
-        if r["status"] in NO_ENCOUNTER:
+        if r.get("status") in NO_ENCOUNTER:
             facts.excluded[ref] = r["status"]
             continue
-        if (r.get("class") or {}).get("code") in FACILITY:
-            facts.facility_refs.add(ref)
-            facts.stays.append(Stay(start, _end_of_stay(facts, r, start)))
-        finished = r["status"] == "finished"
-        if not finished:
-            facts.excluded[ref] = r["status"]
         meant = _meaning(facts, r)
+        place = _place(facts, ref, r, meant[0] if meant else "")
+        if place is not None:
+            facts.places[ref] = place
+        finished = r.get("status") == "finished"
+        if not finished:
+            facts.excluded[ref] = str(r.get("status"))
+        if start is None:
+            continue
         if meant is None and ref in billed:
             meant = ("administrative", "other", False)  # its time is used up, whatever it was
         if meant is None:
             continue
         elsewhere = ref in billed or bool(E_AND_M & set(_types(r)))
-        work = Work(ref, *meant, _parts(facts, r), _span(facts, r, r.get("period")), finished, elsewhere)
+        parts, without_staff = _parts(facts, r)
+        span = _span(facts, r, r.get("period"))
+        work = Work(ref, *meant, parts, span, finished, elsewhere, _is_endless(facts, r, span), without_staff)
         starts = Moment(_local_day(start, facts.zone), start)
         if finished and elsewhere:
             facts.excluded[ref] = "billed-elsewhere"
@@ -477,40 +1116,111 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
             facts.after_death.append(work)
             continue
         facts.works.append(work)
+    _leave_out_twins(facts)
+
+
+def _leave_out_twins(facts: Facts) -> None:
+    """D31: two Encounters with one identifier are one: once, or the shorter where their times differ."""
+    names = {
+        w.ref: {(i.get("system"), i.get("value")) for i in facts.resources[w.ref].get("identifier") or []}
+        for w in facts.works
+        if w.counts
+    }
+    by_length = sorted((w for w in facts.works if w.counts), key=lambda w: (len(_all_seconds(w)), w.ref))
+    kept: list[Work] = []
+    for work in by_length:
+        twin = next((w for w in kept if names[w.ref] & names[work.ref]), None)
+        if twin is None:
+            kept.append(work)
+            continue
+        facts.excluded[work.ref] = "duplicate"
+        facts.works.remove(work)
+        if _all_seconds(work) != _all_seconds(twin):
+            facts.longer_twins[twin.ref] = work
+
+
+def _all_seconds(work: Work) -> Seconds:
+    """The seconds of everybody."""
+    return {second for part in work.parts for second in part.span}
 
 
 def _start_of(facts: Facts, r: Resource) -> int | None:
     """When an Encounter starts: a bare date is the day's first second."""
-    text = r.get("period", {}).get("start", "")
-    if not text:
+    at = _moment((r.get("period") or {}).get("start"), facts.zone)
+    if at is None:
         return None
-    at = _moment(text, facts.zone)
-    assert at is not None
     return at.instant if at.instant is not None else _midnight(at.day, facts.zone)
 
 
-def _end_of_stay(facts: Facts, r: Resource, start: int) -> int | None:
-    """D6: no end, still there; a length is an end too."""
-    end = _moment(r.get("period", {}).get("end", ""), facts.zone)
-    if end is not None and end.instant is not None:
-        return end.instant
-    return start + int(r["length"]["value"]) if "length" in r else None
+def _length(r: Resource) -> int | None:
+    """D31: with a comparator it is no length."""
+    told = r.get("length") or {}
+    return None if "value" not in told or told.get("comparator") else int(told["value"])
 
 
-def _types(r: Resource) -> list[tuple[str, str]]:
+def _is_endless(facts: Facts, r: Resource, span: range) -> bool:
+    """D26: longer than a day, or never closed."""
+    period = r.get("period") or {}
+    start, end = (_moment(period.get(key), facts.zone) for key in ("start", "end"))
+    if start is not None and end is not None and None in (start.instant, end.instant):
+        return end.day > start.day
+    closed = end is not None or _length(r) is not None
+    return not closed or len(span) > A_DAY
+
+
+def _place(facts: Facts, ref: str, r: Resource, activity: str) -> Place | None:
+    """D26: where it had the patient; a call, review, message or administrative work has nobody anywhere."""
+    kind = _kind_of_place(facts, r.get("class"))
+    if kind is None or activity in HAPPENS_ANYWHERE:
+        return None
+    period = r.get("period") or {}
+    start, end = (_moment(period.get(key), facts.zone) for key in ("start", "end"))
+    begins = _start_of(facts, r)
+    ends = None
+    if end is not None:
+        ends = end.instant if end.instant is not None else _midnight(end.day + DAY, facts.zone)
+    elif begins is not None and (length := _length(r)) is not None:
+        ends = begins + length
+    bare = any(m is not None and m.instant is None for m in (start, end))
+    return Place(ref, kind, begins, ends, bare)
+
+
+def _kind_of_place(facts: Facts, told: Any) -> str | None:
+    """D26: inpatient (with emergency and observation), ambulatory, unknown; None: no place of that kind."""
+    if not told:
+        return None
+    system, code = ("", told) if isinstance(told, str) else _coding(told)
+    if (system, code) in facts.site.facility_classes:
+        return "inpatient"
+    if (system, code) in facts.site.outpatient_classes:
+        return "ambulatory"
+    if system in ("", OLDER_CLASS) and code in OLDER_WORDS:
+        word = OLDER_WORDS[code]
+        return None if word == "elsewhere" else word
+    if system not in ("", ACT):
+        return "unknown"
+    if code in INPATIENT:
+        return "inpatient"
+    if code in AMBULATORY:
+        return "ambulatory"
+    return None if code in OTHER_CLASSES else "unknown"
+
+
+def _types(r: Resource) -> list[Coding]:
     """The codings of an Encounter's types."""
-    return [coding for concept in r.get("type", []) for coding in _codings(concept)]
+    return _all_codings(r.get("type") or [])
 
 
 def _meaning(facts: Facts, r: Resource) -> tuple[str, str, bool] | None:
     """D12: activity, program, and whether the site said so for one program."""
     for coding in _types(r):
-        if coding in facts.activities:
-            activity, program = facts.activities[coding]
+        if coding in facts.site.activities:
+            activity, program = facts.site.activities[coding]
             return activity, program, program in ("rtm", "rpm")
         if coding in E_AND_M:
             return "visit", "any", False
-    if (r.get("class") or {}).get("code") == "VR":
+    told = r.get("class") or {}
+    if isinstance(told, Mapping) and told.get("code") == "VR":
         return "phone-call", "any", False
     return None
 
@@ -518,33 +1228,41 @@ def _meaning(facts: Facts, r: Resource) -> tuple[str, str, bool] | None:
 def _span(facts: Facts, r: Resource, period: Mapping[str, Any] | None) -> range:
     """D13: the period; where `length` also stands, the shorter; `length` alone counts from the start."""
     start = _start_of(facts, {"period": period or r.get("period", {})})
-    length = r.get("length", {}).get("value")
-    end = _moment((period or {}).get("end", ""), facts.zone)
+    length = _length(r)
+    end = _moment((period or {}).get("end"), facts.zone)
     if start is None:
         return range(0)
     lasted = [] if end is None or end.instant is None else [end.instant - start]
-    lasted += [] if length is None else [int(length)]
+    lasted += [] if length is None else [length]
     return range(start, start + max(0, min(lasted, default=0)))
 
 
-def _parts(facts: Facts, r: Resource) -> tuple[Part, ...]:
-    """D13: who took part, each with their own period, else the Encounter's. Nobody named: role not found."""
+def _parts(facts: Facts, r: Resource) -> tuple[tuple[Part, ...], bool]:
+    """D13: who took part, each with their own period, else the Encounter's. Nobody named: role not found.
+
+    D30: patients, relatives and devices are no staff; and whether it lists people, but none of the staff.
+    """
     parts = []
-    for participant in r.get("participant", []):
-        person, role = _staff(facts, participant.get("individual", {}).get("reference", ""))
+    listed = r.get("participant") or []
+    for participant in listed:
+        individual = participant.get("individual")
+        if _meant(facts, individual).startswith(NO_STAFF):
+            continue
+        person, role = _staff(facts, _meant(facts, individual))
         period = participant.get("period") or r.get("period")
         parts.append(Part(person, role, _span(facts, r, period), _is_bare(period)))
     period = r.get("period")
     nobody = Part(f"nobody of {r['id']}", "unknown", _span(facts, r, period), _is_bare(period))
-    return _no_longer_than(r, tuple(parts) or (nobody,))
+    return _no_longer_than(r, tuple(parts) or (nobody,)), bool(listed) and not parts
 
 
 def _no_longer_than(r: Resource, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """D13: all participants together take no more seconds than the Encounter's length, the first first."""
     timed = [part for part in parts if not part.bare]
-    if "length" not in r or len(timed) < 2:
+    length = _length(r)
+    if length is None or len(timed) < 2:
         return parts
-    kept = sorted({second for part in timed for second in part.span})[: int(r["length"]["value"])]
+    kept = sorted({second for part in timed for second in part.span})[:length]
     until = kept[-1] + 1 if kept else 0
     return tuple(
         part
@@ -560,16 +1278,22 @@ def _is_bare(period: Mapping[str, Any] | None) -> bool:
 
 
 def _staff(facts: Facts, reference: str) -> tuple[str, str]:
-    """The person behind a participant, and the role."""
+    """The person behind a participant, and the role. D30: a role and its Practitioner are one person."""
     r = facts.resources.get(reference, {})
-    person = r.get("practitioner", {}).get("reference", reference)
-    concepts = [*r.get("code", [])] if r.get("resourceType") == "PractitionerRole" else []
-    concepts += [q.get("code") for q in facts.resources.get(person, {}).get("qualification", [])]
-    for concept in concepts:
-        for coding in _codings(concept):
-            if coding in facts.roles:
-                return person, facts.roles[coding]
-    return person, "unknown"
+    person = _meant(facts, r.get("practitioner")) or reference
+    named = [*(r.get("code") or [])] if r.get("resourceType") == "PractitionerRole" else []
+    qualified = [q.get("code") for q in facts.resources.get(person, {}).get("qualification") or []]
+    for coding in _all_codings([*named, *qualified]):
+        if coding in facts.site.roles:
+            return person, facts.site.roles[coding]
+    elsewhere = {
+        facts.site.roles[coding]
+        for ref, other in facts.resources.items()
+        if ref.startswith("PractitionerRole/") and _meant(facts, other.get("practitioner")) == person
+        for coding in _all_codings(other.get("code") or [])
+        if coding in facts.site.roles
+    }
+    return person, elsewhere.pop() if len(elsewhere) == 1 else "unknown"
 
 
 def _billed_elsewhere(facts: Facts) -> set[str]:
@@ -577,15 +1301,16 @@ def _billed_elsewhere(facts: Facts) -> set[str]:
     found = set()
     for r in facts.resources.values():
         if r["resourceType"] == "ChargeItem" and r["status"] not in NO_CHARGE:
-            context = r.get("context", {}).get("reference", "")
-            if not {c for _, c in _codings(r.get("code"))} & set(IN_FORCE_FROM):
+            context = _meant(facts, r.get("context"))
+            codes, elsewhere = _charged_numbers(r, r.get("code"), IN_FORCE_FROM)
+            if not codes and not elsewhere:
                 found.add(context)
             if E_AND_M & set(_codings(r.get("code"))):
                 facts.reported_visits.add(context)
-                on = _moment(r.get("occurrenceDateTime", ""), facts.zone)
+                on = _moment(r.get("occurrenceDateTime"), facts.zone)
                 if on is not None and on.day <= facts.as_of:
                     facts.charged_visits.add(("", on.day))
-    return found
+    return found - {""}
 
 
 # -- EpisodeOfCare, Consent, ServiceRequest ------------------------------------------------------
@@ -594,8 +1319,8 @@ def _billed_elsewhere(facts: Facts) -> set[str]:
 def _read_episodes(facts: Facts, found: list[tuple[str, Resource]]) -> None:
     """D3, D4: the EpisodesOfCare that began, by their start."""
     for ref, r in found:
-        start = _moment(r["period"]["start"], facts.zone)
-        end = _moment(r["period"].get("end", ""), facts.zone)
+        period = r.get("period") or {}
+        start, end = (_moment(period.get(key), facts.zone) for key in ("start", "end"))
         if start is None or _is_late(facts, ref, start.day):
             continue
         if r["status"] in NO_EPISODE:
@@ -623,15 +1348,138 @@ def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]
     facts.enrolled |= {_program_of(charge.code) for charge in facts.charges if charge.code != "99091"}
 
 
-# -- Observation ----------------------------------------------------------
+# -- Observation: what it says ----------------------------------------------------------
 
 
-def _read_observations(facts: Facts, found: list[tuple[str, Resource]], patient: Resource) -> None:
-    """D5 to D8 and D18: which Observations are monitoring days of which line."""
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _says_absent(facts: Facts, concept: Mapping[str, Any]) -> bool:
+    """D21: by coding, and by text only where there is no coding."""
+    codings = _codings(concept)
+    if codings:
+        return any(c in facts.site.absent or c[0] == ABSENT for c in codings)
+    return _is_blank(concept.get("text"))
+
+
+def _is_blank(text: Any) -> bool:
+    """D21: nothing, or one of the words for nothing."""
+    return not isinstance(text, str) or text.strip().lower() in {"", *ABSENT_WORDS}
+
+
+def _is_value(facts: Facts, key: str, value: Any) -> bool:
+    """D21: is it a measurement, whatever was measured?"""
+    if value is None:
+        return False
+    told = value if isinstance(value, Mapping) else {}
+    match key.removeprefix("value"):
+        case "Quantity":
+            return _is_number(told.get("value"))
+        case "Range":
+            return any(_is_number((told.get(part) or {}).get("value")) for part in ("low", "high"))
+        case "Ratio":
+            parts = ("numerator", "denominator")
+            return any(_is_number((told.get(part) or {}).get("value")) for part in parts)
+        case "SampledData":
+            return any(re.fullmatch(r"[-+]?\d+(\.\d+)?", word) for word in str(told.get("data", "")).split())
+        case "CodeableConcept":
+            return bool(told.get("coding") or told.get("text")) and not _says_absent(facts, told)
+        case "String":
+            return not _is_blank(value)
+        case "Integer":
+            return _is_number(value)
+        case "Boolean":
+            return isinstance(value, bool)
+        case "Time" | "DateTime":
+            return isinstance(value, str) and bool(value.strip())
+        case "Period":
+            return bool(told.get("start") and told.get("end"))
+    return False
+
+
+def _measurements(facts: Facts, r: Resource) -> list[tuple[list[Coding], str, Any]]:
+    """D21: every measurement of an Observation: of which coding, which kind of value, and the value."""
+    found = [] if r.get("dataAbsentReason") else [(_codings(r.get("code")), r)]
+    for c in r.get("component") or []:
+        codings = _codings(c.get("code"))
+        if not c.get("dataAbsentReason") and not set(codings) & CIRCUMSTANCES:
+            found.append((codings, c))
+    return [
+        (codings, key, value)
+        for codings, holder in found
+        for key, value in holder.items()
+        if key.startswith("value") and _is_value(facts, key, value)
+    ]
+
+
+def _is_believable(codings: list[Coding], key: str, value: Any) -> bool:
+    """D22: within the table; in a unit nobody knows, above 0 where 0 is impossible."""
+    if key not in ("valueQuantity", "valueInteger"):
+        return True
+    told = value if isinstance(value, Mapping) else {"value": value}
+    number, unit = told["value"], told.get("code") or told.get("unit")
+    for coding in codings:
+        if (coding, unit) in BELIEVABLE:
+            lowest, highest = BELIEVABLE[coding, unit]
+            return bool(lowest <= number <= highest)
+        if coding in NEVER_ZERO:
+            return bool(number > 0)
+    return True
+
+
+def _line_of(facts: Facts, coding: Coding) -> tuple[str, str | None] | None:
+    """The line of a coding, and who sends it where the reading doesn't say: the site's word first."""
+    if coding in facts.site.lines:
+        return facts.site.lines[coding]
+    return (SHIPPED_LINES[coding], None) if coding in SHIPPED_LINES else None
+
+
+def _is_typed_in(facts: Facts, r: Resource) -> bool:
+    """D24: by method, category or extension."""
+    site = facts.site
+    if set(_codings(r.get("method"))) & set(site.manual_methods):
+        return True
+    if set(_all_codings(r.get("category") or [])) & set(site.manual_categories):
+        return True
+    return any(
+        e.get("url") == url and any(_is_same(e[key], wanted) for key in e if key.startswith("value"))
+        for e in _extensions(r)
+        for url, wanted in site.manual_extensions
+    )
+
+
+def _is_same(value: Any, wanted: Any) -> bool:
+    """D24: true fits true, 1, 1.0 and "true"."""
+    if wanted is True:
+        return value is True or value == 1 or value == "true"
+    return bool(value == wanted)
+
+
+def _in_office(facts: Facts, r: Resource) -> bool:
+    """D23: it says itself that it was taken in a facility."""
+    site = facts.site
+    if set(_codings(r.get("method"))) & set(site.office_methods):
+        return True
+    if set(_all_codings(r.get("category") or [])) & set(site.office_categories):
+        return True
+    return any(
+        e.get("url") == url
+        and coding in [*_codings(e.get("valueCodeableConcept")), _coding(e.get("valueCoding") or {})]
+        for e in _extensions(r)
+        for url, coding in site.office_extensions
+    )
+
+
+# -- Observation: which are monitoring days ------------------------------------------------------
+
+
+def _read_observations(facts: Facts, found: list[tuple[str, Resource]]) -> None:
+    """D5 to D8, D18, D21 to D28: which Observations are monitoring days of which line."""
     candidates: list[tuple[str, Resource, list[Moment]]] = []
     for ref, r in found:
         moments = _moments(facts, r)
-        reason = _no_measurement(r) or (None if moments else "partial-date")
+        reason = _no_measurement(facts, r) or (None if moments else "partial-date")
         if reason is not None:
             facts.excluded[ref] = reason
             continue
@@ -641,28 +1489,37 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]], patient:
         if in_time := [m for m in moments if _too_late(facts, m) is None]:
             candidates.append((ref, r, in_time))
     for ref, r, moments in _without_duplicates(facts, candidates):
-        if any(_in_facility(facts, r, m) for m in moments):
+        places = {m: _where(facts, r, m) for m in moments}
+        if "in-facility" in places.values():
             facts.excluded[ref] = "in-facility"
-        moments = [m for m in moments if not _in_facility(facts, r, m)]
-        reason = None
-        if moments:
-            if (of_another := _of_another(facts, r, patient)) is not None:
-                if facts.excluded.get(ref) != "in-facility":
-                    facts.excluded[ref] = of_another
-                continue
-            judged = _line_and_type(facts, r)
-            if isinstance(judged, str):
-                reason = judged
-            else:
-                lines, device_type, doubt = judged
-                notes = _unverified(facts, r, lines)
-                facts.readings += [
-                    Reading(ref, m.day, _first_second(facts, m), line, device_type, doubt, notes)
-                    for m in moments
-                    for line in lines
-                ]
-        if reason is not None:
-            facts.excluded[ref] = reason
+        moments = [m for m in moments if places[m] != "in-facility"]
+        if not moments:
+            continue
+        if _of_another(facts, r):
+            if facts.excluded.get(ref) != "in-facility":
+                facts.excluded[ref] = "device-of-another"
+            continue
+        judged = _line_and_type(facts, r)
+        if isinstance(judged, str):
+            facts.excluded[ref] = judged
+            continue
+        lines, device_type, doubt = judged
+        if not any(_is_believable(*one) for one in _measurements(facts, r)) and not _needs_no_value(facts, r):
+            doubt = "implausible-value"
+        facts.readings += [
+            Reading(
+                ref,
+                m.day,
+                _first_second(facts, m),
+                line,
+                device_type,
+                places[m] if places[m] == "in-facility-unclear" else doubt,
+                _unverified(facts, r, m, lines),
+                doubt == "device-unknown" and _device(facts, r) is None,
+            )
+            for m in moments
+            for line in lines
+        ]
     facts.readings.sort(key=lambda reading: (reading.instant, reading.ref))
     facts.first_used = [(r.line, r.device_type) for r in facts.readings if r.doubt is None]
     for program in ("rtm", "rpm"):
@@ -673,24 +1530,28 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]], patient:
             facts.excluded[reading.ref] = reading.doubt
 
 
-def _unverified(facts: Facts, r: Resource, lines: Collection[str]) -> frozenset[str]:
-    """D6: its Encounter could not be read. D7: physiologic without a device, or from nobody's device."""
+def _unverified(facts: Facts, r: Resource, m: Moment, lines: Collection[str]) -> frozenset[str]:
+    """D6, D26: its Encounter could not be read, or says little. D7, D25: no device, or nobody's."""
     found = set()
-    encounter = r.get("encounter", {}).get("reference", "")
+    encounter = _meant(facts, r.get("encounter"))
     if encounter and (encounter not in facts.resources or facts.excluded.get(encounter) == "after-as-of"):
         found.add("in-facility")
-    if "physiologic" in lines and "device" not in r:
+    if encounter in facts.places and facts.places[encounter].kind == "ambulatory":
+        found.add("in-facility")  # it was not left out, so it was measured on another day or in a series
+    if "physiologic" in lines and not r.get("device"):
         found.add("fda-device")
-    if "physiologic" in lines and "patient" not in (_device(facts, r) or {"patient": None}):
+    device = _device(facts, r)
+    if "physiologic" in lines and device is not None and not _meant(facts, device.get("patient")):
         found.add("enrolment")
     return frozenset(found)
 
 
 def _moments(facts: Facts, r: Resource) -> list[Moment]:
     """D5: one Observation is one day; a period counts where it starts; each event of a Timing its day."""
-    texts = [r.get("effectiveDateTime"), r.get("effectiveInstant"), r.get("effectivePeriod", {}).get("start")]
-    texts += r.get("effectiveTiming", {}).get("event", [])
-    found = [m for text in texts if text and (m := _moment(text, facts.zone)) is not None]
+    texts = [r.get("effectiveDateTime"), r.get("effectiveInstant")]
+    texts += [(r.get("effectivePeriod") or {}).get("start")]
+    texts += (r.get("effectiveTiming") or {}).get("event") or []
+    found = [m for text in texts if (m := _moment(text, facts.zone)) is not None]
     return sorted(found, key=lambda m: _first_second(facts, m))
 
 
@@ -699,11 +1560,18 @@ def _first_second(facts: Facts, m: Moment) -> int:
     return m.instant if m.instant is not None else _midnight(m.day, facts.zone)
 
 
-def _no_measurement(r: Resource) -> str | None:
-    """Statuses, and D6: batteries, clocks and the like."""
-    if r["status"] not in COUNTED_STATUS:
-        return str(r["status"])
-    return "not-a-measurement" if set(_codings(r.get("code"))) & NOT_MEASUREMENTS else None
+def _no_measurement(facts: Facts, r: Resource) -> str | None:
+    """Statuses; D6: batteries, clocks and the like; D21: no value."""
+    if r.get("status") not in COUNTED_STATUS:
+        return str(r.get("status"))
+    if set(_codings(r.get("code"))) & NOT_MEASUREMENTS:
+        return "not-a-measurement"
+    return None if _needs_no_value(facts, r) or _measurements(facts, r) else "no-value"
+
+
+def _needs_no_value(facts: Facts, r: Resource) -> bool:
+    """D21: the site said of its own coding that it counts as it is."""
+    return bool(set(_codings(r.get("code"))) & set(facts.site.without_value))
 
 
 def _too_late(facts: Facts, m: Moment) -> str | None:
@@ -713,10 +1581,10 @@ def _too_late(facts: Facts, m: Moment) -> str | None:
     return "after-death" if facts.died is not None and _is_after(m, facts.died, facts.zone) else None
 
 
-def _of_another(facts: Facts, r: Resource, patient: Resource) -> str | None:
+def _of_another(facts: Facts, r: Resource) -> bool:
     """D6: taken with somebody else's device."""
-    owner = ((_device(facts, r) or {}).get("patient") or {}).get("reference")
-    return "device-of-another" if owner is not None and owner != f"Patient/{patient['id']}" else None
+    owner = _meant(facts, (_device(facts, r) or {}).get("patient"), "Patient/")
+    return bool(owner) and owner not in facts.same_patient
 
 
 def _is_after(m: Moment, died: Moment, zone: ZoneInfo) -> bool:
@@ -728,60 +1596,188 @@ def _is_after(m: Moment, died: Moment, zone: ZoneInfo) -> bool:
     )
 
 
-def _in_facility(facts: Facts, r: Resource, m: Moment) -> bool:
-    """D6: of a stay, or inside one, the end exclusive; a bare date only if the whole day is inside."""
-    if r.get("encounter", {}).get("reference") in facts.facility_refs:
-        return True
+def _where(facts: Facts, r: Resource, m: Moment) -> str | None:
+    """D26: in a facility, perhaps in one, or neither; a bare date only where the whole day lies inside."""
+    if _in_office(facts, r):
+        return "in-facility"
+    named = facts.places.get(_meant(facts, r.get("encounter")))
+    found = {_named_place(facts, named, m)} if named is not None else set()
     day = _seconds_of(m.day, m.day, facts.zone)
     first, last = (day.start, day.stop - 1) if m.instant is None else (m.instant, m.instant)
-    return any(stay.start <= first and (stay.end is None or last < stay.end) for stay in facts.stays)
+    for place in facts.places.values():
+        if place.start is None or not place.start <= first or not (place.end is None or last < place.end):
+            continue
+        if place.kind == "inpatient":
+            found.add("in-facility")
+        elif place.kind == "unknown" and place.end is not None and _over_midnight(facts, place):
+            found.add("in-facility-unclear")
+        elif place.kind == "ambulatory" and _is_plain_visit(facts, place):
+            found.add("in-facility")
+    return "in-facility" if "in-facility" in found else "in-facility-unclear" if found - {None} else None
+
+
+def _named_place(facts: Facts, place: Place, m: Moment) -> str | None:
+    """D26: what a reading that names this Encounter must be left out as."""
+    if place.kind == "inpatient":
+        return "in-facility"
+    if place.kind == "unknown":
+        return "in-facility-unclear" if place.end is None or _over_midnight(facts, place) else None
+    if place.start is None or _is_longer_than_a_day(facts, place):
+        return None
+    first = _local_day(place.start, facts.zone)
+    last = first if place.end is None else _last_day(facts, place.start, place.end)
+    return "in-facility" if first <= m.day <= last else None
+
+
+def _last_day(facts: Facts, start: int, end: int) -> date:
+    """The local day of the last second."""
+    return _local_day(max(start, end - 1), facts.zone)
+
+
+def _over_midnight(facts: Facts, place: Place) -> bool:
+    """Does it lie on two local days?"""
+    if place.start is None or place.end is None:
+        return False
+    return _last_day(facts, place.start, place.end) > _local_day(place.start, facts.zone)
+
+
+def _is_longer_than_a_day(facts: Facts, place: Place) -> bool:
+    """Of bare dates: is it of more than one day?"""
+    if place.start is None or place.end is None:
+        return False
+    return _over_midnight(facts, place) if place.bare else place.end - place.start > A_DAY
+
+
+def _is_plain_visit(facts: Facts, place: Place) -> bool:
+    """D26: with instants, within one local day, for less than 18 hours."""
+    if place.start is None or place.end is None or place.bare or _over_midnight(facts, place):
+        return False
+    return place.end - place.start < VISIT_SHORTER_THAN
 
 
 def _device(facts: Facts, r: Resource) -> Resource | None:
-    """D7: the Device behind the reference, also through a DeviceMetric."""
-    reference = (r.get("device") or {}).get("reference", "")
-    if reference.startswith("DeviceMetric/"):
-        reference = facts.resources.get(reference, {}).get("source", {}).get("reference", "")
-    return facts.resources.get(reference)
+    """D7, D23: the Device behind the reference, contained or not, also through a DeviceMetric."""
+    told = r.get("device") or {}
+    inside = {f"#{c.get('id')}": c for c in r.get("contained") or []}
+    found = inside.get(told.get("reference", ""))
+    if found is None:
+        found = facts.resources.get(_meant(facts, told, "Device/"))
+    if found is not None and found["resourceType"] == "DeviceMetric":
+        source = found.get("source") or {}
+        found = inside.get(source.get("reference", "")) or facts.resources.get(_meant(facts, source))
+    if found is None or found["resourceType"] != "Device":
+        return None
+    return None if found.get("status") == "entered-in-error" or _is_test_data(found) else found
 
 
-def _line_and_type(facts: Facts, r: Resource) -> tuple[tuple[str, ...], str, str | None] | str:
-    """What it says itself comes first: (lines, device type, doubt), or why it is left out."""
-    coding = next((c for c in _codings(r.get("code")) if c in facts.lines or c in SHIPPED_LINES), None)
+def _line_of_device(facts: Facts, device: Resource) -> tuple[str | None, str]:
+    """D8, D25: the line of a device, and what is one device type with it."""
+    types = _codings(device.get("type"))
+    key = f"type {types[0]}" if types else f"device {device.get('id')}"
+    for number, entry in enumerate(facts.site.devices):
+        if _fits_entry(entry, device):
+            if entry.get("code"):
+                return entry["line"], key
+            shared = any(entry.get(part) for part in ("model", "type_text", "udi_di"))
+            return entry["line"], f"entry {number}" if shared else f"device {device.get('id')}"
+    return next((SHIPPED_MONITORS[t] for t in types if t in SHIPPED_MONITORS), None), key
+
+
+def _fits_entry(entry: Mapping[str, Any], device: Resource) -> bool:
+    """D25: all that an entry says, whatever the letter case."""
+    carriers = device.get("udiCarrier") or []
+    names = [name.get("name") for name in device.get("deviceName") or []]
+    told = {
+        "manufacturer": [device.get("manufacturer")],
+        "model": [device.get("modelNumber"), *names],
+        "type_text": [(device.get("type") or {}).get("text")],
+        "udi_di": [carrier.get("deviceIdentifier") for carrier in carriers],
+    }
+    asked = [key for key in told if entry.get(key)]
+    if entry.get("code") and _coding(entry) not in _codings(device.get("type")):
+        return False
+    if "identifier" in entry:
+        wanted = tuple(str(entry["identifier"].get(key, "")).lower() for key in ("system", "value"))
+        having = [
+            tuple(str(i.get(key, "")).lower() for key in ("system", "value"))
+            for i in device.get("identifier") or []
+        ]
+        if wanted not in having:
+            return False
+    if not asked and not entry.get("code") and "identifier" not in entry:
+        return False
+    return all(str(entry[key]).lower() in [str(v).lower() for v in told[key] if v] for key in asked)
+
+
+Judged = tuple[tuple[str, ...], str, str | None]
+
+
+def _performers(facts: Facts, r: Resource) -> set[str]:
+    """Who performed it: patient, staff, organisation or somebody; senders that a site lists say nothing."""
+    found = set()
+    for performer in r.get("performer") or []:
+        ref = _meant(facts, performer)
+        kind = ref.split("/")[0]
+        if ref in facts.site.senders:
+            continue
+        if kind == "Patient":
+            found.add("patient")
+        elif kind in ("Practitioner", "PractitionerRole"):
+            found.add("staff")
+        elif kind in ("Organization", "CareTeam"):
+            found.add("organisation")
+        else:
+            found.add("somebody")
+    if "patient" in found:
+        return {"patient"}
+    return found
+
+
+def _line_and_type(facts: Facts, r: Resource) -> Judged | str:
+    """What it says itself comes first: (lines, device type, doubt), or why it is left out (D7, D23, D24)."""
+    coding = next((c for c in _codings(r.get("code")) if _line_of(facts, c)), None)
     if coding is None:
-        return "no-device" if "device" not in r else "unmapped"
-    line, source = facts.lines.get(coding, (SHIPPED_LINES.get(coding, ""), None))
-    by_patient = any(p.get("reference", "").startswith("Patient/") for p in r.get("performer", []))
-    if "device" not in r:
-        return _without_device(coding, line, source, by_patient, bool(r.get("performer")))
+        return "no-device" if r.get("device") is None else "code-not-configured"
+    line, source = _line_of(facts, coding) or ("", None)
+    performers = _performers(facts, r)
+    typed_in = _is_typed_in(facts, r)
+    if typed_in and line == "physiologic":
+        return "patient-reported"
+    if r.get("device") is None:
+        return _without_device(coding, line, source, {"patient"} if typed_in else performers)
     device = _device(facts, r)
-    types = _codings((device or {}).get("type"))
-    real = device is not None and not set(types) & NO_REAL_DEVICE
-    device_line = next((facts.device_lines[t] for t in types if t in facts.device_lines), None)
-    device_type = f"type {types[0]}" if types else f"device {(device or r['device']).get('id')}"
-    if device_line is not None and device_line != line:
+    if device is None:
+        return (line,), f"unresolved {r['device']}", "device-unknown"
+    device_line, device_type = _line_of_device(facts, device)
+    types = set(_codings(device.get("type")))
+    if device_line is None and types & NO_MONITORS:
+        return "device-not-a-monitor"
+    if device_line is None and PHONE_APP in types:
+        if line == "physiologic":
+            return "patient-reported" if "patient" in performers else ((line,), device_type, "device-unknown")
+        device_line = line
+    if device_line is None:
+        return (line,), device_type, "device-unknown"
+    if device_line != line:
         return (line, device_line), device_type, "line-conflict"
-    if line == "physiologic":
-        if by_patient and set(types) & NO_REAL_DEVICE:
-            return "patient-reported"
-        if not real or device_line is None:
-            return (line,), device_type, "device-unknown"
-        return (line,), device_type, None
-    return (line,), device_type, None
+    return (line,), device_type, "source-conflict" if "staff" in performers else None
 
 
-def _without_device(
-    coding: tuple[str, str], line: str, source: str | None, by_patient: bool, performed: bool
-) -> tuple[tuple[str, ...], str, str | None] | str:
+def _without_device(coding: Coding, line: str, source: str | None, performers: set[str]) -> Judged | str:
     """`source` speaks only where the reading is silent; RTM needs the site's word that patients report it."""
     device_type = f"coding {coding}"
+    if performers & {"staff", "organisation"}:
+        return "entered-by-staff"
+    by_patient = "patient" in performers
     if source == "device":
         if by_patient:
             return (line,), device_type, "source-conflict"
-        return "not-from-a-device" if performed else ((line,), device_type, None)
-    if line == "physiologic" or source != "patient-reported":
+        return "not-from-a-device" if performers else ((line,), device_type, None)
+    if line == "physiologic":
         return "patient-reported" if by_patient else "no-device"
-    if performed and not by_patient:
+    if source != "patient-reported":
+        return "no-device"
+    if performers and not by_patient:
         return "not-from-the-patient"
     return (line,), device_type, None
 
@@ -789,20 +1785,42 @@ def _without_device(
 def _without_duplicates(
     facts: Facts, found: list[tuple[str, Resource, list[Moment]]]
 ) -> list[tuple[str, Resource, list[Moment]]]:
-    """D18: the same identifier, else the same (coding, device, effective, value); the earliest counts."""
+    """D18, D28: the same identifier, the newer counts; the same (coding, device, effective, value), one."""
+    instants: dict[Any, set[Moment]] = {}
+    for _, r, moments in found:
+        for name in _names(r):
+            instants.setdefault(name, set()).add(moments[0])
     seen: set[Any] = set()
     left = []
-    for ref, r, moments in sorted(found, key=lambda one: (_first_second(facts, one[2][0]), one[0])):
-        keys: list[Any] = [("identifier", i.get("system"), i.get("value")) for i in r.get("identifier", [])]
+    for ref, r, moments in _newest_first(facts, found):
+        keys: list[Any] = [name for name in _names(r) if len(instants[name]) < 3]
         effective = {k: v for k, v in r.items() if k.startswith("effective")}
-        value = {k: v for k, v in r.items() if k.startswith("value")}
+        value = {k: v for k, v in r.items() if k.startswith("value") or k == "component"}
         keys.append(repr((_codings(r.get("code")), r.get("device"), effective, value)))
         if any(key in seen for key in keys):
             facts.excluded[ref] = "duplicate"
         else:
             left.append((ref, r, moments))
         seen.update(keys)
-    return left
+    return sorted(left, key=lambda one: (_first_second(facts, one[2][0]), one[0]))
+
+
+def _names(r: Resource) -> list[tuple[Any, Any]]:
+    """The identifiers of a reading."""
+    return [(i.get("system"), i.get("value")) for i in r.get("identifier") or []]
+
+
+def _newest_first(
+    facts: Facts, found: list[tuple[str, Resource, list[Moment]]]
+) -> list[tuple[str, Resource, list[Moment]]]:
+    """By the date of the record, then by that of the measurement, the later first; equals by name."""
+
+    def age(one: tuple[str, Resource, list[Moment]]) -> tuple[float, float, str]:
+        written = _instant((one[1].get("meta") or {}).get("lastUpdated"), facts.zone)
+        measured = _first_second(facts, one[2][0])
+        return -(written if written is not None else -math.inf), -measured, one[0]
+
+    return sorted(found, key=age)
 
 
 def _set_up_days(facts: Facts, program: str) -> list[tuple[date, str]]:
@@ -820,13 +1838,19 @@ def _set_up_days(facts: Facts, program: str) -> list[tuple[date, str]]:
 
 def _leave_out_before_set_up(facts: Facts, program: str) -> None:
     """D3: readings of an episode before its first set-up don't count, unless a device charge is older."""
-    episodes = _episodes(facts, program)
-    for episode in episodes:
-        set_ups = [day for day, _ in _set_up_days(facts, program) if episode.holds(day)]
-        charges = [c for c in _device_charges(facts, program) if _is_of(c, episode, episodes)]
-        if set_ups and not any(c.first < set_ups[0] for c in charges):
-            early = {r.day for r in facts.readings if episode.holds(r.day) and r.day < set_ups[0]}
+    for episode in _episodes(facts, program):
+        begins = _set_up_that_begins(facts, program, episode)
+        if begins is not None:
+            early = {r.day for r in facts.readings if episode.holds(r.day) and r.day < begins}
             _leave_out_days(facts, program, early, "before-set-up")
+
+
+def _set_up_that_begins(facts: Facts, program: str, episode: Episode) -> date | None:
+    """D3: the day of the first set-up of an episode, before which nothing counts; None: nothing says so."""
+    episodes = _episodes(facts, program)
+    set_ups = [day for day, _ in _set_up_days(facts, program) if episode.holds(day)]
+    charges = [c for c in _device_charges(facts, program) if _is_of(c, episode, episodes)]
+    return set_ups[0] if set_ups and not any(c.first < set_ups[0] for c in charges) else None
 
 
 def _leave_out_outside_episodes(facts: Facts, program: str) -> None:
@@ -858,6 +1882,7 @@ def _decide(facts: Facts, program: str) -> list[Decision]:
             for line in LINES[program]:
                 if line in DEVICE_CODES:
                     decisions += _device_codes(facts, program, episode, line, window)
+        _hold_by_late_charges(facts, decisions)
         first = _first_period(facts, program, episode)
         if first is not None:
             decisions.append(_start_up(facts, program, episode, first))
@@ -980,12 +2005,13 @@ def _start_of_episode(facts: Facts, program: str, episode: Episode) -> date | No
 
 def _start_up_charges(facts: Facts, program: str, episode: Episode) -> list[Charge]:
     """D3: a 98975 / 99453 charge belongs to the episode holding its date."""
+    return [c for c in facts.charges if _is_start_up_of(facts, program, episode, c)]
+
+
+def _is_start_up_of(facts: Facts, program: str, episode: Episode, c: Charge) -> bool:
+    """D3: is it the start-up charge of this episode?"""
     start = _start_of_episode(facts, program, episode)
-    return [
-        c
-        for c in facts.charges
-        if c.code == START_UP[program] and episode.holds(c.first) and (start is None or start <= c.first)
-    ]
+    return c.code == START_UP[program] and episode.holds(c.first) and (start is None or start <= c.first)
 
 
 def _first_period(facts: Facts, program: str, episode: Episode) -> Window | None:
@@ -1056,17 +2082,18 @@ def _device_codes(facts: Facts, program: str, episode: Episode, line: str, windo
     """1.3: 2 to 15 days the short code, from 16 the long one; both are told."""
     by_type = _by_type(facts, {line}, episode, window)
     episodes = _episodes(facts, program)
-    charges = [
-        c
-        for c in _device_charges(facts, program)
-        if c.code in DEVICE_CODES[line] and _is_of(c, episode, episodes) and _fits(c, window)
-    ]
+
+    def is_of_window(c: Charge) -> bool:
+        return c.code in DEVICE_CODES[line] and _is_of(c, episode, episodes) and _fits(c, window)
+
+    charges = [c for c in facts.charges if is_of_window(c)]
     if not by_type and not charges:
         return []
     best = _best(by_type)
     found = []
-    for code, needed in zip(DEVICE_CODES[line], (SHORT_DAYS, LONG_DAYS), strict=True):
-        if window.closes < IN_FORCE_FROM[code]:
+    for code in DEVICE_CODES[line]:
+        needed = _rule(facts, code, window.closes).least
+        if needed is None:
             continue
         decision = Decision(
             code,
@@ -1079,16 +2106,21 @@ def _device_codes(facts: Facts, program: str, episode: Episode, line: str, windo
             and any(_still_possible(facts, days, window) >= needed for days in [*by_type.values(), {}]),
             open=facts.as_of <= window.closes,
             charges=[c for c in charges if c.code == code],
+            credits=[c for c in facts.credits if c.code == code and is_of_window(c)],
             service_date=window.closes,
         )
         found.append(decision)
     _relate(found)
-    if any(c.code == DEVICE_CODES[line][0] for c in charges):
+    if any(d.charges for d in found[:-1]) or (
+        len(found) == 1 and any(c.code != found[0].code for c in charges)
+    ):
         found[-1].doubts.add("charged-otherwise")
     for decision in found:
-        _doubt_period(facts, program, episode, decision, best)
+        _doubt_period(facts, program, episode, decision)
         decision.unverified |= {note for reading in best.values() for note in reading.unverified}
         _doubt_days(facts, line, decision, by_type)
+        _doubt_unread_days(facts, program, episode, decision, by_type)
+        _doubt_by_rule_change(facts, decision, len(best))
         decision.forecast = _more_days(facts, decision, found[-1])
     return found
 
@@ -1120,10 +2152,13 @@ def _relate(tiers: list[Decision]) -> None:
             low.blocked_by = high.code
 
 
-def _doubt_period(
-    facts: Facts, program: str, episode: Episode, decision: Decision, best: Mapping[date, Reading]
-) -> None:
-    """D3, D4, D16 for a device code."""
+def _charged_more_specifically(facts: Facts, window: Window) -> bool:
+    """D41: continuous glucose or self-measured blood pressure is charged in the window."""
+    return any(first <= window.end and window.start <= last for first, last in facts.specific_charges)
+
+
+def _doubt_period(facts: Facts, program: str, episode: Episode, decision: Decision) -> None:
+    """D3, D4, D41 for a device code."""
     window = decision.window
     episodes = _episodes(facts, program)
     windows = [(e, w) for e in episodes for w in _periods(facts, program, e)]
@@ -1134,14 +2169,30 @@ def _doubt_period(
         decision.doubts.add("episode-unclear")
     if _anchor_unseen(facts, program, episode):
         decision.doubts.add("history-incomplete")
-    if window.start < NEW_RULES <= window.closes and SHORT_DAYS <= len(best) < LONG_DAYS:
-        decision.doubts.add("straddles-rule-change")
+    if program == "rpm" and _charged_more_specifically(facts, window):
+        decision.doubts.add("charged-otherwise")
     for charge in _device_charges(facts, program):
         touches = _touches(charge, window)
         fits = any(_fits(charge, w) and _is_of(charge, e, episodes) for e, w in windows)
         elsewhere = any(_touches(charge, w) and any(w.holds(day) for day in days) for _, w in windows)
         if not fits and (touches or not elsewhere):
             decision.doubts.add("charged-period-unclear")
+
+
+def _hold_by_late_charges(facts: Facts, decisions: list[Decision]) -> None:
+    """D29: a single date too early for its own window may be of the one before, if that is uncharged."""
+    for d in decisions:
+        following = d.window.start + timedelta(days=PERIOD_DAYS)
+        of_window = [o for o in decisions if o.window == d.window and o.line == d.line]
+        if d.line is None or any(o.charges for o in of_window):
+            continue
+        for c in facts.charges:
+            elapsed = (c.first - following).days + 1
+            if LINE_OF_CODE.get(c.code) != d.line or c.is_period or elapsed < 1:
+                continue
+            least = _rule(facts, c.code, following + timedelta(days=PERIOD_DAYS - 1)).least
+            if least is not None and elapsed < least:
+                d.doubts.add("charged-period-unclear")
 
 
 def _touches(charge: Charge, window: Window) -> bool:
@@ -1176,29 +2227,183 @@ def _doubt_days(
         return
     now = max((len(found) for found in by_type.values()), default=0)
     then = max([len(days), *(len(days | set(found)) for found in by_type.values())])
-    if _tier(now) != _tier(then):
+    if _tier(facts, line, decision.window, now) != _tier(facts, line, decision.window, then):
         decision.doubts |= kinds
     if then >= decision.found["monitoring-days"][1]:
         decision.remarks |= kinds
 
 
-def _tier(days: int) -> int:
+def _tier(facts: Facts, line: str, window: Window, days: int) -> int:
     """1.3: none, the short or the long code."""
-    return 2 if days >= LONG_DAYS else 1 if days >= SHORT_DAYS else 0
+    rules = [_rule(facts, code, window.closes) for code in DEVICE_CODES[line]]
+    least = [rule.least or short for rule, short in zip(rules, (SHORT_DAYS, LONG_DAYS), strict=True)]
+    return sum(days >= needed for needed in least)
+
+
+# -- what was not read (D20) ----------------------------------------------------------
+
+
+def _most_days(facts: Facts, days: Collection[date], window: Window, until: date | None = None) -> int:
+    """How many days of a window these may be, with what wasn't read, up to --as-of (or a day before).
+
+    A reader who can't say how much is missing may miss any day; a broken entry is one, the most constrained
+    first.
+    """
+    last = min(window.closes, facts.as_of, until or window.closes)
+    found = {day for day in days if day <= last}
+    unread = facts.lacks("Observation", window.start, last)
+    if not unread:
+        return len(found)
+    for one in unread:
+        if not one.entries:
+            found |= one.days(window.start, last)
+    left = {n: one.entries for n, one in enumerate(unread) if one.entries}
+    for day in sorted(set(_days(window.start, last)) - found):
+        able = [n for n in left if left[n] and unread[n].touches(day, day)]
+        if able:
+            first_to_end = min(able, key=lambda n: unread[n].end or date.max)
+            left[first_to_end] -= 1
+            found.add(day)
+    return len(found)
+
+
+def _fixed_anchor(facts: Facts, program: str, episode: Episode) -> date | None:
+    """D3: the earliest device charge of 30 days; nothing else fixes the anchor for good."""
+    episodes = _episodes(facts, program)
+    charges = [c for c in _device_charges(facts, program) if _is_of(c, episode, episodes)]
+    return min((c.first for c in charges if _fixes_the_grid(c)), default=None)
+
+
+def _anchor_could_move(facts: Facts, program: str, episode: Episode) -> bool:
+    """D20 (a): nothing has fixed it, and an earlier day may count, which isn't whole periods earlier."""
+    days = [r.day for r in _counted(facts, program) if episode.holds(r.day)]
+    if not days or _fixed_anchor(facts, program, episode) is not None:
+        return False
+    bounds = [episode.start, _set_up_that_begins(facts, program, episode)]
+    for one in facts.lacks("Observation"):
+        last = min(min(days) - DAY, one.end or date.max)
+        earliest = [*bounds, one.start, last - timedelta(days=PERIOD_DAYS)]  # days further back are no others
+        first = max(day for day in earliest if day is not None)
+        if any((min(days) - day).days % PERIOD_DAYS for day in _days(first, last)):
+            return True
+    return False
+
+
+def _doubt_unread_days(
+    facts: Facts,
+    program: str,
+    episode: Episode,
+    decision: Decision,
+    by_type: Mapping[tuple[str, str], dict[date, Reading]],
+) -> None:
+    """D20 (a), (c): review, where days that weren't read could change the tier or move the period."""
+    window = decision.window
+    line = str(decision.line)
+    moves = _anchor_could_move(facts, program, episode)
+    now = max((len(found) for found in by_type.values()), default=0)
+    then = max(_most_days(facts, found, window) for found in [*by_type.values(), {}])
+    if moves or _tier(facts, line, window, now) != _tier(facts, line, window, then):
+        decision.doubts.add("record-incomplete")
+    if moves or then >= decision.found["monitoring-days"][1]:
+        decision.remarks.add("record-incomplete")
+    unresolved = {r.day for r in facts.readings if r.unresolved and r.line == line and window.holds(r.day)}
+    if unresolved and facts.lacks("Device"):
+        then = max(len(unresolved | set(found)) for found in [*by_type.values(), {}])
+        if _tier(facts, line, window, now) != _tier(facts, line, window, then):
+            decision.doubts.add("record-incomplete")
+        if then >= decision.found["monitoring-days"][1]:
+            decision.remarks.add("record-incomplete")
+
+
+# -- rules that change (D34), of a payer (section 6), of a year (D37) ---------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a code asks on a day of service: days or seconds (None: it isn't in force); is it paid for?"""
+
+    least: int | None
+    covered: str
+
+
+def _rule(facts: Facts, code: str, day: date) -> Rule:
+    """1.1, then what the payer changes: the last row by then, one that names the code before one of all."""
+    least = _least(code, day)
+    if facts.site.payer_rows is None:
+        return Rule(least, "yes" if facts.payer == "medicare" else "unknown")
+    rows = [
+        (str(row["from"]), row["codes"] != "all", row)
+        for row in facts.site.payer_rows
+        if str(row["from"]) <= day.isoformat() and (row["codes"] == "all" or code in row["codes"])
+    ]
+    if not rows:
+        return Rule(least, "unknown")
+    row = max(rows, key=lambda one: one[:2])[2]
+    return Rule(row.get("least", least) if least is not None else None, str(row["covered"]))
+
+
+def _day(told: Any) -> date:
+    """Of a table, where YAML has made a date of it or not."""
+    return date.fromisoformat(str(told))
+
+
+@cache
+def _least(code: str, day: date) -> int | None:
+    """1.1: what a code asks for, from when on."""
+    if day < IN_FORCE_FROM[code]:
+        return None
+    if code in START_UP.values():
+        return SHORT_DAYS if day >= NEW_RULES else LONG_DAYS
+    if code in LINE_OF_CODE:
+        return (SHORT_DAYS, LONG_DAYS)[DEVICE_CODES[LINE_OF_CODE[code]].index(code)]
+    return {"98979": TEN, "99470": TEN, "98981": 2 * TWENTY, "99458": 2 * TWENTY}.get(code, TWENTY)
+
+
+def _doubt_by_rule_change(facts: Facts, d: Decision, found: int) -> None:
+    """D34: would another rule of the window answer otherwise?"""
+    last = _rule(facts, d.code, d.service_date or d.window.closes)
+    turns = {NEW_RULES, IN_FORCE_FROM[d.code], *(_day(row["from"]) for row in facts.site.payer_rows or [])}
+    for rule in {_rule(facts, d.code, day) for day in {d.window.start, *filter(d.window.holds, turns)}}:
+        met = rule.least is not None and found >= rule.least
+        if met == d.unmet or (met and rule.covered != last.covered):
+            d.doubts.add("straddles-rule-change")
+            if met:
+                d.remarks.add("straddles-rule-change")
+
+
+def _by_coverage(facts: Facts, d: Decision) -> set[str]:
+    """Section 6: what the payer's answer makes of a met code."""
+    covered = _rule(facts, d.code, d.service_date or d.window.closes).covered
+    reasons = {"yes": set(), "no": {"payer-does-not-cover"}, "unknown": {"payer-unknown"}}
+    return reasons.get(covered, {"payer-criteria"})
+
+
+def _year_is_confirmed(facts: Facts, code: str, day: date) -> bool:
+    """D37: the site said so of this code and day, for twelve months at most, by --as-of."""
+    return any(
+        (entry["codes"] == "all" or code in entry["codes"])
+        and day.isoformat() <= str(entry["to"])
+        and day <= CONFIRMED_AT_MOST_TO
+        and str(entry["on"]) <= facts.as_of.isoformat()
+        for entry in facts.site.confirmed
+    )
 
 
 # -- start-up ----------------------------------------------------------
 
 
-def _threshold(day: date) -> int:
+def _threshold(facts: Facts, program: str, day: date) -> int:
     """1.1: days for 98975 / 99453 on that day."""
-    return SHORT_DAYS if day >= NEW_RULES else LONG_DAYS
+    least = _rule(facts, START_UP[program], day).least
+    return LONG_DAYS if least is None else least
 
 
-def _reached(best_by_day: Callable[[date], int], window: Window, last: date) -> date | None:
+def _reached(
+    facts: Facts, program: str, best_by_day: Callable[[date], int], window: Window, last: date
+) -> date | None:
     """D9: the first day on which the count so far reaches the threshold in force that day."""
     for day in _days(window.start, min(window.closes, last)):
-        if best_by_day(day) >= _threshold(day):
+        if best_by_day(day) >= _threshold(facts, program, day):
             return day
     return None
 
@@ -1227,9 +2432,12 @@ def _start_up(facts: Facts, program: str, episode: Episode, window: Window) -> D
     def with_doubtful(day: date) -> int:
         return max(len({d for d in {*days, *doubtful} if d <= day}) for days in [*by_type.values(), {}])
 
-    reached = _reached(so_far, window, facts.as_of)
+    def with_unread(day: date) -> int:
+        return max(_most_days(facts, days, window, day) for days in [*by_type.values(), {}])
+
+    reached = _reached(facts, program, so_far, window, facts.as_of)
     set_ups = [ref for day, ref in _set_up_days(facts, program) if episode.holds(day)]
-    needed = _threshold(reached or min(facts.as_of, window.closes))
+    needed = _threshold(facts, program, reached or min(facts.as_of, window.closes))
     code = START_UP[program]
     decision = Decision(
         code,
@@ -1241,26 +2449,47 @@ def _start_up(facts: Facts, program: str, episode: Episode, window: Window) -> D
             "set-up": (min(1, len(set_ups)), 1, set_ups[:1]),
         },
         unmet=reached is None,
-        reachable=_reached(at_most, ahead, ahead.closes) is not None,
+        reachable=_reached(facts, program, at_most, ahead, ahead.closes) is not None,
         open=reached == facts.as_of,
         charges=_start_up_charges(facts, program, episode),
+        credits=[c for c in facts.credits if _is_start_up_of(facts, program, episode, c)],
         service_date=reached,
     )
     if not best and not set_ups and decision.charges:
         decision.found = {}
     decision.unverified |= {note for reading in best.values() for note in reading.unverified}
     if decision.unmet and decision.reachable and not decision.charges:
-        decision.forecast = _days_to_come(max(1, _threshold(window.closes) - len(best)), decision)
-    if _reached(with_doubtful, window, facts.as_of) is not None:
+        missing = max(1, _threshold(facts, program, window.closes) - len(best))
+        decision.forecast = _days_to_come(missing, decision)
+    if _reached(facts, program, with_doubtful, window, facts.as_of) is not None:
         decision.remarks |= kinds
+    if reached is not None:
+        _doubt_by_rule_change(facts, decision, len(best))
     _doubt_start_up(facts, program, episode, decision, best)
+    then = _reached(facts, program, with_unread, window, facts.as_of)
+    if then != reached or _begins_unread(facts, program, episode, window):
+        decision.doubts.add("record-incomplete")
+        if then is not None or _begins_unread(facts, program, episode, window):
+            decision.remarks.add("record-incomplete")
     return decision
+
+
+def _begins_unread(facts: Facts, program: str, episode: Episode, window: Window) -> bool:
+    """D20 (a): could an earlier day count, so that the first period is another one?"""
+    if _anchor_could_move(facts, program, episode):
+        return True
+    anchor = _fixed_anchor(facts, program, episode)
+    if anchor is None or anchor >= window.start:
+        return False
+    bounds = [anchor, episode.start, _set_up_that_begins(facts, program, episode)]
+    first = max(day for day in bounds if day is not None)
+    return any(one.days(first, window.start - DAY) for one in facts.lacks("Observation"))
 
 
 def _doubt_start_up(
     facts: Facts, program: str, episode: Episode, decision: Decision, best: Mapping[date, Reading]
 ) -> None:
-    """D3, D4, D16 for 98975 / 99453, and the contract: a set-up the record doesn't show is a question."""
+    """D3, D4, D41 for 98975 / 99453, and the contract: a set-up the record doesn't show is a question."""
     window, code = decision.window, decision.code
     if not any(episode.holds(day) for day, _ in _set_up_days(facts, program)):
         decision.doubts.add("setup-not-documented")
@@ -1268,9 +2497,8 @@ def _doubt_start_up(
         decision.doubts.add("episode-unclear")
     if _starts_unseen(facts, program, episode):
         decision.doubts.add("history-incomplete")
-    if window.start < NEW_RULES <= window.closes and SHORT_DAYS <= len(best) < LONG_DAYS:
-        decision.doubts.add("straddles-rule-change")
-        decision.remarks.add("straddles-rule-change")  # D34: unmet, it is told
+    if program == "rpm" and _charged_more_specifically(facts, window):
+        decision.doubts.add("charged-otherwise")
     if any(r.line == "other" for r in best.values()):
         decision.doubts.add("no-device-code")
     fitting = [c for e in _episodes(facts, program) for c in _start_up_charges(facts, program, e)]
@@ -1288,7 +2516,7 @@ def _stray_start_up_charge(facts: Facts, program: str) -> list[Decision]:
     return [
         Decision(
             START_UP[program], program, None, window, {}, False, False, False, 1, charges, service_date=first
-        )
+        )  # credits that don't take all of it back are told where its episode is known
     ]
 
 
@@ -1328,7 +2556,7 @@ def _removed(facts: Facts) -> list[range]:
     return [
         span
         for w in [*facts.works, *facts.implausible]
-        if w.activity in TAKES_TIME_AWAY or w.program == "other" or w.billed_elsewhere
+        if (w.activity in TAKES_TIME_AWAY or w.program == "other" or w.billed_elsewhere) and not w.endless
         for span in ([] if any(p.bare for p in w.parts) else [w.span, *(p.span for p in w.parts)])
     ]
 
@@ -1338,7 +2566,9 @@ def _visit_days(facts: Facts) -> set[tuple[str, date]]:
     return {
         (part.person, day)
         for w in facts.works
-        if (w.activity in ("visit", "in-person") or w.ref in facts.reported_visits) and w.finished
+        if (w.activity in ("visit", "in-person") or w.ref in facts.reported_visits)
+        and w.finished
+        and not w.endless
         for part in w.parts
         if part.role in PROFESSIONALS | UNKNOWN_ROLE
         for span in (part.span, _nominal(facts, w) or part.span)
@@ -1358,8 +2588,13 @@ def _local_days(facts: Facts, span: range) -> list[date]:
     return list(_days(first, _local_day(span.stop - 1, facts.zone) if span else first))
 
 
-def _slices(facts: Facts, program: str, month: Window, works: Iterable[Work]) -> list[Slice]:
-    """The countable seconds of each participant in the month: D11 taken out, whoever it is."""
+def _slices(
+    facts: Facts, program: str, month: Window, works: Iterable[Work], gone: Iterable[date] = ()
+) -> list[Slice]:
+    """The countable seconds of each participant in the month: D11 taken out, whoever it is.
+
+    `gone`: days of which nothing counts, whoever's it is.
+    """
     visits = _visit_days(facts)
     of_the_month = _seconds_of(month.start, month.end, facts.zone)
     found = []
@@ -1371,6 +2606,8 @@ def _slices(facts: Facts, program: str, month: Window, works: Iterable[Work]) ->
             seconds = set(span)
             for other in _removed(facts) if not part.bare else []:
                 seconds.difference_update(_overlap(span, other))
+            for day in gone:
+                seconds.difference_update(_overlap(span, _seconds_of(day, day, facts.zone)))
             for person, day in visits:
                 if part.person == person or part.role in AUXILIARY | UNKNOWN_ROLE:
                     seconds.difference_update(_overlap(span, _seconds_of(day, day, facts.zone)))
@@ -1447,6 +2684,7 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
     now = earned(slices)
     doubts = _Doubts(now)
     doubts.compare("conversation-unclear", earned(s for s in slices if s.work.clear))
+    doubts.compare("staff-role", earned(s for s in slices if not s.work.without_staff))
     if program == "rtm":
         doubts.compare("staff-role", earned(s for s in slices if s.role not in UNKNOWN_ROLE))
         for reason in role_doubts:
@@ -1458,14 +2696,50 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
     longer = _counting(facts, program, with_long)
     doubts.compare("implausible-span", earned(longer))
     then = _sum(longer)
+    if facts.longer_twins:
+        instead = [facts.longer_twins.get(w.ref, w) for w in shown]
+        other = _counting(facts, program, _slices(facts, program, month, instead))
+        doubts.compare("implausible-span", earned(other))
+        then = max(then, _sum(other), key=lambda some: some.seconds)
+    unread = _unread_days_of_month(facts, month)
+    if unread:
+        gone = _counting(facts, program, _slices(facts, program, month, shown, unread))
+        doubts.compare("record-incomplete", earned(gone))
+        plenty = total.seconds + _unread_seconds(facts, month)
+        doubts.compare("record-incomplete", _earned(program, month, plenty, True))
     _doubt_month(facts, program, month, total, doubts)
     codes = _three_codes(facts, program, month, total, talks, now, doubts, then)
     for decision in codes:
+        if unread:
+            decision.remarks.add("record-incomplete")
+        if facts.site.minutes_in_app and facts.lacks("Encounter", month.start, month.end):
+            decision.unverified.add("same-day-services")
+        contacts = decision.found["live-contact"][0]
+        _doubt_by_rule_change(facts, decision, decision.found["management-time"][0] if contacts else -1)
         decision.modifiers = _modifiers(slices) if program == "rtm" else []
         if program == "rpm" and UNKNOWN_ROLE & {s.role for s in slices}:
             decision.unverified.add("staff-role")  # D14
         decision.forecast = _more_minutes(decision, codes)
     return codes
+
+
+def _unread_encounters(facts: Facts, month: Window) -> list[Missing]:
+    """D20 (e): what of Encounter wasn't read, unless the site keeps its minutes elsewhere."""
+    last = min(month.end, facts.as_of)
+    unread = facts.lacks("Encounter", month.start, last)
+    return [one for one in unread if not (facts.site.minutes_in_app and one.why == "not-granted")]
+
+
+def _unread_days_of_month(facts: Facts, month: Window) -> set[date]:
+    """D20 (e): the days on which a visit or a call may have been."""
+    last = min(month.end, facts.as_of)
+    return {day for one in _unread_encounters(facts, month) for day in one.days(month.start, last)}
+
+
+def _unread_seconds(facts: Facts, month: Window) -> int:
+    """D20 (e), D13: what calls that weren't read may come to, each of four hours at most."""
+    unread = _unread_encounters(facts, month)
+    return sum((one.entries or 31) * IMPLAUSIBLE for one in unread)
 
 
 def _doubt_month(facts: Facts, program: str, month: Window, total: Sum, doubts: _Doubts) -> None:
@@ -1537,7 +2811,7 @@ class _Doubts:
     def compare(self, reason: str, other: dict[str, int]) -> None:
         """If this were the answer: the codes it changes are in doubt."""
         for code in {*self.now, *other}:
-            if self.now.get(code, 0) != other.get(code, 0):
+            if min(self.now.get(code, 0), UNITS_CAP + 1) != min(other.get(code, 0), UNITS_CAP + 1):
                 self.by_code.setdefault(code, set()).add(reason)
 
     def of(self, code: str) -> set[str]:
@@ -1560,8 +2834,9 @@ def _three_codes(
     ours = [c for c in facts.charges if c.code in MANAGEMENT[program]]
     found: list[Decision] = []
     longer = then != total
-    for code, needed in ((ten, TEN), (twenty, TWENTY), (more, 2 * TWENTY)):
-        if month.end < IN_FORCE_FROM[code]:
+    for code in (ten, twenty, more):
+        needed = _rule(facts, code, month.end).least
+        if needed is None:
             continue
         requirements = {
             "management-time": (total.seconds, needed, list(total.works)),
@@ -1583,6 +2858,7 @@ def _three_codes(
             open=is_open,
             quantity=min(UNITS_CAP, now.get(code, 1)),
             charges=[c for c in facts.charges if c.code == code and _in_month(c, month)],
+            credits=[c for c in facts.credits if c.code == code and _in_month(c, month)],
             doubts=doubts.of(code),
             remarks={"implausible-span"} if longer and then.seconds >= needed and then.talks else set(),
             service_date=month.end,
@@ -1593,7 +2869,8 @@ def _three_codes(
             decision.doubts.add("charged-period-unclear")
         found.append(decision)
     _relate([d for d in found if d.code != more])
-    charged = {c.code for c in ours if _in_month(c, month)}
+    charged = {d.code for d in found if d.charges}
+    charged |= {c.code for c in ours if _in_month(c, month)} - {d.code for d in found}
     for decision in found:
         if (ten in charged and decision.code != ten) or (more in charged and decision.code == ten):
             decision.doubts.add("charged-otherwise")
@@ -1651,6 +2928,7 @@ def _in_person(facts: Facts, program: str, month: Window, works: list[Work]) -> 
         if w.activity == "in-person"
         and w.finished
         and not w.billed_elsewhere
+        and not w.endless
         and any(p.role in counted and days.start <= p.span.start < days.stop for p in w.parts)
     ]
 
@@ -1677,7 +2955,18 @@ def _charged_99091(facts: Facts, decisions: list[Decision]) -> list[Decision]:
             Decision("99091", "rpm", None, month, {}, False, False, facts.as_of <= month.end, 1, charges)
         )
         found[-1].service_date = month.end
+        found[-1].credits = [c for c in facts.credits if c.code == "99091" and month.holds(c.first)]
     return found
+
+
+def _hold_by_unclear_charges(facts: Facts, decisions: list[Decision]) -> None:
+    """D29: a charge that names several of our codes, or can't be read, may be any of them."""
+    for d in decisions:
+        for code, first, last in facts.unclear_charges:
+            if code != d.code:
+                continue
+            if first is None or last is None or (first <= d.window.end and d.window.start <= last):
+                d.doubts.add("charged-period-unclear")
 
 
 def _hold_two_lines(decisions: list[Decision]) -> None:
@@ -1732,19 +3021,32 @@ def _outcome(facts: Facts, d: Decision) -> tuple[str, set[str]]:
         return ("short" if d.reachable and not _is_dead(facts) else "out-of-reach"), d.remarks
     if d.blocked_by:
         return "blocked", {d.blocked_by}
-    doubts = set(d.doubts)
-    if facts.payer == "unknown":
-        doubts.add("payer-unknown")
+    doubts = d.doubts | _by_coverage(facts, d)
     if doubts:
         return "review", doubts
     return ("provisional" if d.open else "suggest"), set()
+
+
+def _unread(facts: Facts, d: Decision) -> set[str]:
+    """D20, D26, D29, D30, D37: what nobody can vouch for, beside what the evidence says of itself."""
+    found = set()
+    if facts.linked or facts.lacks("ChargeItem") or any(one.type == "" for one in facts.missing):
+        found.add("prior-charges")
+    if d.line is not None or d.code in START_UP.values():
+        unplaced = any(p.kind == "inpatient" and p.start is None for p in facts.places.values())
+        if unplaced or facts.lacks("Encounter", d.window.start, min(d.window.closes, facts.as_of)):
+            found.add("in-facility")
+    past = d.service_date is not None and d.service_date > COVERS_TO
+    if past and not _year_is_confirmed(facts, d.code, d.service_date or COVERS_TO):
+        found.add("rules-of-the-year")
+    return found
 
 
 def _write(facts: Facts, d: Decision) -> dict[str, Any]:
     """A decision in the contract's words."""
     outcome, reasons = _outcome(facts, d)
     unmet = outcome in ("short", "out-of-reach")
-    quantity = sum(c.quantity for c in d.charges) if d.charges else 0 if unmet else d.quantity
+    quantity = _units([*d.charges, *d.credits]) if d.charges else 0 if unmet else d.quantity
     return {
         "code": d.code,
         "program": d.program,
@@ -1765,15 +3067,10 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
             for name, (found, needed, evidence) in d.found.items()
         ],
         "reasons": sorted(reasons),
-        "unverified": sorted(d.unverified | _of_the_year(d)),
+        "unverified": sorted(d.unverified | _unread(facts, d)),
         "modifiers": d.modifiers,
         "forecast": None if _is_dead(facts) else d.forecast,
     }
-
-
-def _of_the_year(d: Decision) -> set[str]:
-    """D37: the last table decides a service date past its end, and the rules of that year are unverified."""
-    return {"rules-of-the-year"} if (d.service_date or d.window.closes) > COVERS_TO else set()
 
 
 def _is_dead(facts: Facts) -> bool:
