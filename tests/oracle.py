@@ -746,7 +746,7 @@ SHAPES: dict[str, type] = {
     **dict.fromkeys(("meta", "subject", "patient", "code", "device", "encounter", "method", "period"), dict),
     **dict.fromkeys(("valueQuantity", "valueCodeableConcept", "valueSampledData", "effectivePeriod"), dict),
     **dict.fromkeys(("valueRange", "valueRatio", "valuePeriod", "effectiveTiming", "occurrencePeriod"), dict),
-    **dict.fromkeys(("dataAbsentReason", "length", "source", "quantity", "context"), dict),
+    **dict.fromkeys(("dataAbsentReason", "length"), dict),
     **dict.fromkeys(("identifier", "performer", "component", "participant", "udiCarrier", "link"), list),
 }
 
@@ -810,7 +810,7 @@ def _local(reference: Any) -> str:
 
 def _meant(facts: Facts, reference: Any, kind: str = "") -> str:
     """The resource that a Reference means: by its address, or by an identifier that only one resource has."""
-    told = reference or {}
+    told = reference if isinstance(reference, Mapping) else {}
     if told.get("reference"):
         return facts.addresses.get(told["reference"]) or _local(told["reference"])
     wanted = told.get("identifier") or {}
@@ -1061,8 +1061,8 @@ def _charge(
     code = next(iter(codes or elsewhere), None)
     if code is None or dates is None or _is_late(facts, ref, dates[0]):
         return []
-    value = (quantity or {}).get("value", 1)
-    number = math.ceil(value) if isinstance(value, (int, float)) else 1
+    value = quantity.get("value", 1) if isinstance(quantity, Mapping) else 1
+    number = math.ceil(value) if _is_number(value) else 1
     return [Charge(ref, code, *dates, number, ref.split("/")[0])]
 
 
@@ -2846,7 +2846,7 @@ def _three_codes(
             base = next(d for d in found if d.code == twenty)
             if not base.met_or_charged:
                 continue
-            requirements["base-code"] = (1, 1, [c.ref for c in base.charges])
+            requirements["base-code"] = (1, 1, sorted({c.ref for c in base.charges}))
         decision = Decision(
             code,
             program,

@@ -1,20 +1,26 @@
 """Random charts of one patient, pointed at where the rules turn: thresholds, midnights, doubts.
 
+Every other chart also holds something of real charts: broken values, odd devices, versions and deletions,
+places, merged patients, charges in odd shapes, pages that were not read. Most stay decidable.
+
 A chart is a list of events in the shorthand of `chart.py`, so that a failing one can be read, cut down and
 pasted into a case file. Nothing here knows what the answer should be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
 
-from .chart import ACT, CPT, Resource, build_resources
+from .chart import ACT, CODINGS, CPT, LOINC, SNOMED, Resource, build_resources
 
 Event = dict[str, Any]
+ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 
 ZONES = ["America/New_York", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland"]
 
@@ -68,7 +74,7 @@ SOURCES: list[Source] = [
     ("BATTERY", "cuff", None),
     ("PHQ9", None, "patient"),
 ]
-ODD_READINGS = ["instant", "date", "month", "naive", "period", "timing", "same", "visit", "twice"]
+ODD_READINGS = ["instant", "leap", "date", "month", "naive", "period", "timing", "same", "visit", "twice"]
 COUNTS = [1, 1, 2, 2, 3, 8, 9, 13, 14, 15, 15, 16, 16, 17, 29, 30, 31]
 CLOCKS = ["08:00", "00:00", "23:58", "03:30+00:00", "22:15-00:00", "23:30-08:00", "00:10+09:30"]
 
@@ -108,13 +114,17 @@ def charts(draw: st.DrawFn) -> RandomChart:
     """A chart: a theme decides what it has plenty of, everything else appears now and then."""
     zone = draw(st.sampled_from(ZONES))
     origin = draw(st.sampled_from(ORIGINS))
-    theme = draw(st.sampled_from(["days", "doubts", "minutes", "minutes", "both", "charges", "episodes"]))
+    theme = draw(st.sampled_from(THEMES))
     events: list[Event] = []
-    if theme == "doubts":
+    for _ in range(draw(st.sampled_from([1, 1, 2] if theme == "as they are" else [0, 0, 0, 1]))):
+        events += draw(draw(st.sampled_from(ODDITIES))(origin))
+    if theme == "as they are":
+        pass
+    elif theme == "doubts":
         events += draw(doubtful_days(origin))
     elif theme != "minutes":
         events += draw(readings(origin, at_most=4 if theme == "days" else 2))
-    if theme in ("minutes", "both") or draw(st.integers(0, 3)) == 0:
+    if theme in ("minutes", "both") or (theme != "as they are" and draw(st.integers(0, 3)) == 0):
         events += draw(minutes(origin))
     for kind, odds in ODDS.items():
         if draw(st.integers(1, odds)) == 1:
@@ -130,6 +140,9 @@ def charts(draw: st.DrawFn) -> RandomChart:
         events += draw(beginnings(origin))
         history_from = draw(first_days_read(events, as_of)).isoformat()
     return RandomChart(zone, payer, as_of.isoformat(), events, history_from)
+
+
+THEMES = ["days", "doubts", "minutes", "minutes", "both", "charges", "episodes", "as they are", "as they are"]
 
 
 def _later(origin: date, days: int) -> str:
@@ -202,6 +215,8 @@ def odd_readings(draw: st.DrawFn, origin: date) -> Event:
         told["at"] = day[:7]
     elif kind == "instant":
         told["raw"] = {"effectiveDateTime": None, "effectiveInstant": f"{day}T02:00:00Z"}
+    elif kind == "leap":
+        told["raw"] = {"effectiveDateTime": f"{day}T23:59:60Z"}
     elif kind == "naive":
         told["raw"] = {"effectiveDateTime": f"{day}T23:59:59"}
     elif kind == "period":
@@ -215,7 +230,10 @@ def odd_readings(draw: st.DrawFn, origin: date) -> Event:
         told["raw"] = {"effectiveDateTime": None, "effectiveTiming": {"event": both}}
     elif kind == "same":
         told["value"] = 7
-        told["raw"] = {"identifier": [{"system": "urn:x", "value": "1"}]}
+        told["raw"] = {
+            "effectiveDateTime": f"{day}T08:00:00-05:00",
+            "identifier": [{"system": "urn:x", "value": "1"}],
+        }
         return {"days": {**told, "at": "08:00", "from": day, "count": draw(st.integers(2, 3))}}
     elif kind == "visit":
         told["encounter"] = "e1"
@@ -641,3 +659,556 @@ def _days_of(event: Event) -> list[date]:
     texts += [on] if isinstance(on, str) else on
     texts += told.get("period", [])
     return [date.fromisoformat(text[:10]) for text in texts]
+
+
+# -- charts as they are: values, sources, versions, places, people, charges ------------------------------
+
+UCUM = "http://unitsofmeasure.org"
+ABSENT = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "error"}]}
+
+
+def _kilos(value: float | None, unit: str = "kg") -> Resource:
+    return {"valueQuantity": {"value": value, "unit": unit, "system": UCUM, "code": unit}}
+
+
+def _part(code: str, value: float | None, **more: Any) -> Resource:
+    quantity = {"value": value, "unit": "mm[Hg]", "system": UCUM, "code": "mm[Hg]"}
+    told = {"valueQuantity": quantity} if value is not None else {}
+    return {"code": {"coding": [{"system": LOINC, "code": code}]}, **told, **more}
+
+
+def _pressure(*parts: Resource, **more: Any) -> Resource:
+    return {"valueQuantity": None, "component": list(parts), **more}
+
+
+def _value(**told: Any) -> Resource:
+    return {"valueQuantity": None, **told}
+
+
+def _sampled(data: str) -> Resource:
+    return _value(valueSampledData={"origin": {"value": 0}, "period": 10, "dimensions": 1, "data": data})
+
+
+CUFF_SIZE = {"code": {"coding": [{"system": LOINC, "code": "8358-4"}]}, "valueString": "large"}
+SYSTOLIC, DIASTOLIC = "8480-6", "8462-4"
+#: What is read, through what, and what its value looks like.
+VALUES: list[tuple[str, str | None, Resource]] = [
+    ("BP", "cuff", {"valueQuantity": {"unit": "mm[Hg]"}}),
+    ("BP", "cuff", {"valueQuantity": {"value": None, "unit": "mm[Hg]"}}),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 118), _part(DIASTOLIC, 76))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 0), _part(DIASTOLIC, 0))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 118), _part(DIASTOLIC, 0))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 301), _part(DIASTOLIC, 201))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 300), _part(DIASTOLIC, 201))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, None, dataAbsentReason=ABSENT), _part(DIASTOLIC, 76))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 118, dataAbsentReason=ABSENT))),
+    ("BP", "cuff", _pressure(_part(SYSTOLIC, 118), dataAbsentReason=ABSENT)),
+    ("BP", "cuff", _pressure(CUFF_SIZE)),
+    ("WEIGHT", "scale", _kilos(0)),
+    ("WEIGHT", "scale", _kilos(0.4)),
+    ("WEIGHT", "scale", _kilos(81.5)),
+    ("WEIGHT", "scale", _kilos(310, "[lb_av]")),
+    ("WEIGHT", "scale", _kilos(0, "[stone_av]")),
+    ("WEIGHT", "scale", {**_kilos(81.5), "dataAbsentReason": ABSENT}),
+    ("HEP", None, _value()),
+    ("HEP", None, {"valueQuantity": {}}),
+    ("HEP", None, {"valueQuantity": {"value": 0}}),
+    ("HEP", None, _value(valueInteger=0)),
+    ("HEP", None, _value(valueBoolean=False)),
+    ("HEP", None, _value(valueString="Refused")),
+    ("HEP", None, _value(valueString=" ")),
+    ("HEP", None, _value(valueString="not so well")),
+    ("HEP", "knee-app", _value(valueCodeableConcept={"text": "Not Taken"})),
+    ("HEP", "knee-app", _value(valueCodeableConcept={"text": "knee bends"})),
+    ("HEP", "knee-app", _value(valueCodeableConcept=ABSENT)),
+    ("HEP", "knee-app", _value(valueCodeableConcept={"coding": [{"system": SNOMED, "code": "262008008"}]})),
+    ("HEP", "knee-app", _sampled("E E U")),
+    ("HEP", "knee-app", _sampled("E 12 U")),
+    ("PUFFS", "inhaler-cap", _value(valueRange={"low": {"unit": "{puff}"}})),
+    ("PUFFS", "inhaler-cap", _value(valueRange={"low": {"value": 1}, "high": {"value": 2}})),
+    ("PUFFS", "inhaler-cap", _value(valueRatio={"numerator": {"value": 1}, "denominator": {"unit": "d"}})),
+    ("MOOD", None, _value(valueTime="08:00:00")),
+    ("MOOD", None, _value(valuePeriod={"start": "2026-01-05T08:00:00Z"})),
+    ("MOOD", None, _value(valuePeriod={"start": "2026-01-05T08:00:00Z", "end": "2026-01-05T09:00:00Z"})),
+]
+FEW_OR_MANY = [1, 1, 2, 8, 14, 15, 16]
+
+
+@st.composite
+def values(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Readings with all sorts of values, with none, or with one that nobody believes."""
+    events: list[Event] = []
+    for _ in range(draw(st.integers(1, 2))):
+        of, device, raw = draw(st.sampled_from(VALUES))
+        sound = draw(st.sampled_from([0, 0, 1, 8, 15]))  # one more of these would change the tier
+        if sound:
+            events.append(_run(of, device, None, origin, 0, sound))
+        run = _run(of, device, None, origin, sound, draw(st.sampled_from(FEW_OR_MANY)))
+        run["days"]["raw"] = raw
+        events.append(run)
+    return events
+
+
+#: Devices that no chart above has: name -> what is laid over the Device.
+WHEELCHAIR = {"type": {"coding": [{"system": SNOMED, "code": "228869008"}]}}
+ODD_DEVICES: dict[str, Resource] = {
+    "cuff-3": {"status": "entered-in-error"},
+    "cuff-4": {"status": "inactive"},
+    "cuff-5": WHEELCHAIR,
+    "knee-app-3": WHEELCHAIR,
+    "knee-app-4": {"status": "entered-in-error"},
+    "knee-app-5": {"type": {"coding": [{"system": "urn:clinic:device", "code": "unheard-of"}]}},
+    "cuff-6": {"patient": {"display": "Ms Example"}},
+    "cuff-7": {"type": {"text": "cuff"}},
+    "cuff-8": {"meta": {"security": [{"system": ACT_REASON, "code": "HTEST"}]}},
+}
+ODD_SOURCES: list[Source] = [
+    *(("BP" if name.startswith("cuff") else "HEP", name, None) for name in ODD_DEVICES),
+    ("HEP", {"reference": "Device/gone"}, "patient"),
+    ("HEP", {"display": "waiting room tablet"}, None),
+    ("PUFFS", {}, None),
+    ("BP", {}, None),
+    ("HEP", "gateway", None),
+    ("BP", "gateway", "patient"),
+    ("HEP", "phone-app", "patient"),
+    ("PUFFS", "phone-app", None),
+    ("PHQ9", "phone-app", "patient"),
+    ("PHQ9", "mood-app", None),
+    ("BP", "phone-app", None),
+    ("BP", "cuff", "nurse"),
+    ("HEP", "knee-app", "nurse"),
+    ("BP", None, "nurse"),
+    ("HEP", None, "pt"),
+    ("CUFF-ROW", None, "somebody"),
+]
+BY_HAND = {"method": {"coding": [{"system": SNOMED, "code": "1156040003"}]}}
+ENTERED = "https://bdh.stanford.edu/fhir/defs/metadata"
+SETTING = "http://hl7.org/fhir/us/vitals/StructureDefinition/MeasurementSettingExt"
+CLINIC = {"coding": [{"system": SNOMED, "code": "257585005"}]}
+OID_OF_LOINC = {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.1", "code": "85354-9"}]}
+
+
+@st.composite
+def sources(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Odd devices, staff, organisations, values typed in or of the office, codings by another address."""
+    kind = draw(st.sampled_from(["device", "device", "device", "typed", "office", "organisation", "system"]))
+    first, count = draw(st.integers(0, 16)), draw(st.sampled_from(FEW_OR_MANY))
+    if kind == "device":
+        of, device, by = draw(st.sampled_from(ODD_SOURCES))
+        run = _run(of, device, by, origin, first, count)
+        known = ODD_DEVICES.get(device) if isinstance(device, str) else None
+        return [run] if known is None else [{"device": {"name": device, "raw": known}}, run]
+    of, device, by = draw(st.sampled_from(SOUND))
+    run = _run(of, device, by, origin, first, count)
+    if kind == "typed":
+        said = draw(st.sampled_from([True, True, False]))
+        inner = {"url": f"{ENTERED}/HKWasUserEntered", "valueBoolean": said}
+        by_user = {"extension": [{"url": ENTERED, "extension": [inner]}]}
+        run["days"]["raw"] = draw(st.sampled_from([BY_HAND, by_user]))
+    elif kind == "office":
+        run["days"]["raw"] = {"extension": [{"url": SETTING, "valueCodeableConcept": CLINIC}]}
+    elif kind == "organisation":
+        run["days"]["raw"] = {"performer": [{"reference": "Organization/vendor"}]}
+    else:
+        run = _run("BP", "cuff", None, origin, first, count)
+        run["days"]["raw"] = {"code": OID_OF_LOINC}
+    return [run]
+
+
+SOUND: list[Source] = [
+    ("BP", "cuff", None),
+    ("CUFF-ROW", None, None),
+    ("HEP", None, "patient"),
+    ("HEP", "knee-app", None),
+    ("PUFFS", "inhaler-cap", None),
+]
+
+
+def _reading(name: str, day: str, **more: Any) -> Resource:
+    """A home exercise of a patient, as it stands in a Bundle."""
+    system, code = CODINGS["HEP"]
+    return {
+        "resourceType": "Observation",
+        "id": name,
+        "status": "final",
+        "code": {"coding": [{"system": system, "code": code}]},
+        "subject": {"reference": "Patient/p1"},
+        "effectiveDateTime": f"{day}T10:00:00-05:00",
+        "valueInteger": 3,
+        **more,
+    }
+
+
+#: The meta of an older version, and that of a newer one; None: nothing says which is newer.
+METAS: list[tuple[Resource, Resource]] = [
+    ({"versionId": "1"}, {"versionId": "2"}),
+    ({"versionId": "9"}, {"versionId": "10"}),
+    ({"lastUpdated": "2026-01-20T10:00:00Z"}, {"lastUpdated": "2026-01-20T10:00:00.250Z"}),
+    ({"lastUpdated": "2026-01-21T01:00:00+05:00"}, {"lastUpdated": "2026-01-20T23:00:00Z"}),
+    (
+        {"versionId": "a", "lastUpdated": "2026-01-20T10:00:00Z"},
+        {"versionId": "b", "lastUpdated": "2026-01-20T10:00:01Z"},
+    ),
+    ({}, {}),
+]
+
+
+@st.composite
+def versions(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A Bundle with two versions of a reading or of a charge, in any order; perhaps it was deleted."""
+    older, newer = draw(st.sampled_from(METAS))
+    days = [_later(origin, n) for n in range(draw(st.sampled_from([1, 2, 16])))]
+    if draw(st.integers(0, 2)):
+        name = "Observation/v0"
+        one = _reading("v0", days[0], meta=older)
+        other = one | {"meta": newer, "status": "entered-in-error"}
+        if newer and draw(st.booleans()):
+            one, other = one | {"status": "entered-in-error"}, other | {"status": "final"}
+    else:
+        name = "ChargeItem/v0"
+        code = draw(st.sampled_from(["98985", "98977"]))
+        one = {
+            "resourceType": "ChargeItem",
+            "id": "v0",
+            "status": "billed",
+            "code": {"coding": [{"system": CPT, "code": code}]},
+            "subject": {"reference": "Patient/p1"},
+            "occurrenceDateTime": days[0],
+            "meta": older,
+        }
+        other = one | {"meta": newer, "status": "aborted"}
+        if newer and draw(st.booleans()):
+            one, other = one | {"status": "aborted"}, other | {"status": "billed"}
+    entries: list[Resource] = [{"resource": one}, {"resource": other}]
+    entries += [{"resource": _reading(f"v{n}", day)} for n, day in enumerate(days) if n]
+    bundle: Resource = {"resourceType": "Bundle", "id": "history", "type": "history"}
+    if draw(st.integers(0, 2)) == 0:
+        deleted: Resource = {"request": {"method": "DELETE", "url": name}}
+        when = draw(st.sampled_from([None, "2026-01-20T09:00:00Z", "2026-01-25T09:00:00Z"]))
+        if when is not None and draw(st.booleans()):
+            deleted["response"] = {"status": "204", "lastModified": when}
+        elif when is not None:
+            bundle["timestamp"] = when
+        entries.append(deleted)
+    return [{"resource": {**bundle, "entry": draw(st.permutations(entries))}}]
+
+
+@st.composite
+def identifiers(draw: st.DrawFn, origin: date) -> list[Event]:
+    """One identifier on every reading of an order; readings corrected, or sent again under new ids."""
+    system = draw(st.sampled_from(["urn:order", "urn:sensor"]))
+    if draw(st.booleans()):
+        run = _run("HEP", None, "patient", origin, 0, draw(st.sampled_from([4, 5, 16])))
+        run["days"]["raw"] = {"identifier": [{"system": system, "value": "7"}]}
+        return [run]
+    events: list[Event] = []
+    shift = draw(st.sampled_from([0, 1, 8]))
+    for n in range(draw(st.sampled_from([1, 2, 8]))):
+        for sending, later in ((0, 0), (1, shift)):
+            day = _later(origin, n + later)
+            raw = {
+                "identifier": [{"system": system, "value": str(n)}],
+                "meta": {"lastUpdated": f"{_later(origin, n + 40 * sending)}T15:00:00Z"},
+            }
+            told = {"of": "HEP", "by": "patient", "at": f"{day}T09:00:00", "value": n, "raw": raw}
+            events.append({"reading": told})
+    return events
+
+
+VENDOR_CLASS = {"system": "urn:oid:1.2.840.114350.1.72.1.7.7.10.696784.13260", "code": "3"}
+CLASSES: list[Resource] = [
+    {"system": ACT, "code": "IMP"},
+    {"system": "http://hl7.org/fhir/v3/ActCode", "code": "IMP"},
+    {"system": "http://hl7.org/fhir/encounter-class", "code": "inpatient"},
+    {"system": ACT, "code": "EMER"},
+    {"system": ACT, "code": "AMB"},
+    {"system": ACT, "code": "AMB"},
+    {"system": "http://hl7.org/fhir/encounter-class", "code": "outpatient"},
+    {"system": ACT, "code": "HH"},
+    VENDOR_CLASS,
+    VENDOR_CLASS,
+]
+
+
+@st.composite
+def places(draw: st.DrawFn, origin: date) -> list[Event]:
+    """An Encounter of some class, of an hour, a day, weeks or without an end; readings in it and under it."""
+    first = draw(st.integers(0, 5))
+    day = _later(origin, first)
+    later = _later(origin, first + draw(st.sampled_from([1, 2, 20])))
+    told: Event = {"id": "place", "class": "AMB", "raw": {"class": draw(st.sampled_from(CLASSES))}}
+    shape = draw(
+        st.sampled_from(["hour", "long", "night", "open", "dates", "one date", "start date", "none"])
+    )
+    if shape == "hour":
+        told |= {"at": f"{day}T09:00:00", "until": f"{day}T10:00:00"}
+    elif shape == "long":
+        told |= {"at": f"{day}T01:00:00", "until": f"{day}T{draw(st.sampled_from(['18', '19', '20']))}:00:00"}
+    elif shape == "night":
+        told |= {"at": f"{day}T20:00:00", "until": f"{later}T08:30:00"}
+    elif shape == "open":
+        told |= {"at": f"{day}T09:00:00"}
+    elif shape == "dates":
+        told["raw"] |= {"period": {"start": day, "end": later}}
+    elif shape == "one date":
+        told["raw"] |= {"period": {"start": day, "end": day}}
+    elif shape == "start date":
+        told |= {"at": day}
+    if draw(st.integers(0, 3)) == 0:
+        told["status"] = "in-progress"
+    if draw(st.integers(0, 4)) == 0:
+        told["type"] = ["urn:clinic:visit", draw(st.sampled_from(["RTM-REVIEW", "ANY-ADMIN", "RPM-CALL"]))]
+        told["by"] = "nurse"
+    of, device, by = draw(st.sampled_from(SOUND))
+    run = _run(
+        of, device, by, origin, draw(st.sampled_from([0, 0, first])), draw(st.sampled_from([2, 9, 16]))
+    )
+    run["days"]["at"] = draw(st.sampled_from(["08:00", "09:30", "18:30", "22:00"]))
+    events: list[Event] = [{"encounter": told}, run]
+    if draw(st.booleans()):
+        run["days"]["encounter"] = "place"
+    if draw(st.booleans()):
+        events.append(_run(of, device, by, origin, 21, draw(st.sampled_from([1, 2, 7]))))
+    return events
+
+
+@st.composite
+def people(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A patient who was replaced, or may be another's double; relatives and devices on a call; test data."""
+    kind = draw(st.sampled_from(["replaced", "replaced", "replaced twice", "double", "relative", "test"]))
+    of, device, by = draw(st.sampled_from(SOUND))
+    run = _run(of, device, by, origin, draw(st.sampled_from([0, 5])), draw(st.sampled_from(FEW_OR_MANY)))
+    if kind == "double":
+        link = {"other": {"reference": "Patient/p9"}, "type": draw(st.sampled_from(["seealso", "refer"]))}
+        return [run, {"patient": {"id": "p1", "raw": {"link": [link]}}}]
+    if kind == "test":
+        marked = {"meta": {"security": [{"system": ACT_REASON, "code": "HTEST"}]}}
+        call = _work("call", f"{_later(origin, 3)}T10:00:00", 1200, "nurse", "rpm")
+        call["call"]["raw"] = marked
+        run["days"]["raw"] = marked
+        return draw(st.sampled_from([[run], [call], [run, call]]))
+    if kind == "relative":
+        call = _work("call", f"{_later(origin, 3)}T10:00:00", 1260, [], draw(st.sampled_from(["rpm", "rtm"])))
+        listed = draw(
+            st.sampled_from(
+                [
+                    ["RelatedPerson/r1"],
+                    ["Patient/p1", "Device/cuff"],
+                    ["RelatedPerson/r1", "Practitioner/nurse"],
+                ]
+            )
+        )
+        call["call"]["raw"] = {"participant": [{"individual": {"reference": ref}} for ref in listed]}
+        staff = _work("review", f"{_later(origin, 4)}T10:00:00", 600, "nurse", "rpm")
+        return [run, call, *draw(st.sampled_from([[], [staff]]))]
+    chain = ["p0", "p1"] if kind == "replaced" else ["p00", "p0", "p1"]
+    events: list[Event] = []
+    for old, new in pairwise(chain):
+        link = {"other": {"reference": f"Patient/{new}"}, "type": "replaced-by"}
+        events.append({"patient": {"id": old, "raw": {"active": False, "link": [link]}}})
+    run["days"]["patient"] = draw(st.sampled_from(chain))
+    events.append(run)
+    if draw(st.integers(0, 3)) == 0:
+        code = draw(st.sampled_from(CODES_OF[of]))
+        events.append({"charge": {"code": code, "on": _later(origin, 29), "patient": chain[0]}})
+    return events
+
+
+@st.composite
+def odd_charges(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A charge whose code stands somewhere else, or twice; a credit; a Claim and a bill; a closer code."""
+    of, device, by = draw(st.sampled_from(SOUND))
+    run = _run(of, device, by, origin, 0, draw(st.sampled_from([2, 15, 16, 16])))
+    code, other = draw(st.sampled_from([CODES_OF[of], CODES_OF[of][::-1], ["99457", "99453"]]))
+    period = [_later(origin, 0), _later(origin, 29)]
+    when: Event = {"on": _later(origin, draw(st.sampled_from([0, 3, 29, 30, 31, 44, 45])))}
+    if draw(st.booleans()) and code not in MONTHLY:
+        when = {"period": period}
+    told: Event = {"code": code, **when}
+    kind = draw(st.sampled_from([*SHAPES, "two", "credit", "credit", "part", "papers", "closer", "plain"]))
+    events: list[Event] = [run, {"charge": told}]
+    if kind in SHAPES:
+        told["raw"] = SHAPES[kind](code)
+    elif kind == "two":
+        told["raw"] = {"code": {"text": f"{code} and {other}"}}
+    elif kind in ("credit", "part"):
+        told["quantity"] = 2 if kind == "part" else 1
+        events.append({"charge": {**told, "quantity": -1}})
+    elif kind == "papers":
+        events += [{"resource": paper} for paper in draw(st.sampled_from(_papers(code, period)))]
+        if draw(st.booleans()):
+            del events[1]
+    elif kind == "closer":
+        told["code"] = draw(st.sampled_from(["99474", "99473", "95250", "95251"]))
+    return events
+
+
+SHAPES: dict[str, Callable[[str], Resource]] = {
+    "text": lambda code: {"code": {"text": f"CPT(R) {code}"}},
+    "display": lambda code: {"code": {"coding": [{"code": "64897", "display": f"{code} monthly"}]}},
+    "modifier": lambda code: {"code": {"coding": [{"system": CPT, "code": f"{code}-GP"}]}},
+    "colon": lambda code: {"code": {"coding": [{"system": CPT, "code": f"{code}:GP"}]}},
+    "comma": lambda code: {"code": {"coding": [{"system": CPT, "code": f"{code},25"}]}},
+    "prefix": lambda code: {"code": {"coding": [{"code": f"CPT-{code}"}]}},
+    "longer": lambda code: {"code": {"coding": [{"code": f"{code}26"}]}},
+    "system": lambda code: {"code": {"coding": [{"system": "urn:oid:2.16.840.1.113883.6.12", "code": code}]}},
+    "extension": lambda code: {
+        "code": {"coding": [{"system": "urn:clinic:cdm", "code": "64897"}]},
+        "extension": [
+            {
+                "url": "urn:x:procedure",
+                "extension": [{"url": "code", "valueCodeableConcept": {"coding": [{"code": code}]}}],
+            }
+        ],
+    },
+    "string": lambda code: {
+        "code": {"coding": [{"system": "urn:clinic:cdm", "code": "64897"}]},
+        "extension": [{"url": "urn:x:cpt", "valueString": code}],
+    },
+    "half": lambda code: {"quantity": {"value": 0.5}},
+    "nothing": lambda code: {"quantity": {"value": 0}},
+}
+
+
+def _papers(code: str, period: list[str]) -> list[list[Resource]]:
+    """A Claim, an ExplanationOfBenefit, both; a Claim that is a draft, or asks only."""
+    item = {
+        "sequence": 1,
+        "productOrService": {"coding": [{"system": CPT, "code": code}]},
+        "servicedPeriod": {"start": period[0], "end": period[1]},
+    }
+    common = {
+        "status": "active",
+        "use": "claim",
+        "patient": {"reference": "Patient/p1"},
+        "created": period[1],
+    }
+    claim = {"resourceType": "Claim", "id": "claim", **common, "item": [item]}
+    bill = {
+        "resourceType": "ExplanationOfBenefit",
+        "id": "bill",
+        "outcome": "complete",
+        **common,
+        "item": [item],
+    }
+    draft, asked = {**claim, "status": "draft"}, {**claim, "use": "preauthorization"}
+    twice = {**claim, "item": [item, {**item, "sequence": 2}]}
+    return [[claim], [bill], [claim, bill], [draft], [asked], [twice, bill]]
+
+
+@st.composite
+def odd_spans(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Minutes with a length that is none, visits that never end, one visit number on two Encounters."""
+    program = draw(st.sampled_from(["rtm", "rpm"]))
+    day = _later(origin, draw(st.integers(1, 12)))
+    team = ["physician"] if program == "rtm" else ["nurse", "physician"]
+    call = _work("call", f"{day}T10:00:00", draw(st.sampled_from([599, 1200, 1500])), team[0], program)
+    events: list[Event] = [{"days": {"of": "HEP" if program == "rtm" else "CUFF-ROW", "on": [day]}}, call]
+    kind = draw(st.sampled_from(["comparator", "twin", "twin", "endless", "series", "late night"]))
+    if kind == "comparator":
+        value = {"value": 1200, "comparator": "<", "system": UCUM, "code": "s"}
+        call["call"]["raw"] = {"length": value}
+        if draw(st.booleans()):
+            del call["call"]["for"]
+    elif kind == "twin":
+        named = {"identifier": [{"system": "urn:visit-number", "value": "9"}]}
+        call["call"]["raw"] = named
+        twin = _work("call", f"{day}T10:00:00", draw(st.sampled_from([599, 720, 1200])), team[0], program)
+        twin["call"]["raw"] = named
+        events.append(twin)
+    else:
+        word = draw(st.sampled_from(["visit", "admin", "in-person", "setup"]))
+        other = _work(word, f"{day}T09:00:00", 900, draw(st.sampled_from(team)), "any")
+        events.append(other)
+        if kind == "endless":
+            del other[word]["for"]
+        elif kind == "series":
+            other[word]["for"] = f"{draw(st.sampled_from([24, 25, 400]))}:00:00"
+    return events
+
+
+@st.composite
+def unread(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A page that names a next one, a search that failed, a resource that can't be read."""
+    kind = draw(
+        st.sampled_from(["page", "page", "failed", "reading", "reading", "encounter", "charge", "entry"])
+    )
+    of = draw(st.sampled_from(["Observation", "Observation", "Encounter", "ChargeItem", "Device"]))
+    day = _later(origin, draw(st.sampled_from([-3, 0, 1, 14, 16, 29, 30, 45])))
+    events: list[Event] = []
+    if draw(st.integers(0, 2)):
+        source = draw(st.sampled_from(SOUND))
+        events.append(_run(*source, origin, 0, draw(st.sampled_from([1, 14, 15, 16]))))
+    bounds = draw(
+        st.sampled_from(
+            ["", f"&date=ge{day}", f"&date=le{day}", f"&date=ge{day}&date=le{_later(origin, 20)}"]
+        )
+    )
+    here = f"https://ehr.test/fhir/{of}?patient=p1{bounds}"
+    page: Resource = {"resourceType": "Bundle", "id": "page", "type": "searchset"}
+    page["link"] = [{"relation": "self", "url": here}]
+    if kind == "page":
+        after = "https://ehr.test/fhir/?_getpages=1&_offset=50"
+        page["link"].append({"relation": "next", "url": after})
+        events.append({"resource": {**page, "entry": []}})
+        if draw(st.integers(0, 3)) == 0:  # and here it is
+            rest = {**page, "id": "rest", "link": [{"relation": "self", "url": after}], "entry": []}
+            events.append({"resource": rest})
+    elif kind == "failed":
+        severity = draw(st.sampled_from(["error", "fatal", "warning", "information"]))
+        outcome = {
+            "resourceType": "OperationOutcome",
+            "issue": [{"severity": severity, "code": "too-costly"}],
+        }
+        events.append({"resource": {**page, "entry": [{"resource": outcome, "search": {"mode": "outcome"}}]}})
+    elif kind == "entry":
+        answers = [{"response": {"status": draw(st.sampled_from(["403 Forbidden", "200 OK"]))}}]
+        events.append({"resource": {**page, "link": [], "type": "batch-response", "entry": answers}})
+    else:
+        events.append({"resource": draw(broken(kind, day))})
+    return events
+
+
+@st.composite
+def broken(draw: st.DrawFn, kind: str, day: str) -> Resource:
+    """A resource with an element that can't be what it should be."""
+    subject = {"reference": "Patient/p1"}
+    if kind == "reading":
+        told = _reading("broken", day)
+        told |= draw(
+            st.sampled_from(
+                [
+                    {"device": [1]},
+                    {"valueQuantity": "120 mmHg", "valueInteger": None},
+                    {"code": "blood pressure"},
+                    {"device": [1], "effectiveDateTime": None},
+                    {"device": [1], "code": {"coding": [{"system": LOINC, "code": "2160-0"}]}},
+                ]
+            )
+        )
+        if draw(st.booleans()):
+            told["meta"] = {"lastUpdated": f"{day}T15:00:00Z"}
+        return {key: value for key, value in told.items() if value is not None}
+    if kind == "encounter":
+        period: Any = {"start": f"{day}T10:00:00Z", "end": f"{day}T10:30:00Z"}
+        odd = draw(st.sampled_from([{"participant": "nobody"}, {"period": "in the morning"}]))
+        return {
+            "resourceType": "Encounter",
+            "id": "broken",
+            "status": "finished",
+            "subject": subject,
+            "period": period,
+            **odd,
+        }
+    code: Any = draw(st.sampled_from(["98977", {"coding": "99454"}, {"coding": [7]}]))
+    return {
+        "resourceType": "ChargeItem",
+        "id": "broken",
+        "status": "billed",
+        "subject": subject,
+        "code": code,
+        "occurrenceDateTime": day,
+    }
+
+
+ODDITIES = [values, sources, versions, identifiers, places, people, odd_charges, odd_spans, unread]
