@@ -3036,8 +3036,8 @@ def _unread(facts: Facts, d: Decision) -> set[str]:
         unplaced = any(p.kind == "inpatient" and p.start is None for p in facts.places.values())
         if unplaced or facts.lacks("Encounter", d.window.start, min(d.window.closes, facts.as_of)):
             found.add("in-facility")
-    past = d.service_date is not None and d.service_date > COVERS_TO
-    if past and not _year_is_confirmed(facts, d.code, d.service_date or COVERS_TO):
+    of_service = d.service_date or d.window.closes
+    if of_service > COVERS_TO and not _year_is_confirmed(facts, d.code, of_service):
         found.add("rules-of-the-year")
     return found
 
