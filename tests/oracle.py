@@ -418,9 +418,11 @@ class Facts:
     addresses: dict[str, str]  # of the entries of Bundles
     patient: str = ""
     same_patient: set[str] = field(default_factory=set)  # D30: every Patient that is this person
+    replaced_by_nobody: bool = False  # D30: the surviving record isn't in the input
     linked: bool = False  # D30: another record of the same person may exist elsewhere
     missing: list[Missing] = field(default_factory=list)
     excluded: dict[str, str] = field(default_factory=dict)
+    older: list[str] = field(default_factory=list)  # D27: once for each version that isn't the newest
     readings: list[Reading] = field(default_factory=list)
     first_used: list[tuple[str, str]] = field(default_factory=list)  # lines and device types, in order
     works: list[Work] = field(default_factory=list)
@@ -473,7 +475,10 @@ def answer(
         "timezone": facts.zone.key,
         "payer": facts.payer,
         "decisions": written,
-        "excluded": [{"resource": ref, "reason": facts.excluded[ref]} for ref in sorted(facts.excluded)],
+        "excluded": [
+            {"resource": ref, "reason": reason}
+            for ref, reason in sorted([*facts.excluded.items(), *((ref, "duplicate") for ref in facts.older)])
+        ],
         "completeness": {
             "whole": not facts.missing,
             "missing": [{"type": one.type or None, "why": one.why} for one in facts.missing],
@@ -852,14 +857,13 @@ def _find_patient(facts: Facts) -> None:
         return ref
 
     facts.patient = min((ref for ref in patients if last(ref) == ref), default=min(patients))
-    facts.same_patient = {ref for ref in {*patients, *replaced} if last(ref) == facts.patient}
+    facts.same_patient = {ref for ref in {*patients, *replaced} if last(ref) == last(facts.patient)}
+    facts.replaced_by_nobody = last(facts.patient) not in patients
     facts.linked = any(
         link.get("type") in ("refer", "seealso")
         for ref in facts.same_patient & set(patients)
         for link in patients[ref].get("link") or []
     )
-    others = facts.same_patient & set(patients) - {facts.patient}
-    facts.excluded |= dict.fromkeys(others, "merged-patient")
 
 
 def _read(
@@ -878,6 +882,7 @@ def _read(
     standing = {ref: r for ref, r in newest.items() if _stands(ref, r, delivery.deletions, zone)}
     facts = Facts(zone, payer, as_of, history_from, _declared(site, payer), standing, delivery.addresses)
     facts.excluded = {ref: "deleted" for ref in newest if ref not in standing}
+    facts.older = [ref for ref, versions in delivery.versions.items() for _ in versions[1:]]
     facts.missing = [*delivery.missing, *(_told_missing(one) for one in missing)]
     _find_patient(facts)
     deaths = [standing[ref] for ref in sorted(facts.same_patient) if ref in standing]
@@ -895,6 +900,8 @@ def _read(
         elif kind in OF_A_PATIENT:
             if of not in facts.same_patient:
                 facts.excluded[ref] = "other-patient" if of else "unreadable"
+            elif facts.replaced_by_nobody:
+                facts.excluded[ref] = "merged-patient"
             elif kind in ("Observation", "Encounter") and _is_test_data(resource):
                 facts.excluded[ref] = "test-data"
             else:

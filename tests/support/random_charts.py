@@ -1127,6 +1127,9 @@ def odd_spans(draw: st.DrawFn, origin: date) -> list[Event]:
     return events
 
 
+ISSUES = [("error", "too-costly"), ("fatal", "exception"), ("information", "informational")]
+
+
 @st.composite
 def unread(draw: st.DrawFn, origin: date) -> list[Event]:
     """A page that names a next one, a search that failed, a resource that can't be read."""
@@ -1155,11 +1158,9 @@ def unread(draw: st.DrawFn, origin: date) -> list[Event]:
             rest = {**page, "id": "rest", "link": [{"relation": "self", "url": after}], "entry": []}
             events.append({"resource": rest})
     elif kind == "failed":
-        severity = draw(st.sampled_from(["error", "fatal", "warning", "information"]))
-        outcome = {
-            "resourceType": "OperationOutcome",
-            "issue": [{"severity": severity, "code": "too-costly"}],
-        }
+        severity, code = draw(st.sampled_from(ISSUES))
+        issue = {"severity": severity, "code": code}
+        outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
         events.append({"resource": {**page, "entry": [{"resource": outcome, "search": {"mode": "outcome"}}]}})
     elif kind == "entry":
         answers = [{"response": {"status": draw(st.sampled_from(["403 Forbidden", "200 OK"]))}}]
@@ -1200,7 +1201,7 @@ def broken(draw: st.DrawFn, kind: str, day: str) -> Resource:
             "period": period,
             **odd,
         }
-    code: Any = draw(st.sampled_from(["98977", {"coding": "99454"}, {"coding": [7]}]))
+    code: Any = draw(st.sampled_from(["supply", {"coding": "monthly"}, {"coding": [7]}]))
     return {
         "resourceType": "ChargeItem",
         "id": "broken",
