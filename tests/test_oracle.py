@@ -167,11 +167,17 @@ def _exclusion_differences(told: Answer, expected: Answer) -> Iterator[str]:
 
 
 def _reasons(answer: Answer) -> dict[str, list[str]]:
-    """Why each resource is left out, once for each version of it."""
+    """Why each resource is left out: the last reason told, and `duplicate` once for each older version."""
     found: dict[str, list[str]] = {}
     for e in answer["excluded"]:
         found.setdefault(e["resource"], []).append(e["reason"])
-    return {ref: sorted(reasons) for ref, reasons in found.items()}
+    return {
+        ref: [
+            *[reason for reason in told if reason != "duplicate"][-1:],
+            *["duplicate"] * told.count("duplicate"),
+        ]
+        for ref, told in found.items()
+    }
 
 
 def _hold(found: list[str], about: str) -> None:
