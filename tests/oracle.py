@@ -303,6 +303,7 @@ class Place:
     start: int | None
     end: int | None
     bare: bool  # one of them is a date only
+    finished: bool
 
 
 @dataclass(frozen=True)
@@ -1166,12 +1167,12 @@ def _length(r: Resource) -> int | None:
 
 
 def _is_endless(facts: Facts, r: Resource, span: range) -> bool:
-    """D26: longer than a day, or never closed."""
+    """D26: longer than a day, or never closed. What is finished was closed, on the day of its start."""
     period = r.get("period") or {}
     start, end = (_moment(period.get(key), facts.zone) for key in ("start", "end"))
     if start is not None and end is not None and None in (start.instant, end.instant):
         return end.day > start.day
-    closed = end is not None or _length(r) is not None
+    closed = end is not None or _length(r) is not None or r.get("status") == "finished"
     return not closed or len(span) > A_DAY
 
 
@@ -1189,7 +1190,7 @@ def _place(facts: Facts, ref: str, r: Resource, activity: str) -> Place | None:
     elif begins is not None and (length := _length(r)) is not None:
         ends = begins + length
     bare = any(m is not None and m.instant is None for m in (start, end))
-    return Place(ref, kind, begins, ends, bare)
+    return Place(ref, kind, begins, ends, bare, r.get("status") == "finished")
 
 
 def _kind_of_place(facts: Facts, told: Any) -> str | None:
@@ -1229,6 +1230,8 @@ def _meaning(facts: Facts, r: Resource) -> tuple[str, str, bool] | None:
     told = r.get("class") or {}
     if isinstance(told, Mapping) and told.get("code") == "VR":
         return "phone-call", "any", False
+    if _kind_of_place(facts, told) == "ambulatory" or _coding(told)[1] == "HH":
+        return "in-person", "any", False
     return None
 
 
@@ -1543,8 +1546,8 @@ def _unverified(facts: Facts, r: Resource, m: Moment, lines: Collection[str]) ->
     encounter = _meant(facts, r.get("encounter"))
     if encounter and (encounter not in facts.resources or facts.excluded.get(encounter) == "after-as-of"):
         found.add("in-facility")
-    if encounter in facts.places and facts.places[encounter].kind == "ambulatory":
-        found.add("in-facility")  # it was not left out, so it was measured on another day or in a series
+    if encounter in facts.places:
+        found.add("in-facility")  # it was not left out, so another day, a series, or a class nobody knows
     if "physiologic" in lines and not r.get("device"):
         found.add("fda-device")
     device = _device(facts, r)
@@ -1629,7 +1632,9 @@ def _named_place(facts: Facts, place: Place, m: Moment) -> str | None:
         return "in-facility"
     if place.kind == "unknown":
         return "in-facility-unclear" if place.end is None or _over_midnight(facts, place) else None
-    if place.start is None or _is_longer_than_a_day(facts, place):
+    if place.start is None:
+        return "in-facility"  # of a visit at no time it is not shown that it was taken elsewhere
+    if _is_longer_than_a_day(facts, place) or (place.end is None and not place.finished):
         return None
     first = _local_day(place.start, facts.zone)
     last = first if place.end is None else _last_day(facts, place.start, place.end)
@@ -2650,13 +2655,15 @@ class Sum:
 
 
 def _sum(slices: Iterable[Slice]) -> Sum:
-    """D13: the union of the seconds, each once. D11: a call without a counted second is no contact."""
+    """D13: the union of the seconds, each once. D11, D26: a call without a counted second is no contact."""
     seconds: Seconds = set()
     works: dict[str, Work] = {}
     for s in slices:
         seconds |= s.seconds
         works[s.work.ref] = s.work
-    talks = tuple(works[ref] for ref in sorted(works) if works[ref].activity in TALKS)
+    talks = tuple(
+        works[ref] for ref in sorted(works) if works[ref].activity in TALKS and not works[ref].endless
+    )
     return Sum(len(seconds), tuple(sorted(works)), talks)
 
 

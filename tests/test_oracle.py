@@ -36,6 +36,8 @@ Ask = Callable[..., list[str]]
 NOTHING_TO_COUNT = {
     "activity-not-configured",
     "covered-by-other-time",
+    "no-date",
+    "no-duration",
     "not-management",
     "program-not-shown",
     "role-not-counted",

@@ -954,7 +954,7 @@ def places(draw: st.DrawFn, origin: date) -> list[Event]:
         told["raw"] |= {"period": {"start": day, "end": day}}
     elif shape == "start date":
         told |= {"at": day}
-    if draw(st.integers(0, 3)) == 0:
+    if shape == "open" and draw(st.booleans()):
         told["status"] = "in-progress"
     if draw(st.integers(0, 4)) == 0:
         told["type"] = ["urn:clinic:visit", draw(st.sampled_from(["RTM-REVIEW", "ANY-ADMIN", "RPM-CALL"]))]
