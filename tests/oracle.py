@@ -2655,7 +2655,8 @@ class Sum:
 
 
 def _sum(slices: Iterable[Slice]) -> Sum:
-    """D13: the union of the seconds, each once. D11, D26: a call without a counted second is no contact."""
+    """D13: the union of the seconds, each once. D11: a call without a counted second is no contact; D26: nor
+    is one of days."""
     seconds: Seconds = set()
     works: dict[str, Work] = {}
     for s in slices:

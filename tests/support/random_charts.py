@@ -936,10 +936,10 @@ def places(draw: st.DrawFn, origin: date) -> list[Event]:
     first = draw(st.integers(0, 5))
     day = _later(origin, first)
     later = _later(origin, first + draw(st.sampled_from([1, 2, 20])))
-    told: Event = {"id": "place", "class": "AMB", "raw": {"class": draw(st.sampled_from(CLASSES))}}
-    shape = draw(
-        st.sampled_from(["hour", "long", "night", "open", "dates", "one date", "start date", "none"])
-    )
+    of_class = draw(st.sampled_from(CLASSES))
+    told: Event = {"id": "place", "class": "AMB", "raw": {"class": of_class}}
+    shapes = ["hour", "long", "night", "open", "dates", "one date", "start date"]
+    shape = draw(st.sampled_from(shapes if of_class == VENDOR_CLASS else [*shapes, "none"]))
     if shape == "hour":
         told |= {"at": f"{day}T09:00:00", "until": f"{day}T10:00:00"}
     elif shape == "long":
