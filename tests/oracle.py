@@ -2475,8 +2475,7 @@ def _start_up(facts: Facts, program: str, episode: Episode, window: Window) -> D
         decision.forecast = _days_to_come(missing, decision)
     if _reached(facts, program, with_doubtful, window, facts.as_of) is not None:
         decision.remarks |= kinds
-    if reached is not None:
-        _doubt_by_rule_change(facts, decision, len(best))
+    _doubt_by_rule_change(facts, decision, len(best))
     _doubt_start_up(facts, program, episode, decision, best)
     then = _reached(facts, program, with_unread, window, facts.as_of)
     if then != reached or _begins_unread(facts, program, episode, window):

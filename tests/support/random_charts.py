@@ -1142,11 +1142,9 @@ def unread(draw: st.DrawFn, origin: date) -> list[Event]:
     if draw(st.integers(0, 2)):
         source = draw(st.sampled_from(SOUND))
         events.append(_run(*source, origin, 0, draw(st.sampled_from([1, 14, 15, 16]))))
-    bounds = draw(
-        st.sampled_from(
-            ["", f"&date=ge{day}", f"&date=le{day}", f"&date=ge{day}&date=le{_later(origin, 20)}"]
-        )
-    )
+    until = _later(date.fromisoformat(day), draw(st.sampled_from([0, 1, 6])))
+    ends = ["", f"&date=ge{day}", f"&date=le{day}", f"&date=ge{day}&date=le{until}"]
+    bounds = draw(st.sampled_from(ends))
     here = f"https://ehr.test/fhir/{of}?patient=p1{bounds}"
     page: Resource = {"resourceType": "Bundle", "id": "page", "type": "searchset"}
     page["link"] = [{"relation": "self", "url": here}]
