@@ -320,6 +320,21 @@ class Charge:
 
 
 @dataclass(frozen=True)
+class Unclear:
+    """D29: a charge that may be one of this code: it names several, or can't be read. None: of any day."""
+
+    ref: str
+    code: str
+    first: date | None
+    last: date | None
+
+    def touches(self, window: Window) -> bool:
+        if self.first is None or self.last is None:
+            return True
+        return self.first <= window.end and window.start <= self.last
+
+
+@dataclass(frozen=True)
 class Episode:
     """From, and to (None: not ended). `unclear`: a later EpisodeOfCare without a set-up."""
 
@@ -433,7 +448,7 @@ class Facts:
     places: dict[str, Place] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
     credits: list[Charge] = field(default_factory=list)
-    unclear_charges: list[tuple[str, date | None, date | None]] = field(default_factory=list)
+    unclear_charges: list[Unclear] = field(default_factory=list)
     specific_charges: list[tuple[date, date]] = field(default_factory=list)
     care: list[tuple[date, date | None]] = field(default_factory=list)
     enrolled: set[str] = field(default_factory=set)
@@ -441,6 +456,11 @@ class Facts:
     begun: dict[str, date | None] = field(default_factory=dict)
     reported_visits: set[str] = field(default_factory=set)  # charged as an E/M visit
     charged_visits: set[tuple[str, date]] = field(default_factory=set)  # by whom (""), on which day
+
+    @property
+    def held(self) -> list[Charge]:
+        """Every charge that counts for something, also those that were taken back."""
+        return [*self.charges, *self.credits]
 
     def lacks(self, kind: str, first: date | None = None, last: date | None = None) -> list[Missing]:
         """D20: what wasn't read of a kind, for some of these days."""
@@ -948,7 +968,8 @@ def _read_broken(facts: Facts, kind: str, document: Any) -> None:
     else:
         facts.missing.append(Missing(kind, "unreadable", entries=1))
     if kind in ("ChargeItem", "Claim", "ExplanationOfBenefit"):
-        facts.unclear_charges += [(code, None, None) for code in _numbers(str(document), IN_FORCE_FROM)]
+        named = _numbers(str(document), IN_FORCE_FROM)
+        facts.unclear_charges += [Unclear(f"{kind}/{r.get('id')}", code, None, None) for code in named]
 
 
 def _readable_codings(r: Mapping[str, Any]) -> list[Coding]:
@@ -1059,15 +1080,17 @@ def _charge(
 ) -> list[Charge]:
     """The charge of one of our codes that this is, if it is one."""
     specific, too = _charged_numbers(r, concept, MORE_SPECIFIC)
-    if dates and (specific or too) and dates[0] <= facts.as_of:
-        facts.specific_charges.append(dates[:2])
     codes, elsewhere = _charged_numbers(r, concept, IN_FORCE_FROM)
+    if not any((specific, too, codes, elsewhere)) or (dates and _is_late(facts, ref, dates[0])):
+        return []
+    if dates and (specific or too):
+        facts.specific_charges.append(dates[:2])
     if not codes and len(elsewhere) > 1:
-        on = dates or (None, None, False)
-        facts.unclear_charges += [(code, on[0], on[1]) for code in elsewhere]
+        first, last = dates[:2] if dates else (None, None)
+        facts.unclear_charges += [Unclear(ref, code, first, last) for code in elsewhere]
         return []
     code = next(iter(codes or elsewhere), None)
-    if code is None or dates is None or _is_late(facts, ref, dates[0]):
+    if code is None or dates is None:
         return []
     value = quantity.get("value", 1) if isinstance(quantity, Mapping) else 1
     number = math.ceil(value) if _is_number(value) else 1
@@ -1899,7 +1922,8 @@ def _decide(facts: Facts, program: str) -> list[Decision]:
         if first is not None:
             decisions.append(_start_up(facts, program, episode, first))
     if not any(_periods(facts, program, episode) for episode in _episodes(facts, program)):
-        facts.excluded |= {c.ref: "charged-period-unclear" for c in _device_charges(facts, program)}
+        held = [*_device_charges(facts, program), *_device_credits(facts, program)]
+        facts.excluded |= {c.ref: "charged-period-unclear" for c in held}
     if not any(d.code == START_UP[program] for d in decisions):
         decisions += _stray_start_up_charge(facts, program)
     decisions += _management(facts, program)
@@ -1914,7 +1938,7 @@ def _counted(facts: Facts, program: str) -> list[Reading]:
 def _begun(facts: Facts, program: str) -> date | None:
     """The first day that shows the program. What is of program any, a set-up above all, never does."""
     days = [r.day for r in _counted(facts, program)]
-    days += [c.first for c in facts.charges if _program_of(c.code) == program]
+    days += [c.first for c in facts.held if _program_of(c.code) == program]
     for work in facts.works:
         if work.program != program or not work.finished or work.billed_elsewhere:
             continue
@@ -1967,7 +1991,8 @@ def _periods(facts: Facts, program: str, episode: Episode) -> list[Window]:
     windows = []
     while anchor <= min(facts.as_of, episode.end or facts.as_of):
         window = _period_from(anchor, episode)
-        if any(window.holds(day) for day in days) or any(_fits(c, window) for c in charges):
+        held = [*charges, *(c for c in _device_credits(facts, program) if _is_of(c, episode, episodes))]
+        if any(window.holds(day) for day in days) or any(_fits(c, window) for c in held):
             windows.append(window)
         anchor += timedelta(days=PERIOD_DAYS)
     return windows
@@ -2060,6 +2085,11 @@ def _device_charges(facts: Facts, program: str) -> list[Charge]:
     return [c for c in facts.charges if c.code in LINE_OF_CODE and _program_of(c.code) == program]
 
 
+def _device_credits(facts: Facts, program: str) -> list[Charge]:
+    """D29: and those that were taken back, with what took them back."""
+    return [c for c in facts.credits if c.code in LINE_OF_CODE and _program_of(c.code) == program]
+
+
 def _fits(charge: Charge, window: Window) -> bool:
     """D3: a charge belongs to the window that holds its date, or its period from end to end."""
     return window.start <= charge.first and charge.last <= window.end
@@ -2099,7 +2129,7 @@ def _device_codes(facts: Facts, program: str, episode: Episode, line: str, windo
         return c.code in DEVICE_CODES[line] and _is_of(c, episode, episodes) and _fits(c, window)
 
     charges = [c for c in facts.charges if is_of_window(c)]
-    if not by_type and not charges:
+    if not by_type and not any(is_of_window(c) for c in facts.held):
         return []
     best = _best(by_type)
     found = []
@@ -2183,12 +2213,15 @@ def _doubt_period(facts: Facts, program: str, episode: Episode, decision: Decisi
         decision.doubts.add("history-incomplete")
     if program == "rpm" and _charged_more_specifically(facts, window):
         decision.doubts.add("charged-otherwise")
-    for charge in _device_charges(facts, program):
+    for charge in [*_device_charges(facts, program), *_device_credits(facts, program)]:
         touches = _touches(charge, window)
         fits = any(_fits(charge, w) and _is_of(charge, e, episodes) for e, w in windows)
         elsewhere = any(_touches(charge, w) and any(w.holds(day) for day in days) for _, w in windows)
         if not fits and (touches or not elsewhere):
-            decision.doubts.add("charged-period-unclear")
+            if charge in facts.charges:
+                decision.doubts.add("charged-period-unclear")
+            else:
+                decision.unverified.add("prior-charges")
 
 
 def _hold_by_late_charges(facts: Facts, decisions: list[Decision]) -> None:
@@ -2554,7 +2587,7 @@ def _management(facts: Facts, program: str) -> list[Decision]:
         if _counting(facts, program, _slices(facts, program, m, _shown(facts, program, m)))
         or any(w.program == program for w in _in_person(facts, program, m, facts.works))
     }
-    months |= {_month(c.first) for c in facts.charges if c.code in MANAGEMENT[program]}
+    months |= {_month(c.first) for c in facts.held if c.code in MANAGEMENT[program]}
     found = []
     for month in sorted(months, key=lambda m: m.start):
         if month.start <= facts.as_of:
@@ -2860,7 +2893,7 @@ def _three_codes(
             base = next(d for d in found if d.code == twenty)
             if not base.met_or_charged:
                 continue
-            requirements["base-code"] = (1, 1, sorted({c.ref for c in base.charges}))
+            requirements["base-code"] = (1, 1, sorted({c.ref for c in [*base.charges, *base.credits]}))
         decision = Decision(
             code,
             program,
@@ -2975,12 +3008,21 @@ def _charged_99091(facts: Facts, decisions: list[Decision]) -> list[Decision]:
 
 def _hold_by_unclear_charges(facts: Facts, decisions: list[Decision]) -> None:
     """D29: a charge that names several of our codes, or can't be read, may be any of them."""
-    for d in decisions:
-        for code, first, last in facts.unclear_charges:
-            if code != d.code:
-                continue
-            if first is None or last is None or (first <= d.window.end and d.window.start <= last):
-                d.doubts.add("charged-period-unclear")
+    for charge in facts.unclear_charges:
+        perhaps = [d for d in decisions if d.code == charge.code and charge.touches(d.window)]
+        for d in perhaps:
+            d.doubts.add("charged-period-unclear")
+    told = {
+        charge.ref
+        for charge in facts.unclear_charges
+        for d in decisions
+        if d.code == charge.code and charge.touches(d.window) and _outcome(facts, d)[0] == "review"
+    }
+    facts.excluded |= {
+        charge.ref: "charged-period-unclear"
+        for charge in facts.unclear_charges
+        if charge.ref not in told and charge.ref not in facts.excluded
+    }
 
 
 def _hold_two_lines(decisions: list[Decision]) -> None:
@@ -3011,12 +3053,13 @@ def _hold_both_programs(facts: Facts, decisions: list[Decision]) -> None:
     """D1: RTM and RPM in windows sharing a day."""
     standing = [d for d in decisions if d.met_or_charged]
     charged = [c for c in facts.charges if c.code != "99091"]
-    perhaps = facts.enrolled | {_program_of(c.code) for c in facts.charges}
+    perhaps = facts.enrolled | {_program_of(c.code) for c in [*facts.charges, *facts.unclear_charges]}
     for d in standing:
         other = "rpm" if d.program == "rtm" else "rtm"
-        if not any(o.program == other and o.window.shares_a_day(d.window) for o in standing) and not any(
-            _program_of(c.code) == other and _touches(_of_its_months(c), d.window) for c in charged
-        ):
+        beside = any(o.program == other and o.window.shares_a_day(d.window) for o in standing)
+        beside |= any(_program_of(c.code) == other and _touches(_of_its_months(c), d.window) for c in charged)
+        beside |= any(_program_of(c.code) == other and c.touches(d.window) for c in facts.unclear_charges)
+        if not beside:
             continue
         if d.program in facts.enrolled and other not in perhaps:
             d.unverified.add("other-program")
