@@ -21,19 +21,24 @@ fixes the grid, whatever was charged before. Decided here, since it never over-b
 that day shows no beginning, as not all that followed it was read; nor does one that a device charge
 precedes.
 
-Decided here too, where the specification leaves room (each errs towards asking, none towards a charge):
+Decided here too, where the specification leaves room:
 
-- what may hold anything (a file nobody could read, its kind unknown) is missing of every kind; a single
-  entry of unknown kind is a charge that may exist, and no more (D20 f);
+- a file of unknown kind that nobody could read is missing of every kind; a single entry of unknown kind is a
+  charge that may exist, and no more (D20 f);
 - days before a documented first set-up can't count, so missing ones can't move the anchor there (D20 a, D3);
 - an unmet code tells of what is missing only where that could make it met, or move its period (D20 a);
 - an Encounter that can't be read but for its days may have been a stay: `in-facility` on the codes that hold
   days of it (D20 e);
 - a Device that wasn't read makes `record-incomplete` beside `device-unknown` where the days would matter;
 - a reading without a value is none, and so no newer version of one that has a value (D21, D28);
+- a device that does not resolve is told before staff as performer is (D23);
+- an Encounter never closed is one without an end that isn't finished; a finished one without an end is a visit
+  of the day it began; what names a visit at no time is in a facility, what names a class nobody knows, within
+  a day, counts with `in-facility` (D26);
 - of two readings with one identifier and no date of the record the one measured later is the newer (D28);
 - several records of one charge are one service where code and dates are the same; else each window takes the
-  kind with the most units in it (D29);
+  kind with the most units in it; a charge that was taken back fixes no grid and shows no enrolment, but opens
+  its window, where `prior-charges` is told (D29);
 - a device charge dated late doubts either tier of the former period (D29).
 
 What it leaves out: several patients in one run, attestations, enrolments that were confirmed, references;
@@ -3008,21 +3013,22 @@ def _charged_99091(facts: Facts, decisions: list[Decision]) -> list[Decision]:
 
 def _hold_by_unclear_charges(facts: Facts, decisions: list[Decision]) -> None:
     """D29: a charge that names several of our codes, or can't be read, may be any of them."""
+    told = set()
     for charge in facts.unclear_charges:
-        perhaps = [d for d in decisions if d.code == charge.code and charge.touches(d.window)]
-        for d in perhaps:
-            d.doubts.add("charged-period-unclear")
-    told = {
-        charge.ref
-        for charge in facts.unclear_charges
-        for d in decisions
-        if d.code == charge.code and charge.touches(d.window) and _outcome(facts, d)[0] == "review"
-    }
-    facts.excluded |= {
-        charge.ref: "charged-period-unclear"
-        for charge in facts.unclear_charges
-        if charge.ref not in told and charge.ref not in facts.excluded
-    }
+        for d in decisions:
+            if d.code == charge.code and _may_be_of(charge, d, decisions):
+                d.doubts.add("charged-period-unclear")
+                told |= {charge.ref} if _outcome(facts, d)[0] == "review" else set()
+    untold = {charge.ref for charge in facts.unclear_charges} - told - set(facts.excluded)
+    facts.excluded |= dict.fromkeys(untold, "charged-period-unclear")
+
+
+def _may_be_of(charge: Unclear, d: Decision, decisions: list[Decision]) -> bool:
+    """D3: the start-up, whenever; the months it touches; the periods it touches, else any."""
+    if d.code in START_UP.values() or charge.touches(d.window):
+        return True
+    periods = [o for o in decisions if o.program == d.program and o.line and o.found["monitoring-days"][0]]
+    return d.line is not None and not any(charge.touches(o.window) for o in periods)
 
 
 def _hold_two_lines(decisions: list[Decision]) -> None:
