@@ -32,9 +32,9 @@ Decided here too, where the specification leaves room:
 - a Device that wasn't read makes `record-incomplete` beside `device-unknown` where the days would matter;
 - a reading without a value is none, and so no newer version of one that has a value (D21, D28);
 - a device that does not resolve is told before staff as performer is (D23);
-- an Encounter never closed is one without an end that isn't finished; a finished one without an end is a visit
-  of the day it began; what names a visit at no time is in a facility, what names a class nobody knows, within
-  a day, counts with `in-facility` (D26);
+- an Encounter never closed is one without an end that isn't finished; a finished one without an end is a
+  visit of the day it began; what names a visit at no time is in a facility, what names a class nobody knows,
+  within a day, counts with `in-facility` (D26);
 - of two readings with one identifier and no date of the record the one measured later is the newer (D28);
 - several records of one charge are one service where code and dates are the same; else each window takes the
   kind with the most units in it; a charge that was taken back fixes no grid and shows no enrolment, but opens
