@@ -3110,6 +3110,9 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
     outcome, reasons = _outcome(facts, d)
     unmet = outcome in ("short", "out-of-reach")
     quantity = _units([*d.charges, *d.credits]) if d.charges else 0 if unmet else d.quantity
+    # Of a charged window that began before what was read nothing was counted, which is not none.
+    since = facts.history_from
+    unread = outcome == "charged" and since is not None and d.window.start < since
     return {
         "code": d.code,
         "program": d.program,
@@ -3127,7 +3130,7 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
                 "met": found >= needed,
                 "evidence": evidence,
             }
-            for name, (found, needed, evidence) in d.found.items()
+            for name, (found, needed, evidence) in ({} if unread else d.found).items()
         ],
         "reasons": sorted(reasons),
         "unverified": sorted(d.unverified | _unread(facts, d)),

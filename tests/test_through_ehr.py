@@ -28,6 +28,7 @@ AS_OF = date(2026, 4, 1)
 OTHERS = "it hangs on another patient's records, which a session of this patient never sees"
 FILES = "it is about what a file says beside its records"
 BEFORE = "what lies before the last charged period is not read"
+FILES_ALONE = frozenset({"Claim", "ExplanationOfBenefit"})
 NOT_ALIKE = {
     "somebody else's device": OTHERS,
     "somebody else's reading": OTHERS,
@@ -36,6 +37,7 @@ NOT_ALIKE = {
     "a clinician on the telephone with one patient and in a visit of another": OTHERS,
     "a charged period fixes the grid backwards": BEFORE,
     "the later of two overlapping periods is charged already": BEFORE,
+    "a period given as such is never dated late": BEFORE,
     "a page of readings that follows is not there": FILES,
     "a page of readings of days that are over is not there": FILES,
     "a reading that was deleted": FILES,
@@ -44,8 +46,12 @@ NOT_ALIKE = {
 CASES = [
     case
     for case in read_cases(Path(__file__).parent / "cases")
-    # Statements and suppositions of the command line, and what has no zone or patient, are for files alone.
-    if not case.options and case.timezone and str(case.expect.get("exit", 0)) == "0"
+    # Statements and suppositions of the command line, and what has no zone or patient, are for files alone;
+    # so are claims and payers' answers, which no EHR is searched for.
+    if not case.options
+    and case.timezone
+    and str(case.expect.get("exit", 0)) == "0"
+    and not any(one["resourceType"] in FILES_ALONE for one in build_resources(case.given, NEW_YORK))
 ]
 
 

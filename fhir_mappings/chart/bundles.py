@@ -6,12 +6,11 @@ requests was refused; a history, a transaction or an export, that something was 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import date
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
@@ -19,10 +18,6 @@ from fhir_mappings.identity import unversioned
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.resources import READ_TYPES
 
-_NOT_WHOLE = frozenset({"incomplete", "too-costly", "timeout", "throttled"})
-"""Issue types of an OperationOutcome that say, under whatever severity, that not everything is here. Not
-`suppressed`: EHRs say it of everything that an app is not registered for."""
-_FAULTS = frozenset({"error", "fatal"})
 _SUBJECT_PARAMETERS = ("patient", "subject")
 _BEGINS, _ENDS = ("ge", "gt", "sa"), ("le", "lt", "eb")
 
@@ -123,22 +118,17 @@ def missing_of_search(search: Search, types: Iterable[str], why: MissingWhy, det
     ]
 
 
-class _Issue(Struct):
-    severity: Any = None
-    code: Any = None
-
-
-class _Outcome(Struct):
-    issue: list[_Issue] | None = None
+_SEVERE = re.compile(rb'"severity"\s*+:\s*+"(?:error|fatal)"')
+_LACKING = re.compile(rb'"code"\s*+:\s*+"(?:incomplete|too-costly|timeout|throttled)"')
+"""Issue types that say, under whatever severity, that not everything is here. Not `suppressed`: EHRs say it
+of everything that an app is not registered for."""
 
 
 def says_incomplete(outcome: bytes | Raw) -> bool:
-    """Does an OperationOutcome say that something failed, or is not all here? Unreadable ones may."""
-    try:
-        issues = msgspec.json.decode(outcome, type=_Outcome).issue or []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return True
-    return any(issue.severity in _FAULTS or issue.code in _NOT_WHOLE for issue in issues)
+    """Does an OperationOutcome say that something failed, or is not all here? Looked for in its text: it may
+    be of any size and shape."""
+    text = bytes(outcome)
+    return _SEVERE.search(text) is not None or _LACKING.search(text) is not None
 
 
 def deletion_of(request: object, response: object, bundled_at: str | None) -> Deletion | None:
