@@ -161,7 +161,7 @@ def test_a_clock_that_is_set_back_asks_again(door, ehr, clock):
 def test_a_failure_is_the_answer_for_ten_seconds_so_that_launches_do_not_hammer_an_ehr(
     door, ehr, server, clock
 ):
-    ehr.answer(WELL_KNOWN, {}, 500)
+    ehr.answer(WELL_KNOWN, {}, 501)
     for _ in range(20):
         assert refused(door.discovery.of, door.client) == "http-status"
     assert len(ehr.to(WELL_KNOWN)) == 1
