@@ -18,12 +18,12 @@ from launch.ports import LaunchSession
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
-from smartapp.ehr.changer import ChargeChanger
-from smartapp.ehr.charts import Charts
+from smartapp.ehr.charges.create import ChargeWriter
+from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
-from smartapp.ehr.fresh import FreshLook
-from smartapp.ehr.jobs import ReadingJobs
-from smartapp.ehr.writer import ChargeWriter
+from smartapp.ehr.reading.charts import Charts
+from smartapp.ehr.reading.fresh import FreshLook
+from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.issuers_file import read_issuers
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site

@@ -14,11 +14,11 @@ from launch.ports import Clock, LaunchSession, SessionEnd
 from launch.scopes import CORE_FEATURES, Feature
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.config import Settings
-from smartapp.ehr.changer import ChargeChanger
+from smartapp.ehr.charges.create import ChargeWriter
+from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
-from smartapp.ehr.fresh import FreshLook
-from smartapp.ehr.jobs import ReadingJobs
-from smartapp.ehr.writer import ChargeWriter
+from smartapp.ehr.reading.fresh import FreshLook
+from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.site import Site
 from smartapp.store import Store
 

@@ -19,12 +19,12 @@ from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
-from smartapp.ehr.fhir import NotAPage, declared, look, outcome_text, search, search_page
-from smartapp.ehr.own_record import OwnRecord
-from smartapp.ehr.people_and_places import decode
-from smartapp.ehr.reader import READ_LIMITS
-from smartapp.ehr.subjects import Whose
-from smartapp.ehr.writer import CAPABILITY_LIMITS
+from smartapp.ehr.charges.create import CAPABILITY_LIMITS
+from smartapp.ehr.reading.display import decode
+from smartapp.ehr.reading.own_record import OwnRecord
+from smartapp.ehr.reading.reader import READ_LIMITS
+from smartapp.ehr.wire.bundles import NotAPage, declared, look, outcome_text, search, search_page
+from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.time_log import EntryState, TimeEntry

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, abort, g, make_response, redirect, render
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.decision import Decision
-from smartapp.ehr.findings import Findings
-from smartapp.ehr.writer import Acceptance, Step, decision_of, same_person
+from smartapp.ehr.charges.create import Acceptance, Step, decision_of, same_person
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Outcome, Unverified
-from smartapp.ehr.findings import Findings
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.attestations import Stated, Statement
 from smartapp.web import own_pages, words

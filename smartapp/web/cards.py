@@ -18,11 +18,11 @@ from fhir_mappings.completeness import in_words
 from fhir_mappings.decision import Assessment, CountedSpan, Decision, Forecast, Requirement
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Outcome, RequirementKind, Unverified
-from smartapp.ehr.auditor_notes import notes_on
-from smartapp.ehr.findings import Findings, evidence_of
-from smartapp.ehr.notices import Notice
-from smartapp.ehr.own_record import StatementLine
-from smartapp.ehr.people_and_places import Banner
+from smartapp.ehr.reading.auditor_notes import notes_on
+from smartapp.ehr.reading.display import Banner
+from smartapp.ehr.reading.findings import Findings, evidence_of
+from smartapp.ehr.reading.notices import Notice
+from smartapp.ehr.reading.own_record import StatementLine
 from smartapp.site import Site
 from smartapp.store.charges import NEVER_SENT, Charge, ChargeState
 from smartapp.store.reading import Snapshot

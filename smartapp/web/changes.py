@@ -21,9 +21,9 @@ from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid
 from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import Change, ChangeKind, ChangeReason
 from fhir_mappings.vocabulary import Unverified
-from smartapp.ehr.changer import ChangeResult, ChangeStep, Held, Order, changeable
-from smartapp.ehr.findings import Findings
-from smartapp.ehr.writer import same_person
+from smartapp.ehr.charges.create import same_person
+from smartapp.ehr.charges.revise import ChangeResult, ChangeStep, Held, Order, changeable
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED, ChangeState, ChargeChange, change_id
 from smartapp.store.charges import Charge, ChargeState

@@ -18,9 +18,9 @@ from werkzeug.wrappers import Response as AnyResponse
 from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome
-from smartapp.ehr.findings import Findings
-from smartapp.ehr.people_and_places import Choice
-from smartapp.ehr.writer import Acceptance, Result, Step
+from smartapp.ehr.charges.create import Acceptance, Result, Step
+from smartapp.ehr.reading.display import Choice
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.charges import Charge, ChargeState
 from smartapp.store.reading import Snapshot

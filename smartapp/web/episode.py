@@ -17,7 +17,7 @@ from fhir_mappings.anchor import ProgramAnchor
 from fhir_mappings.decision import Decision
 from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, Program
-from smartapp.ehr.findings import Findings
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.attestations import ConfirmedEpisode, Stated, episode_of
 from smartapp.web import own_pages, words

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
-from smartapp.ehr.findings import Findings
-from smartapp.ehr.notices import NoticeKind
+from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.web import words
 
 _READINGS = frozenset({"Observation", ANY_TYPE})

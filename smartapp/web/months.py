@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome
-from smartapp.ehr.writer import service_date_of
+from smartapp.ehr.charges.create import service_date_of
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED
 from smartapp.store.charges import ChargeState

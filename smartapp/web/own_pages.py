@@ -10,8 +10,8 @@ from typing import Any
 from flask import Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from smartapp.ehr.findings import Findings
-from smartapp.ehr.fresh import Present
+from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.fresh import Present
 from smartapp.services import services
 from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement
 from smartapp.store.reading import Snapshot

@@ -17,7 +17,7 @@ from launch.issuers import Issuer
 from launch.ports import LaunchSession
 from launch.profiles import WriteRung
 from launch.scopes import Interaction, Scopes
-from smartapp.ehr.findings import Findings
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.site import Site
 from smartapp.store.reading import Snapshot

@@ -26,7 +26,7 @@ from fhir_mappings.time_log import (
 )
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
 from smartapp.ehr.encounters import WriteBack
-from smartapp.ehr.people_and_places import Choice
+from smartapp.ehr.reading.display import Choice
 from smartapp.services import services
 from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, TimeEntry
 from smartapp.web import own_pages, words

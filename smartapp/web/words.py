@@ -24,7 +24,7 @@ from fhir_mappings.vocabulary import (
     Unverified,
 )
 from launch.errors import HttpError
-from smartapp.ehr.notices import NoticeKind
+from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.store.changes import ChangeState
 from smartapp.store.time_log import EntryState, Measured
 

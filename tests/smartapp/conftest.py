@@ -29,7 +29,7 @@ from smartapp.clock import SystemClock, ahead_of_the_machine
 from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
 from smartapp.commands.demo_check import Browser, Form, Page
 from smartapp.config import Mode, Settings
-from smartapp.ehr.findings import Findings
+from smartapp.ehr.reading.findings import Findings
 from smartapp.serving import AppServer
 from smartapp.store import Store
 from smartapp.store.reading import Snapshot

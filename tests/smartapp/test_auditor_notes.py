@@ -14,7 +14,7 @@ from fhir_mappings.local_time import LocalClock
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.terminology import load_terminology
-from smartapp.ehr.auditor_notes import days_late, notes_on
+from smartapp.ehr.reading.auditor_notes import days_late, notes_on
 from tests.support.chart import Event, build_resources, site_terminology
 
 ZONE = ZoneInfo("America/New_York")

@@ -22,7 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launch.http import Response
-from smartapp.ehr.fhir import (
+from smartapp.ehr.charges.create import Capability, _id_of, carries, parse_capability
+from smartapp.ehr.reading.display import banner, choices, decode, evidence_text
+from smartapp.ehr.wire.bundles import (
     MOST_ENTRIES,
     NotAPage,
     declared,
@@ -31,10 +33,8 @@ from smartapp.ehr.fhir import (
     search_page,
     version_of,
 )
-from smartapp.ehr.outside import DEEPEST, Unreadable, decoded, decoded_whole, elements, weighed
-from smartapp.ehr.people_and_places import banner, choices, decode, evidence_text
-from smartapp.ehr.subjects import Whose
-from smartapp.ehr.writer import Capability, _id_of, carries, parse_capability
+from smartapp.ehr.wire.json_guard import DEEPEST, Unreadable, decoded, decoded_whole, elements, weighed
+from smartapp.ehr.wire.patient_scope import Whose
 from tests.launch.magnitudes import MAGNITUDES, written
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
@@ -182,7 +182,7 @@ def most():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 PARSING = """
-from smartapp.ehr.fhir import declared, outcome_text, search_page
+from smartapp.ehr.wire.bundles import declared, outcome_text, search_page
 body = open(sys.argv[1], "rb").read()
 before = most()
 outcome_text(body) if b"OperationOutcome" in body[:40] else search_page(body)

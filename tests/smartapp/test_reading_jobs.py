@@ -12,8 +12,8 @@ import pytest
 import launch.issuers
 from launch.http import EhrClient
 from launch.profiles import SearchMethod, load_profile
-from smartapp.ehr import jobs as reading_jobs
-from smartapp.ehr import reader
+from smartapp.ehr.reading import jobs as reading_jobs
+from smartapp.ehr.reading import reader
 from smartapp.store.reading import JobState
 
 PATIENT = "ready-musculoskeletal"

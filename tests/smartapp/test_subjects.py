@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from smartapp.ehr.fhir import look, names_another_patient
-from smartapp.ehr.subjects import SUBJECT_FREE, Whose
+from smartapp.ehr.wire.bundles import look, names_another_patient
+from smartapp.ehr.wire.patient_scope import SUBJECT_FREE, Whose
 
 BASE = "https://ehr.example/fhir"
 OURS = {"reference": "Patient/p1"}

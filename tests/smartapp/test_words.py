@@ -17,7 +17,7 @@ from fhir_mappings.vocabulary import (
     Role,
     Unverified,
 )
-from smartapp.ehr.notices import NoticeKind
+from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.store.changes import ChangeState
 from smartapp.web import permission, words
 

@@ -17,8 +17,8 @@ from launch.profiles import load_profile
 from launch.sandbox import RunningSandbox
 from launch.sandbox.credentials import CredentialKind
 from launch.scopes import Scopes
-from smartapp.ehr.findings import Findings, FindingsMaker
-from smartapp.ehr.reader import ChartReading
+from smartapp.ehr.reading.findings import Findings, FindingsMaker
+from smartapp.ehr.reading.reader import ChartReading
 from smartapp.site import Site
 from smartapp.store.reading import SealedChunk, StoredResource
 

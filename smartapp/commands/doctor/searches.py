@@ -20,7 +20,7 @@ from smartapp.commands.doctor.examination import Examination, paused, status_wor
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import Declared
 from smartapp.commands.registration import ResourceLine, without
-from smartapp.ehr.fhir import NotAPage, look, names_another_patient, search_page, search_target
+from smartapp.ehr.wire.bundles import NotAPage, look, names_another_patient, search_page, search_target
 
 _Parameters = tuple[tuple[str, str], ...]
 LIMITS = Limits(connect=5.0, read=15.0, total=15.0)

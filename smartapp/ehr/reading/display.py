@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from smartapp.ehr.outside import Unreadable, decoded
+from smartapp.ehr.wire.json_guard import Unreadable, decoded
 
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 NPI = "http://hl7.org/fhir/sid/us-npi"

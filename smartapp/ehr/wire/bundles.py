@@ -20,8 +20,8 @@ from fhir_mappings.identity import made_up_name, relative
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.salvage import Salvaged, salvaged
 from launch.profiles import SearchMethod
-from smartapp.ehr.outside import Unreadable, decoded_as, decoded_whole, elements, taken_apart
-from smartapp.ehr.subjects import Whose, whose
+from smartapp.ehr.wire.json_guard import Unreadable, decoded_as, decoded_whole, elements, taken_apart
+from smartapp.ehr.wire.patient_scope import Whose, whose
 
 if TYPE_CHECKING:
     from launch.http import Limits, Response

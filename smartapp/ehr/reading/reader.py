@@ -31,7 +31,9 @@ from launch.errors import HttpError, HttpProblem
 from launch.http import MEGABYTE, Limits, Response
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
-from smartapp.ehr.fhir import (
+from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
+from smartapp.ehr.reading.searches import SLICES, Search, Searches
+from smartapp.ehr.wire.bundles import (
     Entry,
     Judged,
     NotAPage,
@@ -46,10 +48,8 @@ from smartapp.ehr.fhir import (
     search_page,
     version_of,
 )
-from smartapp.ehr.notices import Notice, NoticeKind, in_order
-from smartapp.ehr.outside import Unreadable, weighed
-from smartapp.ehr.searches import SLICES, Search, Searches
-from smartapp.ehr.subjects import Whose
+from smartapp.ehr.wire.json_guard import Unreadable, weighed
+from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MOST_READS_BY_ID = 200

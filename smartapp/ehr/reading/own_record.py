@@ -18,14 +18,14 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.record import Attestation, EpisodeOfCare
 from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, says_the_same
 from fhir_mappings.vocabulary import Unverified
-from smartapp.ehr.people_and_places import decode
+from smartapp.ehr.reading.display import decode
 from smartapp.store import Store
 from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement, episode_of
 from smartapp.store.reading import StoredResource
 from smartapp.store.time_log import EntryState, TimeEntry
 
 if TYPE_CHECKING:
-    from smartapp.ehr.findings import Findings
+    from smartapp.ehr.reading.findings import Findings
 
 ORIGIN = "time log"
 """Origin of our own Encounters in a snapshot."""

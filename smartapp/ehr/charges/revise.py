@@ -27,14 +27,7 @@ from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
-from smartapp.ehr.fhir import look, read_target, version_of
-from smartapp.ehr.findings import Findings, evidence_of
-from smartapp.ehr.fresh import FreshLook, Present, moved, records_moved
-from smartapp.ehr.own_record import own_differences
-from smartapp.ehr.people_and_places import decode
-from smartapp.ehr.sending import Fate, limits_of_writes, send
-from smartapp.ehr.subjects import Whose
-from smartapp.ehr.writer import (
+from smartapp.ehr.charges.create import (
     POLL_SECONDS,
     Acceptance,
     ChargeWriter,
@@ -45,6 +38,13 @@ from smartapp.ehr.writer import (
     subject_of,
     years_later,
 )
+from smartapp.ehr.reading.display import decode
+from smartapp.ehr.reading.findings import Findings, evidence_of
+from smartapp.ehr.reading.fresh import FreshLook, Present, moved, records_moved
+from smartapp.ehr.reading.own_record import own_differences
+from smartapp.ehr.wire.bundles import look, read_target, version_of
+from smartapp.ehr.wire.patient_scope import Whose
+from smartapp.ehr.wire.sending import Fate, limits_of_writes, send
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.changes import ChangeContent, ChangeState, ChargeChange, NewCharge, change_id

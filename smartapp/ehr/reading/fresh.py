@@ -20,11 +20,11 @@ from fhir_mappings.identity import is_made_up
 from launch.errors import HttpError, HttpProblem
 from launch.ports import Clock, LaunchSession
 from smartapp.config import Settings
-from smartapp.ehr.charts import Charts
-from smartapp.ehr.findings import Findings, evidence_of
-from smartapp.ehr.notices import Notice, in_order
-from smartapp.ehr.own_record import ORIGIN, URN
-from smartapp.ehr.reader import ReadingFailed, SinceNotKnown
+from smartapp.ehr.reading.charts import Charts
+from smartapp.ehr.reading.findings import Findings, evidence_of
+from smartapp.ehr.reading.notices import Notice, in_order
+from smartapp.ehr.reading.own_record import ORIGIN, URN
+from smartapp.ehr.reading.reader import ReadingFailed, SinceNotKnown
 from smartapp.store import Store
 from smartapp.store.reading import SealedChunk, Snapshot, StoredResource, snapshot_digest
 

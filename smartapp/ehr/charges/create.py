@@ -34,7 +34,12 @@ from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
-from smartapp.ehr.fhir import (
+from smartapp.ehr.reading.display import decode
+from smartapp.ehr.reading.findings import Findings, evidence_of
+from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
+from smartapp.ehr.reading.own_record import own_differences
+from smartapp.ehr.reading.reader import NOT_ALLOWED, READ_LIMITS
+from smartapp.ehr.wire.bundles import (
     Entry,
     NotAPage,
     SearchPage,
@@ -45,13 +50,8 @@ from smartapp.ehr.fhir import (
     search,
     search_page,
 )
-from smartapp.ehr.findings import Findings, evidence_of
-from smartapp.ehr.fresh import FreshLook, Present, essence, moved
-from smartapp.ehr.own_record import own_differences
-from smartapp.ehr.people_and_places import decode
-from smartapp.ehr.reader import NOT_ALLOWED, READ_LIMITS
-from smartapp.ehr.sending import Fate, limits_of_writes, send
-from smartapp.ehr.subjects import Whose
+from smartapp.ehr.wire.patient_scope import Whose
+from smartapp.ehr.wire.sending import Fate, limits_of_writes, send
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.charges import Approval, Charge, ChargeContent, ChargeState, Enrolment

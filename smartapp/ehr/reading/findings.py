@@ -25,12 +25,12 @@ from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
-from smartapp.ehr.auditor_notes import days_late
-from smartapp.ehr.fhir import last_day, look
-from smartapp.ehr.notices import Notice, missing_from
-from smartapp.ehr.own_record import OwnRecord, StatementLine
-from smartapp.ehr.people_and_places import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
-from smartapp.ehr.subjects import Whose
+from smartapp.ehr.reading.auditor_notes import days_late
+from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
+from smartapp.ehr.reading.notices import Notice, missing_from
+from smartapp.ehr.reading.own_record import OwnRecord, StatementLine
+from smartapp.ehr.wire.bundles import last_day, look
+from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource

@@ -1,0 +1,1 @@
+"""Charges in the EHR: created once, revised only over the version that was read."""
