@@ -263,15 +263,23 @@ def _staff(
 
 
 def _contact(name: str, meaning: EncounterMeaning, day: date, staff: _Staff) -> LiveContact | None:
-    roles = frozenset(member.role for member, _ in staff if member.role is not Role.NON_CLINICAL)
-    if not roles:
+    members = [member for member, _ in staff if member.role is not Role.NON_CLINICAL]
+    if not members:
         return None
-    return LiveContact(name, meaning.program, day, meaning.activity is Activity.IN_PERSON, roles)
+    return LiveContact(
+        name,
+        meaning.program,
+        day,
+        meaning.activity is Activity.IN_PERSON,
+        frozenset(member.role for member in members),
+        frozenset(member.person for member in members if member.person),
+        any(not member.person for member in members),
+    )
 
 
 def _visit(encounter: Encounter, name: str, extent: Extent, clock: LocalClock, staff: _Staff) -> Visit | None:
-    # Whether an unknown person's visit was an E/M can't be told; believing it was takes minutes away, and
-    # never adds any.
+    # Whether somebody without a known role made an E/M visit can't be told; believing it takes minutes away,
+    # and never adds any.
     people = [member for member, _ in staff if member.role in PROFESSIONALS or member.role is Role.UNKNOWN]
     if not people or extent.is_longer_than_a_day(clock):
         return None
@@ -282,7 +290,12 @@ def _visit(encounter: Encounter, name: str, extent: Extent, clock: LocalClock, s
             return None
         lies_on = Window(_local_day(start, clock), _local_day(start, clock))
     days = (lies_on.start,) if lies_on.start == lies_on.end else (lies_on.start, lies_on.end)
-    return Visit(name, days, frozenset(member.person for member in people if member.person))
+    return Visit(
+        name,
+        days,
+        frozenset(member.person for member in people if member.person),
+        any(not member.person for member in people),
+    )
 
 
 def _duration_seconds(length: Quantity | None) -> int | None:

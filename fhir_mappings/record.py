@@ -96,6 +96,9 @@ class LiveContact(Struct, frozen=True, gc=False):
     day: date
     in_person: bool
     roles: frozenset[Role]
+    people: frozenset[str] = frozenset()
+    unnamed: bool = False
+    """Nobody can tell who one of them was."""
 
 
 class SetUp(Struct, frozen=True, gc=False):
@@ -115,11 +118,21 @@ class UsedTime(Struct, frozen=True, gc=False):
 
 
 class Visit(Struct, frozen=True, gc=False):
-    """A finished E/M visit (D11). `people` are those whose minutes of that day are out."""
+    """A finished E/M visit (D11, D35). `people` are those whose visit it was, or may have been; `unnamed`:
+    somebody among them cannot be told from anybody else."""
 
     resource: str
     days: tuple[date, ...]
     people: frozenset[str]
+    unnamed: bool = False
+
+
+class Practice(Struct, frozen=True, gc=False, order=True):
+    """What somebody's role says of where and in what they work: whoever shares both stands in for them."""
+
+    person: str
+    organization: str
+    specialty: str
 
 
 class PriorCharge(Struct, frozen=True, gc=False):
@@ -141,6 +154,8 @@ class PriorCharge(Struct, frozen=True, gc=False):
     among: tuple[str, ...] = ()
     of_whole_claim: bool = False
     """Its days are those of a claim that may hold other services."""
+    performers: tuple[str, ...] = ()
+    """Who performed it, where it names people."""
 
     @property
     def kind(self) -> str:
@@ -166,6 +181,7 @@ class EpisodeOfCare(Struct, frozen=True, gc=False):
     start: date | None
     end: date | None
     program: Program | None = None
+    care_manager: str | None = None
 
 
 class Agreement(Struct, frozen=True, gc=False):
@@ -179,6 +195,7 @@ class Order(Struct, frozen=True, gc=False):
     resource: str
     program: Program
     day: date | None = None
+    requester: str | None = None
 
 
 class Enrolment(Struct, frozen=True, gc=False):
@@ -214,6 +231,8 @@ class PatientRecord(Struct, frozen=True, gc=False):
     set_ups: tuple[SetUp, ...] = ()
     used_time: tuple[UsedTime, ...] = ()
     visits: tuple[Visit, ...] = ()
+    practices: tuple[Practice, ...] = ()
+    """Of everybody whose role was read, where it names both organisation and specialty (D35)."""
     charges: tuple[PriorCharge, ...] = ()
     more_specific: tuple[PriorCharge, ...] = ()
     """Charges of codes that go before some of ours (D41)."""

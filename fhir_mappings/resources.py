@@ -209,6 +209,7 @@ class Practitioner(Resource, gc=False):
 class PractitionerRole(Resource, gc=False):
     active: bool | None = None
     practitioner: Reference | None = None
+    organization: Reference | None = None
     code: list[CodeableConcept] | None = None
     specialty: list[CodeableConcept] | None = None
 
@@ -293,6 +294,7 @@ class EpisodeOfCare(Resource, gc=False):
     status: str | None = None
     patient: Reference | None = None
     period: Period | None = None
+    careManager: Reference | None = None
 
 
 class Provision(Struct, gc=False):
@@ -315,6 +317,7 @@ class ServiceRequest(Resource, gc=False):
     orderDetail: list[CodeableConcept] | None = None
     subject: Reference | None = None
     authoredOn: str | None = None
+    requester: Reference | None = None
 
 
 class CarePlan(Resource, gc=False):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from fhir_mappings.encounter import UNKNOWN_STAFF, StaffMember
 from fhir_mappings.identity import References, last_segments, pointer
+from fhir_mappings.record import Practice
 from fhir_mappings.resources import Practitioner, PractitionerRole, Reference, concepts
-from fhir_mappings.terminology import StaffMeaning, Terminology
+from fhir_mappings.terminology import StaffMeaning, Terminology, canonical, coding_name
+from fhir_mappings.terminology.systems import PROVIDERS
 from fhir_mappings.vocabulary import Role
 
 _DISCIPLINES = {
@@ -39,6 +43,24 @@ class Staff:
             if person is not None:
                 self._roles_of.setdefault(person, []).append(name)
         self._known: dict[str, StaffMember] = {}
+
+    @cached_property
+    def practices(self) -> tuple[Practice, ...]:
+        """In which organisation and specialty each person works, where a role names both (D35). A provider
+        taxonomy code under `code` names a specialty as well."""
+        found: set[Practice] = set()
+        for role in self._roles.values():
+            person = self._person(role.practitioner)
+            organization = self._references.name(role.organization, "Organization")
+            if person is None or organization is None:
+                continue
+            taxonomy = [coding for coding in concepts(role.code) if canonical(coding.system) == PROVIDERS]
+            found |= {
+                Practice(person, organization, coding_name(coding))
+                for coding in (*concepts(role.specialty), *taxonomy)
+                if coding.code
+            }
+        return tuple(sorted(found))
 
     def contained(self, stated: PractitionerRole | Practitioner) -> StaffMember:
         """Somebody whom a contained resource describes. What the EHR itself says of that person comes first;

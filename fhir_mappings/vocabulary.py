@@ -210,6 +210,8 @@ class ReviewReason(StrEnum):
     CONVERSATION_IN_PERSON = "conversation-in-person"
     CONVERSATION_UNCLEAR = "conversation-unclear"
     CALL_ACROSS_MONTHS = "call-across-months"
+    SAME_DAY_VISIT = "same-day-visit"
+    """Nobody can tell whose visit it was on a day of counted minutes (D35)."""
     VISIT_ON_SERVICE_DATE = "visit-on-service-date"
     BILLING_PROFESSIONAL_UNKNOWN = "billing-professional-unknown"
     TWO_PROFESSIONALS = "two-professionals"

@@ -121,11 +121,20 @@ class Chart:
 
     @cached_property
     def _encounters(self) -> EncounterMapper:
-        return EncounterMapper(self._intake, self._terminology, self._clock, self.as_of)
+        return EncounterMapper(self._intake, self._terminology, self._clock, self.as_of, self._staff)
 
     @cached_property
     def _documents(self) -> DocumentMapper:
-        return DocumentMapper(self._intake, self._terminology, self._clock, self.as_of)
+        return DocumentMapper(self._intake, self._terminology, self._clock, self.as_of, self._staff)
+
+    @cached_property
+    def _staff(self) -> Staff:
+        return Staff(
+            self._intake.everywhere(fhir.Practitioner),
+            self._intake.everywhere(fhir.PractitionerRole),
+            self._terminology,
+            self._intake.references,
+        )
 
     def record(
         self,
@@ -189,6 +198,7 @@ class Chart:
                     key=lambda visit: (visit.days, visit.resource),
                 )
             ),
+            practices=self._staff.practices,
             charges=tuple(charge for charge in charges if charge.code in monitoring_codes()),
             more_specific=tuple(charge for charge in charges if charge.code not in monitoring_codes()),
             episodes=(*episodes, *confirmed),
@@ -234,6 +244,12 @@ class Chart:
             for kind in ("ChargeItem", "Encounter", "Observation")
         ]
         return completeness_of([*self._intake.missing(patient), *unseen])
+
+    def person_of(self, reference: str) -> str | None:
+        """The one name of somebody in all records of this chart (`Practitioner/7`), whichever of their roles
+        leads to it; None for who is no staff."""
+        member = self._staff.member(fhir.Reference(reference=reference))
+        return None if member is None else member.person
 
     def role_of(self, user: str) -> Role:
         """The role somebody works in now, named by a reference (`Practitioner/7`); what they were once, and

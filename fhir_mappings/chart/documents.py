@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.identity import References
@@ -17,6 +19,7 @@ from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.prior_charge import read_charge, read_claim
 from fhir_mappings.record import Agreement, EpisodeOfCare, Excluded, Order, PriorCharge
 from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import UNKNOWN_PAYER, ExcludedReason
 
@@ -33,11 +36,14 @@ _ORDER_INTENTS = frozenset({"order", "original-order", "reflex-order", "filler-o
 class DocumentMapper:
     """Reads the papers of one intake's patients, as of a day."""
 
-    def __init__(self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date) -> None:
+    def __init__(
+        self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date, staff: Staff
+    ) -> None:
         self._intake = intake
         self._terminology = terminology
         self._clock = clock
         self._as_of = as_of
+        self._staff = staff
 
     def charges(self, patient: str) -> Mapped[PriorCharge]:
         found: list[PriorCharge] = []
@@ -58,7 +64,12 @@ class DocumentMapper:
         """What each paper that may tell of charges says, by its name."""
         of, clock = self._intake.of, self._clock
         for name, charge in of(patient, fhir.ChargeItem).items():
-            yield name, read_charge(charge, name, clock)
+            read = read_charge(charge, name, clock)
+            actors = [performer.actor for performer in charge.performer or ()]
+            people = tuple(sorted({person for actor in actors if (person := self._person(actor))}))
+            if people and not isinstance(read, ExcludedReason):
+                read = tuple(replace(one, performers=people) for one in read)
+            yield name, read
         for name, claim in of(patient, fhir.Claim).items():
             yield name, read_claim(claim, name, clock)
         for name, answer in of(patient, fhir.ExplanationOfBenefit).items():
@@ -74,7 +85,10 @@ class DocumentMapper:
             elif self._is_late(period.start):
                 left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
             else:
-                found.append(EpisodeOfCare(name, self._day(period.start), self._day(period.end)))
+                manager = self._person(episode.careManager)
+                found.append(
+                    EpisodeOfCare(name, self._day(period.start), self._day(period.end), care_manager=manager)
+                )
         return tuple(found), tuple(left_out)
 
     def consents(self, patient: str) -> Mapped[Agreement]:
@@ -112,7 +126,8 @@ class DocumentMapper:
             elif self._is_late(order.authoredOn):
                 left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
             else:
-                found.append(Order(name, program, self._day(order.authoredOn)))
+                requester = self._person(order.requester)
+                found.append(Order(name, program, self._day(order.authoredOn), requester))
         return tuple(found), tuple(left_out)
 
     def care_plans(self, patient: str) -> Mapped[Agreement]:
@@ -168,6 +183,11 @@ class DocumentMapper:
                 return (moment, False) if moment.day <= self._as_of else (None, False)
             return None, bool(person.deceasedBoolean) or bool(person.deceasedDateTime)
         return None, False
+
+    def _person(self, reference: fhir.Reference | None) -> str | None:
+        """Whom a paper names, under the name that they have in every other record."""
+        member = None if reference is None else self._staff.member(reference)
+        return None if member is None else member.person
 
     def _is_late(self, text: str | None) -> bool:
         moment = self._clock.read(text)

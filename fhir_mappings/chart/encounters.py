@@ -23,18 +23,15 @@ from fhir_mappings.vocabulary import Activity, ExcludedReason
 class EncounterMapper:
     """What the Encounters of an intake say, and the visits that charges tell of."""
 
-    def __init__(self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date) -> None:
+    def __init__(
+        self, intake: Intake, terminology: Terminology, clock: LocalClock, as_of: date, staff: Staff
+    ) -> None:
         self._intake = intake
         self._references = intake.references
         self._terminology = terminology
         self._clock = clock
         self._as_of = as_of
-        self._staff = Staff(
-            intake.everywhere(fhir.Practitioner),
-            intake.everywhere(fhir.PractitionerRole),
-            terminology,
-            intake.references,
-        )
+        self._staff = staff
 
     def facts(self, patient: str) -> tuple[dict[str, EncounterFacts], tuple[Excluded, ...]]:
         """Each Encounter of a patient that had begun by the day of the question; and what was left out."""
@@ -88,12 +85,22 @@ class EncounterMapper:
                 actors = [
                     performer.actor for performer in charge.performer or () if performer.actor is not None
                 ]
-                people = (self._staff.member(actor) for actor in actors)
+                people = frozenset(
+                    member.person
+                    for actor in actors
+                    if (member := self._staff.member(actor)) is not None and member.person
+                )
+                unnamed = not people
+                context = self._references.name(charge.context, "Encounter") or ""
+                fact = self._facts.get(patient, {}).get(context)
+                if unnamed and fact is not None and fact.visit is not None:
+                    people, unnamed = fact.visit.people, fact.visit.unnamed
                 last = days.end if (days.end - days.start).days < 3 else days.start
                 yield Visit(
                     name,
                     tuple(days.start + ONE_DAY * n for n in range((last - days.start).days + 1)),
-                    frozenset(member.person for member in people if member is not None and member.person),
+                    people,
+                    unnamed,
                 )
 
     def _read(self, patient: str) -> dict[str, EncounterFacts]:

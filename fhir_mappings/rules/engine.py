@@ -35,19 +35,30 @@ from fhir_mappings.vocabulary import (
 )
 
 
-def decide(record: PatientRecord, policy: Policy, as_of: date) -> tuple[Decision, ...]:
+def decide(
+    record: PatientRecord, policy: Policy, as_of: date, *, performer: str | None = None
+) -> tuple[Decision, ...]:
     """The decisions of `assess` alone."""
-    return assess(record, policy, as_of).decisions
+    return assess(record, policy, as_of, performer=performer).decisions
 
 
-def assess(record: PatientRecord, policy: Policy, as_of: date, *, all_evidence: bool = False) -> Assessment:
+def assess(
+    record: PatientRecord,
+    policy: Policy,
+    as_of: date,
+    *,
+    all_evidence: bool = False,
+    performer: str | None = None,
+) -> Assessment:
     """Every decision for one patient on a day, with what the rules left out.
 
     `record` holds nothing dated after `as_of` (a local day). `all_evidence` adds every counted reading and
-    span, for whoever shows them. Raises `ExclusionViolated` rather than answer with two excluded codes.
+    span, for whoever shows them. `performer`: whom somebody chose to perform a charge (`Practitioner/7`, as
+    `Chart.person_of` names people): their visits are the program's as well (D35). Raises `ExclusionViolated`
+    rather than answer with two excluded codes.
     """
     excluded: set[Excluded] = set(record.excluded)
-    charts = program_charts(record, policy, as_of, excluded, all_evidence=all_evidence)
+    charts = program_charts(record, policy, as_of, excluded, all_evidence=all_evidence, performer=performer)
     candidates = [candidate for chart in charts for candidate in _candidates(chart)]
     for chart in charts:
         excluded |= charges_without_window(chart)

@@ -304,8 +304,10 @@ def _month_doubts(
         crossing = {piece.resource for piece in tally.pieces if piece.crosses_months}
         if crossing.issuperset(tally.contacts):
             doubts.add(ReviewReason.CALL_ACROSS_MONTHS)
-    if window.end in chart.visit_days:
+    if chart.visits.by_program(window.end):
         doubts.add(ReviewReason.VISIT_ON_SERVICE_DATE)
+    if chart.visits.unclear(window.end):
+        doubts.add(ReviewReason.SAME_DAY_VISIT)
     if record.double_booked and any(piece.resource in record.double_booked for piece in tally.pieces):
         doubts.add(ReviewReason.CLINICIAN_DOUBLE_BOOKED)
     return frozenset(doubts)
@@ -317,6 +319,9 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
     clear = tuple([piece for piece in staff.counted if piece.clear])
     if len(clear) < len(staff.counted):
         found.append((ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear)))
+    beside = tuple([piece for piece in staff.counted if not _may_be_taken(chart, piece)])
+    if len(beside) < len(staff.counted):
+        found.append((ReviewReason.SAME_DAY_VISIT, month.tally(beside)))
     found += [(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(other)) for other in _other_spans(chart, month)]
     if staff.role_unknown:
         # RPM counts whoever took part, if only somebody may have been of the staff.
@@ -332,6 +337,18 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
             found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
     found += [(ReviewReason.TWO_PROFESSIONALS, month.tally(answer)) for answer in staff.answers]
     return found
+
+
+def _days_of(chart: ProgramChart, piece: ManagementTime) -> set[date]:
+    clock = clock_of(chart.record.zone)
+    return {clock.day_of(piece.start), clock.day_of(max(piece.start, piece.end - 1))}
+
+
+def _may_be_taken(chart: ProgramChart, piece: ManagementTime) -> bool:
+    """Whether it lies on the day of a visit of which nobody can tell whose it was (D35)."""
+    return bool(chart.visits.days) and any(
+        chart.visits.may_take(piece, day) for day in _days_of(chart, piece)
+    )
 
 
 def _other_spans(chart: ProgramChart, month: Month) -> list[tuple[ManagementTime, ...]]:

@@ -5,7 +5,7 @@ A piece is the part of one person's span that lies in one month and belongs to n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from fhir_mappings.local_time import MICROSECONDS, LocalClock, next_month
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.taken_time import TakenTime
+from fhir_mappings.rules.visits import Visits
 from fhir_mappings.vocabulary import (
     MONITORING_PROGRAMS,
     PROFESSIONALS,
@@ -78,27 +79,31 @@ Months = dict[date, Month]
 """Months by their first day."""
 
 
-def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, Months]:
+def months_of(
+    record: PatientRecord, excluded: set[Excluded], visits: Mapping[Program, Visits]
+) -> dict[Program, Months]:
     """Each program's months that hold management time or a conversation. Time that belongs to something else
-    goes to `excluded`."""
+    goes to `excluded`. `visits`: as each program sees them."""
     clock = clock_of(record.zone)
     taken = TakenTime(record, clock)
     calls = frozenset([contact.resource for contact in record.contacts if not contact.in_person])
     found: dict[Program, Months] = {program: {} for program in MONITORING_PROGRAMS}
     # A coding that speaks of any program gives its time to each of them.
-    homes = {**{program: (months,) for program, months in found.items()}, Program.ANY: tuple(found.values())}
+    either = tuple(found)
+    homes = {**{program: (program,) for program in either}, Program.ANY: either}
 
     def month(months: Months, first_day: date) -> Month:
         if first_day not in months:
             months[first_day] = Month(first_day, calls=calls)
         return months[first_day]
 
-    def place(time: ManagementTime, first_day: date, start: int, end: int, crosses: bool = False) -> None:
+    def place(
+        program: Program, time: ManagementTime, first_day: date, start: int, end: int, crosses: bool = False
+    ) -> None:
+        target = month(found[program], first_day)
+        target.divides |= crosses
         piece = replace(time, start=start, end=end, crosses_months=crosses)
-        for months in homes[time.program]:
-            target = month(months, first_day)
-            target.divides |= crosses
-            (target.pieces if time.doubt is None else target.doubtful).append(piece)
+        (target.pieces if time.doubt is None else target.doubtful).append(piece)
 
     # Sorted by start, so the next span mostly lies in the same month, and in the same gap of what is taken.
     opens = closes = free_from = 0
@@ -109,10 +114,11 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
         program, start, end = time.program, time.start, time.end
         if time.seconds is not None:
             day = clock.day_of(start)
-            if taken.is_visit_day(time, day):
-                gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
-            else:
-                place(time, day.replace(day=1), start, end)
+            for home in homes[program]:
+                if visits[home].takes(time, day):
+                    gone.setdefault(time.resource, ExcludedReason.SAME_DAY_VISIT)
+                else:
+                    place(home, time, day.replace(day=1), start, end)
             continue
         if not (free_from <= start and end <= free_until):
             if not opens <= start < closes:
@@ -122,21 +128,23 @@ def months_of(record: PatientRecord, excluded: set[Excluded]) -> dict[Program, M
             free_from, free_until = taken.free_around(end, opens, closes)
         if free_from <= start and end <= free_until:
             if program not in here:
-                here[program] = [month(months, this_month) for months in homes[program]]
+                here[program] = [month(found[home], this_month) for home in homes[program]]
             for target in here[program]:
                 (target.pieces if time.doubt is None else target.doubtful).append(time)
             continue
-        left = taken.left_of(time)
-        if isinstance(left, ExcludedReason):
-            gone.setdefault(time.resource, left)
-            continue
-        for part_start, part_end in left:
-            for first_day, piece_start, piece_end in clock.months_of(part_start, part_end):
-                place(time, first_day, piece_start, piece_end, end > closes)
+        for home in homes[program]:
+            left = taken.left_of(time, visits[home])
+            if isinstance(left, ExcludedReason):
+                gone.setdefault(time.resource, left)
+                continue
+            for part_start, part_end in left:
+                for first_day, piece_start, piece_end in clock.months_of(part_start, part_end):
+                    place(home, time, first_day, piece_start, piece_end, end > closes)
     for contact in record.contacts:
         if contact.in_person:
-            for months in homes[contact.program]:
-                month(months, contact.day.replace(day=1)).in_person.append(contact)
+            for home in homes[contact.program]:
+                if visits[home].may_be_monitoring(contact):
+                    month(found[home], contact.day.replace(day=1)).in_person.append(contact)
     if gone:
         kept = {
             piece.resource

@@ -34,6 +34,7 @@ from fhir_mappings.rules.minutes import (
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.series import earliest_first, series_of
 from fhir_mappings.rules.tables import CodeRule, Kind
+from fhir_mappings.rules.visits import Visits
 from fhir_mappings.terminology import Discipline
 from fhir_mappings.vocabulary import (
     MONITORING_PROGRAMS,
@@ -58,6 +59,7 @@ class ProgramChart:
         as_of: date,
         episodes: list[Episode],
         months: Months,
+        visits: Visits,
         *,
         all_evidence: bool = False,
     ) -> None:
@@ -77,7 +79,7 @@ class ProgramChart:
         self.has_therapist = any(staff.has_therapist for staff in self.staffed.values())
         self.series = [series for episode in episodes for series in episode.series.values()]
         self.lines_by_month = self._lines_by_month()
-        self.visit_days = {day for visit in record.visits for day in visit.days}
+        self.visits = visits
         self._consent_from = _first_day(record.consents)
         self._order_from = _first_day([order for order in record.orders if order.program is program])
         self._plan_from = _first_day(record.care_plans)
@@ -295,9 +297,12 @@ def program_charts(
     excluded: set[Excluded],
     *,
     all_evidence: bool = False,
+    performer: str | None = None,
 ) -> list[ProgramChart]:
-    """A chart of each program. What their rules leave out goes to `excluded`."""
-    series, months = series_of(record.readings), months_of(record, excluded)
+    """A chart of each program. What their rules leave out goes to `excluded`. `performer`: as of `assess`."""
+    clock = clock_of(record.zone)
+    visits = {program: Visits(record, program, clock, performer) for program in MONITORING_PROGRAMS}
+    series, months = series_of(record.readings), months_of(record, excluded, visits)
     return [
         ProgramChart(
             record,
@@ -306,6 +311,7 @@ def program_charts(
             as_of,
             episodes_of(record, series, program, policy, excluded),
             months[program],
+            visits[program],
             all_evidence=all_evidence,
         )
         for program in MONITORING_PROGRAMS

@@ -8,26 +8,20 @@ from datetime import date
 
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.record import ManagementTime, PatientRecord
-from fhir_mappings.vocabulary import ExcludedReason, Role
+from fhir_mappings.rules.visits import Visits
+from fhir_mappings.vocabulary import ExcludedReason
 
 Spans = list[tuple[int, int]]
 """Half-open, in microseconds UTC."""
 
 
 class TakenTime:
-    """One patient's. A visit takes its day only from those whom it touches."""
+    """One patient's, for either program. Whose minutes a visit takes is for the program to say (`visits`)."""
 
     def __init__(self, record: PatientRecord, clock: LocalClock) -> None:
         self._clock = clock
         self._used = _merged((used.start, used.end) for used in record.used_time)
-        self._visit_days: dict[date, tuple[int, int, set[str]]] = {}
-        """The day's span, and whose visits they were."""
-        for visit in record.visits:
-            for day in visit.days:
-                if day not in self._visit_days:
-                    self._visit_days[day] = (*clock.day_span(day), set())
-                self._visit_days[day][2].update(visit.people)
-        visited = [(start, end) for start, end, _ in self._visit_days.values()]
+        visited = {clock.day_span(day) for visit in record.visits for day in visit.days}
         self._all = _merged([*self._used, *visited])
 
     def free_around(self, end: int, opens: int, closes: int) -> tuple[int, int]:
@@ -39,26 +33,19 @@ class TakenTime:
             closes = min(closes, self._all[following][0])
         return opens, closes
 
-    def is_visit_day(self, time: ManagementTime, day: date) -> bool:
-        """Whether the work of this person is out on that day."""
-        if day not in self._visit_days:
-            return False
-        # Who is unknown may be clinical staff, whose minutes of that day don't count.
-        return time.role in (Role.CLINICAL_STAFF, Role.UNKNOWN) or (
-            time.person is not None and time.person in self._visit_days[day][2]
-        )
-
-    def left_of(self, time: ManagementTime) -> Spans | ExcludedReason:
-        """What is left of somebody's time, or what took it."""
+    def left_of(self, time: ManagementTime, visits: Visits) -> Spans | ExcludedReason:
+        """What is left of somebody's time, or what took it. `visits`: as the program sees them."""
         outside_used = _without(time.start, time.end, self._used)
         if not outside_used:
             return ExcludedReason.COVERED_BY_OTHER_TIME
-        left = [part for start, end in outside_used for part in self._outside_visits(time, start, end)]
+        left = [
+            part for start, end in outside_used for part in self._outside_visits(time, visits, start, end)
+        ]
         return left or ExcludedReason.SAME_DAY_VISIT
 
-    def _outside_visits(self, time: ManagementTime, start: int, end: int) -> Spans:
-        days = {self._clock.day_of(start), self._clock.day_of(end - 1)}
-        visited = _merged(self._visit_days[day][:2] for day in days if self.is_visit_day(time, day))
+    def _outside_visits(self, time: ManagementTime, visits: Visits, start: int, end: int) -> Spans:
+        days: set[date] = {self._clock.day_of(start), self._clock.day_of(end - 1)}
+        visited = _merged(self._clock.day_span(day) for day in days if visits.takes(time, day))
         return _without(start, end, visited)
 
 

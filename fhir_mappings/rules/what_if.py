@@ -134,7 +134,7 @@ def _imagined_minutes(chart: ProgramChart, minutes: int, *, live: bool) -> Manag
     window = month_window(month or chart.as_of)
     counted = chart.staffed[month].counted if month is not None else ()
     role = counted[-1].role if counted else Role.PHYSICIAN
-    day = next((day for day in _days_of(window) if day not in chart.visit_days), window.start)
+    day = next((day for day in _days_of(window) if not chart.visits.on(day)), window.start)
     start = clock_of(chart.record.zone).midnight(day)
     activity = Activity.PHONE_CALL if live else Activity.DATA_REVIEW
     return ManagementTime(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from fhir_mappings.terminology.shipped import shipped
 
 CPT = "http://www.ama-assn.org/go/cpt"
+PROVIDERS = "http://nucc.org/provider-taxonomy"
 UCUM = "http://unitsofmeasure.org"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 ENCOUNTER_CLASS = "http://hl7.org/fhir/encounter-class"

@@ -119,6 +119,9 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.CONVERSATION_IN_PERSON: "The only conversation of the month was in person.",
     ReviewReason.CONVERSATION_UNCLEAR: "It is not clear whether a contact was a live conversation.",
     ReviewReason.CALL_ACROSS_MONTHS: "The only conversation runs across the end of the month.",
+    ReviewReason.SAME_DAY_VISIT: (
+        "Nobody can tell whose visit there was on a day of counted time, or on the service date."
+    ),
     ReviewReason.VISIT_ON_SERVICE_DATE: "There is a visit on the service date.",
     ReviewReason.BILLING_PROFESSIONAL_UNKNOWN: "It is not clear which professional's time this is.",
     ReviewReason.TWO_PROFESSIONALS: "The time belongs to two professionals.",
@@ -200,7 +203,7 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.NOT_MANAGEMENT: "no management work",
     ExcludedReason.PROGRAM_NOT_SHOWN: "does not show which program it belongs to",
     ExcludedReason.BILLED_ELSEWHERE: "billed under another code",
-    ExcludedReason.SAME_DAY_VISIT: "on the day of a visit with the same clinician",
+    ExcludedReason.SAME_DAY_VISIT: "on the day of a visit to the same clinician, or to one of this program",
     ExcludedReason.COVERED_BY_OTHER_TIME: "its time is counted already or used elsewhere",
     ExcludedReason.ROLE_NOT_COUNTED: "time of somebody whose time does not count",
     ExcludedReason.CHARGED_PERIOD_UNCLEAR: "a charge that does not say which period, or code, it stands for",

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from fhir_mappings.local_time import MICROSECONDS, LocalClock
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
 from fhir_mappings.rules.minutes import Tally, months_of, whole_seconds
-from fhir_mappings.vocabulary import Activity, ExcludedReason, Program, Role
+from fhir_mappings.rules.visits import Visits
+from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, ExcludedReason, Program, Role
 
 ZONE = ZoneInfo("America/New_York")
 NOON = LocalClock(ZONE).midnight(date(2026, 3, 10)) + 12 * 3600 * MICROSECONDS
@@ -67,6 +68,10 @@ def test_durations_without_a_time_are_added_once_an_encounter() -> None:
     assert whole_seconds(bare) == 91
 
 
+def seen(record: PatientRecord) -> dict[Program, Visits]:
+    return {program: Visits(record, program, LocalClock(ZONE)) for program in MONITORING_PROGRAMS}
+
+
 quarters = st.integers(0, 40)
 spans = st.tuples(quarters, quarters).filter(lambda span: span[0] < span[1])
 
@@ -86,7 +91,7 @@ def test_what_is_left_of_a_span_is_what_no_other_covers(own: Span, used: list[Sp
         contacts=(LiveContact("Encounter/e1", Program.RTM, date(2026, 3, 10), False, frozenset()),),
         used_time=taken,
     )
-    months = months_of(record, excluded)[Program.RTM]
+    months = months_of(record, excluded, seen(record))[Program.RTM]
     left = {n for n in range(own[0], own[1]) if not any(start <= n < end for start, end in used)}
     if not left:
         assert excluded == {Excluded("Encounter/e1", ExcludedReason.COVERED_BY_OTHER_TIME)}
@@ -109,7 +114,7 @@ def test_only_what_goes_on_after_the_last_midnight_of_a_month_crosses_its_end(
     beside = UsedTime("Encounter/u", begins, begins + 60 * MICROSECONDS)
     for used in ((), (beside,)):
         record = PatientRecord("Patient/p1", date(2026, 4, 10), ZONE, management=(call,), used_time=used)
-        (piece,) = months_of(record, set())[Program.RTM][date(2026, 3, 1)].pieces
+        (piece,) = months_of(record, set(), seen(record))[Program.RTM][date(2026, 3, 1)].pieces
         assert piece.crosses_months is crosses
 
 
