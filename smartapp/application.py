@@ -18,7 +18,10 @@ from launch.ports import LaunchSession
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
+from smartapp.ehr.charges.capability import Capabilities
 from smartapp.ehr.charges.create import ChargeWriter
+from smartapp.ehr.charges.guards import Guards
+from smartapp.ehr.charges.present import PresentCharges
 from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.reading.charts import Charts
@@ -94,7 +97,9 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
 
     charts = Charts(settings, site, store, clock, client_of)
     fresh = FreshLook(settings, store, clock, charts)
-    writer = ChargeWriter(settings, site, store, clock, fresh)
+    present = PresentCharges(site, store, clock)
+    guards = Guards(site, store, present)
+    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, Capabilities())
     return Services(
         settings=settings,
         site=site,
@@ -106,7 +111,8 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         clients=clients,
         jobs=ReadingJobs(settings, store, clock, charts),
         fresh=fresh,
+        guards=guards,
         writer=writer,
-        changer=ChargeChanger(settings, site, store, clock, writer, fresh),
+        changer=ChargeChanger(settings, site, store, clock, writer, fresh, present, guards),
         encounters=EncounterWriter(site, store, clock),
     )

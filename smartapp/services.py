@@ -15,6 +15,7 @@ from launch.scopes import CORE_FEATURES, Feature
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.config import Settings
 from smartapp.ehr.charges.create import ChargeWriter
+from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.reading.fresh import FreshLook
@@ -52,6 +53,7 @@ class Services:
     clients: EhrClients
     jobs: ReadingJobs
     fresh: FreshLook
+    guards: Guards
     writer: ChargeWriter
     changer: ChargeChanger
     encounters: EncounterWriter

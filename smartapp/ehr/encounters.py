@@ -19,7 +19,7 @@ from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
-from smartapp.ehr.charges.create import CAPABILITY_LIMITS
+from smartapp.ehr.charges.capability import CAPABILITY_LIMITS
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.own_record import OwnRecord
 from smartapp.ehr.reading.reader import READ_LIMITS

@@ -8,43 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from enum import Enum
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
-from smartapp.store.audit import AuditTrail
-from smartapp.store.chain import Words
-from smartapp.store.database import Database
-from smartapp.store.months import certified_among
+from smartapp.store.claims import Approval, ChargeState, Claims
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
-from smartapp.store.vault import Vault
-
-
-class ChargeState(Enum):
-    """Where a charge is. PREPARED, AWAITING, DECLINED and REFUSED mean for certain that the EHR does not hold
-    it."""
-
-    PREPARED = "prepared"
-    AWAITING = "awaiting"
-    """Accepted by one person; a second one must approve it before it is sent."""
-    DECLINED = "declined"
-    """Somebody declined to approve it."""
-    SENT = "sent"
-    CONFIRMED = "confirmed"
-    UNKNOWN = "unknown"
-    """Sent, no answer, and the EHR cannot be asked: somebody must look in the EHR."""
-    REFUSED = "refused"
-    """The EHR answered that it did not take it."""
-    WITHDRAWN = "withdrawn"
-    """It was written, and taken back from here."""
-
-
-NEVER_SENT = (ChargeState.PREPARED, ChargeState.REFUSED, ChargeState.DECLINED)
-"""States in which the charge may be accepted anew, under the same identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +30,6 @@ class Enrolment:
     confirmed_by: str
     confirmed_at: datetime
     frozen: bool
-
-
-class Approval(msgspec.Struct, frozen=True):
-    """The second person's word: approved, or declined with a reason."""
-
-    by: str
-    by_name: str
-    at: datetime
-    declined_because: str | None = None
 
 
 class ChargeContent(msgspec.Struct, frozen=True):
@@ -109,64 +71,25 @@ class Charge:
     changed_at: datetime
     content: ChargeContent
 
+    @property
+    def key(self) -> str:
+        return self.identifier
 
-class ChargeStore:
+
+class ChargeStore(Claims[Charge]):
     """The outbox, the packets and the enrolments."""
 
-    def __init__(self, database: Database, vault: Vault, audit: AuditTrail) -> None:
-        self._database = database
-        self._vault = vault
-        self._audit = audit
+    table = OUTBOX
+    key = OUTBOX.c.identifier
 
-    # Outbox
+    def get(self, identifier: str) -> Charge | None:
+        return self.found(identifier)
 
-    def claim(self, charge: Charge, holder: str, now: datetime, lease: timedelta) -> bool:
-        """True for the one caller that may write this charge now.
+    def _named(self, row: Charge) -> dict[str, Any]:
+        return {"identifier": row.identifier, "code": row.code}
 
-        A new row is created PREPARED with the caller's content. An existing row is taken over when nobody
-        holds it any more; its content is replaced only where it certainly never reached the EHR.
-        """
-        values = {
-            "state": ChargeState.PREPARED.value,
-            "holder": holder,
-            "lease_until": now + lease,
-            "sealed": self._vault.seal_record(charge.content),
-            "keep_until": charge.content.keep_until,
-            "changed_at": now,
-        }
-        try:
-            with self._database.write() as connection:
-                connection.execute(
-                    insert(OUTBOX).values(
-                        identifier=charge.identifier,
-                        issuer_id=charge.issuer_id,
-                        patient=charge.patient,
-                        code=charge.code,
-                        attempt=1,
-                        created_at=now,
-                        **values,
-                    )
-                )
-            return True
-        except IntegrityError:  # the row is there: pressed again, another tab, another process, or a restart
-            pass
-        free = or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now)
-        never_arrived = OUTBOX.c.state.in_([state.value for state in NEVER_SENT])
-        in_doubt = OUTBOX.c.state.in_([ChargeState.SENT.value, ChargeState.UNKNOWN.value])
-        with self._database.write() as connection:
-            replaced = connection.execute(
-                update(OUTBOX)
-                .where(OUTBOX.c.identifier == charge.identifier, free, never_arrived)
-                .values(attempt=OUTBOX.c.attempt + 1, **self._problem(None), **values)
-            ).rowcount
-            if replaced:
-                return True
-            resumed = connection.execute(
-                update(OUTBOX)
-                .where(OUTBOX.c.identifier == charge.identifier, free, in_doubt)
-                .values(attempt=OUTBOX.c.attempt + 1, holder=holder, lease_until=now + lease)
-            ).rowcount
-        return resumed == 1
+    def _begun(self, _row: Charge) -> dict[str, Any]:
+        return {}
 
     def withdraw_preparation(self, identifier: str, holder: str) -> None:
         """Nothing was sent and nothing will be: the row goes, as if nobody had pressed."""
@@ -178,113 +101,6 @@ class ChargeStore:
                     OUTBOX.c.state == ChargeState.PREPARED.value,
                 )
             )
-
-    # A second person's approval
-
-    def mark_awaiting(
-        self, identifier: str, holder: str, now: datetime, /, **facts: str | int | bool | None
-    ) -> bool:
-        """Accepted, and sent to nobody before a second person approves; with its audit entry."""
-        with self._database.write() as connection:
-            moved = connection.execute(
-                update(OUTBOX)
-                .where(
-                    OUTBOX.c.identifier == identifier,
-                    OUTBOX.c.holder == holder,
-                    OUTBOX.c.state == ChargeState.PREPARED.value,
-                )
-                .values(
-                    state=ChargeState.AWAITING.value,
-                    holder=None,
-                    lease_until=None,
-                    changed_at=now,
-                    **self._problem(None),
-                )
-            ).rowcount
-            if moved == 1:
-                self._audit.add_with(connection, now, "charge-awaits-approval", **facts)
-        return moved == 1
-
-    def claim_approval(self, identifier: str, holder: str, now: datetime, lease: timedelta) -> bool:
-        """True for the one caller that may approve this charge now."""
-        with self._database.write() as connection:
-            claimed = connection.execute(
-                update(OUTBOX)
-                .where(
-                    OUTBOX.c.identifier == identifier,
-                    OUTBOX.c.state == ChargeState.AWAITING.value,
-                    or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now),
-                )
-                .values(holder=holder, lease_until=now + lease)
-            ).rowcount
-        return claimed == 1
-
-    def release_approval(self, identifier: str, holder: str) -> None:
-        """It was not approved after all: it awaits approval as before."""
-        with self._database.write() as connection:
-            connection.execute(
-                update(OUTBOX)
-                .where(
-                    OUTBOX.c.identifier == identifier,
-                    OUTBOX.c.holder == holder,
-                    OUTBOX.c.state == ChargeState.AWAITING.value,
-                )
-                .values(holder=None, lease_until=None)
-            )
-
-    def approve(self, charge: Charge, holder: str, now: datetime, **facts: str | int | bool | None) -> bool:
-        """Keep the approval with the charge (`content.approval`), and its audit entry. It is sent next."""
-        with self._database.write() as connection:
-            kept = connection.execute(
-                update(OUTBOX)
-                .where(
-                    OUTBOX.c.identifier == charge.identifier,
-                    OUTBOX.c.holder == holder,
-                    OUTBOX.c.state == ChargeState.AWAITING.value,
-                )
-                .values(sealed=self._vault.seal_record(charge.content))
-            ).rowcount
-            if kept == 1:
-                self._audit.add_with(connection, now, "charge-approved", **facts)
-        return kept == 1
-
-    def decline(self, charge: Charge, now: datetime, **facts: str | int | bool | None) -> bool:
-        """Nobody sends it (`content.approval` says why). False if it does not await approval any more."""
-        approval = charge.content.approval
-        reason = "" if approval is None else approval.declined_because or ""
-        with self._database.write() as connection:
-            declined = connection.execute(
-                update(OUTBOX)
-                .where(
-                    OUTBOX.c.identifier == charge.identifier,
-                    OUTBOX.c.state == ChargeState.AWAITING.value,
-                    or_(OUTBOX.c.lease_until.is_(None), OUTBOX.c.lease_until <= now),
-                )
-                .values(
-                    state=ChargeState.DECLINED.value,
-                    sealed=self._vault.seal_record(charge.content),
-                    holder=None,
-                    lease_until=None,
-                    changed_at=now,
-                )
-            ).rowcount
-            if declined == 1:
-                self._audit.add_with(connection, now, "charge-declined", reason=Words(reason), **facts)
-        return declined == 1
-
-    def get(self, identifier: str) -> Charge | None:
-        with self._database.read() as connection:
-            row = connection.execute(select(OUTBOX).where(OUTBOX.c.identifier == identifier)).one_or_none()
-        return None if row is None else self._charge(row)
-
-    def of_patient(self, issuer_id: str, patient: str) -> tuple[Charge, ...]:
-        with self._database.read() as connection:
-            rows = connection.execute(
-                select(OUTBOX)
-                .where(OUTBOX.c.issuer_id == issuer_id, OUTBOX.c.patient == patient)
-                .order_by(OUTBOX.c.created_at)
-            ).all()
-        return tuple(self._charge(row) for row in rows)
 
     def written_keys(self, issuer_id: str, patient: str) -> frozenset[str]:
         """Values of the identifiers of everything that was written from here."""
@@ -298,29 +114,6 @@ class ChargeStore:
                 )
             ).scalars()
             return frozenset(identifier.rsplit("|", 1)[1] for identifier in rows)
-
-    def mark_sent(
-        self, identifier: str, holder: str, now: datetime, unless_certified: date | None = None
-    ) -> bool:
-        """The write is about to leave. Committed before the first byte goes out.
-
-        False if somebody else holds it, or if the month of `unless_certified` was certified meanwhile.
-        """
-        return self._move(
-            identifier,
-            holder,
-            now,
-            ChargeState.SENT,
-            None,
-            keep_lease=True,
-            unless_certified=unless_certified,
-        )
-
-    def mark_unknown(self, identifier: str, holder: str, now: datetime, problem: str) -> bool:
-        return self._move(identifier, holder, now, ChargeState.UNKNOWN, problem)
-
-    def mark_refused(self, identifier: str, holder: str, now: datetime, problem: str) -> bool:
-        return self._move(identifier, holder, now, ChargeState.REFUSED, problem)
 
     def confirm(
         self,
@@ -339,10 +132,7 @@ class ChargeStore:
         with self._database.write() as connection:
             confirmed = connection.execute(
                 update(OUTBOX)
-                .where(
-                    OUTBOX.c.identifier == charge.identifier,
-                    OUTBOX.c.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
-                )
+                .where(OUTBOX.c.identifier == charge.identifier, self._under_way())
                 .values(
                     state=ChargeState.CONFIRMED.value,
                     charge_item=charge_item,
@@ -382,37 +172,7 @@ class ChargeStore:
             ).scalar_one_or_none()
         return None if sealed is None else self._vault.unseal(sealed)
 
-    def _move(
-        self,
-        identifier: str,
-        holder: str,
-        now: datetime,
-        state: ChargeState,
-        problem: str | None,
-        *,
-        keep_lease: bool = False,
-        unless_certified: date | None = None,
-    ) -> bool:
-        values: dict[str, Any] = {"state": state.value, "changed_at": now, **self._problem(problem)}
-        if not keep_lease:
-            values |= {"holder": None, "lease_until": None}
-        mine = and_(
-            OUTBOX.c.identifier == identifier,
-            OUTBOX.c.holder == holder,
-            OUTBOX.c.state.not_in([ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]),
-        )
-        with self._database.write() as connection:
-            if unless_certified is not None:
-                whose = connection.execute(select(OUTBOX.c.issuer_id, OUTBOX.c.patient).where(mine)).first()
-                if whose is not None and certified_among(connection, *whose, [unless_certified]):
-                    return False
-            moved = connection.execute(update(OUTBOX).where(mine).values(**values)).rowcount
-        return moved == 1
-
-    def _problem(self, problem: str | None) -> dict[str, Any]:
-        return {"problem_sealed": self._vault.seal_remark(problem), "problem": None}
-
-    def _charge(self, row: Row[Any]) -> Charge:
+    def _opened(self, row: Row[Any]) -> Charge:
         return Charge(
             identifier=row.identifier,
             issuer_id=row.issuer_id,
@@ -420,7 +180,7 @@ class ChargeStore:
             code=row.code,
             state=ChargeState(row.state),
             charge_item=row.charge_item,
-            problem=row.problem or self._vault.unseal_remark(row.problem_sealed),
+            problem=self._told(row),
             changed_at=row.changed_at,
             content=self._vault.unseal_record(row.sealed, ChargeContent),
         )

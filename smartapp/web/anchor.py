@@ -14,7 +14,8 @@ from fhir_mappings.anchor import AnchorSource, ProgramAnchor, periods_from
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Program
 from smartapp.services import services
-from smartapp.store.charges import ChargeState, Enrolment
+from smartapp.store.charges import Enrolment
+from smartapp.store.claims import ChargeState
 from smartapp.web import own_pages, words
 from smartapp.web.permission import Action
 from smartapp.web.security import Moved

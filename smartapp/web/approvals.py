@@ -10,10 +10,14 @@ from flask import Blueprint, Response, abort, g, make_response, redirect, render
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.decision import Decision
-from smartapp.ehr.charges.create import Acceptance, Step, decision_of, same_person
+from smartapp.ehr.charges.create import Acceptance
+from smartapp.ehr.charges.evidence import decision_of
+from smartapp.ehr.charges.workflow import Step
+from smartapp.ehr.people import same_person
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.charges import Charge
+from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages
 from smartapp.web.cards import card_view

@@ -24,7 +24,8 @@ from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import StatementLine
 from smartapp.site import Site
-from smartapp.store.charges import NEVER_SENT, Charge, ChargeState
+from smartapp.store.charges import Charge
+from smartapp.store.claims import NEVER_SENT, ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
 from smartapp.web.gaps import Gaps, gaps_of

@@ -21,12 +21,15 @@ from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid
 from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import Change, ChangeKind, ChangeReason
 from fhir_mappings.vocabulary import Unverified
-from smartapp.ehr.charges.create import same_person
-from smartapp.ehr.charges.revise import ChangeResult, ChangeStep, Held, Order, changeable
+from smartapp.ehr.charges.present import Held, charge_now
+from smartapp.ehr.charges.revise import Order, changeable
+from smartapp.ehr.charges.workflow import Result, Step
+from smartapp.ehr.people import same_person
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.changes import UNFINISHED, ChangeState, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.changes import UNFINISHED, ChargeChange, change_id
+from smartapp.store.charges import Charge
+from smartapp.store.claims import ChargeState
 from smartapp.web import own_pages, words
 from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.cards import RequirementView, card_view, kept_here, rules_not_confirmed, statable
@@ -86,7 +89,7 @@ def changes_view(findings: Findings, charges: tuple[Charge, ...]) -> ChangesView
         for row in rows
         if row.state in UNFINISHED
         and not (
-            row.state is ChangeState.TAKEN_BACK
+            row.state is ChargeState.TAKEN_BACK
             and row.content.new is not None
             and row.content.new.identifier in confirmed
         )
@@ -119,7 +122,7 @@ def _view(change: Change, findings: Findings, busy: set[str]) -> ChangeView:
         denied = (
             _refusal(change.kind, findings)
             or _shut(change, change.kind, findings)
-            or services().writer.locked_sentence(g.session.issuer_id, g.session.patient or "", days)
+            or services().guards.locked(g.session.issuer_id, g.session.patient or "", days)
         )
     return ChangeView(
         change=change,
@@ -230,7 +233,7 @@ def confirm(charge_item: str) -> AnyResponse:
     before = here.store.changes.get(
         g.session.issuer_id, g.session.patient or "", change_id(g.session.issuer_id, charge_item, version)
     )
-    if before is not None and before.state in {ChangeState.DONE, ChangeState.TAKEN_BACK}:
+    if before is not None and before.state in {ChargeState.CONFIRMED, ChargeState.TAKEN_BACK}:
         return _to_result(before)
     chart = own_pages.posted_chart()
     change = _change(chart.findings, charge_item)
@@ -389,7 +392,7 @@ def _not_withdrawable(chart: own_pages.Chart, charge_item: str) -> AnyResponse |
 def _held(charge_item: str) -> Held:
     """The charge as the EHR holds it now: still a suggestion, still this patient's."""
     here = services()
-    held = here.changer.held(here.client_of(g.session), charge_item)
+    held = charge_now(here.client_of(g.session), charge_item)
     if held is None or not changeable(held.body) or not _is_theirs(held.body):
         raise Moved
     return held
@@ -626,7 +629,7 @@ def _result_page(row: ChargeChange, problems: tuple[str, ...], status: int) -> R
             written=None if kept is None else kept.charge_item,
             problems=problems,
             own=confirmed_here(row),
-            approval_refusal=approval_refusal(row) if row.state is ChangeState.AWAITING else None,
+            approval_refusal=approval_refusal(row) if row.state is ChargeState.AWAITING else None,
             may_decline=confirmed_here(row) or refused_here(Action.APPROVE) is None,
             refusal=_refusal(row.kind, chart.findings),
             longest=LONGEST_REASON,
@@ -649,15 +652,15 @@ def _moved(differences: tuple[str, ...], charge_item: str) -> Response:
     )
 
 
-def _told(result: ChangeResult, charge_item: str) -> AnyResponse:
+def _told(result: Result[ChargeChange], charge_item: str) -> AnyResponse:
     """Where a finished attempt leads. A changed charge makes the snapshot old, so the chart is read again."""
-    if result.step in {ChangeStep.MOVED, ChangeStep.LOCKED}:
+    if result.step in {Step.MOVED, Step.LOCKED}:
         return _moved(result.differences, charge_item)
-    if result.step in {ChangeStep.DONE, ChangeStep.HALF}:
+    if result.step in {Step.WRITTEN, Step.HALF}:
         services().jobs.read_again(g.session)
-    if result.change is None:
+    if result.row is None:
         return redirect(url_for("patient.page", sid=g.session.id), 303)
-    return _to_result(result.change)
+    return _to_result(result.row)
 
 
 def _to_result(change: ChargeChange) -> AnyResponse:

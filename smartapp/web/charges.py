@@ -18,11 +18,13 @@ from werkzeug.wrappers import Response as AnyResponse
 from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome
-from smartapp.ehr.charges.create import Acceptance, Result, Step
+from smartapp.ehr.charges.create import Acceptance
+from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.charges import Charge, ChargeState
+from smartapp.store.charges import Charge
+from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages, words
 from smartapp.web.cards import ACCEPTABLE, card_view, kept_here, rules_not_confirmed
@@ -165,7 +167,7 @@ def result(key: str) -> AnyResponse:
         return redirect(url_for("patient.page", sid=g.session.id))
     if charge.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
         here = services()
-        charge = here.writer.look_up(here.client_of(g.session), g.session, charge).charge or charge
+        charge = here.writer.look_up(here.client_of(g.session), g.session, charge).row or charge
     found = services().jobs.findings(g.session.id)
     g.findings = None if found is None else found[1]
     return make_response(
@@ -340,7 +342,7 @@ def _digest(resource: dict[str, object]) -> str:
 # What became of it
 
 
-def told(key: str, result: Result) -> AnyResponse:
+def told(key: str, result: Result[Charge]) -> AnyResponse:
     """Where a finished attempt leads. A written charge makes the snapshot old, so the chart is read again."""
     if result.step in {Step.MOVED, Step.OVERLAPS, Step.LOCKED}:
         page = render_template(

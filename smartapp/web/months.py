@@ -14,10 +14,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome
-from smartapp.ehr.charges.create import service_date_of
+from smartapp.ehr.charges.evidence import service_date_of
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 from smartapp.store.months import Month, month_of
 from smartapp.web import own_pages
 from smartapp.web.approvals import LONGEST_REASON

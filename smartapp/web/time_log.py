@@ -389,7 +389,7 @@ def _certified(*entries: LoggedTime) -> tuple[str, ...]:
     """A certified month is closed: what was logged in it stays as it is, and nothing is added to it."""
     here, zone = services(), services().site.zone
     days = {at.astimezone(zone).date() for entry in entries for at in (entry.start, entry.end)}
-    sentence = here.writer.locked_sentence(g.session.issuer_id, g.session.patient or "", sorted(days))
+    sentence = here.guards.locked(g.session.issuer_id, g.session.patient or "", sorted(days))
     return () if sentence is None else (sentence,)
 
 

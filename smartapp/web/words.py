@@ -25,7 +25,7 @@ from fhir_mappings.vocabulary import (
 )
 from launch.errors import HttpError
 from smartapp.ehr.reading.notices import NoticeKind
-from smartapp.store.changes import ChangeState
+from smartapp.store.claims import ChargeState
 from smartapp.store.time_log import EntryState, Measured
 
 OUTCOMES: dict[Outcome, tuple[str, str]] = {
@@ -328,16 +328,17 @@ CHANGE_REASONS: dict[ChangeReason, str] = {
     ChangeReason.STILL_OPEN: "The period is still open.",
 }
 
-CHANGE_STATES: dict[ChangeState, str] = {
-    ChangeState.PREPARED: "prepared, not sent",
-    ChangeState.AWAITING: "awaits a second person's approval",
-    ChangeState.SENT: "sent, not confirmed yet",
-    ChangeState.TAKEN_BACK: "half done: the old charge is taken back, the new one is not in the EHR yet",
-    ChangeState.DONE: "done",
-    ChangeState.STALE: "not done, because the chart or the charge had moved on",
-    ChangeState.UNKNOWN: "sent, and the EHR gave no answer",
-    ChangeState.REFUSED: "refused by the EHR",
-    ChangeState.DECLINED: "not approved",
+CHANGE_STATES: dict[ChargeState, str] = {
+    ChargeState.PREPARED: "prepared, not sent",
+    ChargeState.AWAITING: "awaits a second person's approval",
+    ChargeState.SENT: "sent, not confirmed yet",
+    ChargeState.TAKEN_BACK: "half done: the old charge is taken back, the new one is not in the EHR yet",
+    ChargeState.CONFIRMED: "done",
+    ChargeState.WITHDRAWN: "taken back since",
+    ChargeState.STALE: "not done, because the chart or the charge had moved on",
+    ChargeState.UNKNOWN: "sent, and the EHR gave no answer",
+    ChargeState.REFUSED: "refused by the EHR",
+    ChargeState.DECLINED: "not approved",
 }
 
 FAILURES: dict[str, str] = {

@@ -13,7 +13,7 @@ import requests
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"

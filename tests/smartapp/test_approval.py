@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from smartapp.commands.demo_check import Browser
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"

@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError
 
 from fhir_mappings.reconciliation import ChangeKind
 from smartapp.store.chain import opened_of, seal_of, sealed_form
-from smartapp.store.changes import ChangeContent, ChangeState, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeContent, ChargeState
+from smartapp.store.changes import ChangeContent, ChargeChange, change_id
+from smartapp.store.charges import Charge, ChargeContent
+from smartapp.store.claims import ChargeState
 from smartapp.store.vault import SealBroken
 from tests.smartapp.conftest import REFUSED
 
@@ -42,7 +43,7 @@ def change(now):
         "p1",
         "c1",
         ChangeKind.WITHDRAW,
-        ChangeState.PREPARED,
+        ChargeState.PREPARED,
         None,
         now,
         content,
@@ -87,16 +88,16 @@ def test_a_change_whose_holder_died_before_sending_may_be_begun_anew(store, chan
 
 def test_a_change_that_was_sent_keeps_its_content_whoever_takes_it_over(store, change, now, lease):
     store.changes.claim(change, "one", now, lease)
-    assert store.changes.mark(change, "one", ChangeState.SENT, now, keep=True)
+    assert store.changes.mark(change, "one", ChargeState.SENT, now, keep=True)
     assert store.changes.claim(replace(change, kind=ChangeKind.UPDATE), "two", now + lease * 2, lease)
     kept = store.changes.get("general", "p1", change.id)
-    assert (kept.kind, kept.state) == (ChangeKind.WITHDRAW, ChangeState.SENT)
+    assert (kept.kind, kept.state) == (ChangeKind.WITHDRAW, ChargeState.SENT)
 
 
 def test_who_lost_the_row_cannot_mark_it(store, change, now, lease):
     store.changes.claim(change, "one", now, lease)
     store.changes.claim(change, "two", now + lease * 2, lease)
-    assert not store.changes.mark(change, "one", ChangeState.SENT, now)
+    assert not store.changes.mark(change, "one", ChargeState.SENT, now)
 
 
 def test_a_change_is_nobody_elses_patients(store, change, now, lease):
@@ -107,12 +108,12 @@ def test_a_change_is_nobody_elses_patients(store, change, now, lease):
 
 def done(store, change, now, lease):
     store.changes.claim(change, "one", now, lease)
-    return store.changes.written(change, ChangeState.DONE, now, b"packet", None, "charge-taken-back")
+    return store.changes.written(change, ChargeState.CONFIRMED, now, b"packet", None, "charge-taken-back")
 
 
 def test_a_change_is_confirmed_once_with_its_packet_and_its_audit_entry(store, change, now, lease):
     assert done(store, change, now, lease)
-    assert not store.changes.written(change, ChangeState.DONE, now, b"x", None, "charge-taken-back")
+    assert not store.changes.written(change, ChargeState.CONFIRMED, now, b"x", None, "charge-taken-back")
     assert store.changes.packet(change.id) == b"packet"
     assert [entry["event"] for entry in store.audit.entries()] == ["charge-taken-back"]
 
@@ -192,10 +193,12 @@ def test_a_month_that_is_certified_between_the_last_look_and_the_write_stops_it(
     store.changes.claim(change, "one", now, lease)
     store.charges.claim(charge, "one", now, lease)
     store.months.certify("general", "p1", MARCH, "Practitioner/7", "", now)
-    assert not store.changes.mark(change, "one", ChangeState.SENT, now, keep=True, unless_certified=True)
-    assert not store.charges.mark_sent(charge.identifier, "one", now, MARCH)
+    assert not store.changes.mark(change, "one", ChargeState.SENT, now, keep=True, unless_certified=[MARCH])
+    assert not store.charges.mark(charge, "one", ChargeState.SENT, now, keep=True, unless_certified=[MARCH])
     assert store.charges.get(charge.identifier).state is ChargeState.PREPARED
-    assert store.charges.mark_sent(charge.identifier, "one", now, MARCH + timedelta(days=1))
+    assert store.charges.mark(
+        charge, "one", ChargeState.SENT, now, unless_certified=[MARCH + timedelta(days=1)]
+    )
 
 
 # A second person
@@ -203,13 +206,13 @@ def test_a_month_that_is_certified_between_the_last_look_and_the_write_stops_it(
 
 def test_of_two_who_approve_at_once_one_does(store, charge, now, lease):
     store.charges.claim(charge, "one", now, lease)
-    store.charges.mark_awaiting(charge.identifier, "one", now)
+    store.charges.mark(charge, "one", ChargeState.AWAITING, now)
     assert store.charges.claim_approval(charge.identifier, "two", now, lease)
     assert not store.charges.claim_approval(charge.identifier, "three", now, lease)
-    assert not store.charges.decline(charge, now)
+    assert not store.charges.mark(charge, "three", ChargeState.DECLINED, now)
 
 
 def test_what_awaits_approval_cannot_be_taken_by_accepting_again(store, charge, now, lease):
     store.charges.claim(charge, "one", now, lease)
-    store.charges.mark_awaiting(charge.identifier, "one", now)
+    store.charges.mark(charge, "one", ChargeState.AWAITING, now)
     assert not store.charges.claim(charge, "one", now + lease * 5, lease)

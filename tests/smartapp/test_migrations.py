@@ -18,7 +18,8 @@ from smartapp.commands.keys import run as run_keys
 from smartapp.commands.migrate import run as run_migrate
 from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
-from smartapp.store.charges import ChargeContent, ChargeState
+from smartapp.store.charges import ChargeContent
+from smartapp.store.claims import ChargeState
 from smartapp.store.vault import Vault
 
 KEY = Fernet.generate_key()

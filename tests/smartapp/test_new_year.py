@@ -14,7 +14,7 @@ from fhir_mappings.vocabulary import Unverified
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser, Control, Form
 from smartapp.serving import AppServer
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 from smartapp.web.words import ATTESTATIONS
 from tests.support.sandbox import ZONE
 

@@ -22,7 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launch.http import Response
-from smartapp.ehr.charges.create import Capability, _id_of, carries, parse_capability
+from smartapp.ehr.charges.capability import Capability, parse_capability
+from smartapp.ehr.charges.create import _id_of
+from smartapp.ehr.charges.present import carries
 from smartapp.ehr.reading.display import banner, choices, decode, evidence_text
 from smartapp.ehr.wire.bundles import (
     MOST_ENTRIES,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from launch.http import EhrClient, Response
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"

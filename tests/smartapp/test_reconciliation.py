@@ -17,8 +17,7 @@ from launch.http import EhrClient
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
-from smartapp.store.changes import ChangeState
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-respiratory"
 PHYSICIAN, THERAPIST, NURSE = (f"Practitioner/syn-{name}" for name in ("physician", "therapist", "nurse"))
@@ -367,7 +366,7 @@ def test_a_lost_update_is_refused_by_the_ehr_and_nobodys_change_is_overwritten(w
     assert "was changed by somebody else meanwhile" in stopped.text
     assert [(code_of(c), c["status"]) for c in ours(world)] == [("98979", "billable")]
     (row,) = changes(world)
-    assert row.state is ChangeState.STALE
+    assert row.state is ChargeState.STALE
     assert "change-stale" in events(world)
 
 
@@ -496,7 +495,7 @@ def test_a_process_killed_between_the_two_steps_of_a_replacement_can_be_resumed(
         pressing.result()
     assert live(world) == [], "the old one is back, the new one is not there"
     (row,) = changes(world)
-    assert row.state is (ChangeState.TAKEN_BACK if name == "create" else ChangeState.SENT)
+    assert row.state is (ChargeState.TAKEN_BACK if name == "create" else ChargeState.SENT)
 
     time.sleep(3.2)  # three leases: nobody holds it any more
     second = world.process().ready()

@@ -20,8 +20,9 @@ from smartapp.commands.keys import run
 from smartapp.store import Store
 from smartapp.store import resealing as module
 from smartapp.store.attestations import ConfirmedEpisode, Statement
-from smartapp.store.changes import ChangeContent, ChangeState, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeContent, ChargeState
+from smartapp.store.changes import ChangeContent, ChargeChange, change_id
+from smartapp.store.charges import Charge, ChargeContent
+from smartapp.store.claims import ChargeState
 from smartapp.store.guards import GUARDED
 from smartapp.store.reading import Snapshot, StoredResource
 from smartapp.store.resealing import PLACES, Absence, Resealing
@@ -114,7 +115,7 @@ def fill(store: Store, now, lease) -> None:
         store.charges.confirm(charge, f"c{number}", now, b"packet", PROBLEM)
     change = a_change(now)
     store.changes.claim(change, "h", now, lease)
-    store.changes.written(change, ChangeState.DONE, now, b"change packet", PROBLEM, "charge-taken-back")
+    store.changes.written(change, ChargeState.CONFIRMED, now, b"change packet", PROBLEM, "charge-taken-back")
     for month in (date(2026, 2, 1), date(2026, 3, 1), date(2026, 4, 1)):
         store.months.certify("general", "p1", month, "Practitioner/7", "Avery", now)
     logged = LoggedTime(start=now, end=now + timedelta(minutes=5), person="Practitioner/7")
@@ -160,7 +161,7 @@ def a_change(now) -> ChargeChange:
     )
     id_ = change_id("general", "c1", "1")
     return ChargeChange(
-        id_, "general", "p1", "c1", ChangeKind.WITHDRAW, ChangeState.PREPARED, None, now, content
+        id_, "general", "p1", "c1", ChangeKind.WITHDRAW, ChargeState.PREPARED, None, now, content
     )
 
 

@@ -16,8 +16,9 @@ from fhir_mappings.time_log import LoggedTime
 from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store import Store
 from smartapp.store.attestations import ConfirmedEpisode, Statement
-from smartapp.store.changes import ChangeContent, ChangeState, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
+from smartapp.store.changes import ChangeContent, ChargeChange, change_id
+from smartapp.store.charges import Charge, ChargeContent, Enrolment
+from smartapp.store.claims import ChargeState
 from smartapp.store.retention import PastItsTime, Retention
 from smartapp.store.tables import (
     ATTESTATIONS,
@@ -83,14 +84,7 @@ def claimed(store: Store, at: datetime, keep_until: date, name: str = "1") -> Ch
 
 def leave_in(store: Store, charge: Charge, state: ChargeState, at: datetime) -> None:
     """The charge ends in this state without having been written."""
-    if state is ChargeState.REFUSED:
-        store.charges.mark_refused(charge.identifier, "h", at, "no")
-    elif state is ChargeState.UNKNOWN:
-        store.charges.mark_unknown(charge.identifier, "h", at, "?")
-    elif state in {ChargeState.AWAITING, ChargeState.DECLINED}:
-        store.charges.mark_awaiting(charge.identifier, "h", at)
-    if state is ChargeState.DECLINED:
-        store.charges.decline(charge, at)
+    assert store.charges.mark(charge, "h", state, at, "no")
     assert store.charges.get(charge.identifier).state is state
 
 
@@ -128,7 +122,7 @@ def test_a_charge_that_somebody_is_writing_now_is_left_alone(store, retention):
     assert retention.purge(NOW + LEASE, CUTOFF).charges == 1
 
 
-def changed(store: Store, state: ChangeState, keep_until: date, version: str) -> ChargeChange:
+def changed(store: Store, state: ChargeState, keep_until: date, version: str) -> ChargeChange:
     content = ChangeContent(
         code="98979",
         before={},
@@ -146,10 +140,10 @@ def changed(store: Store, state: ChangeState, keep_until: date, version: str) ->
     )
     id_ = change_id("general", "c1", version)
     change = ChargeChange(
-        id_, "general", "p1", "c1", ChangeKind.UPDATE, ChangeState.PREPARED, None, OLD, content
+        id_, "general", "p1", "c1", ChangeKind.UPDATE, ChargeState.PREPARED, None, OLD, content
     )
     assert store.changes.claim(change, "h", OLD, LEASE)
-    if state is ChangeState.DONE:
+    if state is ChargeState.CONFIRMED:
         store.changes.written(change, state, OLD, b"packet", None, "charge-updated")
     else:
         store.changes.mark(change, "h", state, OLD, "no")
@@ -157,7 +151,7 @@ def changed(store: Store, state: ChangeState, keep_until: date, version: str) ->
 
 
 @pytest.mark.parametrize(
-    "state", [ChangeState.REFUSED, ChangeState.STALE, ChangeState.UNKNOWN, ChangeState.AWAITING]
+    "state", [ChargeState.REFUSED, ChargeState.STALE, ChargeState.UNKNOWN, ChargeState.AWAITING]
 )
 def test_a_change_that_was_never_made_goes_when_its_day_is_over(store, retention, state):
     changed(store, state, NOW.date() - DAY, "1")
@@ -169,7 +163,7 @@ def test_a_change_that_was_never_made_goes_when_its_day_is_over(store, retention
 def test_a_written_charge_goes_with_its_packet_and_stays_while_a_change_of_it_is_kept(store, retention):
     charge = claimed(store, OLD, NOW.date() - DAY)
     store.charges.confirm(charge, "c1", OLD, b"packet")
-    changed(store, ChangeState.DONE, NOW.date() + DAY, "1")
+    changed(store, ChargeState.CONFIRMED, NOW.date() + DAY, "1")
     first = retention.purge(NOW, CUTOFF)
     assert (first.packets, first.charges) == (1, 0)
     assert store.charges.get(charge.identifier) is not None
@@ -319,8 +313,8 @@ def fill(store: Store, at: datetime, keep_until: date) -> None:
     enrol(store, "p1", at)
     store.charges.confirm(claimed(store, at, keep_until, "1"), "c1", at, b"packet")
     leave_in(store, claimed(store, at, keep_until, "2"), ChargeState.UNKNOWN, at)
-    changed(store, ChangeState.DONE, keep_until, "1")
-    changed(store, ChangeState.REFUSED, keep_until, "2")
+    changed(store, ChargeState.CONFIRMED, keep_until, "1")
+    changed(store, ChargeState.REFUSED, keep_until, "2")
     logged(store, at)
     stated(store, at, window((at - DAY).date()))
     episode(store, at, (at - DAY).date())

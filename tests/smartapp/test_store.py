@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from launch.ports import LaunchKind, LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
 from smartapp.store import Store
-from smartapp.store.charges import Charge, ChargeContent, ChargeState, Enrolment
+from smartapp.store.charges import Charge, ChargeContent, Enrolment
+from smartapp.store.claims import ChargeState
 from smartapp.store.database import SchemaOutdated
 from smartapp.store.guards import GUARDED, lifted
 from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
@@ -209,7 +210,7 @@ def test_nothing_secret_can_be_read_where_it_is_stored(store, owner, pending, se
 @pytest.mark.threat("5.9")
 def test_what_an_ehr_said_of_a_refusal_is_sealed_and_read_back(store, owner, charge, now, lease):
     store.charges.claim(charge, "h", now, lease)
-    store.charges.mark_refused(charge.identifier, "h", now, "Mrs. Example has no such account")
+    store.charges.mark(charge, "h", ChargeState.REFUSED, now, "Mrs. Example has no such account")
     assert b"Mrs. Example" not in owner.stored()
     assert store.charges.get(charge.identifier).problem == "Mrs. Example has no such account"
     store.charges.claim(charge, "h", now, lease)
@@ -426,7 +427,7 @@ def test_one_of_many_processes_may_write_a_charge(store, charge, now, lease):
 
 def test_a_charge_that_was_sent_keeps_its_content_whoever_takes_it_over(store, charge, now, lease):
     store.charges.claim(charge, "dead", now, lease)
-    store.charges.mark_sent(charge.identifier, "dead", now)
+    store.charges.mark(charge, "dead", ChargeState.SENT, now, keep=True)
     other = replace(charge, content=ChargeContent(**{**as_dict(charge.content), "attested": ()}))
     assert not store.charges.claim(other, "alive", now, lease)
     assert store.charges.claim(other, "alive", now + lease, lease)
@@ -466,6 +467,6 @@ def test_a_preparation_that_is_withdrawn_leaves_no_trace_but_a_sent_charge_stays
     store.charges.withdraw_preparation(charge.identifier, "h")
     assert store.charges.get(charge.identifier) is None
     store.charges.claim(charge, "h", now, lease)
-    store.charges.mark_sent(charge.identifier, "h", now)
+    store.charges.mark(charge, "h", ChargeState.SENT, now, keep=True)
     store.charges.withdraw_preparation(charge.identifier, "h")
     assert store.charges.get(charge.identifier).state is ChargeState.SENT

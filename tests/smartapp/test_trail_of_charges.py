@@ -12,7 +12,7 @@ import pytest
 from launch.http import EhrClient, Response
 from smartapp.commands.demo_check import Browser
 from smartapp.site import load_site
-from smartapp.store.charges import ChargeState
+from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"
 PHYSICIAN, THERAPIST = "Practitioner/syn-physician", "Practitioner/syn-therapist"

@@ -18,7 +18,7 @@ from fhir_mappings.vocabulary import (
     Unverified,
 )
 from smartapp.ehr.reading.notices import NoticeKind
-from smartapp.store.changes import ChangeState
+from smartapp.store.claims import ChargeState
 from smartapp.web import permission, words
 
 
@@ -38,7 +38,7 @@ from smartapp.web import permission, words
         (MissingWhy, words.MISSING_TO_DO),
         (ChangeKind, words.CHANGES),
         (ChangeReason, words.CHANGE_REASONS),
-        (ChangeState, words.CHANGE_STATES),
+        (ChargeState, words.CHANGE_STATES),
         (Role, permission.ROLES),
         (permission.Action, permission.DOING),
     ],

@@ -1,96 +1,51 @@
 """Changes a charge that was written: updates it, replaces it by another code, or takes it back. Once.
 
-The order is what makes it safe: the row is committed before anything leaves; the charge is read again, and
-written only over the very version that was read (`If-Match`), so that nobody's change is ever overwritten.
-Of a replacement the old charge is taken back first: between the two steps there is one live charge too few,
-never one too many. Whoever comes after a crash finds the row and goes on from what the EHR holds.
+The charge is written only over the very version that was read (`If-Match`), so that nobody's change is ever
+overwritten. Of a replacement the old charge is taken back first: between the two steps there is one live
+charge too few, never one too many. The steps are those of `workflow`.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from enum import Enum
 from typing import Any
 
 import msgspec
 
-from fhir_mappings.charge_change import TAKEN_BACK
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
 from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import PLANNED, Change, ChangeKind
 from fhir_mappings.vocabulary import ReviewReason
 from launch.errors import HttpError, LaunchError
+from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
-from smartapp.ehr.charges.create import (
-    POLL_SECONDS,
-    Acceptance,
-    ChargeWriter,
-    Step,
-    charge_differences,
-    decision_of,
-    name_of_user,
-    subject_of,
-    years_later,
-)
-from smartapp.ehr.reading.display import decode
+from smartapp.ehr.charges.create import Acceptance, ChargeWriter, years_later
+from smartapp.ehr.charges.evidence import decision_of
+from smartapp.ehr.charges.guards import Guards, charge_differences
+from smartapp.ehr.charges.present import Held, PresentCharges, charge_now
+from smartapp.ehr.charges.read_back import holds
+from smartapp.ehr.charges.workflow import Facts, Found, Hand, Holds, Result, Step, Workflow
+from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, moved, records_moved
 from smartapp.ehr.reading.own_record import own_differences
-from smartapp.ehr.wire.bundles import look, read_target, version_of
+from smartapp.ehr.wire.bundles import look, read_target
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.ehr.wire.sending import Fate, limits_of_writes, send
 from smartapp.site import Site
 from smartapp.store import Store
-from smartapp.store.changes import ChangeContent, ChangeState, ChargeChange, NewCharge, change_id
-from smartapp.store.charges import Approval, Charge, ChargeState
+from smartapp.store.changes import ChangeContent, ChargeChange, NewCharge, change_id
+from smartapp.store.charges import Charge
+from smartapp.store.claims import Approval, ChargeState
 from smartapp.store.reading import Snapshot
 
-_VERSION_CONFLICT = frozenset({409, 412})
 NO_VERSION = (
     "This EHR does not number the versions of a charge, so a change of somebody else's could be overwritten. "
     "Change it in the EHR."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A charge as the EHR holds it at this moment."""
-
-    body: dict[str, Any]
-    version: str
-    etag: str | None
-    """What `If-Match` must say; None where the EHR numbers no versions."""
-
-
-class ChangeStep(Enum):
-    """How an attempt to change a charge ended."""
-
-    DONE = "done"
-    AWAITING = "awaiting"
-    DECLINED = "declined"
-    MOVED = "moved"
-    """The charge, its evidence or the other charges are not what the page showed; nothing was written."""
-    LOCKED = "locked"
-    HALF = "half"
-    """Of a replacement: the old charge is taken back, the new one is not in the EHR yet."""
-    BUSY = "busy"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeResult:
-    """What became of it; `differences` are sentences for MOVED and LOCKED."""
-
-    step: ChangeStep
-    change: ChargeChange | None = None
-    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +77,11 @@ class Order:
         return Present(self.session, self.snapshot, self.findings)
 
 
-class ChargeChanger:
+class ChargeChanger(Workflow[ChargeChange]):
     """Updates, replacements and withdrawals through the EHR's ChargeItem API."""
+
+    noun = "change"
+    surely_not = frozenset({409, 412})
 
     def __init__(
         self,
@@ -133,102 +91,46 @@ class ChargeChanger:
         clock: Clock,
         writer: ChargeWriter,
         fresh: FreshLook,
+        present: PresentCharges,
+        guards: Guards,
     ) -> None:
-        self._fresh = fresh
+        super().__init__(settings, site, clock, store.changes)
         self._settings = settings
-        self._site = site
         self._store = store
-        self._clock = clock
         self._writer = writer
-        self._lease = settings.job_lease * 3
-        self._limits = limits_of_writes(settings)
+        self._fresh = fresh
+        self._present = present
+        self._guards = guards
 
-    def held(self, client: SessionClient, charge_item: str) -> Held | None:
-        """The charge as the EHR holds it now; None if it holds none. Raises HttpError."""
-        response = client.fhir("GET", read_target(f"ChargeItem/{charge_item}"))
-        if response.status in {404, 410}:
-            return None
-        body = response.require_ok().body
-        seen = look(body)
-        etag = response.headers.get("etag")
-        if etag is None and seen.version is not None:
-            etag = f'W/"{seen.version}"'
-        return Held(decode(body), version_of(seen, body), etag)
-
-    def change(self, client: SessionClient, order: Order) -> ChangeResult:
+    def change(self, client: SessionClient, order: Order) -> Result[ChargeChange]:
         """Do what was confirmed, or say why not. Raises HttpError and LaunchError where nothing was sent."""
         change = self._prepared(order)
-        holder = secrets.token_hex(12)
-        if not self._store.changes.claim(change, holder, self._clock.now(), self._lease):
-            return self._wait_for_the_other(change)
-        kept = self._get(change)
-        if kept.state is not ChangeState.PREPARED:
-            return self._resume(client, order.present, kept, holder)
-        try:
-            stopped = self._what_stands_in_the_way(client, order, change)
-        except BaseException:
-            self._mark(change, holder, ChangeState.PREPARED)
-            raise
-        if stopped is not None:
-            self._mark(change, holder, ChangeState.STALE, " ".join(stopped.differences))
-            return stopped
-        if self._site.second_approval and order.kind is not ChangeKind.WITHDRAW:
-            self._mark(change, holder, ChangeState.AWAITING, None, "change-awaits-approval", order.session)
-            return ChangeResult(ChangeStep.AWAITING, self._get(change))
-        return self._send(client, order.present, change, holder)
-
-    def approve(self, client: SessionClient, present: Present, change: ChargeChange) -> ChangeResult:
-        """A second person's yes: the same guards run again, then it is written."""
-        holder = secrets.token_hex(12)
-        if not self._store.changes.claim_approval(change.id, holder, self._clock.now(), self._lease):
-            return self._wait_for_the_other(change, {ChangeStep.BUSY, ChangeStep.HALF, ChangeStep.AWAITING})
-        try:
-            stopped = self._locked(change) or self._what_moved(client, present, change)
-        except BaseException:
-            self._mark(change, holder, ChangeState.AWAITING)
-            raise
-        if stopped is not None:
-            self._mark(change, holder, ChangeState.AWAITING, " ".join(stopped.differences))
-            return stopped
-        approval = Approval(
-            present.session.fhir_user or "",
-            name_of_user(present.session, present.findings),
-            self._clock.now(),
+        return self._begin(
+            Hand(client, order.session, order.present),
+            change,
+            lambda: self._what_stands_in_the_way(client, order, change),
+            second=self._site.second_approval and order.kind is not ChangeKind.WITHDRAW,
         )
-        approved = _with_approval(change, approval)
-        self._mark(
-            approved, holder, ChangeState.AWAITING, None, "change-approved", present.session, keep=True
+
+    def approve(self, client: SessionClient, present: Present, change: ChargeChange) -> Result[ChargeChange]:
+        """A second person's yes."""
+        return self._approve(
+            Hand(client, present.session, present),
+            present.findings,
+            change,
+            lambda: self._locked(change) or self._what_moved(client, present, change),
         )
-        return self._send(client, present, approved, holder)
 
-    def decline(
-        self, session: LaunchSession, findings: Findings, change: ChargeChange, reason: str
-    ) -> ChangeResult:
-        """A no, with its reason: nothing is sent."""
-        holder = secrets.token_hex(12)
-        if not self._store.changes.claim_approval(change.id, holder, self._clock.now(), self._lease):
-            return self._wait_for_the_other(change)
-        now = self._clock.now()
-        approval = Approval(session.fhir_user or "", name_of_user(session, findings), now, reason)
-        declined = _with_approval(change, approval)
-        self._mark(declined, holder, ChangeState.DECLINED, None, "change-declined", session, reason=reason)
-        return ChangeResult(ChangeStep.DECLINED, self._get(change))
-
-    def go_on(self, client: SessionClient, present: Present, change: ChargeChange) -> ChangeResult:
+    def go_on(self, client: SessionClient, present: Present, change: ChargeChange) -> Result[ChargeChange]:
         """Somebody pressed on a change that is not finished: from what the EHR holds now to its end."""
-        holder = secrets.token_hex(12)
-        if change.state not in {ChangeState.SENT, ChangeState.UNKNOWN, ChangeState.TAKEN_BACK}:
-            return self._present(change)
-        if not self._store.changes.claim(change, holder, self._clock.now(), self._lease):
-            return self._wait_for_the_other(change)
-        return self._resume(client, present, self._get(change), holder)
+        return self._go_on(Hand(client, present.session, present), change)
 
-    def leave_at_that(self, session: LaunchSession, change: ChargeChange) -> ChangeResult:
+    def leave_at_that(self, session: LaunchSession, change: ChargeChange) -> Result[ChargeChange]:
         """Of a replacement whose old charge is taken back: the new one is not written from here any more."""
         self._store.changes.finish(
             change, self._clock.now(), "replacement-left", **self._facts(change, session)
         )
-        return self._present(self._get(change))
+        return self._presented(self._kept(change))
 
     # Before the write
 
@@ -270,7 +172,7 @@ class ChargeChanger:
             patient=session.patient or "",
             charge_item=order.charge_item,
             kind=order.kind,
-            state=ChangeState.PREPARED,
+            state=ChargeState.PREPARED,
             problem=None,
             changed_at=now,
             content=content,
@@ -285,12 +187,12 @@ class ChargeChanger:
 
     def _what_stands_in_the_way(
         self, client: SessionClient, order: Order, change: ChargeChange
-    ) -> ChangeResult | None:
+    ) -> Result[ChargeChange] | None:
         if not self._is_ours(client, order):
             sentence = f"ChargeItem/{order.charge_item} was not written here, or billing has taken it up."
-            return ChangeResult(ChangeStep.MOVED, None, (sentence,))
+            return Result(Step.MOVED, None, (sentence,))
         if order.held.etag is None:
-            return ChangeResult(ChangeStep.MOVED, None, (NO_VERSION,))
+            return Result(Step.MOVED, None, (NO_VERSION,))
         if (locked := self._locked(change)) is not None:
             return locked
         if order.change is None:
@@ -312,9 +214,22 @@ class ChargeChanger:
         written = self._store.charges.written_keys(session.issuer_id, session.patient or "")
         return bool(written & own_keys(order.held.body))
 
-    def _locked(self, change: ChargeChange) -> ChangeResult | None:
-        sentence = self._writer.locked_sentence(change.issuer_id, change.patient, change.content.days)
-        return None if sentence is None else ChangeResult(ChangeStep.LOCKED, None, (sentence,))
+    def _locked(self, row: ChargeChange) -> Result[ChargeChange] | None:
+        sentence = self._guards.locked(row.issuer_id, row.patient, self._days(row))
+        return None if sentence is None else Result(Step.LOCKED, None, (sentence,))
+
+    def _days(self, row: ChargeChange) -> Iterable[date]:
+        return row.content.days
+
+    def _drop(self, row: ChargeChange, holder: str, stopped: Result[ChargeChange] | None) -> None:
+        """The row stays, and says why."""
+        if stopped is None:
+            self._mark(row, holder, ChargeState.PREPARED)
+        else:
+            self._mark(row, holder, ChargeState.STALE, " ".join(stopped.differences))
+
+    def _with_approval(self, row: ChargeChange, approval: Approval) -> ChargeChange:
+        return replace(row, content=msgspec.structs.replace(row.content, approval=approval))
 
     def _what_moved(
         self,
@@ -322,11 +237,11 @@ class ChargeChanger:
         present: Present,
         change: ChargeChange,
         decision: Decision | None = None,
-    ) -> ChangeResult | None:
+    ) -> Result[ChargeChange] | None:
         """Read the charges and what changed in the chart again: what moved since it was read stops the
         change, and is what the session has read from now on."""
         session, findings = present.session, present.findings
-        charges = self._writer.present_charges(client, session)
+        charges = self._present.of(client, session)
         differences = [*charge_differences(findings, charges)]
         fresh = self._fresh.of(present)
         new = change.content.new
@@ -341,7 +256,7 @@ class ChargeChanger:
                 for name, held in (charges or {}).items()
                 if name != f"ChargeItem/{change.charge_item}"
             }
-            differences += self._writer.overlap_sentences(charge, others)
+            differences += self._guards.overlaps_among(charge, others)
         elif change.kind is ChangeKind.UPDATE:
             name = f"ChargeItem/{change.charge_item}"
             decision = _charged_by(findings, name)
@@ -357,118 +272,54 @@ class ChargeChanger:
         if not differences:
             return None
         self._fresh.keep(session, fresh)
-        return ChangeResult(ChangeStep.MOVED, None, tuple(dict.fromkeys(differences)))
+        return Result(Step.MOVED, None, tuple(dict.fromkeys(differences)))
 
     # The write
 
-    def _send(
-        self,
-        client: SessionClient,
-        present: Present,
-        change: ChargeChange,
-        holder: str,
-    ) -> ChangeResult:
-        """Commit that it leaves, write it over the version that was read, and understand the answer."""
-        locks = self._site.lock_certified_months
-        if not self._store.changes.mark(
-            change, holder, ChangeState.SENT, self._clock.now(), keep=True, unless_certified=locks
-        ):
-            locked = self._locked(change)
-            if locked is not None:
-                self._mark(change, holder, ChangeState.STALE, " ".join(locked.differences))
-            return locked or self._present(self._get(change))
-        sent = replace(change, state=ChangeState.SENT)
-        content = change.content
-        answer = send(
-            lambda: client.fhir(
-                "PUT",
-                read_target(f"ChargeItem/{change.charge_item}"),
-                body=msgspec.json.encode(content.after),
-                headers={"Prefer": "return=representation", "If-Match": content.before_etag or ""},
-                limits=self._limits,
-            )
+    def _request(self, hand: Hand, row: ChargeChange) -> Response:
+        """Over the version that was read, and no other."""
+        return hand.client.fhir(
+            "PUT",
+            read_target(f"ChargeItem/{row.charge_item}"),
+            body=msgspec.json.encode(row.content.after),
+            headers={"Prefer": "return=representation", "If-Match": row.content.before_etag or ""},
+            limits=self._limits,
         )
-        if answer.fate is Fate.TAKEN:
-            return self._written(client, present, sent, holder)
-        if answer.fate is Fate.IN_DOUBT:
-            certain = answer.status in _VERSION_CONFLICT
-            return self._in_doubt(client, present, sent, holder, answer.problem, certain=certain)
-        return self._refused(present.session, sent, holder, answer.problem)
 
-    def _in_doubt(
-        self,
-        client: SessionClient,
-        present: Present,
-        change: ChargeChange,
-        holder: str,
-        problem: str,
-        *,
-        certain: bool = False,
-    ) -> ChangeResult:
-        """Ask the EHR what it holds: our change, the version before it, or somebody else's.
+    def _made(self, row: ChargeChange, _response: Response) -> Found:
+        return Found(Holds.OURS, row.charge_item)
 
-        `certain`: it answered that it did not write this; what it holds tells whether somebody else did.
-        """
-        try:
-            held = self.held(client, change.charge_item)
-        except (HttpError, LaunchError):
-            self._mark(change, holder, ChangeState.UNKNOWN, problem, "change-unknown", present.session)
-            return ChangeResult(ChangeStep.UNKNOWN, self._get(change))
-        if held is not None and _holds(change.content.after, held.body):
-            return self._written(client, present, change, holder)
-        if held is not None and held.version == change.content.before_version:
-            if certain:
-                return self._refused(present.session, change, holder, problem)
-            # It may still be on its way. Sent again it does no harm: only one of the two fits the version.
-            self._mark(change, holder, ChangeState.UNKNOWN, problem, "change-unknown", present.session)
-            return ChangeResult(ChangeStep.UNKNOWN, self._get(change))
-        return self._stale(present.session, change, holder)
+    def _find(self, hand: Hand, row: ChargeChange) -> Found:
+        """Our change, the version before it, or somebody else's."""
+        held = charge_now(hand.client, row.charge_item)
+        if held is not None and holds(row.content.after, held.body):
+            return Found(Holds.OURS, row.charge_item)
+        if held is not None and held.version == row.content.before_version:
+            return Found(Holds.NOT_YET)
+        return Found(Holds.OVERTAKEN, row.charge_item)
 
-    def _stale(self, session: LaunchSession, change: ChargeChange, holder: str) -> ChangeResult:
-        sentence = f"ChargeItem/{change.charge_item} was changed by somebody else meanwhile."
-        self._mark(change, holder, ChangeState.STALE, sentence, "change-stale", session)
-        return ChangeResult(ChangeStep.MOVED, self._get(change), (sentence,))
+    def _why_not_again(self, _hand: Hand, _row: ChargeChange) -> str | None:
+        """Sent again it does no harm: only one of the two fits the version."""
+        return None
 
-    def _refused(
-        self, session: LaunchSession, change: ChargeChange, holder: str, problem: str
-    ) -> ChangeResult:
-        self._mark(change, holder, ChangeState.REFUSED, problem, "change-refused", session)
-        return ChangeResult(ChangeStep.REFUSED, self._get(change))
-
-    def _resume(
-        self,
-        client: SessionClient,
-        present: Present,
-        change: ChargeChange,
-        holder: str,
-    ) -> ChangeResult:
-        """Somebody began this and did not live to see the end, or got no answer."""
-        if change.state is ChangeState.TAKEN_BACK:
-            return self._second_half(client, present, change, holder)
-        held = self.held(client, change.charge_item)
-        if held is not None and _holds(change.content.after, held.body):
-            return self._written(client, present, change, holder)
-        if held is None or held.version != change.content.before_version:
-            return self._stale(present.session, change, holder)
-        return self._send(client, present, change, holder)
+    def _resume(self, hand: Hand, row: ChargeChange, holder: str) -> Result[ChargeChange]:
+        if row.state is ChargeState.TAKEN_BACK:
+            return self._second_half(hand, row, holder)
+        return super()._resume(hand, row, holder)
 
     # After the write
 
-    def _written(
-        self,
-        client: SessionClient,
-        present: Present,
-        change: ChargeChange,
-        holder: str,
-    ) -> ChangeResult:
+    def _close(
+        self, hand: Hand, row: ChargeChange, charge_item: str, holder: str, *, sent: bool
+    ) -> Result[ChargeChange]:
         """Read the charge back and close the row, or go on to the second half of a replacement."""
-        read_back, problem = self._read_back(client, change)
-        content = change.content
+        read_back, problem = self._read_back(hand.client, row)
+        content = row.content
         packet = msgspec.json.encode(
             {
-                "change": change.number,
-                "kind": change.kind,
-                "charge_item": change.charge_item,
+                "change": row.number,
+                "kind": row.kind,
+                "charge_item": charge_item,
                 "before": content.before,
                 "written": content.after,
                 "read_back": read_back,
@@ -482,48 +333,43 @@ class ChargeChanger:
                 "evidence": msgspec.Raw(content.evidence),
             }
         )
-        halves = change.kind is ChangeKind.REPLACE
+        halves = row.kind is ChangeKind.REPLACE
         self._store.changes.written(
-            change,
-            ChangeState.TAKEN_BACK if halves else ChangeState.DONE,
+            row,
+            ChargeState.TAKEN_BACK if halves else ChargeState.CONFIRMED,
             self._clock.now(),
             packet,
             problem,
-            "charge-updated" if change.kind is ChangeKind.UPDATE else "charge-taken-back",
+            "charge-updated" if row.kind is ChangeKind.UPDATE else "charge-taken-back",
             approved_by=None if content.approval is None else content.approval.by,
-            snapshot=content.snapshot_id,
             reasons=", ".join(content.reasons),
-            **self._facts(change, present.session),
+            **self._facts(row, hand.session, sent=sent),
         )
         if halves:
-            return self._second_half(client, present, self._get(change), holder, fresh=True)
-        return ChangeResult(ChangeStep.DONE, self._get(change))
+            return self._second_half(hand, self._kept(row), holder, fresh=True)
+        return Result(Step.WRITTEN, self._kept(row))
 
     def _read_back(
         self, client: SessionClient, change: ChargeChange
     ) -> tuple[dict[str, Any] | None, str | None]:
         try:
-            held = self.held(client, change.charge_item)
+            held = charge_now(client, change.charge_item)
         except (HttpError, LaunchError):
             held = None
         if held is None:
             return None, "The EHR confirmed the change but did not let the charge be read back."
-        if not _holds(change.content.after, held.body):
+        if not holds(change.content.after, held.body):
             return held.body, "The EHR holds something else than was sent."
         return held.body, None
 
     def _second_half(
-        self,
-        client: SessionClient,
-        present: Present,
-        change: ChargeChange,
-        holder: str,
-        *,
-        fresh: bool = False,
-    ) -> ChangeResult:
+        self, hand: Hand, change: ChargeChange, holder: str, *, fresh: bool = False
+    ) -> Result[ChargeChange]:
         """The old charge is taken back: write the new one. `fresh`: its evidence was looked at just now."""
-        if change.state is not ChangeState.TAKEN_BACK:
-            return self._present(change)
+        if change.state is not ChargeState.TAKEN_BACK:
+            return self._presented(change)
+        client, present = hand.client, hand.present
+        assert present is not None, "a replacement is finished by somebody who has read the chart"
         charge = _charge(change)
         problem = None
         if not fresh and not self._in_the_ehr(charge):
@@ -537,21 +383,21 @@ class ChargeChanger:
             try:
                 result = self._writer.write_prepared(client, present.session, charge)
             except (HttpError, LaunchError) as error:
-                self._mark(change, holder, ChangeState.TAKEN_BACK, error.sentence)
-                return ChangeResult(ChangeStep.HALF, self._get(change))
-            if result.step is Step.WRITTEN and result.charge is not None:
+                self._mark(change, holder, ChargeState.TAKEN_BACK, error.sentence)
+                return Result(Step.HALF, self._kept(change))
+            if result.step is Step.WRITTEN and result.row is not None:
                 self._store.changes.finish(
                     change,
                     self._clock.now(),
                     "charge-replaced",
-                    replaced_by=result.charge.charge_item,
+                    replaced_by=result.row.charge_item,
                     **self._facts(change, present.session),
                 )
-                return ChangeResult(ChangeStep.DONE, self._get(change))
-            told = None if result.charge is None else result.charge.problem
+                return Result(Step.WRITTEN, self._kept(change))
+            told = None if result.row is None else result.row.problem
             problem = " ".join(result.differences) or told or "The EHR has not confirmed the new charge yet."
-        self._mark(change, holder, ChangeState.TAKEN_BACK, problem)
-        return ChangeResult(ChangeStep.HALF, self._get(change))
+        self._mark(change, holder, ChargeState.TAKEN_BACK, problem)
+        return Result(Step.HALF, self._kept(change))
 
     def _in_the_ehr(self, charge: Charge) -> bool:
         """Whether the new charge may have been sent already: then it is only looked up."""
@@ -562,78 +408,14 @@ class ChargeChanger:
             ChargeState.CONFIRMED,
         }
 
-    # Rows
-
-    def _get(self, change: ChargeChange) -> ChargeChange:
-        return self._store.changes.get(change.issuer_id, change.patient, change.id) or change
-
-    def _present(self, change: ChargeChange) -> ChangeResult:
-        return ChangeResult(_STEPS[change.state], change, (change.problem,) if change.problem else ())
-
-    def _wait_for_the_other(
-        self,
-        change: ChargeChange,
-        on_the_way: Container[ChangeStep] = frozenset({ChangeStep.BUSY, ChangeStep.HALF}),
-    ) -> ChangeResult:
-        """Another tab, thread or process has it. Wait a little for its end."""
-        until = time.monotonic() + min(10.0, self._lease.total_seconds())
-        while True:
-            result = self._present(self._get(change))
-            if result.step not in on_the_way or time.monotonic() >= until:
-                return result
-            time.sleep(POLL_SECONDS)
-
-    def _mark(
-        self,
-        change: ChargeChange,
-        holder: str,
-        state: ChangeState,
-        problem: str | None = None,
-        event: str | None = None,
-        session: LaunchSession | None = None,
-        *,
-        keep: bool = False,
-        reason: str | None = None,
-    ) -> None:
-        facts = None if event is None else self._facts(change, session)
-        self._store.changes.mark(
-            change, holder, state, self._clock.now(), problem, event, keep=keep, reason=reason, facts=facts
-        )
-
-    def _facts(
-        self, change: ChargeChange, session: LaunchSession | None
-    ) -> dict[str, str | int | bool | None]:
-        """What every audit entry on a change says; `session`: who acts."""
-        content = change.content
+    def _about(self, row: ChargeChange) -> Facts:
         return {
-            "issuer": change.issuer_id,
-            "patient": change.patient,
-            "user": content.confirmed_by if session is None else session.fhir_user,
-            "confirmed_by": content.confirmed_by,
-            "session": content.session_id if session is None else session.id,
-            "change": change.number,
-            "kind": change.kind.value,
-            "charge_item": change.charge_item,
-            "code": content.code,
-            "rules_version": msgspec.json.decode(content.evidence, type=_Evidence).rules_version,
+            "confirmed_by": row.content.confirmed_by,
+            "change": row.number,
+            "kind": row.kind.value,
+            "charge_item": row.charge_item,
+            "code": row.content.code,
         }
-
-
-class _Evidence(msgspec.Struct):
-    rules_version: str = ""
-
-
-_STEPS = {
-    ChangeState.PREPARED: ChangeStep.BUSY,
-    ChangeState.AWAITING: ChangeStep.AWAITING,
-    ChangeState.SENT: ChangeStep.BUSY,
-    ChangeState.TAKEN_BACK: ChangeStep.HALF,
-    ChangeState.DONE: ChangeStep.DONE,
-    ChangeState.STALE: ChangeStep.MOVED,
-    ChangeState.UNKNOWN: ChangeStep.UNKNOWN,
-    ChangeState.REFUSED: ChangeStep.REFUSED,
-    ChangeState.DECLINED: ChangeStep.DECLINED,
-}
 
 
 def own_keys(body: Mapping[str, Any]) -> frozenset[str]:
@@ -683,25 +465,4 @@ def _still_earned(charge: Charge, decision: Decision | None) -> bool:
         and set(decision.doubts) <= {str(ReviewReason.CHARGED_OTHERWISE)}
         and [(part.requirement, part.found, part.evidence) for part in decision.requirements]
         == [(part.requirement, part.found, part.evidence) for part in confirmed.requirements]
-    )
-
-
-def _with_approval(change: ChargeChange, approval: Approval) -> ChargeChange:
-    return replace(change, content=msgspec.structs.replace(change.content, approval=approval))
-
-
-def _holds(after: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    """Whether the EHR holds this very change: its status, its quantity, and its note, which names it."""
-    notes = held.get("note")
-    texts = [
-        note.get("text") for note in (notes if isinstance(notes, list) else []) if isinstance(note, dict)
-    ]
-    quantity = held.get("quantity")
-    return (
-        held.get("status") == after.get("status")
-        and after["note"][-1]["text"] in texts
-        and (
-            after.get("status") == TAKEN_BACK
-            or (isinstance(quantity, dict) and quantity.get("value") == after["quantity"]["value"])
-        )
     )
