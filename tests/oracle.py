@@ -39,7 +39,10 @@ Decided here too, where the specification leaves room:
 - several records of one charge are one service where code and dates are the same; else each window takes the
   kind with the most units in it; a charge that was taken back fixes no grid and shows no enrolment, but opens
   its window, where `prior-charges` is told (D29);
-- a device charge dated late doubts either tier of the former period (D29).
+- a device charge dated late doubts either tier of the former period (D29);
+- what was not read doesn't hold a code whose tier it can't change, but where it may hold another line's days
+  in the same period, or within 30 days the other program's, or the minutes of its month, `other-program` is
+  asked (D1, D2, D20).
 
 What it leaves out: several patients in one run, attestations, enrolments that were confirmed, references;
 whose visit it was (D35, it still answers by D11), the global period (D36), what continuous glucose monitors
@@ -519,6 +522,9 @@ def _decisions(facts: Facts) -> list[Decision]:
     _hold_two_lines(decisions)
     _hold_overlapping_periods(decisions)
     _hold_both_programs(facts, decisions)
+    for d in decisions:
+        if d.met_or_charged and (_other_program_unread(facts, d) or _other_line_unread(facts, d)):
+            d.unverified.add("other-program")
     _hold_by_unclear_charges(facts, decisions)
     return decisions
 
@@ -2325,11 +2331,17 @@ def _fixed_anchor(facts: Facts, program: str, episode: Episode) -> date | None:
 
 
 def _anchor_could_move(facts: Facts, program: str, episode: Episode) -> bool:
-    """D20 (a): nothing has fixed it, and an earlier day may count, which isn't whole periods earlier."""
+    """D20 (a), (c): nothing has fixed it, and an earlier day may count, which isn't whole periods earlier."""
     days = [r.day for r in _counted(facts, program) if episode.holds(r.day)]
     if not days or _fixed_anchor(facts, program, episode) is not None:
         return False
     bounds = [episode.start, _set_up_that_begins(facts, program, episode)]
+    begins = max((day for day in bounds if day is not None), default=date.min)
+    lost = [
+        r.day for r in facts.readings if r.unresolved and r.line in LINES[program] and episode.holds(r.day)
+    ]
+    if facts.lacks("Device") and any(begins <= day < min(days) for day in lost):
+        return True
     for one in facts.lacks("Observation"):
         last = min(min(days) - DAY, one.end or date.max)
         earliest = [*bounds, one.start, last - timedelta(days=PERIOD_DAYS)]  # days further back are no others
@@ -2363,6 +2375,44 @@ def _doubt_unread_days(
             decision.doubts.add("record-incomplete")
         if then >= decision.found["monitoring-days"][1]:
             decision.remarks.add("record-incomplete")
+
+
+def _could_have(facts: Facts, lines: Collection[str], window: Window, least: int | None) -> bool:
+    """Could these lines have so many days in a window, with what wasn't read or whose device wasn't?"""
+    here = [r for r in facts.readings if r.line in lines and window.holds(r.day)]
+    lost = {r.day for r in here if r.unresolved} if facts.lacks("Device") else set()
+    days = {r.day for r in here if r.doubt is None} | lost
+    if least is None or not (lost or facts.lacks("Observation", window.start, window.closes)):
+        return False
+    return _most_days(facts, days, window) >= least
+
+
+def _other_program_unread(facts: Facts, d: Decision) -> bool:
+    """D1, D20: may the other program's code be met in a window sharing a day, for all that anybody read?"""
+    other = "rpm" if d.program == "rtm" else "rtm"
+    months = Window(_month(d.window.start).start, _month(d.window.end).end, _month(d.window.end).end)
+    if months.start <= facts.as_of and _unread_encounters(facts, months):
+        return True
+    most = timedelta(days=PERIOD_DAYS - 1)
+    last = min(d.window.end + most, facts.as_of)
+    codes = [START_UP[other], *(c for line in LINES[other] for c in DEVICE_CODES.get(line, ()))]
+    asked = [_rule(facts, code, last).least for code in codes]
+    least = min((days for days in asked if days is not None), default=None)
+    return _could_have(facts, LINES[other], Window(d.window.start - most, last, last), least)
+
+
+def _other_line_unread(facts: Facts, d: Decision) -> bool:
+    """D2, D20: may the device code of another line be met in the same period?"""
+    if d.line is None:
+        return False
+    last = min(d.window.closes, facts.as_of)
+    period = Window(d.window.start, last, last)
+    return any(
+        _could_have(facts, {line}, period, _rule(facts, code, d.window.closes).least)
+        for line, codes in DEVICE_CODES.items()
+        if line != d.line and line in LINES[d.program]
+        for code in codes
+    )
 
 
 # -- rules that change (D34), of a payer (section 6), of a year (D37) ---------------------------------
@@ -2482,8 +2532,16 @@ def _start_up(facts: Facts, program: str, episode: Episode, window: Window) -> D
     def with_doubtful(day: date) -> int:
         return max(len({d for d in {*days, *doubtful} if d <= day}) for days in [*by_type.values(), {}])
 
+    lines = LINES[program]
+    lost = (
+        {r.day for r in facts.readings if r.unresolved and r.line in lines}
+        if facts.lacks("Device")
+        else set()
+    )
+    lost = {day for day in lost if window.holds(day)}
+
     def with_unread(day: date) -> int:
-        return max(_most_days(facts, days, window, day) for days in [*by_type.values(), {}])
+        return max(_most_days(facts, lost | set(days), window, day) for days in [*by_type.values(), {}])
 
     reached = _reached(facts, program, so_far, window, facts.as_of)
     set_ups = [ref for day, ref in _set_up_days(facts, program) if episode.holds(day)]
@@ -2525,14 +2583,20 @@ def _start_up(facts: Facts, program: str, episode: Episode, window: Window) -> D
 
 def _begins_unread(facts: Facts, program: str, episode: Episode, window: Window) -> bool:
     """D20 (a): could an earlier day count, so that the first period is another one?"""
-    if _anchor_could_move(facts, program, episode):
-        return True
-    anchor = _fixed_anchor(facts, program, episode)
-    if anchor is None or anchor >= window.start:
+    bounds = [
+        _fixed_anchor(facts, program, episode),
+        episode.start,
+        _set_up_that_begins(facts, program, episode),
+    ]
+    first = max((day for day in bounds if day is not None), default=date.min)
+    if not any(episode.holds(r.day) for r in _counted(facts, program)) or first >= window.start:
         return False
-    bounds = [anchor, episode.start, _set_up_that_begins(facts, program, episode)]
-    first = max(day for day in bounds if day is not None)
-    return any(one.days(first, window.start - DAY) for one in facts.lacks("Observation"))
+    lost = [
+        r.day for r in facts.readings if r.unresolved and r.line in LINES[program] and episode.holds(r.day)
+    ]
+    if facts.lacks("Device") and any(first <= day < window.start for day in lost):
+        return True
+    return bool(facts.lacks("Observation", first, window.start - DAY))
 
 
 def _doubt_start_up(

@@ -336,10 +336,13 @@ def _add_incompleteness(
     """Readings that were not read: would they make another code of it, or begin the periods earlier (D20)?"""
     if chart.record.completeness.whole:
         return
-    unread = chart.unread_days(tiers[0].window)
+    unread = chart.unread_days(Window(tiers[0].window.start, tiers[0].service_date))
     if unread is not None:
         most = max((unread.most(of_one.days) for of_one in count.every), default=unread.most(()))
         _add_if_more_days_matter(tiers, count.found, most, _INCOMPLETE)
+    if chart.may_follow_silence(episode):
+        for candidate in tiers:
+            candidate.unverified |= {Unverified.ENROLMENT}
     if chart.anchor_may_move(episode):
         for candidate in tiers:
             candidate.reasons |= _INCOMPLETE

@@ -28,6 +28,7 @@ from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.program import ProgramChart, program_charts, unused_time
 from fhir_mappings.rules.start_up import start_up_candidates
 from fhir_mappings.rules.tables import Kind
+from fhir_mappings.rules.unread import compare_with_unread
 from fhir_mappings.vocabulary import (
     ExcludedReason,
     Outcome,
@@ -64,6 +65,8 @@ def assess(
         excluded |= charges_without_window(chart)
     excluded |= unused_time(record, charts, excluded)
     compare(candidates, record, policy)
+    if not record.completeness.whole:
+        compare_with_unread(candidates, charts, policy)
     decisions = tuple(sorted([_decision(candidate, record, policy) for candidate in candidates], key=_order))
     excluded |= _untold(record, decisions, policy)
     check_exclusions(decisions, policy)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, timedelta
 
-from fhir_mappings.completeness import ANY_TYPE, UnreadDays
+from fhir_mappings.completeness import ANY_TYPE, UnreadDays, days_of
 from fhir_mappings.decision import CountedDay, CountedSpan
-from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, Window, month_window
+from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, PERIOD_DAYS, Window, month_window
 from fhir_mappings.record import (
     CODES_OPEN,
     Agreement,
@@ -175,13 +175,47 @@ class ProgramChart:
         """The days of a window on which a reading may stand that was not read."""
         return self.record.completeness.unread_days("Observation", self.so_far(window))
 
-    def anchor_may_move(self, episode: Episode) -> bool:
-        """May a reading that was not read begin the grid earlier? Not where something else fixes it."""
-        if episode.anchor is None or episode.grid_given:
-            return False
-        before = episode.anchor - ONE_DAY
+    def of_unread_devices(self, episode: Episode) -> list[Reading]:
+        """Readings of an episode that were left out for a device which may be among what was not read."""
+        lacks = self.record.completeness.lacks
+        if not episode.doubtful or not (lacks("Device") or lacks("DeviceMetric")):
+            return []
+        return [reading for reading in episode.doubtful if reading.doubt is ExcludedReason.DEVICE_UNKNOWN]
+
+    def unread_before(self, episode: Episode, day: date) -> set[date]:
+        """The earlier days of an episode on which a reading may count that was not read, or whose device was
+        not. What lies before a grid that something else fixes counts for nothing; of what is unread for
+        longer than a period, these are the last days."""
         first = episode.counts_from or date.min
-        return first <= before and bool(self.record.completeness.of("Observation", Window(first, before)))
+        if episode.grid_given and episode.anchor is not None:
+            first = max(first, episode.anchor)
+        lost = {reading.day for reading in self.of_unread_devices(episode) if first <= reading.day < day}
+        for one in self.record.completeness.of("Observation"):
+            last = min(day - ONE_DAY, one.end or date.max)
+            earliest = max(first, last - timedelta(days=PERIOD_DAYS))
+            if earliest <= last:
+                lost |= days_of(Window(earliest, last), [one])
+        return lost
+
+    def anchor_may_move(self, episode: Episode) -> bool:
+        """May one of them make other periods of it? Not from whole periods before, nor where something else
+        fixes the grid."""
+        anchor = episode.anchor
+        if anchor is None or episode.grid_given:
+            return False
+        return any((anchor - day).days % PERIOD_DAYS for day in self.unread_before(episode, anchor))
+
+    def may_follow_silence(self, episode: Episode) -> bool:
+        """May readings that were not read lie so long before the first one that the care may have ended since
+        (D4)? Where nothing fixes the grid they would begin it."""
+        if episode.documented or episode.first_day is None or not episode.grid_given:
+            return False
+        last = episode.first_day - timedelta(days=self.policy.empty_days_until_episode_unclear + 2)
+        first = episode.counts_from or date.min
+        return first <= last and (
+            bool(self.record.completeness.of("Observation", Window(first, last)))
+            or any(reading.day <= last for reading in self.of_unread_devices(episode))
+        )
 
     def doubts_of(self, readings: Iterable[Reading]) -> Reasons:
         """Why these were left out, as a human must settle it."""

@@ -223,14 +223,19 @@ def _may_be_earlier(
     """Could readings that were not read make it earned, or earned on an earlier day (D20)?"""
     if chart.record.completeness.whole:
         return False
-    if chart.anchor_may_move(episode):
+    window = candidate.window
+    if episode.first_day is not None and chart.unread_before(episode, window.start):
         return True
-    unread = chart.unread_days(candidate.window)
-    if unread is None:
+    unread = chart.unread_days(window)
+    lost = {reading.day for reading in chart.of_unread_devices(episode) if reading.day in window}
+    if unread is None and not lost:
         return False
-    every = [series.days for series in count.every] or [[]]
+    every = [lost.union(series.days) for series in count.every] or [lost]
     reached = [
-        threshold_day(candidate.rule, unread.earliest([*days]), candidate.window, until) for days in every
+        threshold_day(
+            candidate.rule, sorted(days) if unread is None else unread.earliest(days), window, until
+        )
+        for days in every
     ]
     first = min(filter(None, reached), default=None)
     return first is not None and (not candidate.met or first < candidate.service_date)

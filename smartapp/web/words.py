@@ -143,7 +143,10 @@ ATTESTATIONS: dict[Unverified, str] = {
     Unverified.STAFF_ROLE: "Everybody whose time is counted was qualified to give it.",
     Unverified.BILLING_PROFESSIONAL: "The performing practitioner named below is the one who may bill this.",
     Unverified.PRIOR_CHARGES: "This period was not charged before, here or in another system.",
-    Unverified.OTHER_PROGRAM: "None of this time was used for another care-management program.",
+    Unverified.OTHER_PROGRAM: (
+        "No other remote monitoring, therapeutic, physiologic or of another system, is charged for this time,"
+        " and none of this time was used for another care-management program."
+    ),
     Unverified.IN_FACILITY: "The patient was not in a facility on the counted days.",
     Unverified.SAME_DAY_SERVICES: (
         "None of this belongs to another service of the same day, or one with a code of its own."
