@@ -232,8 +232,7 @@ class Chart:
             return None
         if fhir.is_test_data(own.meta):
             return ExcludedReason.TEST_DATA
-        replaced = self._intake.links[patient].replaced_by is not None
-        return ExcludedReason.MERGED_PATIENT if replaced else None
+        return ExcludedReason.MERGED_PATIENT if patient in self._intake.replaced else None
 
     def _completeness(self, patient: str) -> Completeness:
         unseen = [

@@ -131,19 +131,41 @@ def says_incomplete(outcome: bytes | Raw) -> bool:
     return _SEVERE.search(text) is not None or _LACKING.search(text) is not None
 
 
-def deletion_of(request: object, response: object, bundled_at: str | None) -> Deletion | None:
-    """What an entry takes away: its method says DELETE, and its address names one record."""
-    if not isinstance(request, dict) or request.get("method") != "DELETE":
+def deletion_of(
+    request: object, response: object, full_url: str | None, bundled_at: str | None
+) -> Deletion | None:
+    """What an entry takes away: its method says DELETE, or a server answers of one record that it is gone.
+
+    Which one its address tells, else its place in the Bundle.
+    """
+    asked = request if isinstance(request, dict) else {}
+    told = response if isinstance(response, dict) else {}
+    deletes, gone = asked.get("method") == "DELETE", _status(told).startswith(_GONE)
+    if not deletes and not gone:
         return None
-    url = request.get("url")
-    name = unversioned(url.split("?", 1)[0]).rstrip("/") if isinstance(url, str) else ""
-    at = response.get("lastModified") if isinstance(response, dict) else None
-    if "?" in (url or "") or "/" not in name:
-        return Deletion("", None)
-    return Deletion("/".join(name.rsplit("/", 2)[-2:]), at if isinstance(at, str) else bundled_at)
+    name = _record_in(asked.get("url")) or _record_in(full_url)
+    if not name:
+        # An answer that something is gone, with nothing that was asked beside it, is a request that failed.
+        return Deletion("", None) if deletes else None
+    at = told.get("lastModified")
+    return Deletion(name, at if isinstance(at, str) else bundled_at)
+
+
+_GONE = "410"
+_RECORD = re.compile(r"(?:^|/)([A-Z][A-Za-z]{1,63}/[^/?#\s]+)/?$")
+
+
+def _record_in(url: object) -> str:
+    """The one record that an address names, as `Type/id`; "" where it is a search's, or none."""
+    found = _RECORD.search(unversioned(url)) if isinstance(url, str) else None
+    return found[1] if found is not None else ""
+
+
+def _status(response: dict[str, object]) -> str:
+    status = response.get("status")
+    return status if isinstance(status, str) else ""
 
 
 def was_refused(response: object) -> bool:
     """Does an entry of an answer to a batch say that its request failed?"""
-    status = response.get("status") if isinstance(response, dict) else None
-    return isinstance(status, str) and status[:1] in ("4", "5")
+    return isinstance(response, dict) and _status(response)[:1] in ("4", "5")

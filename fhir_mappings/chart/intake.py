@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache, cached_property
@@ -287,7 +287,10 @@ class Intake:
                 continue
             resource = bytes(entry.resource)
             deletion = bundles.deletion_of(
-                fhir.loosely(entry.request), fhir.loosely(entry.response), at if isinstance(at, str) else None
+                fhir.loosely(entry.request),
+                fhir.loosely(entry.response),
+                entry.fullUrl,
+                at if isinstance(at, str) else None,
             )
             if deletion is not None:
                 self._delete(deletion)
@@ -422,10 +425,20 @@ class Intake:
         }
 
     @cached_property
+    def replaced(self) -> dict[str, str]:
+        """By whom a record was replaced, as it says itself, else as the one that stands for it says."""
+        found = {name: link.replaced_by for name, link in self.links.items() if link.replaced_by is not None}
+        for name, link in self.links.items():
+            for old in link.replaces:
+                if old != name:
+                    found.setdefault(old, name)
+        return found
+
+    @cached_property
     def _owned(self) -> dict[str, list[SubjectIntake]]:
         """What came in, by the patient it belongs to: who was replaced by somebody here is that somebody."""
         closed = self._closed
-        self.references.merge(_survivors(self.links))
+        self.references.merge(_survivors(self.replaced, self.links))
         owned: dict[str, list[SubjectIntake]] = {}
         for owner, subject in closed.items():
             owned.setdefault(self._owner_name(owner), []).append(subject)
@@ -598,21 +611,15 @@ def _claims(version: ReadObservation | fhir.Resource) -> tuple[bool, str]:
     return claims_more, msgspec.json.encode(version).decode("utf-8", "replace")
 
 
-def _survivors(links: dict[str, Links]) -> dict[str, str]:
+def _survivors(replaced: Mapping[str, str], here: Container[str]) -> dict[str, str]:
     """Who stands for whom: each replaced Patient, and the one at the end of the chain if that one is here."""
-    replaced = {name: link.replaced_by for name, link in links.items() if link.replaced_by is not None}
-    for name, link in links.items():
-        for old in link.replaces:
-            # The one that stands says so too; where the old record is here, it speaks for itself.
-            if old not in links:
-                replaced.setdefault(old, name)
     found: dict[str, str] = {}
     for name in replaced:
         seen, last = {name}, name
         while (following := replaced.get(last)) is not None and following not in seen:
             seen.add(following)
             last = following
-        if last in links and last not in replaced:
+        if last in here and last not in replaced:
             found[name] = last
     return found
 

@@ -162,6 +162,30 @@ def test_what_was_deleted_is_gone_and_said_to_be(read, url, kind):
     assert reasons(record)["Observation/o1"] == "deleted"
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"fullUrl": f"{BASE}/Observation/o1", "request": {"method": "DELETE"}},
+        {
+            "request": {"method": "GET", "url": "Observation/o1/_history/2"},
+            "response": {"status": "410 Gone", "outcome": {"resourceType": "OperationOutcome"}},
+        },
+        {"fullUrl": f"{BASE}/Observation/o1", "response": {"status": "410"}},
+    ],
+)
+def test_a_record_that_a_server_answers_to_be_gone_was_deleted(read, entry):
+    record = read(reading(), CUFF, bundle(entry, type="history"))
+    assert record.readings == ()
+    assert reasons(record)["Observation/o1"] == "deleted"
+    assert record.completeness.whole
+
+
+def test_an_answer_of_gone_to_nobody_knows_what_is_a_refused_request(read):
+    record = read(reading(), CUFF, bundle({"response": {"status": "410"}}, type="batch-response"))
+    assert len(record.readings) == 1
+    assert record.completeness.lacks("")
+
+
 def test_a_deletion_may_come_before_what_it_deletes(read):
     assert read(bundle(deletion("Observation/o1")), reading(), CUFF).readings == ()
 
@@ -377,6 +401,23 @@ def test_records_under_an_earlier_id_count_where_they_are_here(chart):
     record = found.record("Patient/p2")
     assert len(record.readings) == 1
     assert record.completeness.whole
+
+
+def test_a_record_that_the_surviving_one_says_it_replaces_has_no_answer_of_its_own(chart):
+    found = chart(patient("p1"), patient("p2", replaces="p1"), reading(), CUFF)
+    assert found.patients() == ("Patient/p2",)
+    assert len(found.record("Patient/p2").readings) == 1
+
+
+def test_two_that_each_say_to_replace_the_other_decide_nothing(chart):
+    found = chart(patient("p1", replaces="p2"), patient("p2", replaces="p1"), reading(), CUFF)
+    assert {name: reasons(found.record(name)) for name in found.patients()} == {
+        name: {name: "merged-patient"} for name in ("Patient/p1", "Patient/p2")
+    }
+
+
+def test_a_record_that_says_to_replace_itself_is_its_own(chart):
+    assert len(chart(patient("p1", replaces="p1"), reading(), CUFF).record("Patient/p1").readings) == 1
 
 
 def test_records_under_an_earlier_id_are_missing_where_they_are_not(chart):
