@@ -48,6 +48,47 @@ def test_imports_run_one_way(part: str) -> None:
     assert found == set()
 
 
+LAYERS = (
+    ("smartapp.cli", "smartapp.commands", "smartapp.application", "smartapp.serving", "smartapp.web"),
+    ("smartapp.services",),
+    ("smartapp.ehr.charges", "smartapp.ehr.encounters"),
+    ("smartapp.ehr.reading", "smartapp.ehr.people"),
+    ("smartapp.ehr.wire", "smartapp.store", "smartapp.clock"),
+    (
+        "smartapp.config",
+        "smartapp.fees",
+        "smartapp.issuers_file",
+        "smartapp.signing_keys",
+        "smartapp.site",
+        "smartapp.site_file",
+    ),
+)
+"""Inside the app, from what people touch down to what it is told: each knows what is below or beside it."""
+
+
+def depth_of(module: str) -> int | None:
+    """The layer of a module; the topmost is 0."""
+    among = (
+        depth for depth, layer in enumerate(LAYERS) if any(f"{module}.".startswith(f"{p}.") for p in layer)
+    )
+    return next(among, None)
+
+
+def test_inside_the_app_imports_run_downwards() -> None:
+    found = set()
+    for path in modules("smartapp"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if module in {"smartapp", "smartapp.ehr"}:
+            continue
+        own = depth_of(module)
+        assert own is not None, f"{module} has no layer"
+        for name in imported(path):
+            other = depth_of(name)
+            if other is not None and other < own:
+                found.add(f"{module} imports {name}")
+    assert found == set()
+
+
 def test_the_sandbox_is_an_island() -> None:
     found = {
         f"{path.relative_to(ROOT)} imports {name}"

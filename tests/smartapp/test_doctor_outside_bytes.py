@@ -26,7 +26,7 @@ from smartapp.commands.doctor.discovery import check_discovery, check_identity, 
 from smartapp.commands.doctor.examination import Examination
 from smartapp.commands.doctor.metadata import check_metadata
 from smartapp.commands.register import sheet_of
-from smartapp.issuers_file import Registered
+from smartapp.commands.registered import Registered
 from tests.launch.magnitudes import MAGNITUDES, TIMES, written
 
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)

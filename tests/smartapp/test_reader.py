@@ -20,8 +20,9 @@ from launch.http import Response
 from launch.issuers import Issuer
 from launch.profiles import load_profile
 from launch.scopes import Scopes
+from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
 from smartapp.ehr.reading.notices import Notice, NoticeKind, missing_from
-from smartapp.ehr.reading.reader import ChartReading, ReadingFailed, ReadingStopped
+from smartapp.ehr.reading.reader import ChartReading
 from smartapp.ehr.reading.searches import code_groups, date_slices
 from smartapp.ehr.wire.bundles import look, names_another_patient, outcome_text, relative, search_target
 from smartapp.ehr.wire.patient_scope import Whose

@@ -17,8 +17,8 @@ from smartapp.commands.checks import listed
 from smartapp.commands.doctor.discovery import Found
 from smartapp.commands.doctor.examination import Examination, trouble
 from smartapp.commands.doctor.ids import CheckId
+from smartapp.commands.registered import Registered
 from smartapp.config import ConfigurationError
-from smartapp.issuers_file import Registered
 from smartapp.signing_keys import KeyState, SigningKeys
 
 _METHODS = {

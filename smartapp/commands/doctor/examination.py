@@ -10,8 +10,8 @@ from launch.errors import HttpError, HttpProblem
 from launch.http import EhrClient, Limits, Response
 from launch.issuers import Issuer
 from smartapp.commands.checks import Checks
+from smartapp.commands.registered import Registered
 from smartapp.commands.registration import Sheet
-from smartapp.issuers_file import Registered
 
 UNREACHED = frozenset(
     {HttpProblem.CONNECTION, HttpProblem.TIMEOUT, HttpProblem.TLS, HttpProblem.REFUSED_ADDRESS}

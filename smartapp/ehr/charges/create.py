@@ -36,10 +36,10 @@ from smartapp.ehr.charges.read_back import read_back
 from smartapp.ehr.charges.workflow import Facts, Found, Hand, Holds, Result, Step, Workflow
 from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.display import decode
+from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
-from smartapp.ehr.reading.reader import READ_LIMITS
 from smartapp.ehr.wire.bundles import look, search
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site

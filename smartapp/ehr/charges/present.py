@@ -17,7 +17,7 @@ from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.display import decode
-from smartapp.ehr.reading.reader import NOT_ALLOWED, READ_LIMITS
+from smartapp.ehr.reading.fetch import NOT_ALLOWED, READ_LIMITS
 from smartapp.ehr.wire.bundles import (
     Entry,
     NotAPage,

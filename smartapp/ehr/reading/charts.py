@@ -11,10 +11,11 @@ from launch.ports import Clock, LaunchSession
 from launch.scopes import Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
+from smartapp.ehr.reading.fetch import ReadingFailed
 from smartapp.ehr.reading.findings import Findings, FindingsMaker
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
-from smartapp.ehr.reading.reader import READ_FIRST, ChartReading, ReadingFailed
+from smartapp.ehr.reading.reader import READ_FIRST, ChartReading
 from smartapp.ehr.wire.bundles import look, references
 from smartapp.site import Site
 from smartapp.store import Store

@@ -21,10 +21,11 @@ from launch.errors import HttpError, HttpProblem
 from launch.ports import Clock, LaunchSession
 from smartapp.config import Settings
 from smartapp.ehr.reading.charts import Charts
+from smartapp.ehr.reading.fetch import ReadingFailed
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.notices import Notice, in_order
 from smartapp.ehr.reading.own_record import ORIGIN, URN
-from smartapp.ehr.reading.reader import ReadingFailed, SinceNotKnown
+from smartapp.ehr.reading.reader import SinceNotKnown
 from smartapp.store import Store
 from smartapp.store.reading import SealedChunk, Snapshot, StoredResource, snapshot_digest
 

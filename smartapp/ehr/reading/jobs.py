@@ -24,10 +24,11 @@ from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from smartapp.config import Settings
 from smartapp.ehr.reading.charts import Charts
+from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
 from smartapp.ehr.reading.findings import Findings, FindingsMaker
 from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.ehr.reading.own_record import ORIGIN, present_basis
-from smartapp.ehr.reading.reader import READ_FIRST, ChartReading, ReadingFailed, ReadingStopped
+from smartapp.ehr.reading.reader import READ_FIRST, ChartReading
 from smartapp.store import Store
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
 

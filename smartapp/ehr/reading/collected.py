@@ -1,0 +1,203 @@
+"""What a reading has gathered so far: every resource once, and a notice of whatever did not come.
+
+Nothing is dropped in silence: what cannot be read, what belongs to somebody else and what the server says
+beside its answers is kept as a notice or as something missing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import date
+
+from msgspec import Raw
+
+from fhir_mappings.chart.intake import Intake
+from fhir_mappings.completeness import Missing, completeness_of
+from fhir_mappings.local_time import LocalClock
+from fhir_mappings.salvage import mended, missing_of
+from fhir_mappings.terminology import Terminology
+from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
+from smartapp.ehr.reading.searches import Search
+from smartapp.ehr.wire.bundles import Entry, Judged, judged, outcome_of, references
+from smartapp.ehr.wire.json_guard import Unreadable, weighed
+from smartapp.ehr.wire.patient_scope import Whose
+from smartapp.store.reading import SealedChunk, StoredResource
+
+Days = tuple[date | None, date | None]
+
+
+class Collected:
+    """Filled by the threads of one reading. `sink` gets every resource once; it is called by one thread at a
+    time.
+
+    What may not or cannot be given is handed on as a `StoredResource` without bytes, so that it is listed.
+    """
+
+    def __init__(
+        self,
+        patient: str,
+        base: str,
+        terminology: Terminology,
+        clock: LocalClock,
+        seal: Callable[[str, list[StoredResource]], SealedChunk],
+    ) -> None:
+        self.chunks: list[SealedChunk] = []
+        self.resources = 0
+        self.by_type = Counter[str]()
+        """What was handed on whole, by type."""
+        self.names: set[str] = set()
+        """What was handed on whole."""
+        self.pointers: set[str] = set()
+        """Type/id of what may have to be read by itself."""
+        self.sink: Callable[[StoredResource], None] = lambda _: None
+        self._patient = patient
+        self._base = base
+        self._terminology = terminology
+        self._clock = clock
+        self._seal = seal
+        self._lock = threading.Lock()
+        self._notices: set[Notice] = set()
+        self._copies: set[str] = set()
+        """The names with their versions."""
+        self._foreign = Counter[str]()
+        """Dropped as another patient's, by type."""
+        self._missed: dict[str, tuple[Days, list[Missing]]] = {}
+        """What single records that cannot be read may have been, and within which days they were found."""
+
+    def add(self, notice: Notice) -> None:
+        self._notices.add(notice)
+
+    def tell(self, wanted: Search, kind: NoticeKind, detail: str = "", said: str = "") -> None:
+        """Something of a search did not come."""
+        if wanted.beside:
+            label = _without_type(wanted, detail)
+            self._notices.add(Notice(NoticeKind.BESIDE, wanted.type, label, said=said))
+            return
+        self._notices.add(Notice(kind, wanted.type, detail, said=said, start=wanted.start, end=wanted.end))
+
+    def notices(self) -> tuple[Notice, ...]:
+        """Everything there is to tell of this reading."""
+        found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
+        missed = [one for _, some in self._missed.values() for one in some]
+        found |= {
+            Notice(NoticeKind.UNREADABLE, one.type, one.detail, one.entries, start=one.start, end=one.end)
+            for one in completeness_of(missed).missing
+        }
+        return in_order(self._notices | found)
+
+    def keep_page(self, wanted: Search, origin: str, entries: Iterable[Entry]) -> None:
+        """What a page of a search holds. What the server says beside it becomes a notice."""
+        self.keep(wanted, origin, self._matches(wanted, entries))
+
+    def keep(self, wanted: Search, origin: str, found: list[Entry]) -> None:
+        """Hand each resource on once."""
+        fresh: list[StoredResource] = []
+        with self._lock:
+            for entry in found:
+                resource = self._judged(wanted, origin, entry)
+                if resource is not None:
+                    fresh.append(resource)
+                    self.sink(resource)
+            self.resources += len(fresh)
+        if fresh:
+            # Compressing and encrypting needs no lock: the other threads decode meanwhile.
+            chunk = self._seal(origin, fresh)
+            with self._lock:
+                self.chunks.append(chunk)
+
+    def _matches(self, wanted: Search, entries: Iterable[Entry]) -> list[Entry]:
+        """The resources a search found. What the server says beside them becomes a notice."""
+        found: list[Entry] = []
+        for entry in entries:
+            if bytes(entry.resource) in (b"", b"null"):
+                continue
+            if entry.search is not None and entry.search.mode == "outcome":
+                self._remarked(wanted, bytes(entry.resource))
+                continue
+            found.append(entry)
+        return found
+
+    def _remarked(self, wanted: Search, outcome: bytes) -> None:
+        """What the server says beside what it gives: a remark, or that it does not give everything."""
+        told = outcome_of(outcome)
+        if told.incomplete:
+            self.tell(wanted, NoticeKind.CUT_OFF, "the EHR says that its answer is not whole", told.text)
+        elif told.text:
+            self._notices.add(Notice(NoticeKind.SERVER_SAYS, wanted.type, said=told.text))
+
+    def _judged(self, wanted: Search, origin: str, entry: Entry) -> StoredResource | None:
+        """A resource as it is handed on; None where it was already, or is another patient's and dropped.
+
+        What cannot be read, or names no patient although it must, is handed on without its bytes.
+        """
+        found = judged(entry, wanted.type, self._patient, self._base)
+        if found.whose is Whose.FOREIGN:
+            self._foreign[found.type] += 1
+            return None
+        if found.type == "OperationOutcome":
+            self._remarked(wanted, found.raw)
+            return None
+        if found.reference == f"Patient/{self._patient}" and found.broken is not None:
+            return self._damaged(origin, found.raw)
+        if found.whose is Whose.UNREADABLE:
+            return self._without_bytes(wanted, origin, found)
+        return self._whole_one(origin, entry.fullUrl, found)
+
+    def _whole_one(self, origin: str, full_url: str | None, found: Judged) -> StoredResource | None:
+        # Of two versions of one record both go on: which is the newer is not for the order to say.
+        copy = f"{found.reference} {found.version}"
+        if copy in self._copies:
+            return None
+        self._copies.add(copy)
+        self.names.add(found.reference)
+        self.by_type[found.type] += 1
+        self.pointers.update(references(found.seen, self._base))
+        return StoredResource(origin, full_url, found.reference, found.version, found.raw)
+
+    def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
+        """The patient's own record, without what cannot be read of it: a name closes no chart."""
+        rest = mended(raw)
+        if rest is None:
+            return None
+        self._notices.add(Notice(NoticeKind.DAMAGED, "Patient"))
+        entry = Entry(Raw(rest))
+        return self._whole_one(origin, None, judged(entry, "Patient", self._patient, self._base))
+
+    def _without_bytes(self, wanted: Search, origin: str, found: Judged) -> StoredResource | None:
+        """A record that is listed and not read, and what may be missing with it."""
+        # Apart, so that one that cannot be read never hides its good copy.
+        copy = f"unreadable {found.reference}"
+        searched = (wanted.start, wanted.end)
+        if copy not in self._missed:
+            self._missed[copy] = searched, self._missing_with(wanted.type, found, searched)
+            return StoredResource(origin, None, found.reference, found.version, b"")
+        if self._missed[copy][0] != searched:
+            # A server that shows it under the days of several searches does not know its day either.
+            self._missed[copy] = searched, self._missing_with(wanted.type, found, (None, None))
+        return None
+
+    def _missing_with(self, type_: str, found: Judged, within: Days) -> list[Missing]:
+        """What may be missing with a record that cannot be read, or that names nobody: the same as where it
+        came in a file."""
+        if found.broken is not None:
+            missing = missing_of(found.broken, type_, self._terminology, self._clock, within)
+            return [] if missing is None else [missing]
+        intake = Intake(self._terminology, self._clock, self._base)
+        intake.add(found.raw, None, found.reference, hint=lambda: type_, within=within)
+        return intake.missing(f"Patient/{self._patient}")
+
+
+def single(body: bytes) -> Entry:
+    """A resource that was read by its id."""
+    try:
+        return Entry(Raw(weighed(body)))
+    except Unreadable as reason:
+        return Entry(Raw(body), problem=str(reason))
+
+
+def _without_type(wanted: Search, detail: str) -> str:
+    """ "category-or-code: detail", of the name of a search."""
+    label = wanted.name.removeprefix(f"{wanted.type} ").rsplit(" ", 1)[0]
+    return f"{label}: {detail}" if detail else label

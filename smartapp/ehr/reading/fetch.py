@@ -1,0 +1,121 @@
+"""The requests of one reading: within its time, counted, and always answered anew."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from launch.errors import HttpError, HttpProblem
+from launch.http import MEGABYTE, Limits, Response
+from launch.tokens import SessionClient
+from smartapp.ehr.reading.searches import Search
+from smartapp.ehr.wire.bundles import search
+
+FRESH = {"Cache-Control": "no-cache"}
+"""What lies between may keep answers: a chart is decided on as it is now."""
+MOST_SILENT = 2
+"""Requests without any answer, after which a reading asks for nothing more: each takes a minute and more."""
+READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=16 * MEGABYTE)
+"""A page of two hundred resources is below one megabyte; four pages are under way at a time."""
+NOT_ALLOWED = frozenset({401, 403, 404, 405, 410, 501})
+NOT_UNDERSTOOD = frozenset({400, 422})
+
+
+class ReadingStopped(Exception):
+    """Somebody else does this job now, or the session ended."""
+
+
+class ReadingFailed(Exception):
+    """The chart could not be read to an end; `reason` is a short constant."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Fetch:
+    """Asks one EHR for one reading; its threads share it. `seconds`: how long all of it may take."""
+
+    def __init__(self, client: SessionClient, byte_limit: int, seconds: float) -> None:
+        self.client = client
+        self.server_time: datetime | None = None
+        """What the server's own clock showed when it first answered."""
+        self.strict = client.issuer.profile.strict_handling
+        self._bytes_left = byte_limit
+        self._deadline = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._unanswered = 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether the EHR has left so many requests without any answer that none more is made."""
+        return self._unanswered >= MOST_SILENT
+
+    @property
+    def full(self) -> bool:
+        """Whether as much has come as is read at once."""
+        return self._bytes_left <= 0
+
+    def stop(self) -> None:
+        """No request begins from now on."""
+        self._stop.set()
+
+    def first_answer(self, wanted: Search) -> Response:
+        """The first answer that is not "I do not understand"; else the last one."""
+        strictness = (True, False) if self.strict else (False,)
+        attempts = [(way, strict) for way in wanted.ways for strict in strictness]
+        for way, strict in attempts[:-1]:
+            response = self.first_page(wanted.type, way, strict=strict)
+            if response.status not in NOT_UNDERSTOOD:
+                return response
+        way, strict = attempts[-1]
+        return self.first_page(wanted.type, way, strict=strict)
+
+    def first_page(self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool) -> Response:
+        headers = FRESH | ({"Prefer": "handling=strict"} if strict else {})
+        limits = self._limits()
+        return self._received(lambda: search(self.client, type_, parameters, headers=headers, limits=limits))
+
+    def get(self, target: str) -> Response:
+        limits = self._limits()
+        return self._received(lambda: self.client.fhir("GET", target, headers=FRESH, limits=limits))
+
+    def _limits(self) -> Limits:
+        """Of the next request. Raises ReadingStopped and ReadingFailed where there is to be none."""
+        if self._stop.is_set():
+            raise ReadingStopped
+        return replace(READ_LIMITS, total=min(READ_LIMITS.total, self.time_left()))
+
+    def time_left(self) -> float:
+        """Seconds. Raises ReadingFailed where none are left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise ReadingFailed(HttpProblem.TIMEOUT.value)
+        return left
+
+    def _received(self, request: Callable[[], Response]) -> Response:
+        try:
+            response = request()
+        except HttpError as error:
+            if error.problem is HttpProblem.TIMEOUT:
+                with self._lock:
+                    self._unanswered += 1
+            raise
+        with self._lock:
+            self._bytes_left -= len(response.body)
+            self.server_time = self.server_time or _time_of(response)
+        return response
+
+
+def _time_of(response: Response) -> datetime | None:
+    """What the server's own clock showed, where it says so."""
+    try:
+        moment = parsedate_to_datetime(response.headers.get("date", ""))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else None
