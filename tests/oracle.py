@@ -39,7 +39,8 @@ Decided here too, where the specification leaves room:
 - several records of one charge are one service where code and dates are the same; else each window takes the
   kind with the most units in it; a charge that was taken back fixes no grid and shows no enrolment, but opens
   its window, where `prior-charges` is told (D29);
-- a device charge dated late doubts either tier of the former period (D29);
+- a device charge dated late doubts either tier of the former period, which is the last one with a day or a
+  charge, whichever tier was charged (D29);
 - what was not read doesn't hold a code whose tier it can't change, but where it may hold another line's days
   in the same period, or within 30 days the other program's, or the minutes of its month, `other-program` is
   asked (D1, D2, D20).
@@ -2236,18 +2237,24 @@ def _doubt_period(facts: Facts, program: str, episode: Episode, decision: Decisi
 
 
 def _hold_by_late_charges(facts: Facts, decisions: list[Decision]) -> None:
-    """D29: a single date too early for its own window may be of the one before, if that is uncharged."""
+    """D29: a single date too early for its own window may be of the last one before, if that is uncharged."""
+    early = [
+        o
+        for o in decisions
+        for c in o.charges
+        if o.line
+        and not c.is_period
+        and (c.first - o.window.start).days + 1 < (_rule(facts, c.code, c.first).least or 0)
+    ]
     for d in decisions:
-        following = d.window.start + timedelta(days=PERIOD_DAYS)
         of_window = [o for o in decisions if o.window == d.window and o.line == d.line]
         if d.line is None or any(o.charges for o in of_window):
             continue
-        for c in facts.charges:
-            elapsed = (c.first - following).days + 1
-            if LINE_OF_CODE.get(c.code) != d.line or c.is_period or elapsed < 1:
-                continue
-            least = _rule(facts, c.code, following + timedelta(days=PERIOD_DAYS - 1)).least
-            if least is not None and elapsed < least:
+        for o in early:
+            before = [
+                b.window.start for b in decisions if b.line == o.line and b.window.start < o.window.start
+            ]
+            if o.line == d.line and before and d.window.start == max(before):
                 d.doubts.add("charged-period-unclear")
 
 

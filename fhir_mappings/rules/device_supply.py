@@ -194,7 +194,7 @@ def _place(chart: ProgramChart, charge: PriorCharge) -> tuple[int, int] | None:
 
 def _add_late_charges(chart: ProgramChart, placed: _Placed, found: list[Candidate]) -> None:
     """A charge that may be the former period's of its line, dated late, puts that one before a human where it
-    is met and uncharged (D29).
+    is met and uncharged, whichever tier it earned (D29). The former is the last one that was furnished.
 
     It stays the charge of the period that holds its date as well: a period that shows a charge is never
     suggested, whichever of the two it was for.
@@ -205,28 +205,25 @@ def _add_late_charges(chart: ProgramChart, placed: _Placed, found: list[Candidat
         for charge in standing(charges)
         if (one := _too_early(chart, charge, chart.episodes[position].window(number))) is not None
     ]
-    if not early:
-        return
     charged = {(one.episode, one.window, one.line) for one in found if one.charges}
-    for candidate in found:
-        if (
-            candidate.met
-            and (candidate.episode, candidate.window, candidate.line) not in charged
-            and any(charge.may_be_of(candidate) for charge in early)
-        ):
-            candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
+    for late in early:
+        before = [one.window for one in found if one.line is late.line and one.window.start < late.start]
+        former = max(before, default=None)
+        for candidate in found:
+            if (
+                candidate.met
+                and candidate.window == former
+                and candidate.line is late.line
+                and (candidate.episode, candidate.window, candidate.line) not in charged
+            ):
+                candidate.reasons |= {ReviewReason.CHARGED_PERIOD_UNCLEAR}
 
 
 class _Early(Struct, frozen=True, gc=False):
-    """A charge of a date on which its own period could not have earned it. `least`: the days it needs."""
+    """A charge of a date on which its own period could not have earned it. `start`: of that period."""
 
     line: Line | None
-    day: date
-    least: int
-
-    def may_be_of(self, candidate: Candidate) -> bool:
-        """Whether the candidate's period ended so shortly before."""
-        return self.line is candidate.line and 0 < (self.day - candidate.service_date).days < self.least
+    start: date
 
 
 def _too_early(chart: ProgramChart, charge: PriorCharge, window: Window) -> _Early | None:
@@ -236,7 +233,7 @@ def _too_early(chart: ProgramChart, charge: PriorCharge, window: Window) -> _Ear
         return None
     day = occurrence.start
     least = chart.policy.terms(rule.code, day).least
-    return _Early(rule.line, day, least) if (day - window.start).days + 1 < least else None
+    return _Early(rule.line, window.start) if (day - window.start).days + 1 < least else None
 
 
 def _has_day_after(episode: Episode, number: int, last: date) -> bool:
@@ -260,7 +257,7 @@ def _window_candidates(
         unverified = (
             chart.unverified_on(service_date)
             | count.unverified
-            | chart.readings_unverified(window)
+            | chart.readings_unverified(Window(window.start, service_date))
             | _UNVERIFIED
         )
         tiers = [

@@ -150,7 +150,7 @@ def _candidate(
         reasons=chart.base_doubts,
         unverified=chart.unverified_on(earned_on or last)
         | count.unverified
-        | chart.readings_unverified(window),
+        | chart.readings_unverified(Window(window.start, last)),
         modifiers=_modifiers(chart, rule, window, set_up),
     )
     add_charges(candidate, charges)
