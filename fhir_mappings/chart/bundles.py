@@ -16,7 +16,8 @@ from msgspec import Raw, Struct
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.identity import unversioned
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.resources import READ_TYPES
+from fhir_mappings.resources import READ_TYPES, Coding
+from fhir_mappings.terminology import Terminology
 
 _SUBJECT_PARAMETERS = ("patient", "subject")
 _BEGINS, _ENDS = ("ge", "gt", "sa"), ("le", "lt", "eb")
@@ -30,6 +31,8 @@ class Search(Struct, frozen=True):
     """`Patient/id`; "" where it names nobody."""
     start: date | None = None
     end: date | None = None
+    codings: tuple[Coding, ...] = ()
+    """The codings that it is limited to; none where it is not, or where one of them may be of any system."""
 
 
 class Deletion(Struct, frozen=True):
@@ -93,7 +96,17 @@ def search_of(url: str | None, clock: LocalClock) -> Search:
         "" if not patient else patient if "/" in patient else f"Patient/{patient}",
         start,
         end,
+        _codings(asked),
     )
+
+
+def _codings(asked: Iterable[tuple[str, str]]) -> tuple[Coding, ...]:
+    """What a search by code asks for. Several such parameters must all fit: then one of them limits it."""
+    wanted = next((value for name, value in asked if name == "code"), "")
+    pairs = [one.split("|", 1) for one in wanted.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        return ()
+    return tuple(Coding(system, code) for system, code in pairs)
 
 
 def _last(path: str) -> str:
@@ -109,8 +122,15 @@ def types_of(search: Search, entries: Iterable[str]) -> tuple[str, ...]:
     return tuple(found) if len(found) == 1 else (*found, ANY_TYPE)
 
 
-def missing_of_search(search: Search, types: Iterable[str], why: MissingWhy, detail: str) -> list[Missing]:
-    """One entry a type that decides something."""
+def missing_of_search(
+    search: Search, types: Iterable[str], why: MissingWhy, detail: str, terminology: Terminology
+) -> list[Missing]:
+    """One entry a type that decides something. Of readings of nothing but codings that are not declared, none
+    could count."""
+    if search.type == "Observation" and search.codings:
+        meanings = [terminology.observation((coding,)) for coding in search.codings]
+        if not any(meaning is not None and meaning.measurement for meaning in meanings):
+            return []
     return [
         Missing(kind, why, search.start, search.end, 0, detail)
         for kind in types

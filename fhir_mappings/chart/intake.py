@@ -301,7 +301,11 @@ class Intake:
                 self.add(entry.resource, entry.fullUrl, place, hint=hint, within=within, outcomes=outcomes)
         if not whole or any(map(bundles.says_incomplete, outcomes)):
             for one in bundles.missing_of_search(
-                search, types(), MissingWhy.CUT_OFF, "the answer says itself that it is not whole"
+                search,
+                types(),
+                MissingWhy.CUT_OFF,
+                "the answer says itself that it is not whole",
+                self._terminology,
             ):
                 self.add_missing(one, search.patient)
         if "self" in links:
@@ -479,7 +483,11 @@ class Intake:
         for one in self._cut_off:
             if one.address not in self._pages:
                 for missing in bundles.missing_of_search(
-                    one.search, one.types, MissingWhy.CUT_OFF, "a page that follows is not here"
+                    one.search,
+                    one.types,
+                    MissingWhy.CUT_OFF,
+                    "a page that follows is not here",
+                    self._terminology,
                 ):
                     yield one.search.patient, missing
 

@@ -275,6 +275,20 @@ def test_a_cut_off_search_for_another_patient_is_nothing_to_this_one(read):
 
 
 @pytest.mark.parametrize(
+    ("code", "whole"),
+    [
+        ("http://loinc.org|2160-0,http://loinc.org|718-7", True),  # laboratory: nobody declared them
+        ("http%3A%2F%2Floinc.org%7C85354-9", False),
+        ("http://loinc.org|2160-0,urn:oid:2.16.840.1.113883.6.1|85354-9", False),
+        ("2160-0", False),  # of any system, a site's own included
+    ],
+)
+def test_a_cut_off_search_by_code_lacks_what_could_count_of_its_codes(read, code, whole):
+    cut_off = searchset(self=f"{BASE}/Observation?patient=p1&code={code}", next=SECOND)
+    assert read(reading(), CUFF, cut_off).completeness.whole is whole
+
+
+@pytest.mark.parametrize(
     ("issue", "whole"),
     [
         ({"severity": "error", "code": "processing"}, False),
