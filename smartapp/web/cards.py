@@ -5,8 +5,8 @@ Nothing is decided here. Numbers, reasons and evidence come from the decision; t
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -25,15 +25,15 @@ from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import StatementLine
 from smartapp.site import Site
 from smartapp.store.charges import Charge
-from smartapp.store.claims import NEVER_SENT, ChargeState
+from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
+from smartapp.web.answer import Asked, Sentence, answer
 from smartapp.web.gaps import Gaps, gaps_of
+from smartapp.web.windows import Now, Standing, windows_of
 
 MOST_EXCLUDED_SHOWN = 50
 MICROSECONDS = 1_000_000
-ACCEPTABLE = frozenset({*NEVER_SENT, ChargeState.WITHDRAWN})
-"""States of our own charge in which what it stands for may be accepted (again)."""
 
 
 class Cell(Enum):
@@ -163,7 +163,8 @@ class PatientView:
     """What a clinician may act on or is waiting for."""
     settled: tuple[CardView, ...]
     """Earlier periods, and codes another code covers."""
-    counts: tuple[tuple[str, int], ...]
+    answer: tuple[Sentence, ...]
+    """What stands, in whole sentences; the first one is the headline."""
     excluded: tuple[ExcludedGroup, ...]
     excluded_total: int
     notices: tuple[Notice, ...]
@@ -179,12 +180,30 @@ _ORDER = {outcome: position for position, outcome in enumerate((*_FIRST, Outcome
 
 
 def patient_view(
-    snapshot: Snapshot, findings: Findings, site: Site, charges: Sequence[Charge], refusal: str | None
+    snapshot: Snapshot,
+    findings: Findings,
+    site: Site,
+    charges: Sequence[Charge],
+    refusal: str | None,
+    closed: Collection[date] = (),
 ) -> PatientView:
-    """The page of one snapshot. `charges`: the patient's outbox rows. `refusal`: why none may be written."""
+    """The page of one snapshot. `charges`: the patient's outbox rows. `refusal`: why none may be written.
+    `closed`: first days of the months that are certified."""
     own = {charge.content.decision: charge for charge in charges}
+    gaps = gaps_of(findings)
+    windows = windows_of(
+        findings.assessment.decisions,
+        Now(
+            date.fromisoformat(findings.contract["as_of"]),
+            lambda code: site.policy.code(code).kind,
+            findings.history_from,
+            {key: charge.state for key, charge in own.items()},
+            closed,
+        ),
+    )
+    standing = {code.decision.key: code.standing for one in windows for code in one.codes}
     cards = [
-        _card(decision, findings, site, own.get(decision.key), refusal)
+        _card(decision, findings, site, own.get(decision.key), refusal, standing[decision.key])
         for decision in findings.assessment.decisions
     ]
     now = [card for card in cards if _is_current(card, findings.contract["as_of"])]
@@ -204,11 +223,20 @@ def patient_view(
         resources=findings.resources,
         now=tuple(now),
         settled=tuple(settled),
-        counts=_counts(now),
+        answer=answer(
+            Asked(
+                windows,
+                date.fromisoformat(findings.contract["as_of"]),
+                may_charge=refusal is None,
+                not_fully_read=gaps is not None,
+                readings_unsure=gaps is not None and gaps.readings_unsure,
+                replaced=bool(findings.patient.replaced_by),
+            )
+        ),
         excluded=groups,
         excluded_total=len(findings.assessment.excluded),
         notices=findings.notices,
-        gaps=gaps_of(findings),
+        gaps=gaps,
         refusal=refusal,
         rules_end=_rules_end(findings, site),
     )
@@ -222,7 +250,7 @@ def _rules_end(findings: Findings, site: Site) -> str | None:
 
 def card_view(decision: Decision, findings: Findings, site: Site) -> CardView:
     """One card by itself, as the preview shows it."""
-    return _card(decision, findings, site, None, None)
+    return _card(decision, findings, site, None, None, None)
 
 
 def _is_current(card: CardView, as_of: str) -> bool:
@@ -234,14 +262,13 @@ def _is_current(card: CardView, as_of: str) -> bool:
     return card.decision.outcome is Outcome.SHORT and card.decision.period.end >= date.fromisoformat(as_of)
 
 
-def _counts(cards: Iterable[CardView]) -> tuple[tuple[str, int], ...]:
-    found = Counter(card.outcome for card in cards)
-    told = (words.OUTCOMES[Outcome.SUGGEST], words.SHUT, *(words.OUTCOMES[one] for one in _FIRST[1:]))
-    return tuple((text, found[text]) for text, _ in told if found[text])
-
-
 def _card(
-    decision: Decision, findings: Findings, site: Site, charge: Charge | None, refusal: str | None
+    decision: Decision,
+    findings: Findings,
+    site: Site,
+    charge: Charge | None,
+    refusal: str | None,
+    standing: Standing | None,
 ) -> CardView:
     rule = site.policy.code(decision.code)
     shut = rules_not_confirmed(decision, site)
@@ -271,10 +298,7 @@ def _card(
         before_reading=before_reading,
         charge=charge,
         shut=shut if decision.outcome in _MET else None,
-        can_accept=refusal is None
-        and shut is None
-        and decision.outcome is Outcome.SUGGEST
-        and (charge is None or charge.state in ACCEPTABLE),
+        can_accept=refusal is None and standing is Standing.READY,
         statements=statements_on(decision, findings),
     )
 

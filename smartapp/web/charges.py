@@ -27,11 +27,12 @@ from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages, words
-from smartapp.web.cards import ACCEPTABLE, card_view, kept_here, rules_not_confirmed
+from smartapp.web.cards import card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
 from smartapp.web.gaps import gaps_of
 from smartapp.web.permission import Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
+from smartapp.web.windows import ACCEPTABLE
 
 pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<key>")
 

@@ -6,7 +6,7 @@ still on its way to the EHR may lie in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
@@ -21,7 +21,6 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.months import Month, month_of
 from smartapp.web import own_pages
 from smartapp.web.approvals import LONGEST_REASON
-from smartapp.web.cards import CardView, PatientView
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, looking_refusal, refused_here
 
@@ -138,18 +137,6 @@ def certified_months(issuer_id: str, patient: str) -> tuple[Month, ...]:
         return ()
     found = here.store.months.of_patient(issuer_id, patient)
     return tuple(found[day] for day in sorted(found, reverse=True) if found[day].certified)
-
-
-def without_closed(view: PatientView, months: tuple[Month, ...]) -> PatientView:
-    """The patient page without a way to accept what lies in a certified month."""
-    closed = {month.first_day for month in months}
-
-    def card(shown: CardView) -> CardView:
-        day = shown.decision.service_date
-        open_ = day is None or month_of(day) not in closed
-        return replace(shown, can_accept=shown.can_accept and open_)
-
-    return replace(view, now=tuple(map(card, view.now)), settled=tuple(map(card, view.settled)))
 
 
 def months_of(chart: own_pages.Chart) -> list[MonthView]:

@@ -13,7 +13,7 @@ from smartapp.store.reading import JobState
 from smartapp.web import own_pages, words
 from smartapp.web.cards import patient_view
 from smartapp.web.changes import changes_view
-from smartapp.web.months import certified_months, without_closed
+from smartapp.web.months import certified_months
 from smartapp.web.permission import Action, looking_refusal, refusal, role_of
 from smartapp.web.security import drop_cookie, session_cookie_name
 
@@ -102,9 +102,8 @@ def _content() -> dict[str, object]:
         if looking_refusal(g.session) is None:
             charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
             changes = changes_view(found[1], charges)
-        view = patient_view(*found, here.site, charges, refused)
         months = certified_months(g.session.issuer_id, g.session.patient or "")
-        view = without_closed(view, months)
+        view = patient_view(*found, here.site, charges, refused, [month.first_day for month in months])
     return {
         "view": view,
         "job": job,

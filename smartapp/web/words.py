@@ -5,6 +5,7 @@ An enum value without words here would show its bare name; a test keeps the tabl
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterable
 from datetime import date
 
@@ -435,6 +436,54 @@ def day(value: date | str | None) -> str:
     if isinstance(value, str):
         value = date.fromisoformat(value)
     return f"{value.day} {value:%b %Y}"
+
+
+def short_day(value: date, today: date) -> str:
+    """ "6 Dec": the year stands only where it is not the one that a reader lives in."""
+    return f"{value.day} {value:%b}" if value.year == today.year else day(value)
+
+
+def window(value: Window, today: date) -> str:
+    """ "November" for a calendar month, whoever's window it is, and "7 Nov to 6 Dec" for other days; years
+    only where they are not this one."""
+    start, end = value.start, value.end
+    if start.day == 1 and end == start.replace(day=monthrange(start.year, start.month)[1]):
+        return f"{start:%B}" if start.year == today.year else f"{start:%B %Y}"
+    if start.year != end.year or start.year != today.year:
+        return f"{day(start)} to {day(end)}"
+    return f"{start.day}{'' if start.month == end.month else f' {start:%b}'} to {short_day(end, today)}"
+
+
+def listed(parts: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *before, last = parts
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def minutes(seconds: int) -> str:
+    """ "27 minutes", "19 minutes 59 seconds": whole seconds, never rounded to what would be enough."""
+    whole, rest = divmod(seconds, 60)
+    return (
+        (_number(whole, "minute") + f" {_number(rest, 'second')}" * bool(rest))
+        if whole or not rest
+        else (_number(rest, "second"))
+    )
+
+
+def _number(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def found_of(found: int, needed: int, unit: str) -> str:
+    """What there is of what is needed: "15 of 16 days"; once it is enough, "44 minutes (needs 20)"."""
+    if unit == "count":
+        return f"{found} of {needed}"
+    if unit == "days":
+        return f"{found} of {needed} days" if found < needed else f"{_number(found, 'day')} (needs {needed})"
+    if found >= needed:
+        return f"{minutes(found)} (needs {needed // 60})"
+    whole = f"{found // 60} of {needed // 60} minutes"
+    return whole if found % 60 == 0 else f"{minutes(found)} of {needed // 60} minutes"
 
 
 def days(start: date | None, end: date | None) -> str:
