@@ -19,7 +19,7 @@ from fhir_mappings.resources import READ_TYPES
 
 ANY_TYPE = ""
 """What is missing may be of any resource type: not even that could be read."""
-DECIDING = READ_TYPES - {"Claim", "ExplanationOfBenefit"} | {"Condition", "Procedure"}
+DECIDING = READ_TYPES - {"Claim", "ExplanationOfBenefit"}
 """Types that a decision hangs on: of others nothing is ever missing. Claims tell more where they are there,
 and no EHR has to have them."""
 

@@ -20,7 +20,10 @@ class KnownDevice(Struct, frozen=True, gc=False):
     days_by: str
     patient: str | None
     """None where it names nobody."""
-    has_udi: bool
+    cleared: bool
+    """A UDI, or the site, says that it is a medical device."""
+    supplied: bool
+    """The site says that the practice supplies such ones."""
     about: About
     is_test_data: bool = False
     continuous_glucose: bool = False
@@ -35,17 +38,19 @@ def read_device(
     """
     if device.status == "entered-in-error":
         return None
-    meaning = terminology.device(device)
+    meaning, facts = terminology.device(device), terminology.device_facts(device)
     return KnownDevice(
         name,
         meaning.kind,
         meaning.line,
         meaning.type_name or name,
         references.name(device.patient, "Patient"),
-        any(
+        facts.cleared
+        or any(
             carrier.deviceIdentifier or carrier.carrierHRF or carrier.carrierAIDC
             for carrier in device.udiCarrier or ()
         ),
+        facts.supplied,
         _about(device, name),
         is_test_data(device.meta),
         meaning.continuous_glucose,

@@ -338,6 +338,12 @@ def _span(period: Period | None, length: Quantity | None, clock: LocalClock) -> 
     return _Span(start.instant, closes) if closes > start.instant else ExcludedReason.ZERO_DURATION
 
 
+def _has_both_ends(period: Period | None, clock: LocalClock) -> bool:
+    """Whether it says when it began and when it ended, as times of day."""
+    ends = () if period is None else (clock.read(period.start), clock.read(period.end))
+    return bool(ends) and all(isinstance(one, Moment) and not one.date_only for one in ends)
+
+
 def _own_period(own: Period | None, whole: Period | None) -> Period | None:
     """A participant's period, with the Encounter's ends where its own are missing."""
     if own is None or not (own.start or own.end):
@@ -364,7 +370,8 @@ def _add_management(
         if member.role is Role.NON_CLINICAL:
             problem = problem or ExcludedReason.ROLE_NOT_COUNTED
             continue
-        span = _span(_own_period(own, encounter.period), encounter.length, clock)
+        period = _own_period(own, encounter.period)
+        span = _span(period, encounter.length, clock)
         if isinstance(span, ExcludedReason):
             problem = problem or span
             continue
@@ -382,6 +389,7 @@ def _add_management(
                 span.seconds,
                 member.discipline,
                 doubt,
+                documented=meaning.by_site and _has_both_ends(period, clock),
                 nobody_shown=nobody_shown,
             )
         )

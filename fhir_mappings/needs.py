@@ -79,6 +79,7 @@ def needs(
             TypeNeed("ServiceRequest"),
             TypeNeed("CarePlan"),
             TypeNeed("Condition"),
+            TypeNeed("Procedure"),
             TypeNeed("Coverage"),
             TypeNeed("Account"),
         ),

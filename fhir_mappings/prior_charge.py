@@ -150,7 +150,7 @@ _WORD = re.compile(r"[^\W\d_]+\d?")
 _CODE = re.compile(r"[A-Za-z]\d{4}|\d{4}[A-Za-z0-9]")
 _MODIFIER = re.compile(r"[A-Za-z0-9]{2}")
 _DECIMAL = re.compile(r"\d[.]\d")
-_REFERENCE = re.compile(rf"(?:{'|'.join(sorted(READ_TYPES | {'Account', 'Procedure'}))})/|^urn:")
+_REFERENCE = re.compile(rf"(?:{'|'.join(sorted(READ_TYPES | {'Account'}))})/|^urn:")
 
 
 @cache
@@ -272,13 +272,9 @@ def _lines(
 ) -> list[PriorCharge]:
     """What each line charges of ours, on its own days; where it has none, on those of the whole claim."""
     found: list[PriorCharge] = []
-    of_claim = None if whole is None else _days_of(whole, clock)
+    of_claim = None if whole is None else days_of(whole, clock)
     for item in items:
-        own = None
-        if item.servicedDate is not None:
-            own = _window(item.servicedDate, item.servicedDate, clock)
-        elif item.servicedPeriod is not None:
-            own = _days_of(item.servicedPeriod, clock)
+        own = _own_days(item, clock)
         for part, codes in _parts(item):
             found += [
                 PriorCharge(
@@ -293,6 +289,17 @@ def _lines(
                 for code in codes
             ]
     return found
+
+
+def _own_days(item: ClaimItem, clock: LocalClock) -> Window | None:
+    if item.servicedDate is not None:
+        return _window(item.servicedDate, item.servicedDate, clock)
+    return None if item.servicedPeriod is None else days_of(item.servicedPeriod, clock)
+
+
+def days_of_line(item: ClaimItem, whole: Period | None, clock: LocalClock) -> Window | None:
+    """A line's own days; where it has none, those of the whole claim."""
+    return _own_days(item, clock) or (None if whole is None else days_of(whole, clock))
 
 
 def _parts(item: ClaimItem) -> Iterator[tuple[ClaimPart, tuple[str, ...]]]:
@@ -319,14 +326,15 @@ def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
     if charge.occurrenceDateTime is not None:
         return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
     if charge.occurrencePeriod is not None:
-        return _days_of(charge.occurrencePeriod, clock)
+        return days_of(charge.occurrencePeriod, clock)
     if charge.occurrenceTiming is not None and charge.occurrenceTiming.event:
         events = sorted(charge.occurrenceTiming.event)
         return _window(events[0], events[-1], clock)
     return None
 
 
-def _days_of(period: Period, clock: LocalClock) -> Window | None:
+def days_of(period: Period, clock: LocalClock) -> Window | None:
+    """From the first day of a period to its last; one end stands for both."""
     return _window(period.start or period.end, period.end or period.start, clock)
 
 

@@ -81,6 +81,8 @@ class ManagementTime(Struct, frozen=True, gc=False):
     doubt: ExcludedReason | None = None
     crosses_months: bool = False
     """A part of a longer span, which the end of a month divided (`rules.minutes`)."""
+    documented: bool = False
+    """The site's own coding says what it was, and the record when it began and ended (D39)."""
     nobody_shown: bool = False
     """Its Encounter lists who took part, and none of the staff (D30)."""
 
@@ -198,6 +200,21 @@ class Order(Struct, frozen=True, gc=False):
     requester: str | None = None
 
 
+class Surgery(Struct, frozen=True, gc=False):
+    """A Procedure, or a charge, that may be a surgery with a global period (D36). `days`: None where it says
+    none."""
+
+    resource: str
+    days: Window | None = None
+
+
+class Diagnosis(Struct, frozen=True, gc=False):
+    """An active Condition, by a code of ICD-10-CM without its dot."""
+
+    resource: str
+    code: str
+
+
 class Enrolment(Struct, frozen=True, gc=False):
     """The confirmed anchor of a program's 30-day grid; frozen with its first accepted charge."""
 
@@ -240,6 +257,8 @@ class PatientRecord(Struct, frozen=True, gc=False):
     consents: tuple[Agreement, ...] = ()
     orders: tuple[Order, ...] = ()
     care_plans: tuple[Agreement, ...] = ()
+    surgeries: tuple[Surgery, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
     coded_programs: frozenset[Program] = frozenset()
     """Programs that a coded Encounter names."""
     enrolments: tuple[Enrolment, ...] = ()

@@ -320,6 +320,22 @@ class ServiceRequest(Resource, gc=False):
     requester: Reference | None = None
 
 
+class Procedure(Resource, gc=False):
+    status: str | None = None
+    code: CodeableConcept | None = None
+    category: CodeableConcept | None = None
+    subject: Reference | None = None
+    performedDateTime: str | None = None
+    performedPeriod: Period | None = None
+
+
+class Condition(Resource, gc=False):
+    clinicalStatus: CodeableConcept | None = None
+    verificationStatus: CodeableConcept | None = None
+    code: CodeableConcept | None = None
+    subject: Reference | None = None
+
+
 class CarePlan(Resource, gc=False):
     status: str | None = None
     subject: Reference | None = None
@@ -388,6 +404,8 @@ AnyResource = (
     | Consent
     | ServiceRequest
     | CarePlan
+    | Procedure
+    | Condition
     | Coverage
     | Patient
 )
@@ -408,6 +426,8 @@ READ_TYPES: frozenset[str] = frozenset(
         Consent,
         ServiceRequest,
         CarePlan,
+        Procedure,
+        Condition,
         Coverage,
         Patient,
     )

@@ -239,6 +239,10 @@ class Unverified(StrEnum):
     IN_FACILITY = "in-facility"
     SAME_DAY_SERVICES = "same-day-services"
     GLOBAL_PERIOD = "global-period"
+    ESTABLISHED_PATIENT = "established-patient"
+    INITIATING_VISIT = "initiating-visit"
+    """Only proposed for 2027, as the next: asked where a site's file says from when on (D39)."""
+    STAFF_EMPLOYED = "staff-employed"
     RULES_OF_THE_YEAR = "rules-of-the-year"
     """No clinician's to state: the service date lies past the last day for which the tables were checked, and
     only the site's `rules_confirmed` or a newer table settles it (D37)."""

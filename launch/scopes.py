@@ -126,6 +126,7 @@ class Feature(Enum):
     CONSENT = "consent"
     ENROLMENT = "enrolment"
     DIAGNOSES = "diagnoses"
+    SURGERY = "surgery"
     ACCOUNTS = "accounts"
     STAFF_ROLES = "staff-roles"
     PROVENANCE = "provenance"
@@ -147,6 +148,7 @@ FEATURE_SCOPES: dict[Feature, tuple[str, ...]] = {
     Feature.CONSENT: ("patient/Consent.rs",),
     Feature.ENROLMENT: ("patient/EpisodeOfCare.rs",),
     Feature.DIAGNOSES: ("patient/Condition.rs",),
+    Feature.SURGERY: ("patient/Procedure.rs",),
     Feature.ACCOUNTS: ("patient/Account.rs",),
     Feature.STAFF_ROLES: ("user/Practitioner.r", "user/PractitionerRole.rs"),
     Feature.PROVENANCE: ("patient/Provenance.c",),

@@ -29,6 +29,7 @@ FEATURES = (
     Feature.CONSENT,
     Feature.ORDERS,
     Feature.DIAGNOSES,
+    Feature.SURGERY,
     Feature.COVERAGE,
     Feature.ACCOUNTS,
     Feature.STAFF_ROLES,

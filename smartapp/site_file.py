@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from fhir_mappings.rules.editions import check_own_rules
 from fhir_mappings.rules.policy import Policies
+from fhir_mappings.rules.statements import SiteFacts
 from fhir_mappings.rules.tables import (
     CodeRule,
     Confirmation,
@@ -21,8 +23,8 @@ from fhir_mappings.rules.tables import (
     load_tables,
     with_code_tables,
 )
-from fhir_mappings.terminology import SiteTerminology, read_table
-from fhir_mappings.vocabulary import Role
+from fhir_mappings.terminology import DeviceFact, SiteTerminology, read_table
+from fhir_mappings.vocabulary import Role, Unverified
 from smartapp.fees import Fee
 
 _Kind = TypeVar("_Kind")
@@ -77,6 +79,13 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """`app`: this site records no monitoring time in Encounters. The setting of the rules by that name."""
     continuous_glucose: Literal["rpm", "cgm"] | None = None
     """Which codes report a continuous glucose sensor here. The setting of the rules by that name."""
+    device_facts: tuple[DeviceFact, ...] = ()
+    """What is true of all devices of a kind: that they are cleared, that the practice supplies them."""
+    staff_employed: bool | None = None
+    rural_health_clinic: bool = False
+    federally_qualified_health_center: bool = False
+    ask_from: Mapping[Unverified, date] = {}
+    """From which date of service on this site asks what a rule that is only proposed would ask."""
     payer_tables: tuple[str, ...] = ()
     """Files of the site's own payers, in the shape of fhir_mappings/rules/payers/, beside the site's file."""
     code_tables: tuple[str, ...] = ()
@@ -102,9 +111,20 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """Signed entries of the time log are written to the EHR as Encounters, where it lets this app do so."""
 
     def __post_init__(self) -> None:
+        self.facts  # noqa: B018 - what it says must hold together
         named = [(entry.issuer, entry.user) for entry in self.users]
         if twice := next((user for issuer, user in named if named.count((issuer, user)) > 1), None):
             raise ValueError(f"users: {twice} is listed twice")
+
+    @property
+    def facts(self) -> SiteFacts:
+        """What the site says of itself; `ValueError` with one line where that cannot be."""
+        return SiteFacts(
+            self.staff_employed,
+            self.rural_health_clinic,
+            self.federally_qualified_health_center,
+            self.ask_from,
+        )
 
     def policies(self, payer: str | None, *, always: bool = False) -> Policies:
         """The rules here. `payer`: in place of the file's own; `always`: whatever a chart says. Raises
@@ -115,6 +135,7 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
             self.payer_rules,
             confirmed=self.rules_confirmed,
             code_rules=self.code_rules,
+            facts=self.facts,
             always=always,
         )
 
@@ -138,6 +159,9 @@ def read_site_file(path: Path) -> SiteFile:
     return replace(
         site,
         settings={**site.settings, **said},
+        terminology=replace(
+            site.terminology, device_facts=(*site.terminology.device_facts, *site.device_facts)
+        ),
         code_rules=code_rules,
         payer_rules=payer_rules,
         fees=_converted(_table(fees) or [], tuple[Fee, ...], fees) if fees else (),

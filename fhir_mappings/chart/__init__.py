@@ -205,6 +205,8 @@ class Chart:
             consents=consents,
             orders=orders,
             care_plans=care_plans,
+            surgeries=documents.surgeries(patient),
+            diagnoses=documents.diagnoses(patient),
             payer=payer,
             coded_programs=frozenset(
                 fact.coded_program for fact in facts.values() if fact.coded_program is not None

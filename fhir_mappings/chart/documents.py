@@ -16,11 +16,29 @@ from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.identity import References
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.prior_charge import read_charge, read_claim
-from fhir_mappings.record import Agreement, EpisodeOfCare, Excluded, Order, PriorCharge
+from fhir_mappings.prior_charge import (
+    NOT_CHARGED,
+    NOT_CLAIMED,
+    days_of,
+    days_of_line,
+    occurrence_of,
+    read_charge,
+    read_claim,
+)
+from fhir_mappings.record import (
+    Agreement,
+    Diagnosis,
+    EpisodeOfCare,
+    Excluded,
+    Order,
+    PriorCharge,
+    Surgery,
+)
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
-from fhir_mappings.terminology import Terminology
+from fhir_mappings.terminology import Terminology, canonical
+from fhir_mappings.terminology.procedures import is_surgery_code, may_be_surgery
+from fhir_mappings.terminology.systems import ICD_10_CM
 from fhir_mappings.vocabulary import UNKNOWN_PAYER, ExcludedReason
 
 _Found = TypeVar("_Found")
@@ -28,6 +46,10 @@ Mapped = tuple[tuple[_Found, ...], tuple[Excluded, ...]]
 
 _OTHER_CONSENTS = frozenset({"adr", "research", "patient-privacy"})
 """Scopes of consents to something else than care: advance directives, studies, who may see the record."""
+_DONE = frozenset({"completed", "in-progress"})
+_ACTIVE = frozenset({"active", "recurrence", "relapse"})
+_NOT_BELIEVED = frozenset({"unconfirmed", "provisional", "differential", "refuted", "entered-in-error"})
+"""No payer takes for a diagnosis what is only thought of."""
 _EPISODE_STATUSES = frozenset({"active", "onhold", "finished"})
 _ORDER_STATUSES = frozenset({"active", "completed"})
 _ORDER_INTENTS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})
@@ -143,6 +165,40 @@ class DocumentMapper:
                 found.append(Agreement(name, self._day(start)))
         return tuple(found), tuple(left_out)
 
+    def surgeries(self, patient: str) -> tuple[Surgery, ...]:
+        """What may have been a surgery with a global period, from Procedures and from charges (D36)."""
+        found: list[Surgery] = []
+        for name, done in self._intake.of(patient, fhir.Procedure).items():
+            what, of_kind = fhir.concepts(done.code), fhir.concepts(done.category)
+            if done.status in _DONE and may_be_surgery(what, of_kind):
+                period = done.performedPeriod or fhir.Period(done.performedDateTime, done.performedDateTime)
+                found.append(Surgery(name, days_of(period, self._clock)))
+        for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
+            if charge.status not in NOT_CHARGED and any(map(is_surgery_code, fhir.concepts(charge.code))):
+                found.append(Surgery(name, occurrence_of(charge, self._clock)))
+        claims: list[tuple[str, fhir.Claim | fhir.ExplanationOfBenefit]] = [
+            *self._intake.of(patient, fhir.Claim).items(),
+            *self._intake.of(patient, fhir.ExplanationOfBenefit).items(),
+        ]
+        for name, claim in claims:
+            found += [
+                Surgery(name, days_of_line(item, claim.billablePeriod, self._clock))
+                for item in claim.item or ()
+                if claim.status not in NOT_CLAIMED
+                and any(map(is_surgery_code, fhir.concepts(item.productOrService)))
+            ]
+        return tuple(one for one in found if one.days is None or one.days.start <= self._as_of)
+
+    def diagnoses(self, patient: str) -> tuple[Diagnosis, ...]:
+        """Conditions that somebody has now, by their ICD-10-CM codes."""
+        return tuple(
+            Diagnosis(name, coding.code.strip().upper().replace(".", ""))
+            for name, condition in self._intake.of(patient, fhir.Condition).items()
+            if _is_active(condition)
+            for coding in fhir.concepts(condition.code)
+            if canonical(coding.system) == ICD_10_CM and coding.code
+        )
+
     def payer(self, patient: str, *, unreadable: bool) -> tuple[str | None, tuple[Excluded, ...]]:
         """The payer that the Coverages in force name, in the site's words; None where none is in force or the
         site declared none. One that the site doesn't know, or two that differ, is unknown: never a guess.
@@ -196,6 +252,13 @@ class DocumentMapper:
     def _day(self, text: str | None) -> date | None:
         moment = self._clock.read(text)
         return moment.day if isinstance(moment, Moment) else None
+
+
+def _is_active(condition: fhir.Condition) -> bool:
+    """Without a status it is taken as one that somebody has: problem lists often say none."""
+    clinical = {coding.code for coding in fhir.concepts(condition.clinicalStatus)}
+    verified = {coding.code for coding in fhir.concepts(condition.verificationStatus)}
+    return not clinical - _ACTIVE and not verified & _NOT_BELIEVED
 
 
 def _payors(payors: Iterable[fhir.Reference], references: References) -> list[fhir.Coding | str]:

@@ -71,7 +71,9 @@ class _Verdict(Struct, frozen=True, gc=False):
     reason: ExcludedReason | None = None
     about: About = NOT_SAID
     other_line: Line | None = None
-    unverified: frozenset[Unverified] = frozenset({Unverified.FDA_DEVICE})
+    unverified: frozenset[Unverified] = frozenset(
+        {Unverified.FDA_DEVICE, Unverified.DEVICE_SUPPLIED_BY_PRACTICE}
+    )
 
 
 class ReadingMapper:
@@ -221,7 +223,7 @@ class ReadingMapper:
             return _Verdict(reason=ExcludedReason.IN_FACILITY, about=origin.about)
         by = self._by(found)
         if origin.device is None:
-            return _verdict_without_device(origin, by)
+            return _verdict_without_device(origin, by, self._terminology)
         device = self._device(found)
         physiologic = line is Line.PHYSIOLOGIC
         if device is None:
@@ -246,8 +248,10 @@ class ReadingMapper:
         if device.line not in (None, line):
             return _Verdict(series, ExcludedReason.LINE_CONFLICT, device.about, device.line)
         unverified: set[Unverified] = set()
-        if not device.has_udi:
+        if not device.cleared:
             unverified.add(Unverified.FDA_DEVICE)
+        if not device.supplied:
+            unverified.add(Unverified.DEVICE_SUPPLIED_BY_PRACTICE)
         if device.patient is None:
             unverified.add(Unverified.ENROLMENT)
         if device.continuous_glucose or origin.meaning.continuous_glucose:
@@ -305,7 +309,7 @@ class ReadingMapper:
         return self._devices.get(name) if name else None
 
 
-def _verdict_without_device(origin: Origin, by: _By) -> _Verdict:
+def _verdict_without_device(origin: Origin, by: _By, terminology: Terminology) -> _Verdict:
     """The reading names no device: what the coding was declared as speaks, where the reading is silent."""
     meaning, about = origin.meaning, origin.about
     series = f"{meaning.line}|{meaning.key}"
@@ -326,8 +330,13 @@ def _verdict_without_device(origin: Origin, by: _By) -> _Verdict:
         counts = meaning.by_site and meaning.source is not None and (silent or by_patient)
     if not counts:
         return _Verdict(reason=ExcludedReason.NO_DEVICE, about=about)
-    open_ = {CODES_OPEN} if meaning.continuous_glucose else set()
-    return _Verdict(series, unverified=frozenset({Unverified.FDA_DEVICE, *open_}))
+    facts = terminology.reading_facts(meaning.key)
+    unverified = {CODES_OPEN} if meaning.continuous_glucose else set()
+    if not facts.cleared:
+        unverified.add(Unverified.FDA_DEVICE)
+    if not facts.supplied:
+        unverified.add(Unverified.DEVICE_SUPPLIED_BY_PRACTICE)
+    return _Verdict(series, unverified=frozenset(unverified))
 
 
 def _readable(pointed: str) -> str:

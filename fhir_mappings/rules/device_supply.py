@@ -21,6 +21,7 @@ from fhir_mappings.vocabulary import ExcludedReason, Line, RequirementKind, Revi
 
 _KINDS = (Kind.DEVICE_SUPPLY,)
 _UNVERIFIED = frozenset({Unverified.DEVICE_SUPPLIED_BY_PRACTICE})
+"""Of a code without a reading that could tell by which device."""
 _INCOMPLETE: Reasons = frozenset({ReviewReason.RECORD_INCOMPLETE})
 
 
@@ -255,11 +256,12 @@ def _window_candidates(
     for line, series in by_line.items():
         count = best_count(chart, series, service_date)
         unverified = (
-            chart.unverified_on(service_date)
+            chart.statements.of(service_date, window)
             | count.unverified
             | chart.readings_unverified(Window(window.start, service_date))
-            | _UNVERIFIED
         )
+        if not count.evidence:
+            unverified |= _UNVERIFIED
         tiers = [
             _candidate(chart, terms, window, service_date, count, charges, unverified)
             for terms in chart.policy.in_force(chart.program, _KINDS, service_date)

@@ -41,7 +41,8 @@ _KINDS = (Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON)
 _TIME, _CONTACT = RequirementKind.MANAGEMENT_TIME, RequirementKind.LIVE_CONTACT
 _BASE = RequirementKind.BASE_CODE
 _SECONDS, _COUNT = Unit.SECONDS, Unit.COUNT
-_UNVERIFIED = frozenset({Unverified.TIME, Unverified.CONVERSATION, Unverified.SAME_DAY_SERVICES})
+_STAFF = frozenset({Role.CLINICAL_STAFF, Role.THERAPIST_ASSISTANT, Role.UNKNOWN})
+"""Who works for whoever bills."""
 
 
 class _Count(Struct, frozen=True, gc=False):
@@ -101,7 +102,9 @@ def held_back_candidates(chart: ProgramChart) -> list[Candidate]:
             month_window(first_day),
             next_month(first_day) - timedelta(days=1),
             charges=tuple(charges),
-            unverified=chart.base_unverified,
+            unverified=chart.statements.of(
+                next_month(first_day) - timedelta(days=1), month_window(first_day)
+            ),
         )
         for (code, first_day), charges in by_month.items()
         if standing(charges)
@@ -145,7 +148,9 @@ def _month_candidates(
     doubts = _month_doubts(chart, window, month, staff, count)
     unread = _unread_encounters(chart, window)
     variants += _unread_variants(chart, month, count, unread.single)
-    unverified = chart.unverified_on(last_day) | _UNVERIFIED
+    unverified = chart.statements.of(last_day, window) | _of_minutes(chart, window, count)
+    if any(piece.role in _STAFF for piece in tally.pieces):
+        unverified |= chart.statements.of_staff(last_day)
     if staff.role_unknown:
         unverified |= {Unverified.STAFF_ROLE}
     if not (staff.has_professional or staff.has_therapist):
@@ -202,6 +207,23 @@ def _month_candidates(
         for candidate in found:
             candidate.forecast = _forecast(chart, candidate, found, tally.seconds)
     return found
+
+
+def _of_minutes(chart: ProgramChart, window: Window, count: _Count) -> frozenset[Unverified]:
+    """What the month's own records leave to be stated of its minutes and its conversation (D39).
+
+    Where nothing counted, nothing stands in the place of a statement.
+    """
+    found: set[Unverified] = set()
+    pieces, called = count.tally.pieces, count.tally.contacts
+    if not pieces or any(not piece.documented for piece in pieces):
+        found.add(Unverified.TIME)
+    if not called or any(not piece.documented for piece in pieces if piece.resource in called):
+        found.add(Unverified.CONVERSATION)
+    unread = chart.record.completeness.of("Encounter", chart.so_far(window))
+    if unread or any(chart.visits.beside(day) for piece in pieces for day in _days_of(chart, piece)):
+        found.add(Unverified.SAME_DAY_SERVICES)
+    return frozenset(found)
 
 
 class _Unread(Struct, frozen=True, gc=False):

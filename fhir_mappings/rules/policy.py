@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from fhir_mappings.local_time import ONE_DAY, Window
 from fhir_mappings.rules.editions import Edition, Editions, check_own_rules, edition_on, editions, end_of
+from fhir_mappings.rules.statements import SiteFacts
 from fhir_mappings.rules.tables import (
     CodeRule,
     Confirmation,
@@ -139,6 +140,7 @@ class Policy(Struct, frozen=True, eq=False):
     minutes_kept_in_app: bool
     continuous_glucose: str
     confirmed: tuple[Confirmation, ...] = ()
+    facts: SiteFacts = SiteFacts()
 
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
         """A program's codes of these kinds; add-ons last, lower tiers first."""
@@ -219,11 +221,13 @@ def load_policy(
     payer_rules: Iterable[PayerRule] = (),
     confirmed: Iterable[Confirmation] = (),
     code_rules: Iterable[CodeRule] = (),
+    facts: SiteFacts | None = None,
 ) -> Policy:
     """A payer's policy; the shipped defaults where its file is silent, a site's `settings` over both.
 
     `payer_rules`: a site's own tables, each in place of a shipped one of that name; `code_rules`: its tables
-    of codes, added to the shipped ones by date; `confirmed`: its `rules_confirmed`. An unknown payer is no
+    of codes, added to the shipped ones by date; `confirmed`: its `rules_confirmed`; `facts`: what it says of
+    itself. An unknown payer is no
     error: nothing is covered then, so that everything met is for review. Raises `ValueError` with one line
     for an unknown setting, a value of the wrong type, a table that cannot be added, or a confirmation that
     reaches too far.
@@ -267,6 +271,7 @@ def load_policy(
         minutes_kept_in_app=values["minutes_kept_in"] == "app",
         continuous_glucose=values["continuous_glucose"],
         confirmed=confirmed,
+        facts=facts or SiteFacts(),
     )
 
 
@@ -281,12 +286,14 @@ class Policies:
         *,
         confirmed: Iterable[Confirmation] = (),
         code_rules: Iterable[CodeRule] = (),
+        facts: SiteFacts | None = None,
         always: bool = False,
     ) -> None:
         self._settings = dict(settings or {})
         self._payer_rules = tuple(payer_rules)
         self._confirmed = tuple(confirmed)
         self._code_rules = tuple(code_rules)
+        self._facts = facts
         self._always = always
         self.default = self._load(payer)
         self._known = {self.default.payer: self.default}
@@ -300,7 +307,9 @@ class Policies:
         return self._known[coverage]
 
     def _load(self, payer: str | None) -> Policy:
-        return load_policy(payer, self._settings, self._payer_rules, self._confirmed, self._code_rules)
+        return load_policy(
+            payer, self._settings, self._payer_rules, self._confirmed, self._code_rules, self._facts
+        )
 
 
 def _own_version(rules: tuple[CodeRule, ...]) -> str:

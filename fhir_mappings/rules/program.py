@@ -6,15 +6,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
-from fhir_mappings.completeness import ANY_TYPE, UnreadDays, days_of
+from fhir_mappings.completeness import UnreadDays, days_of
 from fhir_mappings.decision import CountedDay, CountedSpan
 from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, PERIOD_DAYS, Window, month_window
 from fhir_mappings.record import (
     CODES_OPEN,
-    Agreement,
     Excluded,
     ManagementTime,
-    Order,
     PatientRecord,
     PriorCharge,
     Reading,
@@ -33,6 +31,7 @@ from fhir_mappings.rules.minutes import (
 )
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.series import earliest_first, series_of
+from fhir_mappings.rules.statements import Statements, held_from
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.rules.visits import Visits
 from fhir_mappings.terminology import Discipline
@@ -80,10 +79,8 @@ class ProgramChart:
         self.series = [series for episode in episodes for series in episode.series.values()]
         self.lines_by_month = self._lines_by_month()
         self.visits = visits
-        self._consent_from = _first_day(record.consents)
-        self._order_from = _first_day([order for order in record.orders if order.program is program])
-        self._plan_from = _first_day(record.care_plans)
-        self.base_unverified = self._base_unverified()
+        self.statements = Statements(record, program, policy.facts, visits)
+        self._plan_from = held_from(record.care_plans)
         self.base_doubts: Reasons = frozenset(
             {ReviewReason.DEATH_DATE_UNKNOWN} if record.death_date_unknown else ()
         )
@@ -105,19 +102,6 @@ class ProgramChart:
                         break
                 month = month_window(month.end + ONE_DAY)
         return found
-
-    def _base_unverified(self) -> frozenset[Unverified]:
-        """What no record of this program shows, whatever the code."""
-        record = self.record
-        found = {Unverified.GLOBAL_PERIOD}
-        if self._consent_from is None:
-            found.add(Unverified.CONSENT)
-        if self._order_from is None:
-            found.add(Unverified.ORDER)
-        lacks = record.completeness.lacks
-        if lacks("ChargeItem") or lacks(ANY_TYPE) or record.charges_elsewhere:
-            found.add(Unverified.PRIOR_CHARGES)
-        return frozenset(found)
 
     def begun(self) -> date | None:
         """The first day on which the program shows itself; codings that speak of any program don't."""
@@ -151,16 +135,6 @@ class ProgramChart:
         return [charge for charge in self.charges if self.policy.code(charge.code).kind in kinds]
 
     # -- what holds for every code ------------------------------------------------------------------------
-
-    def unverified_on(self, day: date) -> frozenset[Unverified]:
-        """What no record of this program shows of a service that was furnished on a day."""
-        found = self.base_unverified
-        # What was agreed to or ordered afterwards was not when the service was furnished (section 5).
-        if self._consent_from is not None and day < self._consent_from:
-            found |= {Unverified.CONSENT}
-        if self._order_from is not None and day < self._order_from:
-            found |= {Unverified.ORDER}
-        return found
 
     def readings_unverified(self, window: Window) -> frozenset[Unverified]:
         """What nobody knows of where the readings of a window were taken: a stay may not have been read."""
@@ -350,11 +324,6 @@ def program_charts(
         )
         for program in MONITORING_PROGRAMS
     ]
-
-
-def _first_day(found: Iterable[Agreement | Order]) -> date | None:
-    """From which day on one of these holds; None where there is none. One without a day always did."""
-    return min([one.day or date.min for one in found], default=None)
 
 
 def unused_time(

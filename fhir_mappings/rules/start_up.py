@@ -21,7 +21,7 @@ from fhir_mappings.rules.episodes import Episode
 from fhir_mappings.rules.program import ProgramChart, only_of
 from fhir_mappings.rules.series import Series, merged
 from fhir_mappings.rules.tables import CodeRule, Kind
-from fhir_mappings.vocabulary import Line, RequirementKind, ReviewReason, Role, Unit
+from fhir_mappings.vocabulary import Line, RequirementKind, ReviewReason, Role, Unit, Unverified
 
 
 def start_up_candidates(chart: ProgramChart) -> list[Candidate]:
@@ -96,7 +96,7 @@ def _charged_alone(chart: ProgramChart, charges: list[PriorCharge]) -> list[Cand
                 window,
                 day,
                 charges=tuple(of_code),
-                unverified=chart.base_unverified,
+                unverified=chart.statements.of(day, window),
             )
         )
     return found
@@ -148,8 +148,8 @@ def _candidate(
             ),
         ),
         reasons=chart.base_doubts,
-        unverified=chart.unverified_on(earned_on or last)
-        | count.unverified
+        unverified=chart.statements.of(earned_on or last, window)
+        | (count.unverified - {Unverified.DEVICE_SUPPLIED_BY_PRACTICE})
         | chart.readings_unverified(Window(window.start, last)),
         modifiers=_modifiers(chart, rule, window, set_up),
     )

@@ -15,10 +15,11 @@ from msgspec import Struct
 
 from fhir_mappings.resources import CodeableConcept, Coding, Device
 from fhir_mappings.terminology.believable import Believable, BelievableValues
-from fhir_mappings.terminology.devices import DeviceKind, DeviceMeaning, DeviceTypes
+from fhir_mappings.terminology.devices import DeviceFacts, DeviceKind, DeviceMeaning, DeviceTypes
 from fhir_mappings.terminology.entries import (
     CodeEntry,
     DeviceEntry,
+    DeviceFact,
     Discipline,
     EncounterEntry,
     MarkEntry,
@@ -40,6 +41,8 @@ __all__ = [
     "OWN_ACTIVITY",
     "OWN_ROLE",
     "Believable",
+    "DeviceFact",
+    "DeviceFacts",
     "DeviceKind",
     "DeviceMeaning",
     "Discipline",
@@ -166,7 +169,9 @@ class Terminology:
         """How a reading says that it was taken in a facility (D23)."""
         self.senders = frozenset(entry.reference for entry in site.senders)
         """References to organisations that only forward what devices and patients send (D23)."""
-        self._devices = DeviceTypes(site.devices, devices.devices, devices.apps, devices.no_monitors)
+        self._devices = DeviceTypes(
+            site.devices, devices.devices, devices.apps, devices.no_monitors, site.device_facts
+        )
         self._encounters = {
             entry.key: EncounterMeaning(
                 entry.activity,
@@ -241,6 +246,14 @@ class Terminology:
     def device(self, device: Device) -> DeviceMeaning:
         """What a Device is: a monitor of a line, an app, or nothing that measures (D23, D25)."""
         return self._devices.of(device)
+
+    def device_facts(self, device: Device) -> DeviceFacts:
+        """What the site states once of such Devices (D39)."""
+        return self._devices.facts_of(device)
+
+    def reading_facts(self, coding: str) -> DeviceFacts:
+        """The same of readings that name no device, by the name of their own coding."""
+        return self._devices.facts_of_readings(coding)
 
     def encounter(self, types: Iterable[Coding], class_: Coding | None) -> EncounterMeaning | None:
         """What an Encounter was: by its type codings (the site's before the shipped ones), else its class."""

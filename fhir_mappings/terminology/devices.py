@@ -9,7 +9,13 @@ from enum import Enum
 from msgspec import Struct
 
 from fhir_mappings.resources import Coding, Device, concepts
-from fhir_mappings.terminology.entries import CodeEntry, DeviceEntry, NoMonitorEntry
+from fhir_mappings.terminology.entries import (
+    CodeEntry,
+    DeviceEntry,
+    DeviceFact,
+    DeviceKeys,
+    NoMonitorEntry,
+)
 from fhir_mappings.terminology.systems import Key, coding_name, key_of
 from fhir_mappings.vocabulary import Line
 
@@ -35,6 +41,16 @@ class DeviceMeaning(Struct, frozen=True, gc=False):
     continuous_glucose: bool = False
 
 
+class DeviceFacts(Struct, frozen=True, gc=False):
+    """What a site states of its devices once (D39)."""
+
+    cleared: bool = False
+    supplied: bool = False
+
+
+NO_FACTS = DeviceFacts()
+
+
 class DeviceTypes:
     """Look-ups from Devices to meanings. The site's first entry that fits, else the shipped type codings."""
 
@@ -44,20 +60,32 @@ class DeviceTypes:
         shipped: Iterable[DeviceEntry],
         apps: Iterable[CodeEntry],
         no_monitors: Iterable[NoMonitorEntry],
+        facts: Iterable[DeviceFact] = (),
     ) -> None:
         shipped, no_monitors = tuple(shipped), tuple(no_monitors)
         self._site = tuple(_SiteDevice(entry) for entry in site)
+        self._facts = tuple((entry, _Keys(entry)) for entry in facts)
         self._shipped = {entry.key: entry.line for entry in shipped}
         self._continuous_glucose = {entry.key for entry in shipped if entry.continuous_glucose}
         self._apps = {entry.key for entry in apps}
         self._no_monitors = {key_of(entry) for entry in no_monitors if entry.code is not None}
         self._no_monitor_texts = {_plain(entry.type_text) for entry in no_monitors} - {None}
 
-    def of(self, device: Device) -> DeviceMeaning:
-        codings = concepts(
-            device.type,
-            [part.systemType for part in device.specialization or () if part.systemType is not None],
+    def facts_of(self, device: Device) -> DeviceFacts:
+        """What the site states of it: each of its entries that fits says something."""
+        if not self._facts:
+            return NO_FACTS
+        traits = _Traits(device, _codings_of(device))
+        return _together([entry for entry, keys in self._facts if keys.fits(traits)])
+
+    def facts_of_readings(self, coding: str) -> DeviceFacts:
+        """The same of readings of a coding (`coding_name`) that name no device."""
+        return _together(
+            [entry for entry, keys in self._facts if keys.only_coding and coding_name(entry) == coding]
         )
+
+    def of(self, device: Device) -> DeviceMeaning:
+        codings = _codings_of(device)
         if self._site:
             traits = _Traits(device, codings)
             for entry in self._site:
@@ -110,12 +138,10 @@ class _Traits:
         }
 
 
-class _SiteDevice:
-    """One entry of a site. All that it says must fit, without regard to case."""
+class _Keys:
+    """What an entry of a site knows a Device by. All that it says must fit, without regard to case."""
 
-    def __init__(self, entry: DeviceEntry) -> None:
-        self.line = entry.line
-        self.continuous_glucose = entry.continuous_glucose
+    def __init__(self, entry: DeviceKeys) -> None:
         self._coding = entry.key
         self._manufacturer = _plain(entry.manufacturer)
         self._model = _plain(entry.model)
@@ -125,13 +151,9 @@ class _SiteDevice:
         self._identifier = (
             (_plain(identifier.system), _plain(identifier.value)) if identifier is not None else None
         )
-        of_model = (self._model, self._type_text, self._udi_di)
-        if any(of_model):
-            parts = (coding_name(entry) if entry.code else "", self._manufacturer, *of_model)
-            self.type_name: str | None = "|".join(part or "" for part in parts)
-        else:
-            self.type_name = coding_name(entry) if entry.code is not None else None
-        alone = not any((self._manufacturer, *of_model, self._identifier))
+        self.of_model = (self._model, self._type_text, self._udi_di)
+        self.manufacturer = self._manufacturer
+        alone = not any((self._manufacturer, *self.of_model, self._identifier))
         self.only_coding: Key | None = self._coding if alone else None
 
     def fits(self, traits: _Traits) -> bool:
@@ -143,6 +165,35 @@ class _SiteDevice:
             and (self._udi_di is None or self._udi_di in traits.udi_dis)
             and (self._identifier is None or self._identifier in traits.identifiers)
         )
+
+
+class _SiteDevice(_Keys):
+    """An entry that says what a Device monitors."""
+
+    def __init__(self, entry: DeviceEntry) -> None:
+        super().__init__(entry)
+        self.line = entry.line
+        self.continuous_glucose = entry.continuous_glucose
+        if any(self.of_model):
+            parts = (coding_name(entry) if entry.code else "", self.manufacturer, *self.of_model)
+            self.type_name: str | None = "|".join(part or "" for part in parts)
+        else:
+            self.type_name = coding_name(entry) if entry.code is not None else None
+
+
+def _together(entries: Iterable[DeviceFact]) -> DeviceFacts:
+    said = list(entries)
+    return DeviceFacts(
+        any((entry.cleared or "").strip() for entry in said),
+        any(entry.supplied_by is not None for entry in said),
+    )
+
+
+def _codings_of(device: Device) -> list[Coding]:
+    return concepts(
+        device.type,
+        [part.systemType for part in device.specialization or () if part.systemType is not None],
+    )
 
 
 def _plain(text: str | None) -> str | None:

@@ -43,11 +43,10 @@ class IdentifierEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     value: str
 
 
-class DeviceEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DeviceKeys(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A Device by its type's coding, or by what home devices carry instead of one (D25). Where an entry says
     several things, all of them must fit."""
 
-    line: Line
     system: str | None = None
     code: str | None = None
     manufacturer: str | None = None
@@ -56,8 +55,6 @@ class DeviceEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     type_text: str | None = None
     udi_di: str | None = None
     identifier: IdentifierEntry | None = None
-    continuous_glucose: bool = False
-    """It measures glucose all day, which has codes of its own (D41)."""
     label: str = ""
     confirmed: str = ""
 
@@ -72,6 +69,30 @@ class DeviceEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     @property
     def key(self) -> Key | None:
         return key_of(self) if self.code is not None else None
+
+
+class DeviceEntry(DeviceKeys, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a Device monitors."""
+
+    line: Line
+    continuous_glucose: bool = False
+    """It measures glucose all day, which has codes of its own (D41)."""
+
+
+class DeviceFact(DeviceKeys, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a site states once of its devices, in place of a statement for each patient (D39). Where readings
+    name no device, a coding is that of the readings.
+
+    `cleared`: the number of its clearance or listing; `supplied_by`: the practice hands it out.
+    """
+
+    cleared: str | None = None
+    supplied_by: Literal["practice"] | None = None
+
+    def __post_init__(self) -> None:
+        DeviceKeys.__post_init__(self)
+        if not (self.cleared or "").strip() and self.supplied_by is None:
+            raise ValueError("device_facts: give cleared, supplied_by or both")
 
 
 class NoMonitorEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -157,6 +178,8 @@ class SiteTerminology(Struct, frozen=True, forbid_unknown_fields=True):
     absent_values: tuple[CodeEntry, ...] = ()
     """Coded values that say that there is none (D21)."""
     senders: tuple[SenderEntry, ...] = ()
+    device_facts: tuple[DeviceFact, ...] = ()
+    """`device_facts` of the site's file."""
     facility_classes: tuple[CodeEntry, ...] = ()
     """The EHR's own Encounter classes under which a patient is admitted."""
     outpatient_classes: tuple[CodeEntry, ...] = ()

@@ -15,6 +15,8 @@ from fhir_mappings.terminology.shipped import shipped
 
 CPT = "http://www.ama-assn.org/go/cpt"
 PROVIDERS = "http://nucc.org/provider-taxonomy"
+HCPCS = "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
+ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 UCUM = "http://unitsofmeasure.org"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 ENCOUNTER_CLASS = "http://hl7.org/fhir/encounter-class"

@@ -25,8 +25,8 @@ ZONE = ZoneInfo("America/New_York")
 #: The types a registered app may read about its launch patient.
 _READABLE = (
     *("Patient", "Observation", "Device", "DeviceMetric", "DeviceUseStatement", "Encounter", "EpisodeOfCare"),
-    *("Consent", "ServiceRequest", "CarePlan", "Condition", "Coverage", "Account", "Communication"),
-    *("Organization", "Practitioner", "PractitionerRole"),
+    *("Consent", "ServiceRequest", "CarePlan", "Condition", "Procedure", "Coverage", "Account"),
+    *("Communication", "Organization", "Practitioner", "PractitionerRole"),
 )
 
 #: What the app of a default registration may ask for; narrower requests are granted as asked.

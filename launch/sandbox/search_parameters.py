@@ -209,6 +209,15 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "encounter": _ENCOUNTER,
         "identifier": _IDENTIFIER,
     },
+    "Procedure": {
+        "patient": _SUBJECT,
+        "subject": _SUBJECT,
+        "status": _STATUS,
+        "code": _CODE,
+        "date": _date("performedDateTime", "performedPeriod"),
+        "encounter": _ENCOUNTER,
+        "identifier": _IDENTIFIER,
+    },
     "Coverage": {
         "patient": _patient("beneficiary"),
         "beneficiary": _patient("beneficiary"),
@@ -260,6 +269,7 @@ PATIENT_PATH = {
     "ServiceRequest": "subject",
     "CarePlan": "subject",
     "Condition": "subject",
+    "Procedure": "subject",
     "Coverage": "beneficiary",
     "Account": "subject",
     "Communication": "subject",

@@ -69,6 +69,7 @@ MANDATORY: dict[str, tuple[str, ...]] = {
     "ServiceRequest": ("status", "intent", "subject"),
     "CarePlan": ("status", "intent", "subject"),
     "Condition": ("subject",),
+    "Procedure": ("status", "subject"),
     "Coverage": ("status", "beneficiary", "payor"),
     "Account": ("status",),
     "Provenance": ("target", "recorded", "agent"),

@@ -55,7 +55,13 @@ PURPOSES: dict[Feature, Purpose] = {
     Feature.ENROLMENT: Purpose(
         "since when the patient is in the program", "the first day must be confirmed by hand"
     ),
-    Feature.DIAGNOSES: Purpose("the diagnosis a charge names as its reason", "a charge names no diagnosis"),
+    Feature.DIAGNOSES: Purpose(
+        "the diagnosis a charge names as its reason, and that a payer may ask for",
+        "a charge names no diagnosis, and what a payer asks of it is confirmed by hand",
+    ),
+    Feature.SURGERY: Purpose(
+        "operations whose payment may cover the monitoring", "this must be confirmed for every charge"
+    ),
     Feature.ACCOUNTS: Purpose("the account a charge belongs to", "a charge names no account"),
     Feature.STAFF_ROLES: Purpose(
         "in which role somebody spent the minutes", "the role of each person is unverified"

@@ -29,6 +29,8 @@ STANDING = frozenset(
         Unverified.CONSENT,
         Unverified.ORDER,
         Unverified.PLAN_OF_CARE,
+        Unverified.ESTABLISHED_PATIENT,
+        Unverified.INITIATING_VISIT,
         Unverified.FDA_DEVICE,
         Unverified.DEVICE_SUPPLIED_BY_PRACTICE,
     }

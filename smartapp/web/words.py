@@ -152,7 +152,13 @@ ATTESTATIONS: dict[Unverified, str] = {
     Unverified.SAME_DAY_SERVICES: (
         "None of this belongs to another service of the same day, or one with a code of its own."
     ),
-    Unverified.GLOBAL_PERIOD: "The monitoring is not part of a surgical global period.",
+    Unverified.GLOBAL_PERIOD: (
+        "Whoever bills this does not receive the surgery's global payment, or the monitoring serves another "
+        "condition."
+    ),
+    Unverified.ESTABLISHED_PATIENT: "The patient was an established patient of the practice before.",
+    Unverified.INITIATING_VISIT: "The monitoring began with a visit that was reported by itself.",
+    Unverified.STAFF_EMPLOYED: "Everybody of the staff whose time is counted is employed by this practice.",
     Unverified.RULES_OF_THE_YEAR: "The rules for this service date were checked.",
 }
 

@@ -57,7 +57,7 @@ def test_a_device_is_found_by_what_it_carries_without_regard_to_case(
 ) -> None:
     record = clinic([{**entry, "line": "physiologic"}], blood_pressure(), cuff(**OMRON))
     assert len(record.readings) == 1
-    assert record.readings[0].unverified == set()
+    assert record.readings[0].unverified == {Unverified.DEVICE_SUPPLIED_BY_PRACTICE}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,25 @@ NAMED = {
 FULL: list[dict[str, Any]] = [
     {
         **NAMED,
+        "resourceType": "Procedure",
+        "id": "full",
+        "status": "completed",
+        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "27447"}]},
+        "category": {"coding": [{"system": "http://snomed.info/sct", "code": "387713003"}]},
+        "subject": {"reference": "Patient/p1"},
+        "performedPeriod": {"start": "2026-03-01T08:00:00-05:00", "end": "2026-03-01T10:00:00-05:00"},
+    },
+    {
+        **NAMED,
+        "resourceType": "Condition",
+        "id": "full",
+        "clinicalStatus": {"coding": [{"code": "active"}]},
+        "verificationStatus": {"coding": [{"code": "confirmed"}]},
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "I10"}]},
+        "subject": {"reference": "Patient/p1"},
+    },
+    {
+        **NAMED,
         "resourceType": "Observation",
         "id": "full",
         "status": "final",

@@ -89,7 +89,10 @@ def clinic(chart: Callable[..., Chart]) -> Callable[..., PatientRecord]:
 def test_what_a_patient_reports_through_an_app_counts_for_rtm(read: Read, score: Build, app: Build) -> None:
     record = read(score(), app())
     assert told(record) is None
-    assert record.readings[0].unverified == {Unverified.FDA_DEVICE}
+    assert record.readings[0].unverified == {
+        Unverified.FDA_DEVICE,
+        Unverified.DEVICE_SUPPLIED_BY_PRACTICE,
+    }
 
 
 @pytest.mark.parametrize(

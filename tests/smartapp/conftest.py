@@ -95,6 +95,17 @@ class World:
         stored, _ = self.ehr.sandbox.store.create(resource)
         return str(json.loads(stored.body)["id"])
 
+    def ehr_shows_surgery(self, patient: str) -> None:
+        """An operation without a day, so that every charge asks who is paid for it."""
+        self.ehr_creates(
+            {
+                "resourceType": "Procedure",
+                "status": "completed",
+                "code": {"text": "an operation"},
+                "subject": {"reference": f"Patient/{patient}"},
+            }
+        )
+
     def launch(self, browser: Browser, patient: str, mode: str = "tab", user: str | None = None) -> Page:
         """Press the EHR's button; the page the app answers with."""
         address = f"{self.ehr.base_url}/" + (f"?user={user}" if user else "")

@@ -48,6 +48,7 @@ def test_an_accepted_charge_is_written_with_everything_a_claim_needs(world, brow
 
 
 def test_what_is_written_is_exactly_what_the_preview_showed(world, browser):
+    world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
     form = browser.get(link).form("/check")
@@ -61,6 +62,7 @@ def test_what_is_written_is_exactly_what_the_preview_showed(world, browser):
 
 
 def test_nothing_is_chosen_beforehand_and_nothing_is_written_while_something_is_open(world, browser):
+    world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
     choices = browser.get(link)
@@ -73,6 +75,7 @@ def test_nothing_is_chosen_beforehand_and_nothing_is_written_while_something_is_
 
 
 def test_a_missing_diagnosis_is_said_and_can_be_left_out_on_purpose(world, browser):
+    world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
     form = browser.get(link).form("/check")

@@ -85,6 +85,7 @@ def test_a_statement_for_one_code_leaves_the_others_open(world, browser):
 
 
 def test_a_statement_about_some_days_holds_for_periods_wholly_within_them(world, browser):
+    world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     one = next(d for d in suggested(browser, page) if "global-period" in d["unverified"])
     first, last = one["period"]["start"], one["period"]["end"]
@@ -96,6 +97,7 @@ def test_a_statement_about_some_days_holds_for_periods_wholly_within_them(world,
 
 
 def test_what_is_about_a_period_needs_one_and_the_period_must_be_over(world, browser):
+    world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     refused = state(browser, page, statement="global-period")
     assert refused.status == 422

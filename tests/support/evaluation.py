@@ -32,6 +32,7 @@ UNVERIFIED = {
     *("consent", "order", "plan-of-care", "enrolment", "fda-device", "device-supplied-by-practice", "time"),
     *("conversation", "staff-role", "billing-professional", "prior-charges", "other-program", "in-facility"),
     *("same-day-services", "global-period", "rules-of-the-year"),
+    *("established-patient", "initiating-visit", "staff-employed"),
 }
 DECISION_KEYS = {
     *("code", "program", "line", "quantity", "outcome", "period", "service_date", "requirements", "reasons"),
