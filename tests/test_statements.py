@@ -242,7 +242,13 @@ def test_without_a_fact_of_the_site_a_statement_returns(
     [
         ("ChargeItem", {"99454": {"prior-charges"}, "99457": {"prior-charges"}}),
         ("Procedure", {"99454": {"global-period"}, "99457": {"global-period"}}),
-        ("Encounter", {"99454": {"in-facility"}, "99457": {"same-day-services"}}),
+        (
+            "Encounter",
+            {
+                "99454": {"in-facility", "other-program"},
+                "99457": {"same-day-services", "other-program"},
+            },
+        ),
     ],
 )
 def test_what_was_not_read_is_to_be_stated(
