@@ -55,7 +55,7 @@ bench: $(READY) ## Measure, as ratios in one run
 	$(BIN)/python -m bench
 
 oracle: $(READY) ## Hold the rules against their independent oracle on 20,000 random charts
-	ORACLE_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/test_oracle.py
+	ORACLE_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 -q tests/test_oracle.py
 
 mutate: $(READY) ## Try whether the tests notice one wrong thing in the rules or their tables (docs/quality.md)
 	$(BIN)/python -m tests.mutation
