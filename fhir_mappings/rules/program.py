@@ -338,7 +338,8 @@ def unused_time(
     )
     if not unused:
         return set()
-    unused -= {entry.resource for entry in excluded}
+    # That it came twice is told of a copy; why it did not count is another matter.
+    unused -= {entry.resource for entry in excluded if entry.reason is not ExcludedReason.DUPLICATE}
     asked = {piece.resource for month, _ in decided for piece in month.pieces}
     return {
         Excluded(name, ExcludedReason.ROLE_NOT_COUNTED if name in asked else ExcludedReason.PROGRAM_NOT_SHOWN)

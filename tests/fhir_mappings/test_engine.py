@@ -386,3 +386,19 @@ def test_somebody_of_unknown_role_alone_is_one_question() -> None:
     given = [SET_UP, days("2026-03-03", 2), call("2026-03-10T10:00", "12:00", "somebody")]
     told = found(read(given, "2026-04-10"))["98979", "2026-03-01"]
     assert (told.outcome, told.reasons) == ("review", ("staff-role",))
+
+
+def test_what_came_twice_and_did_not_count_says_both() -> None:
+    therapist: Event = {
+        "review": {"at": "2026-03-11T10:00", "for": "12:00", "by": "pt", "program": "rpm", "id": "e9"}
+    }
+    chart = Chart(TERMINOLOGY, ZONE, date(2026, 4, 10))
+    given = [days("2026-03-03", 2, of="BP", device="cuff"), therapist]
+    for resource in build_resources(given, "America/New_York"):
+        for _ in range(2 if resource.get("id") == "e9" else 1):
+            chart.add(json.dumps(resource).encode())
+    told = assess(chart.record("Patient/p1"), POLICY, date(2026, 4, 10)).excluded
+    assert {entry.reason for entry in told if entry.resource == "Encounter/e9"} == {
+        "duplicate",
+        "role-not-counted",
+    }
