@@ -19,6 +19,7 @@ from fhir_mappings.rules.statements import SiteFacts
 from fhir_mappings.rules.tables import (
     CodeRule,
     Confirmation,
+    Coverage,
     Covered,
     Dated,
     Kind,
@@ -66,6 +67,16 @@ class Terms(Struct, frozen=True, eq=False):
     in_force: bool
     covered: Covered | None
     changes: tuple[date, ...]
+    row: Coverage | None = None
+    """What the payer's table says of the code on the day."""
+
+    def doubts_of(self, diagnosed: Iterable[str]) -> frozenset[ReviewReason]:
+        """`doubts` of a patient with active Conditions of these codes: one of the list settles it where
+        a diagnosis is all that it asks for (D40)."""
+        row = self.row
+        if row is not None and row.covered is Covered.YES and diagnosis_met(row, diagnosed):
+            return self.doubts - {ReviewReason.PAYER_CRITERIA}
+        return self.doubts
 
     def earned(self, found: int, at_most: int | None = None) -> int:
         """The units that so many days, or seconds, earn: no midpoint rule, no rounding up. `at_most`: what
@@ -275,6 +286,12 @@ def load_policy(
     )
 
 
+def diagnosis_met(row: Coverage, diagnosed: Iterable[str]) -> bool:
+    """Whether one of the codes (ICD-10-CM, without a dot) begins as the payer's row asks."""
+    asked = tuple(one.upper().replace(".", "") for one in row.diagnoses)
+    return bool(asked) and any(code.startswith(asked) for code in diagnosed)
+
+
 class Policies:
     """The policies of one site, by payer. `payer`: the site's own word; `always`: whatever a chart says."""
 
@@ -385,6 +402,7 @@ def _terms(policy: Policy, code: str, day: date) -> Terms:
         rule.in_force(day),
         covered if told else None,
         _changes(policy, code),
+        None if policy.rule is None else policy.rule.row(code, day),
     )
 
 

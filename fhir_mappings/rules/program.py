@@ -80,6 +80,7 @@ class ProgramChart:
         self.lines_by_month = self._lines_by_month()
         self.visits = visits
         self.statements = Statements(record, program, policy.facts, visits)
+        self._diagnosed = tuple(diagnosis.code for diagnosis in record.diagnoses)
         self._plan_from = held_from(record.care_plans)
         self.base_doubts: Reasons = frozenset(
             {ReviewReason.DEATH_DATE_UNKNOWN} if record.death_date_unknown else ()
@@ -202,7 +203,7 @@ class ProgramChart:
     def add_terms(self, candidate: Candidate, terms: Terms) -> None:
         """What the terms of the candidate's service date add to it, and what its modifiers ask for."""
         if terms.doubts:
-            candidate.reasons |= terms.doubts
+            candidate.reasons |= terms.doubts_of(self._diagnosed)
         if terms.modifiers:
             candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
         if candidate.modifiers and (self._plan_from is None or candidate.service_date < self._plan_from):

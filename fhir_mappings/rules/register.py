@@ -161,8 +161,16 @@ def _of_payer(rule: PayerRule, tables: Tables) -> RuleInForce:
     rows = [
         f"from {row.start.isoformat()} {row.covered}: "
         + ("all codes" if row.codes == "all" else ", ".join(row.codes))
+        + (f" with {', '.join(row.diagnoses)}" if row.diagnoses else "")
         for row in rule.coverage
     ]
+    rows += [
+        f"announced without a day, {row.covered}: "
+        + ("all codes" if row.codes == "all" else ", ".join(row.codes))
+        + (f" with {', '.join(row.diagnoses)}" if row.diagnoses else "")
+        for row in rule.announced
+    ]
+    rows += [f"to be found in the record: {', '.join(rule.checklist)}"] if rule.checklist else []
     own = [f"{name} = {_shown(value)}" for name, value in sorted(rule.settings.items())]
     rule_id = f"R6-{rule.payer}"
     return RuleInForce(

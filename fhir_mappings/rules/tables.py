@@ -155,8 +155,8 @@ class Covered(StrEnum):
 class Coverage(Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
     """From a day on: which codes, and what differs for them.
 
-    `least`: monitoring days, or seconds of management. `diagnoses`: the ICD-10-CM beginnings the payer asks
-    for. `modifiers`: those it always asks for.
+    `least`: monitoring days, or seconds of management. `diagnoses`: the ICD-10-CM beginnings of which the
+    payer asks for one; with `covered: yes` that is all it asks. `modifiers`: those it always asks for.
     """
 
     start: date
@@ -168,6 +168,14 @@ class Coverage(Struct, frozen=True, forbid_unknown_fields=True, rename={"start":
     modifiers: tuple[str, ...] = ()
 
 
+class Announced(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a payer has announced without a day. It decides nothing until somebody makes it a row with one."""
+
+    codes: Literal["all"] | tuple[str, ...]
+    covered: Covered
+    diagnoses: tuple[str, ...] = ()
+
+
 class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a payer changes. A code without a row is unknown, never covered."""
 
@@ -175,6 +183,9 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     label: str
     coverage: tuple[Coverage, ...] = ()
     settings: Mapping[str, bool | int | str] = {}
+    announced: tuple[Announced, ...] = ()
+    checklist: tuple[str, ...] = ()
+    """What a reviewer of its criteria must find, in words of our own."""
     code_tables: tuple[str, ...] = ()
     """Files of codes as this payer has them, in the shape of codes/, beside this one."""
     code_rules: tuple[CodeRule, ...] = ()
@@ -208,7 +219,7 @@ class PayerRule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return [found[start] for start in sorted(found)]
 
     def covered(self, code: str, day: date) -> Covered:
-        """Silence is unknown; a list of diagnoses is a condition that the chart does not answer."""
+        """Silence is unknown; a list of diagnoses is a condition, which only a chart can answer."""
         row = self.row(code, day)
         if row is None:
             return Covered.UNKNOWN

@@ -46,7 +46,7 @@ def test_what_2026_brought() -> None:
     assert of[Changed.SETTINGS] == of[Changed.CODE] == of[Changed.TABLES] == []
     (uhc,) = of[Changed.PAYERS]
     assert uhc.about.startswith("unitedhealthcare, 99445, 99453")
-    assert (uhc.before, uhc.after) == ("unknown: no row", "unknown")
+    assert (uhc.before, uhc.after) == ("unknown: no row", "yes")
     assert [one.changed for one in found] == sorted((one.changed for one in found), key=list(Changed).index)
 
 

@@ -76,7 +76,7 @@ def test_the_chart_chooses_the_payer_unless_the_call_did() -> None:
     assert Policies("medicare", always=True).of("aetna").payer == "medicare"
 
 
-@pytest.mark.parametrize("name", ["medicare", "unitedhealthcare", "anthem", "cigna", "aetna", "unknown"])
+@pytest.mark.parametrize("name", sorted(load_tables().payers))
 def test_each_payer_that_is_shipped_names_its_sources(name: str) -> None:
     tables = load_tables()
     rule = tables.payers[name]
@@ -85,7 +85,7 @@ def test_each_payer_that_is_shipped_names_its_sources(name: str) -> None:
     assert all(row.codes == "all" or set(row.codes) <= set(tables.codes) for row in rule.coverage)
 
 
-def test_only_medicare_is_covered_without_a_question() -> None:
+def test_only_of_medicare_and_unitedhealthcare_is_any_code_covered_without_a_question() -> None:
     tables = load_tables()
     covering = {
         name
@@ -93,7 +93,14 @@ def test_only_medicare_is_covered_without_a_question() -> None:
         for code in tables.codes
         if rule.covered(code, date(2026, 11, 22)) is Covered.YES
     }
-    assert covering == {"medicare"}
+    assert covering == {"medicare", "unitedhealthcare"}
+
+
+def test_what_a_payer_announced_without_a_day_decides_nothing() -> None:
+    rule = load_tables().payers["unitedhealthcare"]
+    (row,) = rule.announced
+    assert (row.covered, row.diagnoses[0]) == (Covered.CRITERIA, "I50")
+    assert rule.covered("99454", date(2030, 1, 1)) is Covered.YES
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,13 @@ def test_a_payer_in_words() -> None:
     assert unknown.value == "Nothing is covered for certain."
     assert (unknown.how, unknown.since) == ("review", date(2019, 1, 1))
     anthem, cigna = MEDICARE["R6-anthem"], MEDICARE["R6-cigna"]
-    assert anthem.value == "from 2025-12-18 criteria: 98979, 98984, 98985, 98986, 99445, 99470."
+    assert anthem.value.startswith(
+        "from 2025-12-18 criteria: 98979, 98984, 98985, 98986, 99445, 99470; to be found in the record: "
+    )
+    assert MEDICARE["R6-unitedhealthcare"].value.endswith(
+        "announced without a day, criteria: 99445, 99453, 99454, 99457, 99458, 99470 "
+        "with I50, O10, O11, O12, O13, O14, O15, O16."
+    )
     assert (anthem.how, anthem.published) == ("review", date(2025, 12, 18))
     assert cigna.since == date(2025, 9, 26)
     assert "; from 2026-05-16 unknown: 98975, " in cigna.value

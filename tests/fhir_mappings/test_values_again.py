@@ -66,8 +66,10 @@ PAYERS = {
     "aetna": (list(CODES), [(date(2026, 5, 8), Covered.UNKNOWN)]),
     "unitedhealthcare": (
         ["99445", "99453", "99454", "99457", "99458", "99470"],
-        [(IN_2026, Covered.UNKNOWN)],
+        [(IN_2026, Covered.YES)],
     ),
+    "bcbs": (list(CODES), [(IN_2019, Covered.UNKNOWN)]),
+    "humana": (list(CODES), [(IN_2019, Covered.UNKNOWN)]),
     "unknown": ([], []),
 }
 #: Codes that go before 99453, 99454 and 99445; of those of continuous glucose True.
