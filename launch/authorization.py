@@ -35,6 +35,7 @@ from launch.ports import (
     TokenSet,
 )
 from launch.scopes import CORE_FEATURES, Feature, Scopes, request_scope
+from launch.seats import Seats
 from launch.tokens import TokenResponse, request_token
 from launch.urls import UnsafeUrl, parse_base, parse_url
 
@@ -130,6 +131,7 @@ class Launcher:
         app_url: str,
         features: Sequence[Feature] = CORE_FEATURES,
         session_life: timedelta = SESSION_LIFE,
+        seats: Seats | None = None,
     ) -> None:
         self._issuers = issuers
         self._clients = clients
@@ -141,6 +143,7 @@ class Launcher:
         self._app_url = _checked_app_url(app_url, issuers)
         self._features = tuple(features)
         self._session_life = session_life
+        self._seats = seats or Seats()
 
     def redirect_uri(self, issuer: Issuer) -> str:
         """The fixed, fully specified callback address registered with this EHR."""
@@ -149,7 +152,7 @@ class Launcher:
     def begin(self, request: LaunchRequest) -> AuthorizationRequest:
         """Begin an EHR launch, or a standalone one where `launch` is absent.
 
-        Raises LaunchError: UNKNOWN_ISSUER before anything is sent anywhere, DISCOVERY_FAILED.
+        Raises LaunchError: UNKNOWN_ISSUER before anything is sent anywhere, DISCOVERY_FAILED, EHR_BUSY.
         """
         issuer = self._issuers.match(request.iss)
         kind = LaunchKind.STANDALONE if request.launch is None else LaunchKind.EHR
@@ -175,8 +178,15 @@ class Launcher:
     def finish(self, callback: Callback, *, cookie_value: str | None, path: str) -> OpenedLaunch:
         """Finish the launch a callback belongs to. `path` is the path it arrived at.
 
-        `cookie_value`: of the cookie `binding_cookie_name(callback.state)`. Raises LaunchError.
+        `cookie_value`: of the cookie `binding_cookie_name(callback.state)`. Raises LaunchError; after
+        EHR_BUSY state and code are as good as before, and the same callback may come again.
         """
+        # The path is an issuer's own; at any other one nobody is asked anything.
+        here = next((issuer.registration for issuer in self._issuers if issuer.redirect_path == path), "")
+        with self._seats.one(here):
+            return self._finish_seated(callback, cookie_value, path)
+
+    def _finish_seated(self, callback: Callback, cookie_value: str | None, path: str) -> OpenedLaunch:
         pending = self._taken(callback)
         try:
             return self._finish(pending, callback, cookie_value, path)
@@ -227,7 +237,8 @@ class Launcher:
             if Scopes.parse(granted).has("openid"):
                 raise LaunchError(LaunchReason.ID_TOKEN_INVALID, detail="granted but missing")
             return None
-        return self._identities.verify(client, self._discovery.of(client), answer.id_token, pending.nonce)
+        configuration = self._discovery.of(client, seated=True)
+        return self._identities.verify(client, configuration, answer.id_token, pending.nonce)
 
     def _open(
         self,

@@ -7,9 +7,10 @@ manipulated document cannot send a code or a secret elsewhere. Documents are kep
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,14 +20,16 @@ from launch.http import MEGABYTE, EhrClient, Limits, Response
 from launch.issuers import Issuer, is_secure
 from launch.ports import Clock, Events
 from launch.profiles import ScopeStyle
+from launch.seats import Seats
 from launch.urls import UnsafeUrl, join_url, parse_url
 
 OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 KEEP = timedelta(hours=1)
 FAILED_FOR = timedelta(seconds=10)
 WAIT_SECONDS = 3.0
-MOST_AT_ONCE = 4
-"""Threads that ask, or wait for, the EHRs of one registration."""
+"""From the moment the first one asked."""
+MOST_ASKING = 4
+"""Bases of one registration that are asked at a time: anybody can name practices under a `*`."""
 MOST_KEPT = 500
 _METADATA_LIMITS = Limits(connect=5.0, read=10.0, total=20.0, max_bytes=8 * MEGABYTE)
 """A CapabilityStatement has a few megabytes."""
@@ -67,26 +70,30 @@ class Discovery:
     """Reads and keeps the configurations of all EHRs of this process. Threads share it.
 
     Anybody can make a launch begin, so an EHR that does not answer must not hold every thread: one asks for a
-    base, a few wait for it, and a failure is the answer to everybody for some seconds.
+    base; the others wait for its answer, each in a seat, but none once the first has waited for some seconds;
+    and a failure is the answer to everybody for some seconds, and while the next one asks.
     """
 
-    def __init__(self, clock: Clock, events: Events) -> None:
+    def __init__(self, clock: Clock, events: Events, seats: Seats | None = None) -> None:
         self._clock = clock
         self._events = events
+        self._seats = seats or Seats()
         self._changed = threading.Condition()
         self._kept: dict[str, tuple[datetime, SmartConfiguration | LaunchError]] = {}
-        self._reading: set[str] = set()
-        self._inside: Counter[str] = Counter()
+        self._reading: dict[str, float] = {}
+        """Bases that are being asked, and since when (`time.monotonic`)."""
+        self._asking: Counter[str] = Counter()
 
-    def of(self, client: EhrClient) -> SmartConfiguration:
-        """The configuration of this client's EHR. Raises LaunchError(DISCOVERY_FAILED)."""
-        base, registration = client.issuer.fhir_base, client.issuer.registration
-        found = self._fresh(base)
+    def of(self, client: EhrClient, *, seated: bool = False) -> SmartConfiguration:
+        """The configuration of this client's EHR. Raises LaunchError: DISCOVERY_FAILED, or EHR_BUSY where it
+        is still being asked and this is to be tried again. `seated`: whoever asks sits already."""
+        issuer = client.issuer
+        found = self._fresh(issuer.fhir_base)
         if found is None:
-            with self._one_of_few(registration):
-                found = self._waited_for(base) or self._asked(client)
+            with nullcontext() if seated else self._seats.one(issuer.registration):
+                found = self._waited_for(issuer) or self._asked(client)
         if isinstance(found, LaunchError):
-            raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=found.detail)
+            raise LaunchError(found.reason, detail=found.detail)
         return found
 
     def _fresh(self, base: str) -> SmartConfiguration | LaunchError | None:
@@ -98,28 +105,23 @@ class Discovery:
         good_for = FAILED_FOR if isinstance(kept[1], LaunchError) else KEEP
         return kept[1] if timedelta() <= age < good_for else None
 
-    @contextmanager
-    def _one_of_few(self, registration: str) -> Iterator[None]:
-        """Raises LaunchError(DISCOVERY_FAILED) at once where as many as may are asking or waiting already."""
-        with self._changed:
-            if self._inside[registration] >= MOST_AT_ONCE:
-                raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail="busy")
-            self._inside[registration] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside[registration] -= 1
-
-    def _waited_for(self, base: str) -> SmartConfiguration | LaunchError | None:
+    def _waited_for(self, issuer: Issuer) -> SmartConfiguration | LaunchError | None:
         """What another thread was told meanwhile; None where nobody is asking, and this thread is to."""
+        base = issuer.fhir_base
         with self._changed:
             if base in self._reading:
-                self._changed.wait_for(lambda: base not in self._reading, WAIT_SECONDS)
-                return self._fresh(base) or LaunchError(LaunchReason.DISCOVERY_FAILED, detail="busy")
+                failed = self._kept.get(base)
+                if failed is not None and isinstance(failed[1], LaunchError):
+                    return failed[1]  # it failed a moment ago: nobody waits for it once more
+                patience = self._reading[base] + WAIT_SECONDS - time.monotonic()
+                self._changed.wait_for(lambda: base not in self._reading, max(0.0, patience))
+                return self._fresh(base) or LaunchError(LaunchReason.EHR_BUSY, detail="being asked")
             found = self._fresh(base)
             if found is None:
-                self._reading.add(base)
+                if self._asking[issuer.registration] >= MOST_ASKING:
+                    return LaunchError(LaunchReason.EHR_BUSY, detail="others are being asked")
+                self._asking[issuer.registration] += 1
+                self._reading[base] = time.monotonic()
             return found
 
     def _asked(self, client: EhrClient) -> SmartConfiguration | LaunchError:
@@ -134,7 +136,8 @@ class Discovery:
             return found
         finally:
             with self._changed:
-                self._reading.discard(base)
+                del self._reading[base]
+                self._asking[client.issuer.registration] -= 1
                 self._changed.notify_all()
 
     def _read_or_fault(self, client: EhrClient) -> SmartConfiguration | LaunchError:

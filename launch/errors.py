@@ -117,6 +117,7 @@ class LaunchReason(Enum):
     SESSION_ENDED = "session-ended"
     PATIENT_CHANGED = "patient-changed"
     REFRESH_BUSY = "refresh-busy"
+    EHR_BUSY = "ehr-busy"
 
 
 _SENTENCES: dict[LaunchReason, str] = {
@@ -146,6 +147,9 @@ _SENTENCES: dict[LaunchReason, str] = {
         "The EHR now names another patient. This session was closed so that nothing is mixed up."
     ),
     LaunchReason.REFRESH_BUSY: "Access is being renewed. Try again in a moment.",
+    LaunchReason.EHR_BUSY: (
+        "The EHR answers slowly, and many are waiting for it already. Nothing was sent, and nothing is lost."
+    ),
 }
 
 _NOT_IN_ERROR_CODE = re.compile(r"[^A-Za-z0-9_.\-]")
@@ -163,6 +167,8 @@ class LaunchError(SmartError):
 
     `detail` is a short phrase of our own for the administrator's log ("nonce", "aud"), never received text.
     """
+
+    reason: LaunchReason
 
     def __init__(self, reason: LaunchReason, *, ehr_code: object = None, detail: str = "") -> None:
         self.reason = reason

@@ -7,7 +7,7 @@ What it guarantees, for every request:
 - the address a name resolves to is checked and then used for the connection, so that a name cannot point
   somewhere else a moment later (behind a proxy, the proxy resolves names; literal addresses are checked);
 - limits on time (connect, read, total; looking a name up is part of connecting), on size (after
-  decompression), on requests at a time and a minute;
+  decompression), on requests at a time and a minute, those for signing in apart;
 - GETs are repeated on 429, 500, 502, 503, 504 and broken connections, at most three tries; nothing else is;
 - errors name the host and a request id, nothing else.
 """
@@ -49,7 +49,7 @@ from urllib3.util.connection import create_connection
 from launch.addresses import AddressPolicy
 from launch.errors import HttpError, HttpProblem
 from launch.issuers import Issuer, is_secure
-from launch.limiter import IssuerLimiter
+from launch.limiter import IssuerLimiter, Pause
 from launch.lookups import Lookups
 from launch.urls import UnsafeUrl, Url, is_under, join_url, parse_url
 
@@ -173,6 +173,11 @@ class EhrClient:
     ) -> None:
         self.close()
 
+    @property
+    def pause(self) -> Pause | None:
+        """Why this EHR is not asked for anything now, and for how long; None where it is."""
+        return self._limiter.pause
+
     def close(self) -> None:
         """Give the connections back."""
         self._session.close()
@@ -205,7 +210,7 @@ class EhrClient:
     def oauth_get(self, url: str) -> Response:
         """GET a discovery document or keys from one of the issuer's listed origins. Raises HttpError."""
         self._require_origin(url)
-        return self._call("GET", url, {"Accept": "application/json"}, None, OAUTH_LIMITS, True)
+        return self._call("GET", url, {"Accept": "application/json"}, None, OAUTH_LIMITS, True, sign_in=True)
 
     def oauth_post(
         self, url: str, form: Sequence[tuple[str, str]], headers: Mapping[str, str] | None = None
@@ -217,7 +222,8 @@ class EhrClient:
             "Content-Type": "application/x-www-form-urlencoded",
             **(headers or {}),
         }
-        return self._call("POST", url, sent, urlencode(form).encode("ascii"), OAUTH_LIMITS, False)
+        body = urlencode(form).encode("ascii")
+        return self._call("POST", url, sent, body, OAUTH_LIMITS, False, sign_in=True)
 
     def resolve(self, target: str) -> str:
         """The absolute URL of a FHIR target. Raises HttpError(FOREIGN_URL) if it leaves the FHIR base.
@@ -254,6 +260,8 @@ class EhrClient:
         body: bytes | None,
         limits: Limits,
         repeatable: bool,
+        *,
+        sign_in: bool = False,
     ) -> Response:
         """Try, and try again where that is safe, until an answer, the last try or the deadline."""
         parsed = parse_url(url)
@@ -264,7 +272,7 @@ class EhrClient:
         for attempt in range(1, limits.tries + 1):
             last = attempt == limits.tries or not repeatable
             try:
-                with self._limiter.slot(deadline):
+                with self._limiter.slot(deadline, sign_in=sign_in):
                     response = self._once(method, url, headers, body, limits, deadline)
             except HttpError as error:
                 error = HttpError(

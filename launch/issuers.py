@@ -114,7 +114,7 @@ class Issuer:
     @property
     def registration(self) -> str:
         """The entry's name in the issuers file; all practices of one `*` share it."""
-        return self.id.partition(_OF_PRACTICE)[0]
+        return registration_of(self.id)
 
     @property
     def base(self) -> Url:
@@ -183,6 +183,13 @@ class Issuers:
 
 _OF_PRACTICE = "~"
 """Between an entry's name, which never holds it, and what tells its practices apart."""
+
+
+def registration_of(issuer_id: str) -> str:
+    """The entry in the issuers file that an issuer's id comes from."""
+    return issuer_id.partition(_OF_PRACTICE)[0]
+
+
 _ID = re.compile(r"[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
 _KEYS = frozenset(
     {

@@ -22,6 +22,7 @@ from launch.discovery import Discovery
 from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason, SmartError
 from launch.http import EhrClient, EhrClients, Limits, Response
 from launch.issuers import Issuer, Issuers
+from launch.limiter import Pause
 from launch.ports import Clock, Events, FhirContext, LaunchSession, LaunchStore, SessionEnd, TokenSet
 
 RENEW_BEFORE = timedelta(seconds=60)
@@ -148,12 +149,15 @@ class TokenKeeper:
             raise self._end(session, SessionEnd.ENDED_BY_EHR)
         return self._renew(session, rejected).access_token
 
-    def log_out(self, session_id: str) -> None:
-        """End a session here and, where the EHR offers revocation, there. Never raises for the EHR's part."""
+    def log_out(self, session_id: str, *, revoke: bool = True) -> None:
+        """End a session here and, where the EHR offers revocation, there. Never raises for the EHR's part.
+
+        `revoke` False: only here.
+        """
         session, tokens = self._store.get_session(session_id), self._store.get_tokens(session_id)
         if self._store.end_session(session_id, self._clock.now(), SessionEnd.LOGGED_OUT):
             self._events.emit("session-ended", session=session_id, because=SessionEnd.LOGGED_OUT.value)
-        if session and tokens:
+        if session and tokens and revoke:
             self._revoke(session, tokens)
 
     def _open(self, session_id: str) -> tuple[LaunchSession, TokenSet]:
@@ -258,6 +262,11 @@ class SessionClient:
     def issuer(self) -> Issuer:
         """The EHR spoken to."""
         return self._client.issuer
+
+    @property
+    def pause(self) -> Pause | None:
+        """Why this EHR is not asked for anything now, and for how long; None where it is."""
+        return self._client.pause
 
     def fhir(
         self,

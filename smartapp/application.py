@@ -15,6 +15,7 @@ from launch.http import EhrClients
 from launch.identity import IdentityVerifier
 from launch.issuers import Issuers
 from launch.ports import LaunchSession
+from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
@@ -76,7 +77,8 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
     clock = SystemClock(settings.clock_ahead)
     events = AuditedEvents(store.audit, clock)
     clients = EhrClients()
-    discovery = Discovery(clock, events)
+    seats = Seats()
+    discovery = Discovery(clock, events, seats)
     keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)
     launcher = Launcher(
         issuers,
@@ -89,6 +91,7 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         app_url=settings.base_url,
         features=FEATURES,
         session_life=settings.session_lifetime,
+        seats=seats,
     )
 
     def client_of(session: LaunchSession) -> SessionClient:
@@ -109,6 +112,7 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         launcher=launcher,
         keeper=keeper,
         clients=clients,
+        seats=seats,
         jobs=ReadingJobs(settings, store, clock, charts),
         fresh=fresh,
         guards=guards,

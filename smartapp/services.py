@@ -12,6 +12,7 @@ from launch.http import EhrClients
 from launch.issuers import Issuers
 from launch.ports import Clock, LaunchSession, SessionEnd
 from launch.scopes import CORE_FEATURES, Feature
+from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.config import Settings
 from smartapp.ehr.charges.create import ChargeWriter
@@ -52,6 +53,7 @@ class Services:
     launcher: Launcher
     keeper: TokenKeeper
     clients: EhrClients
+    seats: Seats
     jobs: ReadingJobs
     fresh: FreshLook
     guards: Guards

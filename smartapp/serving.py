@@ -9,8 +9,8 @@ from typing import Any
 from flask import Flask
 from waitress.server import create_server
 
-THREADS = 16
-"""A page may wait for the EHR; others must be answered meanwhile."""
+THREADS = 32
+"""A page may wait for the EHR; others must be answered meanwhile: twice the seats that one EHR has."""
 
 
 class AppServer:

@@ -29,11 +29,14 @@ class JobState(Enum):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a reading is. Counts only, never clinical content."""
+    """How far a reading is. Counts and times only, never clinical content."""
 
     steps: int = 0
     steps_done: int = 0
     resources: int = 0
+    waits_for: str | None = None
+    """Why nothing is asked of the EHR (`launch.limiter.PauseKind`), and until when."""
+    waits_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class ReadingJob:
     progress: Progress
     failure: str | None
     created_at: datetime
+    attempts: int = 0
+    """How often it was begun: more than once where a process that read it went silent."""
 
     @property
     def over(self) -> bool:
@@ -285,4 +290,5 @@ def _job(row: Row[Any]) -> ReadingJob:
         msgspec.json.decode(row.progress, type=Progress),
         row.failure,
         row.created_at,
+        row.attempts,
     )

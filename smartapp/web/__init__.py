@@ -26,6 +26,7 @@ from smartapp.web import (
     security,
     style,
     time_log,
+    waiting,
     what_if,
     words,
 )
@@ -35,6 +36,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     """Add every page to the app. Callbacks are routes of their own: one path an issuer."""
     security.register(app)
     errors.register(app)
+    waiting.register(app)
     app.register_blueprint(health.pages)
     app.register_blueprint(jwks.blueprint(issuers, app.extensions["smartapp"].settings.signing_keys))
     app.register_blueprint(launch.blueprint(issuers))

@@ -25,6 +25,7 @@ from smartapp.web.charges import case_of, charge_of, shut_page, told
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, charging_refusal, looking_refusal, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
+from smartapp.web.waiting import client_here
 
 pages = Blueprint("approvals", __name__, url_prefix="/s/<sid>/approvals/<key>")
 
@@ -76,7 +77,7 @@ def approve(key: str) -> AnyResponse:
         charge.content.attested,
         charge.content.resource,
     )
-    return told(key, here.writer.approve(here.client_of(g.session), approver, charge))
+    return told(key, here.writer.approve(client_here(), approver, charge))
 
 
 @pages.post("/decline")

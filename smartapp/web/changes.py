@@ -47,6 +47,7 @@ from smartapp.web.permission import (
     role_of,
 )
 from smartapp.web.security import Moved
+from smartapp.web.waiting import client_here
 
 pages = Blueprint("changes", __name__, url_prefix="/s/<sid>/changes")
 
@@ -271,7 +272,7 @@ def confirm(charge_item: str) -> AnyResponse:
         new=draft.new,
         attested=tuple(entry for entry in draft.statements if entry in attested),
     )
-    return _told(here.changer.change(here.client_of(g.session), order), charge_item)
+    return _told(here.changer.change(client_here(), order), charge_item)
 
 
 @pages.get("/<charge_item>/withdraw")
@@ -310,7 +311,7 @@ def go_on(change: str) -> AnyResponse:
     if (denied := _refusal(row.kind, chart.findings)) is not None:
         return _denied(denied)
     here = services()
-    return _told(here.changer.go_on(here.client_of(g.session), chart.present, row), row.charge_item)
+    return _told(here.changer.go_on(client_here(), chart.present, row), row.charge_item)
 
 
 @pages.post("/of/<change>/leave")
@@ -335,7 +336,7 @@ def approve(change: str) -> AnyResponse:
     if request.form.get("confirmed_at") != row.changed_at.isoformat():
         raise Moved
     here = services()
-    return _told(here.changer.approve(here.client_of(g.session), chart.present, row), row.charge_item)
+    return _told(here.changer.approve(client_here(), chart.present, row), row.charge_item)
 
 
 @pages.post("/of/<change>/decline")
@@ -391,8 +392,7 @@ def _not_withdrawable(chart: own_pages.Chart, charge_item: str) -> AnyResponse |
 
 def _held(charge_item: str) -> Held:
     """The charge as the EHR holds it now: still a suggestion, still this patient's."""
-    here = services()
-    held = charge_now(here.client_of(g.session), charge_item)
+    held = charge_now(client_here(), charge_item)
     if held is None or not changeable(held.body) or not _is_theirs(held.body):
         raise Moved
     return held

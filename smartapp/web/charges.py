@@ -32,6 +32,7 @@ from smartapp.web.errors import error_page
 from smartapp.web.gaps import gaps_of
 from smartapp.web.permission import Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
+from smartapp.web.waiting import client_here
 from smartapp.web.windows import ACCEPTABLE
 
 pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<key>")
@@ -146,7 +147,7 @@ def accept(key: str) -> AnyResponse:
     here = services()
     attested = tuple(entry for entry in case.decision.unverified if entry in form.attested)
     acceptance = Acceptance(g.session, case.snapshot, case.findings, case.decision, attested, resource)
-    result = here.writer.accept(here.client_of(g.session), acceptance)
+    result = here.writer.accept(client_here(), acceptance)
     return told(key, result)
 
 
@@ -157,7 +158,7 @@ def ask_again(key: str) -> AnyResponse:
     if charge is None or request.form.get("patient") != g.session.patient:
         raise Moved
     here = services()
-    return told(key, here.writer.ask_again(here.client_of(g.session), g.session, charge))
+    return told(key, here.writer.ask_again(client_here(), g.session, charge))
 
 
 @pages.get("/result")
@@ -168,7 +169,7 @@ def result(key: str) -> AnyResponse:
         return redirect(url_for("patient.page", sid=g.session.id))
     if charge.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
         here = services()
-        charge = here.writer.look_up(here.client_of(g.session), g.session, charge).row or charge
+        charge = here.writer.look_up(client_here(), g.session, charge).row or charge
     found = services().jobs.findings(g.session.id)
     g.findings = None if found is None else found[1]
     return make_response(

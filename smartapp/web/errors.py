@@ -13,6 +13,7 @@ from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie,
 
 log = logging.getLogger(__name__)
 
+TRY_AGAIN_SECONDS = 2
 _AGAIN = "Open the app again from the patient's chart."
 _HTTP_SENTENCES = {
     400: "This form was not sent from one of this session's own pages, or it is too old.",
@@ -51,7 +52,21 @@ def error_page(
     )
 
 
+def _wait(error: LaunchError) -> Response:
+    """The EHR's seats are taken: the page comes again by itself; a form is sent again by whoever sent it."""
+    log.warning("to wait: %s", error)
+    again = request.method == "GET"
+    way = "This page tries again by itself." if again else "Press the button again in a moment."
+    response = error_page(503, "Waiting for the EHR", error.sentence, way)
+    response.headers["Retry-After"] = str(TRY_AGAIN_SECONDS)
+    if again:
+        response.headers["Refresh"] = str(TRY_AGAIN_SECONDS)
+    return response
+
+
 def _smart_error(error: SmartError) -> Response:
+    if isinstance(error, LaunchError) and error.reason is LaunchReason.EHR_BUSY:
+        return _wait(error)
     status = 502 if isinstance(error, HttpError) else 400
     if error.reason in {LaunchReason.SESSION_ENDED, LaunchReason.PATIENT_CHANGED}:
         status = 401

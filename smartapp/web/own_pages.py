@@ -19,6 +19,7 @@ from smartapp.web import words
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
+from smartapp.web.waiting import take_seat
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,12 @@ def chart() -> Chart:
 
 def bring_up_to_date() -> None:
     """Before the form of a charge: what was read too long ago is looked at again, and shown as it is now."""
-    found = present_findings()
-    if found is not None and services().fresh.bring_up_to_date(Present(g.session, *found)):
+    found, fresh = present_findings(), services().fresh
+    present = None if found is None else Present(g.session, *found)
+    if present is None or not fresh.is_old(present):
+        return
+    take_seat()
+    if fresh.bring_up_to_date(present):
         g.pop("present_findings")
 
 

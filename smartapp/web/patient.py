@@ -6,16 +6,18 @@ from flask import Blueprint, Response, g, jsonify, make_response, redirect, rend
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
+from launch.errors import LaunchError
 from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.months import Month
-from smartapp.store.reading import JobState
+from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
 from smartapp.web.cards import patient_view
 from smartapp.web.changes import changes_view
 from smartapp.web.months import certified_months
 from smartapp.web.permission import Action, looking_refusal, refusal, role_of
 from smartapp.web.security import drop_cookie, session_cookie_name
+from smartapp.web.waiting import take_seat
 
 pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
 
@@ -41,8 +43,13 @@ def read_again() -> AnyResponse:
 
 @pages.post("/end")
 def end() -> Response:
-    """End the session here and, where the EHR offers it, there."""
-    services().keeper.log_out(g.session.id)
+    """End the session here and, where the EHR offers it and has a seat free, there."""
+    try:
+        take_seat()
+        revoke = True
+    except LaunchError:
+        revoke = False  # ending never waits
+    services().keeper.log_out(g.session.id, revoke=revoke)
     response = make_response(render_template("ended.html"))
     drop_cookie(response, session_cookie_name(g.session.id))
     return response
@@ -107,6 +114,9 @@ def _content() -> dict[str, object]:
     return {
         "view": view,
         "job": job,
+        "zone": here.site.zone,
+        "most_attempts": ATTEMPTS,
+        "place": here.jobs.place_in_line(g.session),
         "changes": changes,
         "months": months,
         "locks_months": here.site.lock_certified_months,

@@ -15,8 +15,9 @@ from typing import Any
 
 from flask import Blueprint, Response, g
 
-from launch.errors import SmartError
+from launch.errors import LaunchError, SmartError
 from smartapp.services import services
+from smartapp.web.waiting import take_seat
 
 pages = Blueprint("style", __name__, url_prefix="/s/<sid>")
 
@@ -74,7 +75,10 @@ _CARRIES_WHITE_TEXT = ("color_highlight", "color_error", "color_success")
 @pages.get("/style.css")
 def sheet() -> Response:
     """The style sheet of this session's EHR; empty where it has none that can be used."""
-    response = Response(_sheets.of(g.session.smart_style_url), mimetype="text/css")
+    try:
+        response = Response(_sheets.of(g.session.smart_style_url), mimetype="text/css")
+    except LaunchError:
+        return Response("", mimetype="text/css")  # the EHR has no seat free: in our own colours meanwhile
     response.headers["Cache-Control"] = "private, max-age=600"
     return response
 
@@ -124,6 +128,7 @@ class _Sheets:
             kept = self._kept.get(url)
         if kept is not None and kept[0] > now:
             return kept[1]
+        take_seat()
         made = _fetched(url)
         with self._lock:
             if len(self._kept) >= _MOST_SHEETS:

@@ -33,6 +33,7 @@ from smartapp.web import own_pages, words
 from smartapp.web.errors import error_page
 from smartapp.web.permission import ROLES, Action, refused_here
 from smartapp.web.security import Moved
+from smartapp.web.waiting import client_here
 
 pages = Blueprint("time_log", __name__, url_prefix="/s/<sid>/time")
 
@@ -304,7 +305,7 @@ def _to_ehr(found: TimeEntry) -> AnyResponse:
     here = services()
     changed_in_ehr = False
     if here.encounters.refusal(g.session) is None and (found.counts or found.encounter is not None):
-        result = here.encounters.write(here.client_of(g.session), g.session, found)
+        result = here.encounters.write(client_here(), g.session, found)
         changed_in_ehr = result.step is WriteBack.WRITTEN
         if result.step in {WriteBack.REFUSED, WriteBack.UNKNOWN, WriteBack.NOT_ALLOWED}:
             here.jobs.decide_again(g.session)

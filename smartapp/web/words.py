@@ -8,6 +8,7 @@ from __future__ import annotations
 from calendar import monthrange
 from collections.abc import Iterable
 from datetime import date
+from zoneinfo import ZoneInfo
 
 from fhir_mappings.anchor import AnchorSource
 from fhir_mappings.completeness import MissingWhy
@@ -25,8 +26,10 @@ from fhir_mappings.vocabulary import (
     Unverified,
 )
 from launch.errors import HttpError
+from launch.limiter import PauseKind
 from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.store.claims import ChargeState
+from smartapp.store.reading import Progress
 from smartapp.store.time_log import EntryState, Measured
 
 OUTCOMES: dict[Outcome, tuple[str, str]] = {
@@ -359,6 +362,20 @@ FAILURES: dict[str, str] = {
     "session-ended": "The session ended in the EHR. Open the app again from the chart.",
     "internal-error": "Something went wrong in this app while it read the chart.",
 }
+
+
+PAUSES: dict[PauseKind, str] = {
+    PauseKind.ASKED: "The EHR asked this app to wait",
+    PauseKind.BUDGET: "This EHR is asked for no more than its share a minute",
+}
+
+
+def pause(progress: Progress, zone: ZoneInfo) -> str:
+    """What a reading waits for, and until when."""
+    if progress.waits_until is None:
+        return ""
+    at = progress.waits_until.astimezone(zone)
+    return f"{PAUSES[PauseKind(progress.waits_for)]}. It goes on by itself at {at:%H:%M:%S}."
 
 
 def resource_type(name: str) -> str:

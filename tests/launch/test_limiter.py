@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from launch.errors import HttpError, HttpProblem
-from launch.limiter import IssuerLimiter
+from launch.limiter import IssuerLimiter, Pause, PauseKind
 
 from .test_http_retries import FastTime
 
@@ -38,6 +38,49 @@ def test_never_more_than_so_many_requests_are_under_way():
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(work, range(40)))
     assert most == 3
+
+
+def test_no_chart_that_is_read_keeps_anybody_from_signing_in(watch):
+    limiter = IssuerLimiter(2, 3)
+    for _ in range(3):
+        with limiter.slot(watch.monotonic() + 1):
+            pass
+    with pytest.raises(HttpError), limiter.slot(watch.monotonic() + 1):
+        pass
+    with limiter.slot(watch.monotonic() + 1, sign_in=True):
+        pass
+
+
+def test_what_signing_in_takes_of_the_minute_reading_does_without(watch):
+    limiter = IssuerLimiter(2, 3)
+    for _ in range(2):
+        with limiter.slot(watch.monotonic() + 1, sign_in=True):
+            pass
+    with limiter.slot(watch.monotonic() + 1):
+        pass
+    with pytest.raises(HttpError), limiter.slot(watch.monotonic() + 1):
+        pass
+
+
+def test_signing_in_has_slots_of_its_own_and_no_more(watch):
+    limiter = IssuerLimiter(1, 10)
+    with (
+        limiter.slot(watch.monotonic() + 1),
+        limiter.slot(watch.monotonic() + 1, sign_in=True),
+        pytest.raises(HttpError),
+        limiter.slot(watch.monotonic(), sign_in=True),
+    ):
+        pass
+
+
+def test_a_pause_says_why_and_for_how_long(watch):
+    limiter = IssuerLimiter(1, 1)
+    assert limiter.pause is None
+    with limiter.slot(watch.monotonic() + 1):
+        pass
+    assert limiter.pause == Pause(PauseKind.BUDGET, pytest.approx(60.0, abs=1))
+    limiter.rest(90.0)
+    assert limiter.pause == Pause(PauseKind.ASKED, pytest.approx(90.0, abs=1))
 
 
 def test_who_waits_is_let_in_as_soon_as_a_slot_is_free():

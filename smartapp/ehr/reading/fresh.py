@@ -103,11 +103,13 @@ class FreshLook:
             )
         return kept
 
-    def bring_up_to_date(self, present: Present) -> bool:
-        """Look again if the reading is older than the site allows; whether it was."""
+    def is_old(self, present: Present) -> bool:
+        """Whether the reading is older than the site allows for the form of a charge."""
         age = self._clock.now() - present.snapshot.created_at
-        if age <= timedelta(minutes=self._settings.snapshot_minutes):
-            return False
+        return age > timedelta(minutes=self._settings.snapshot_minutes)
+
+    def bring_up_to_date(self, present: Present) -> bool:
+        """Look again; whether what was found is what the session has read now."""
         return self.keep(present.session, self.of(present))
 
     # The two ways to look

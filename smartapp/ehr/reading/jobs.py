@@ -1,8 +1,9 @@
 """Reading jobs: begun by whoever opens the page, done by one thread of one process, watched by anybody.
 
 The state is a row in the store. A process that stops renewing its lease has lost the job: the next page that
-asks for it takes it over and reads again from the beginning. One process works on a few jobs at a time; the
-others wait in the store, until one of these ends or another process is asked for them.
+asks for it takes it over and reads again from the beginning. One process works on a few jobs of one EHR at a
+time, so that an EHR that hangs delays no other; the others wait in the store, until one of these ends or
+another process is asked for them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +22,7 @@ from fhir_mappings.decision import Assessment
 from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
+from launch.issuers import registration_of
 from launch.ports import Clock, LaunchSession
 from smartapp.config import Settings
 from smartapp.ehr.reading.charts import Charts
@@ -35,7 +37,9 @@ from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, 
 log = logging.getLogger(__name__)
 
 MOST_AT_WORK = 4
-"""Jobs of one process: each holds a chart in memory and a few connections of its EHR."""
+"""Jobs of one EHR in one process."""
+MOST_IN_ALL = 32
+"""Jobs of one process: each holds a chart in memory."""
 MOST_TOLD = 200
 """Decisions that an audit entry names one by one."""
 
@@ -58,7 +62,8 @@ class ReadingJobs:
         """This process, as the holder of jobs."""
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, str] = {}
+        """Each with the EHR it reads from, as the issuers file calls it."""
         self._waiting: dict[str, tuple[ReadingJob, LaunchSession]] = {}
         """Jobs this process was asked for while it had no hand free, the oldest first, by session."""
 
@@ -79,6 +84,16 @@ class ReadingJobs:
         if job is None:
             job = self._store.reading.begin(session.id, self._clock.now())
         return self._done_by_somebody(job, session)
+
+    def place_in_line(self, session: LaunchSession) -> int | None:
+        """1 for whoever is next to be read from this EHR; None for whoever does not wait here."""
+        registration = registration_of(session.issuer_id)
+        with self._lock:
+            if session.id not in self._waiting:
+                return None
+            before = list(self._waiting)[: list(self._waiting).index(session.id)]
+            same = [self._waiting[name][1].issuer_id for name in before]
+        return 1 + sum(registration_of(issuer_id) == registration for issuer_id in same)
 
     def read_again(self, session: LaunchSession) -> ReadingJob:
         """A new reading, unless one is under way."""
@@ -190,11 +205,11 @@ class ReadingJobs:
         with self._lock:
             if self._closing.is_set():
                 return
-            if len(self._threads) >= MOST_AT_WORK:
+            if not self._has_hand_for(session):
                 self._waiting.setdefault(session.id, (job, session))
                 return
             self._waiting.pop(session.id, None)
-            self._threads.add(thread)
+            self._threads[thread] = registration_of(session.issuer_id)
         claimed = False
         try:
             claimed = self._store.reading.claim(job.id, holder, self._clock.now(), self._settings.job_lease)
@@ -206,15 +221,24 @@ class ReadingJobs:
 
     def _set_free(self, thread: threading.Thread) -> None:
         with self._lock:
-            self._threads.discard(thread)
+            self._threads.pop(thread, None)
+
+    def _has_hand_for(self, session: LaunchSession) -> bool:
+        """Asked under the lock."""
+        registration = registration_of(session.issuer_id)
+        of_this_ehr = sum(other == registration for other in self._threads.values())
+        return of_this_ehr < MOST_AT_WORK and len(self._threads) < MOST_IN_ALL
 
     def _begin_waiting(self) -> None:
-        """A hand came free: do what has waited longest, unless somebody else did meanwhile."""
+        """A hand came free: do what has waited longest of all that may begin, unless somebody else did
+        meanwhile."""
         while True:
             with self._lock:
-                if not self._waiting or len(self._threads) >= MOST_AT_WORK:
+                waiting = self._waiting.items()
+                next_one = next((name for name, (_, who) in waiting if self._has_hand_for(who)), None)
+                if next_one is None:
                     return
-                job, session = self._waiting.pop(next(iter(self._waiting)))
+                job, session = self._waiting.pop(next_one)
             self._begin(job, session)
 
     def _work(self, job: ReadingJob, session: LaunchSession, holder: str) -> None:
@@ -254,7 +278,11 @@ class ReadingJobs:
         def tick(progress: Progress) -> bool:
             if self._closing.is_set():
                 return False
-            return self._store.reading.report(job.id, holder, progress, self._clock.now(), lease)
+            now, pause = self._clock.now(), reading.pause
+            if pause is not None:
+                until = now + timedelta(seconds=pause.seconds)
+                progress = msgspec.structs.replace(progress, waits_for=pause.kind.value, waits_until=until)
+            return self._store.reading.report(job.id, holder, progress, now, lease)
 
         reading = self._charts.reading(session, tick=tick, seconds=self._settings.read_minutes * 60)
         findings, chunks = self._charts.read(session, reading)

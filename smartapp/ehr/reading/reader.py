@@ -22,6 +22,7 @@ from fhir_mappings.needs import Needs
 from fhir_mappings.terminology import Terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import Response
+from launch.limiter import Pause
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.collected import Collected, single
@@ -33,6 +34,8 @@ from smartapp.ehr.wire.bundles import NotAPage, declared, outcome_text, read_tar
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MOST_READS_BY_ID = 200
+MOST_BETWEEN_TICKS = 2.0
+"""Seconds after which a page that waits is told how far it is, though nothing came."""
 
 READ_FIRST = frozenset({"Patient", "ChargeItem"})
 
@@ -110,6 +113,11 @@ class ChartReading:
     def server_time(self) -> datetime | None:
         """What the server's own clock showed when it first answered."""
         return self._fetch.server_time
+
+    @property
+    def pause(self) -> Pause | None:
+        """Why nothing is asked for now, and for how long; None where it is."""
+        return self._fetch.client.pause
 
     def notices(self) -> tuple[Notice, ...]:
         """Everything there is to tell of this reading."""
@@ -229,7 +237,7 @@ class ChartReading:
             pending: set[Future[None]] = {pool.submit(task) for task in work}
             try:
                 while pending:
-                    patience = min(self._tick_seconds, self._fetch.time_left())
+                    patience = min(self._tick_seconds, MOST_BETWEEN_TICKS, self._fetch.time_left())
                     done, pending = wait(pending, timeout=patience, return_when=FIRST_COMPLETED)
                     for future in done:
                         future.result()
