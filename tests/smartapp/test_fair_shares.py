@@ -92,14 +92,10 @@ def test_an_ehr_whose_charts_come_slowly_delays_no_chart_of_another(both, browse
     monkeypatch.setattr(reading_jobs, "MOST_AT_WORK", 1)
     quick, hanging = both
     begun = hanging.launch(browser, PATIENT)
-    hanging.ehr.sandbox.quirks.slow_ms = 4000
-    second = hanging.launch(browser, "ready-cognitive") if begun.status == 200 else begun
-    assert second.status == 200
-    assert seconds_of(lambda: quick.open(browser, PATIENT)) < 4
-    jobs = quick.store.reading
-    session = urlsplit(begun.url).path.split("/")[2]
-    assert jobs.latest(session).state is JobState.RUNNING
-    hanging.ehr.sandbox.quirks.slow_ms = 0
+    with slow(hanging.ehr, 4000):
+        assert seconds_of(lambda: quick.open(browser, PATIENT)) < 4
+        session = urlsplit(begun.url).path.split("/")[2]
+        assert quick.store.reading.latest(session).state is JobState.RUNNING
 
 
 def test_whoever_waits_in_line_is_told_the_place(both, browser, monkeypatch):
