@@ -182,7 +182,7 @@ def test_a_reading_whose_process_was_killed_is_taken_over_by_another(make_world,
     assert "Reading the chart" in waiting.text
     first.kill()
     world.ehr.sandbox.quirks.slow_ms = 0
-    assert "ready to charge" in world.read(browser, browser.get(page.url)).text
+    assert "can be charged" in world.read(browser, browser.get(page.url)).text
 
 
 def test_a_lost_answer_is_looked_up_not_repeated(world, browser):

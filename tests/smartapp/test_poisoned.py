@@ -227,7 +227,7 @@ def test_an_odd_answer_to_one_search_is_told_and_the_rest_is_read(
     poison.answers("Condition?", body, status)
     page = shared_world.open(browser, PATIENT)
     assert f"Condition : {told}" in page.text
-    assert "ready to charge" in page.text
+    assert "can be charged" in page.text
 
 
 # Writing

@@ -42,7 +42,7 @@ def test_a_few_charts_are_read_at_a_time_and_the_others_wait_their_turn(make_wor
             break
         time.sleep(0.05)
     assert found == {JobState.DONE}
-    assert all("ready to charge" in browser.get(page.url).text for page in pages)
+    assert all("can be charged" in browser.get(page.url).text for page in pages)
 
 
 def test_a_waiting_job_is_done_by_another_process_that_is_asked(make_world, browser, monkeypatch):
@@ -54,8 +54,8 @@ def test_a_waiting_job_is_done_by_another_process_that_is_asked(make_world, brow
     own = urlsplit(world.settings.base_url).netloc
     browser.cookies(f"127.0.0.1:{other.port}").update(browser.cookies(own))
     there = world.read(browser, browser.get(other.here(page.url)))
-    assert "ready to charge" in there.text
-    assert "ready to charge" in browser.get(page.url).text
+    assert "can be charged" in there.text
+    assert "can be charged" in browser.get(page.url).text
 
 
 def test_a_reading_that_takes_too_long_ends_readably_and_can_be_tried_again(make_world, browser, monkeypatch):
@@ -71,7 +71,7 @@ def test_a_reading_that_takes_too_long_ends_readably_and_can_be_tried_again(make
     world.ehr.sandbox.quirks.slow_ms = 0
     limit.clear()
     again = world.read(browser, browser.submit(page.form("/read")))
-    assert "ready to charge" in again.text
+    assert "can be charged" in again.text
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_searches_by_post_put_no_id_of_the_patient_into_an_address(make_world, b
     )
     world = make_world()
     page = world.open(browser, PATIENT)
-    assert "ready to charge" in page.text
+    assert "can be charged" in page.text
     link = next(target for target, text in page.links if text.endswith("98977"))
     form = world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1])
     world.ehr.sandbox.quirks.fail_after_commit = 1
