@@ -1,7 +1,8 @@
 """Who and what is meant: the one home of names, references, versions, and whose a record is.
 
 A reference is brought to one shape: `Type/id`, or a name that only this chart can resolve. Relative,
-absolute, versioned, `urn:`, `#contained`, logical (`identifier`) and display-only references all occur.
+absolute, versioned, `urn:`, `#contained`, logical (`identifier`), conditional (a search) and display-only
+references all occur.
 Nothing is fetched here: an absolute reference to another server stays as it is.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Raw, Struct
@@ -21,6 +23,7 @@ from fhir_mappings.resources import Coding, Identifier, Meta, Patient, Reference
 HISTORY = "/_history/"
 _LOGICAL = "identifier "
 _LITERAL = re.compile(r"[A-Z][A-Za-z]+/[^/]+")
+_CONDITIONAL = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)\?(.+)$")
 _LONGEST_VERSION = 64
 """Characters: what an id has at most, in FHIR."""
 _OWNERS = ("subject", "patient", "beneficiary")
@@ -249,8 +252,35 @@ def pointer(reference: Reference | None, kind: str) -> str | None:
     if reference is None:
         return None
     if reference.reference:
-        return reference.reference
+        return reference.reference if "?" not in reference.reference else _asked_for(reference.reference)
     logical = reference.identifier
     if logical is not None and logical.value:
-        return f"{_LOGICAL}{reference.type or kind}\0{logical.system or ''}\0{logical.value}"
+        return _logical(reference.type or kind, logical.system or "", logical.value)
     return ""
+
+
+def kind_said(reference: Reference) -> str:
+    """The type that a reference names by itself, whatever it leads to; "" where it doesn't."""
+    if reference.type:
+        return reference.type
+    asked = _CONDITIONAL.search(reference.reference or "")
+    return "" if asked is None else asked[1]
+
+
+def _asked_for(text: str) -> str:
+    """A conditional reference (`Practitioner?identifier=system|value`), as transactions have them before a
+    server has looked whom they mean: the same as a logical one. Any other text as it stands."""
+    asked = _CONDITIONAL.search(text)
+    if asked is None:
+        return text
+    for name, value in parse_qsl(asked[2]):
+        if name == "_id":
+            return f"{asked[1]}/{value}"
+        if name == "identifier":
+            system, bar, own = value.partition("|")
+            return _logical(asked[1], system if bar else "", own if bar else value)
+    return text
+
+
+def _logical(kind: str, system: str, value: str) -> str:
+    return f"{_LOGICAL}{kind}\0{system}\0{value}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from fhir_mappings.encounter import UNKNOWN_STAFF, StaffMember
-from fhir_mappings.identity import References, last_segments, pointer
+from fhir_mappings.identity import References, kind_said, last_segments, pointer
 from fhir_mappings.record import Practice
 from fhir_mappings.resources import Practitioner, PractitionerRole, Reference, concepts
 from fhir_mappings.terminology import StaffMeaning, Terminology, canonical, coding_name
@@ -85,7 +85,7 @@ class Staff:
     def member(self, reference: Reference) -> StaffMember | None:
         """Who a participant is; None for a patient, a relative or a device, who are no staff (D30)."""
         name = self._person(reference)
-        kinds = {reference.type}
+        kinds = {kind_said(reference)}
         if reference.reference and name is not None:
             kinds.add(last_segments(name).split("/", 1)[0])
         if kinds & _NO_STAFF:

@@ -325,8 +325,7 @@ class Intake:
     # -- by type ------------------------------------------------------------------------------------------
 
     def _add_observation(self, observation: fhir.Observation, name: str) -> None:
-        about = observation.subject
-        owner = about and (about.reference or pointer(about, "Patient"))
+        owner = pointer(observation.subject, "Patient")
         found = read_observation(observation, name, self._origins, self._values, self._clock)
         if not owner:
             self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))

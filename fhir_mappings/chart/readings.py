@@ -17,6 +17,7 @@ from fhir_mappings.chart.duplicates import sent_again
 from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
 from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
+from fhir_mappings.identity import kind_said
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin
 from fhir_mappings.places import Presence, Where, by_name, places_by_time
@@ -276,8 +277,9 @@ class ReadingMapper:
 
     def _kind_of(self, performer: fhir.Reference, found: Measurement) -> str:
         """The type of a performer: what the reference says, else what it leads to; "" where nobody knows."""
-        if performer.type in _PERFORMERS:
-            return performer.type or ""
+        said = kind_said(performer)
+        if said in _PERFORMERS:
+            return said
         if performer.reference and performer.reference.startswith("#"):
             inner = contained_in(found.contained).get(performer.reference[1:])
             return type(inner).__name__ if inner is not None else ""

@@ -40,8 +40,21 @@ METRIC = {"resourceType": "DeviceMetric", "id": "m1", "source": {"reference": "D
         {"reference": "DeviceMetric/m1"},
         {"type": "Device", "identifier": {"system": "urn:serial", "value": "S1"}},
         {"identifier": {"system": "urn:serial", "value": "S1"}},
+        {"reference": "Device?identifier=urn:serial|S1"},
+        {"reference": "https://ehr.example/fhir/Device?identifier=urn%3Aserial%7CS1&status=active"},
+        {"reference": "Device?_id=cuff"},
     ],
-    ids=["relative", "versioned", "absolute", "metric", "logical", "logical-untyped"],
+    ids=[
+        "relative",
+        "versioned",
+        "absolute",
+        "metric",
+        "logical",
+        "logical-untyped",
+        "conditional",
+        "conditional-escaped",
+        "conditional-id",
+    ],
 )
 def test_every_form_of_a_device_reference_finds_the_cuff(
     device: Resource, read: Read, blood_pressure: Build, cuff: Build
@@ -76,8 +89,10 @@ def test_an_unknown_contained_type_leaves_the_rest_alone(
         {"reference": "Device/nobody-knows"},
         {"reference": "#missing"},
         {"identifier": {"system": "urn:serial", "value": "unheard"}},
+        {"reference": "Device?identifier=urn:serial|unheard"},
+        {"reference": "Device?name=cuff"},
     ],
-    ids=["display-only", "unresolved", "missing-contained", "unknown-logical"],
+    ids=["display-only", "unresolved", "missing-contained", "unknown-logical", "conditional", "search"],
 )
 def test_a_device_that_names_nothing_is_unknown(
     device: Resource, read: Read, blood_pressure: Build, cuff: Build

@@ -169,6 +169,7 @@ RELATIVE: Resource = {"resourceType": "RelatedPerson", "id": "r1", "patient": {"
         {"reference": "Device/robot"},
         {"type": "RelatedPerson", "display": "a daughter"},
         {"type": "RelatedPerson", "identifier": {"value": "7"}},
+        {"reference": "RelatedPerson?identifier=urn:x|7"},
     ],
 )
 @pytest.mark.parametrize("base", [None, "https://ehr.example/fhir", "https://other.example/fhir"])

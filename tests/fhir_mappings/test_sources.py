@@ -286,6 +286,8 @@ def test_who_performed_it_is_found_in_whatever_way_it_is_written(
     assert reason({"type": "Practitioner", "display": "Jane"}) == "source-conflict"
     assert reason({"type": "PractitionerRole", "identifier": {"value": "8"}}) == "source-conflict"
     assert reason({"identifier": {"system": "urn:npi", "value": "7"}}) == "source-conflict"
+    assert reason({"reference": "Practitioner?identifier=urn:npi|7"}) == "source-conflict"
+    assert reason({"reference": "Practitioner?identifier=urn:npi|of-nobody-here"}) == "source-conflict"
     assert reason({"reference": "#who"}, contained=contained) == "source-conflict"
     assert reason({"reference": "#nobody"}) is None
     assert reason({"reference": "urn:uuid:9999"}) is None
