@@ -21,6 +21,7 @@ from launch.issuers import Issuer
 from launch.profiles import load_profile
 from launch.scopes import Scopes
 from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
+from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import Notice, NoticeKind, missing_from
 from smartapp.ehr.reading.reader import ChartReading
 from smartapp.ehr.reading.searches import code_groups, date_slices
@@ -548,9 +549,105 @@ def test_the_page_decides_as_evaluate_does_on_the_same_resources(shared_world, b
     )
     for resource in sorted(store.reading.resources(snapshot.id), key=lambda item: item.reference):
         chart.add(resource.raw)
+    for one in missing_from(msgspec.json.decode(snapshot.result, type=Findings).notices):
+        chart.add_missing(one)
     record = chart.record(f"Patient/{patient}")
     answer = to_contract(
         record, assess(record, site.policy, record.as_of), site.policy.payer, site.policy.version
     )
     assert twin["decisions"] == answer["decisions"]
     assert twin["decisions"]
+
+
+# Earlier ids of the same person
+
+
+def person(name, **replaced):
+    """A Patient; `replaces`: the ids that it stands for."""
+    links = [
+        {"type": "replaces", "other": {"reference": f"Patient/{old}"}} for old in replaced.get("replaces", ())
+    ]
+    return {"resourceType": "Patient", "id": name, "link": links}
+
+
+def merged(people, records):
+    """A server that keeps each record under the id it came with."""
+
+    def answer(target, headers):
+        path, _, query = target.partition("?")
+        type_, _, name = path.partition("/")
+        if type_ == "Patient":
+            return (200, people[name]) if name in people else (404, {})
+        asked = parse_qs(query)
+        (patient,) = asked.get("patient") or [""]
+        return bundle(*(one for one in records.get(patient, ()) if one["resourceType"] == type_))
+
+    return FakeEhr(answer)
+
+
+def read_all(ehr, **more):
+    kept = {}
+    run = reading(ehr, **more)
+    run.read_first(lambda one: kept.update({one.reference: one.raw}))
+    run.read_rest(NEEDS, lambda one: kept.update({one.reference: one.raw}))
+    return sorted(kept), run
+
+
+def charge(name, patient):
+    return {"resourceType": "ChargeItem", "id": name, "subject": {"reference": f"Patient/{patient}"}}
+
+
+def test_records_under_every_id_that_the_patients_replaces_are_asked_for():
+    ehr = merged(
+        {
+            "p1": person("p1", replaces=["p2"]),
+            "p2": person("p2", replaces=["p3"]),
+            "p3": person("p3", replaces=["p1"]),
+        },
+        {
+            "p1": [observation("o1"), charge("c1", "p1")],
+            "p2": [observation("o2", "p2"), charge("c2", "p2")],
+            "p3": [observation("o3", "p3"), observation("stranger", "p4")],
+        },
+    )
+    kept, run = read_all(ehr)
+    assert kept == [
+        *("ChargeItem/c1", "ChargeItem/c2"),
+        *("Observation/o1", "Observation/o2", "Observation/o3"),
+        *("Patient/p1", "Patient/p2", "Patient/p3"),
+    ]
+    assert [(one.kind, one.what) for one in run.notices()] == [(NoticeKind.FOREIGN, "Observation")]
+
+
+def test_nobody_elses_records_are_asked_for_where_nothing_was_replaced():
+    ehr = merged({"p1": person("p1")}, {"p1": [observation("o1"), observation("o2", "p2")]})
+    kept, _ = read_all(ehr)
+    assert kept == ["Observation/o1", "Patient/p1"]
+    assert not any("p2" in target for target, _ in ehr.asked)
+
+
+def test_a_record_at_another_server_is_not_asked_for():
+    elsewhere = person("p1")
+    elsewhere["link"] = [
+        {"type": "replaces", "other": {"reference": "https://other.example/fhir/Patient/p2"}}
+    ]
+    ehr = merged({"p1": elsewhere}, {})
+    assert read_all(ehr)[0] == ["Patient/p1"]
+    assert not any("p2" in target for target, _ in ehr.asked)
+
+
+def test_an_earlier_id_that_the_ehr_does_not_give_ends_nothing():
+    kept, run = read_all(merged({"p1": person("p1", replaces=["p2"])}, {"p1": [observation("o1")]}))
+    assert kept == ["Observation/o1", "Patient/p1"]
+    assert [(one.kind, one.detail) for one in run.notices()] == [(NoticeKind.MISSING, "Patient/p2")]
+
+
+def test_evidence_under_an_earlier_id_is_still_there():
+    ehr = merged({"p1": person("p1", replaces=["p2"]), "p2": person("p2")}, {"p2": [observation("o2", "p2")]})
+    run = reading(ehr)
+    run.read_first(lambda _: None)
+    plain = ehr.answer
+    ehr.answer = lambda target, headers: (
+        (200, observation("o2", "p2")) if target == "Observation/o2" else plain(target, headers)
+    )
+    assert run.check({"Observation/o2": "1"}, lambda _: None) == frozenset()

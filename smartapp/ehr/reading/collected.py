@@ -15,12 +15,14 @@ from msgspec import Raw
 
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.completeness import Missing, completeness_of
+from fhir_mappings.identity import References, links_of
 from fhir_mappings.local_time import LocalClock
+from fhir_mappings.resources import NOT_JSON, Patient, decode_resource
 from fhir_mappings.salvage import mended, missing_of
 from fhir_mappings.terminology import Terminology
 from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.searches import Search
-from smartapp.ehr.wire.bundles import Entry, Judged, judged, outcome_of, references
+from smartapp.ehr.wire.bundles import Entry, Judged, Look, judged, outcome_of, references
 from smartapp.ehr.wire.json_guard import Unreadable, weighed
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk, StoredResource
@@ -51,6 +53,10 @@ class Collected:
         """What was handed on whole."""
         self.pointers: set[str] = set()
         """Type/id of what may have to be read by itself."""
+        self.replaces: set[str] = set()
+        """The logical ids that the Patients which were read say to stand for."""
+        self.earlier: list[str] = []
+        """Those under which this patient's records are taken too."""
         self.sink: Callable[[StoredResource], None] = lambda _: None
         self._patient = patient
         self._base = base
@@ -132,7 +138,7 @@ class Collected:
 
         What cannot be read, or names no patient although it must, is handed on without its bytes.
         """
-        found = judged(entry, wanted.type, self._patient, self._base)
+        found = self._judged_here(entry, wanted.type)
         if found.whose is Whose.FOREIGN:
             self._foreign[found.type] += 1
             return None
@@ -145,6 +151,20 @@ class Collected:
             return self._without_bytes(wanted, origin, found)
         return self._whole_one(origin, entry.fullUrl, found)
 
+    def is_ours(self, seen: Look) -> bool:
+        """May it be the patient's, under this id or an earlier one?"""
+        verdicts = {seen.whose(patient, self._base) for patient in (self._patient, *self.earlier)}
+        return not verdicts <= {Whose.FOREIGN, Whose.UNREADABLE}
+
+    def _judged_here(self, entry: Entry, type_: str) -> Judged:
+        """Whose it is: under an earlier id of the patient it is theirs as well (D30)."""
+        found = judged(entry, type_, self._patient, self._base)
+        for patient in self.earlier:
+            if found.whose is not Whose.FOREIGN:
+                break
+            found = judged(entry, type_, patient, self._base)
+        return found
+
     def _whole_one(self, origin: str, full_url: str | None, found: Judged) -> StoredResource | None:
         # Of two versions of one record both go on: which is the newer is not for the order to say.
         copy = f"{found.reference} {found.version}"
@@ -154,6 +174,8 @@ class Collected:
         self.names.add(found.reference)
         self.by_type[found.type] += 1
         self.pointers.update(references(found.seen, self._base))
+        if found.type == "Patient":
+            self.replaces.update(_replaced_by(found.raw, self._base))
         return StoredResource(origin, full_url, found.reference, found.version, found.raw)
 
     def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
@@ -187,6 +209,18 @@ class Collected:
         intake = Intake(self._terminology, self._clock, self._base)
         intake.add(found.raw, None, found.reference, hint=lambda: type_, within=within)
         return intake.missing(f"Patient/{self._patient}")
+
+
+def _replaced_by(raw: bytes, base: str) -> list[str]:
+    """The logical ids at this server that a Patient says to stand for."""
+    try:
+        patient = decode_resource(raw)
+    except NOT_JSON:
+        return []
+    if not isinstance(patient, Patient):
+        return []
+    places = [name.partition("Patient/") for name in links_of(patient, References(base)).replaces]
+    return [id_ for before, _, id_ in places if id_ and not before]
 
 
 def single(body: bytes) -> Entry:

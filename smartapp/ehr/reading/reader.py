@@ -81,7 +81,9 @@ class ChartReading:
         self._since = since
         self._scopes = scopes
         self._asked = asked
-        self._searches = Searches(client.issuer.profile, patient)
+        self._profile = client.issuer.profile
+        self._searches = [Searches(self._profile, patient)]
+        """Those of the patient, and of each earlier id of theirs."""
         self._page_limit = page_limit
         self._tick = tick
         self._tick_seconds = tick_seconds
@@ -130,7 +132,29 @@ class ChartReading:
         self._collected.sink = sink
         # About what follows is counted in advance, so that the progress shown never runs backwards.
         self._steps = 2 + SLICES + 10
-        self._run([partial(self._read, f"Patient/{self.patient}"), *self._whole("ChargeItem")])
+        self._run(
+            [partial(self._read, f"Patient/{self.patient}"), *self._whole("ChargeItem", self._searches)]
+        )
+        self._read_earlier()
+
+    def _read_earlier(self) -> None:
+        """What the record says to stand for, to the end of the chain: from now on records under these ids are
+        asked for and taken as this patient's (D30). What does not come of them is missing like any other."""
+        known = {self.patient}
+        while found := sorted(self._collected.replaces - known):
+            known.update(found)
+            earlier = [
+                Searches(self._profile, old, f" earlier {len(self._searches) + number}")
+                for number, old in enumerate(found)
+            ]
+            self._collected.earlier += found
+            self._searches += earlier
+            self._run(
+                [
+                    *(partial(self._read, f"Patient/{old}") for old in found),
+                    *self._whole("ChargeItem", earlier),
+                ]
+            )
 
     def read_rest(self, needs: Needs, sink: Callable[[StoredResource], None]) -> None:
         """Everything else that is needed, and what it points to."""
@@ -142,9 +166,10 @@ class ChartReading:
                     work += map(self._task, self._observations(needs))
             elif need.dated:
                 if self._may(need.type, Interaction.SEARCH):
-                    work.append(self._task(self._searches.dated(need.type, needs.search_start)))
+                    dated = [one.dated(need.type, needs.search_start) for one in self._searches]
+                    work += map(self._task, dated)
             elif need.type not in READ_FIRST:
-                work += self._whole(need.type)
+                work += self._whole(need.type, self._searches)
         self._steps = self._steps_done + len(work)
         self._run(work)
         self._read_by_code(needs)
@@ -158,8 +183,9 @@ class ChartReading:
 
     def _observations(self, needs: Needs) -> list[Search]:
         if self._since is None:
-            return self._searches.observations(needs)
-        changed = self._searches.changed_observations(needs, self._since)
+            return [search for one in self._searches for search in one.observations(needs)]
+        since = self._since
+        changed = [search for one in self._searches for search in one.changed_observations(needs, since)]
         if not changed:
             raise SinceNotKnown
         return changed
@@ -193,14 +219,14 @@ class ChartReading:
             self._collected.add(Notice(NoticeKind.NOT_GRANTED, type_))
         return False
 
-    def _whole(self, type_: str) -> list[Callable[[], None]]:
+    def _whole(self, type_: str, searches: Iterable[Searches]) -> list[Callable[[], None]]:
         """All of the patient's resources of a type."""
-        return [self._task(self._searches.whole(type_))] if self._may(type_, Interaction.SEARCH) else []
+        return [self._task(one.whole(type_)) for one in searches if self._may(type_, Interaction.SEARCH)]
 
     def _read_by_code(self, needs: Needs) -> None:
         """Where the server did not take a search by date alone: every coding that can count, by itself."""
         refused, self._not_by_date = self._not_by_date, []
-        by_code = self._searches.by_code(needs) if refused else []
+        by_code = [search for one in self._searches for search in one.by_code(needs)] if refused else []
         for wanted, response in refused:
             self._tell_refused(replace(wanted, beside=bool(by_code)), response)
         self._steps += len(by_code)
@@ -225,7 +251,7 @@ class ChartReading:
         person, and whose minutes count depends on the role."""
         people = sorted(name for name in self._collected.names if name.startswith("Practitioner/"))
         if people and self._may("PractitionerRole", Interaction.SEARCH):
-            self._run([self._task(search) for search in self._searches.roles(people)])
+            self._run([self._task(search) for search in self._searches[0].roles(people)])
 
     # Doing it
 
@@ -260,7 +286,7 @@ class ChartReading:
     def _read(self, reference: str) -> None:
         """One resource by its id. What does not come is a notice; the patient's own ends the reading."""
         type_ = reference.split("/", 1)[0]
-        own = type_ == "Patient"
+        own = reference == f"Patient/{self.patient}"
         if self._fetch.silent and not own:
             self._collected.add(Notice(NoticeKind.NOT_SEARCHED, type_))
             return

@@ -45,11 +45,13 @@ class Search:
 
 
 class Searches:
-    """The searches for one patient's records that an EHR of this profile understands."""
+    """The searches for one patient's records that an EHR of this profile understands. `label`: what tells
+    their names from those of the same person under another id."""
 
-    def __init__(self, profile: Profile, patient: str) -> None:
+    def __init__(self, profile: Profile, patient: str, label: str = "") -> None:
         self._profile = profile
         self._patient = patient
+        self._label = label
 
     def changed_observations(self, needs: Needs, since: datetime) -> list[Search]:
         """Readings that came or changed since: everything that can count among them."""
@@ -67,12 +69,12 @@ class Searches:
 
     def whole(self, type_: str) -> Search:
         """All of the patient's records of a type."""
-        return Search(type_, type_, self._by_patient())
+        return Search(type_, f"{type_}{self._label}", self._by_patient())
 
     def dated(self, type_: str, start: date) -> Search:
         """Those from this day on."""
         dated = self._by_patient(("date", f"ge{start.isoformat()}"))
-        return Search(type_, type_, (*dated, *self._by_patient()))
+        return Search(type_, f"{type_}{self._label}", (*dated, *self._by_patient()))
 
     def observations(self, needs: Needs) -> list[Search]:
         """Everything that may hold a reading that counts.
@@ -135,7 +137,7 @@ class Searches:
         # before the first slice is not asked for, so nothing bounds it.
         return Search(
             "Observation",
-            f"Observation {label} {number:02}",
+            f"Observation{self._label} {label} {number:02}",
             self._by_patient(*more, *dates),
             begin - ONE_DAY if number else None,
             end,

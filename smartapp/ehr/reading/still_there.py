@@ -9,7 +9,6 @@ from smartapp.ehr.reading.collected import Collected, single
 from smartapp.ehr.reading.fetch import Fetch, ReadingFailed
 from smartapp.ehr.reading.searches import Search
 from smartapp.ehr.wire.bundles import Entry, NotAPage, look, read_target, search_page, version_of
-from smartapp.ehr.wire.patient_scope import Whose
 
 IDS_AT_A_TIME = 50
 GONE = frozenset({404, 410})
@@ -81,8 +80,7 @@ class StillThere:
         raw = bytes(entry.resource)
         seen = look(raw)
         name = seen.reference
-        whose = seen.whose(self._patient, self._fetch.client.issuer.fhir_base)
-        if name not in self._known or whose in {Whose.FOREIGN, Whose.UNREADABLE}:
+        if name not in self._known or not self._collected.is_ours(seen):
             return None
         if version_of(seen, raw) != self._known[name]:
             self._collected.keep(Search(seen.resourceType, name, ()), name, [entry])
