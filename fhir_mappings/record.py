@@ -27,7 +27,17 @@ class About(Struct, frozen=True, gc=False, order=True):
     model: str = ""
     type_text: str = ""
 
+    @property
+    def in_words(self) -> str:
+        """ "LOINC 40443-4 (resting heart rate)"; of a device without a coding what it calls itself."""
+        if not self.code:
+            own = " ".join(filter(None, (self.manufacturer, self.model)))
+            return self.display or self.type_text or own
+        coding = f"{_SHORT.get(self.system, self.system)} {self.code}".strip()
+        return f"{coding} ({self.display})" if self.display else coding
 
+
+_SHORT = {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT"}
 NOT_SAID = About()
 
 

@@ -20,7 +20,7 @@ from msgspec import Raw, Struct
 
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.resources import Coding, Reference
+from fhir_mappings.resources import Coding, Patient, Reference, without_misfits
 from fhir_mappings.terminology import Terminology
 
 NOT_READ = "an entry that cannot be read"
@@ -260,6 +260,29 @@ def mended(text: bytes | Raw) -> bytes | None:
         return _whole_characters(json.dumps(readable, ensure_ascii=False)).encode()
     except (ValueError, RecursionError):
         return None
+
+
+def mended_patient(text: bytes | Raw) -> bytes | None:
+    """A Patient with all of it that can be read, as `mended`. What the lost elements may have said is said
+    with doubt: that somebody died, on a day that nobody knows; that there are further records of them."""
+    members, _ = members_of(text)
+    if "resourceType" not in members and "resource" in members:
+        return mended_patient(members["resource"])  # an entry that holds it
+    rest = mended(text)
+    if rest is None:
+        return None
+    patient = json.loads(rest)
+    died = {name: patient.pop(name, None) for name in ("deceasedBoolean", "deceasedDateTime")}
+    if _text(died["deceasedDateTime"]):
+        patient["deceasedDateTime"] = died["deceasedDateTime"]
+    elif isinstance(died["deceasedBoolean"], bool) and "deceasedDateTime" not in members:
+        patient["deceasedBoolean"] = died["deceasedBoolean"]
+    elif members.keys() & died.keys():
+        patient["deceasedBoolean"] = True
+    if "link" in members and not isinstance(patient.get("link"), list):
+        patient["link"] = [{"type": "seealso"}]
+    fitting = without_misfits(json.dumps(patient).encode(), Patient, "resourceType", "id")
+    return json.dumps(patient).encode() if fitting is None else fitting
 
 
 def _day(text: str, clock: LocalClock) -> date | None:

@@ -169,3 +169,25 @@ def test_the_sixteenth_day_may_be_the_reading_that_is_broken(ehr: EhrOfACase, tm
         contract = ehr.answer("p1", site, AS_OF).contract
         (short,) = [one for one in contract["decisions"] if one["code"] == "99445"]
         assert short["outcome"] == outcome
+
+
+@pytest.mark.parametrize("says", ["the one that stands", "the one that was replaced too"])
+def test_records_under_an_earlier_id_of_a_person_are_theirs(
+    says: str, ehr: EhrOfACase, tmp_path: Path
+) -> None:
+    resources = build_resources(GIVEN, NEW_YORK)
+    link = [{"type": "replaces", "other": {"reference": "Patient/p1"}}]
+    resources.append({"resourceType": "Patient", "id": "p2", "link": link})
+    if says == "the one that was replaced too":
+        old = next(one for one in resources if one["resourceType"] == "Patient" and one["id"] == "p1")
+        old["link"] = [{"type": "replaced-by", "other": {"reference": "Patient/p2"}}]
+    texts = [json.dumps(one) for one in resources]
+    files = tmp_path / "chart.ndjson"
+    files.write_text("\n".join(texts) + "\n")
+    from_files, from_page = both(ehr, texts, files, write_site(tmp_path), AS_OF, "p2")
+    assert from_page == from_files
+    assert from_page["completeness"] == {"whole": True, "missing": []}
+    assert {one["code"] for one in from_page["decisions"] if one["outcome"] == "suggest"} >= {
+        "99445",
+        "99457",
+    }

@@ -230,15 +230,22 @@ class DocumentMapper:
 
     def death(self, patient: str) -> tuple[Moment | None, bool]:
         """When somebody died, by the day that is asked about; and whether on a day that nobody knows."""
+        found: list[Moment] = []
+        unknown = False
+        # Who was replaced is the same person: what any of their records says holds.
         for person in self._intake.of(patient, fhir.Patient).values():
             moment = self._clock.read(person.deceasedDateTime)
-            if isinstance(moment, Moment):
-                if moment.date_only:
-                    # Only the day is known: what was measured on it may have been measured before.
-                    moment = Moment(moment.day, self._clock.day_span(moment.day)[1] - 1, date_only=True)
-                return (moment, False) if moment.day <= self._as_of else (None, False)
-            return None, bool(person.deceasedBoolean) or bool(person.deceasedDateTime)
-        return None, False
+            if not isinstance(moment, Moment):
+                unknown |= bool(person.deceasedBoolean) or bool(person.deceasedDateTime)
+            elif moment.date_only:
+                # Only the day is known: what was measured on it may have been measured before.
+                found.append(Moment(moment.day, self._clock.day_span(moment.day)[1] - 1, date_only=True))
+            else:
+                found.append(moment)
+        first = min(found, key=lambda moment: moment.instant, default=None)
+        if first is None:
+            return None, unknown
+        return (first, False) if first.day <= self._as_of else (None, False)
 
     def _person(self, reference: fhir.Reference | None) -> str | None:
         """Whom a paper names, under the name that they have in every other record."""

@@ -38,7 +38,7 @@ from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observ
 from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
 from fhir_mappings.record import Excluded, PriorCharge
 from fhir_mappings.rules.tables import charge_codes
-from fhir_mappings.salvage import entries_of, members_of, missing_of, salvaged
+from fhir_mappings.salvage import entries_of, members_of, mended_patient, missing_of, salvaged
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.values import Values
 from fhir_mappings.vocabulary import ExcludedReason
@@ -166,6 +166,8 @@ class Intake:
         if kind == "Bundle":
             self._add_bundle(text, head, origin)
             return
+        if kind == "Patient" and self._add_mended(text, full_url):
+            return
         if kind is not None and kind in fhir.CHARGES:
             # A charge that nobody sees is billed twice: what fits of it is believed.
             type_, needed = fhir.CHARGES[kind]
@@ -188,10 +190,6 @@ class Intake:
             return
         name = f"{kind}/{head.id}" if kind and head.id else (full_url or origin)
         owner = pointer(head.subject or head.patient or head.beneficiary, "Patient") or ""
-        if kind == "Patient" and head.id:
-            # That there is such a patient can be read, if nothing else.
-            owner = name
-            self._add_resource(fhir.Patient(id=head.id), name)
         self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
         self._tell_missing(text, owner, hint, within)
         if owner and kind in fhir.CHARGES:
@@ -211,16 +209,35 @@ class Intake:
             parts = entries_of(text)
             self._add_entries([Raw(part) for part in parts.entries], head, origin, whole=parts.whole)
             return
+        if found.type == "Patient" and self._add_mended(text, None):
+            return
         self.resources += 1
         owner = pointer(found.subject, "Patient") or ""
         name = f"{found.type}/{found.id}" if found.type and found.id else origin
         if found.type == "Patient" and found.id:
+            # That there is such a patient can be read, if nothing else.
             owner = name
             self._add_resource(fhir.Patient(id=found.id), name)
         self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
         if found.type in fhir.CHARGES and owner:
             self._subject(owner).lost_charges += _codes_in(text, name)
         self._tell_missing(text, owner, hint, within)
+
+    def _add_mended(self, text: bytes | Raw, full_url: str | None) -> bool:
+        """A Patient, with what can be read of it: a broken name takes nobody out."""
+        rest = mended_patient(text)
+        if rest is None:
+            return False
+        try:
+            patient = fhir.decode_resource(rest)
+        except NOT_JSON:
+            return False
+        if not isinstance(patient, fhir.Patient) or not patient.id:
+            return False
+        self.resources += 1
+        name = name_of("Patient", patient.id, rest)
+        self.references.learn(name, full_url, patient.identifier)
+        return self._add_resource(patient, name)
 
     def add_unreadable(self, name: str) -> None:
         """A record that whoever read could not read, by the name that it is listed under; what may be missing

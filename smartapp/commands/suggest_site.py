@@ -70,19 +70,8 @@ def suggested_lines(excluded: Iterable[Excluded]) -> Iterator[str]:
         yield f"  {section}:"
         for number, reason, about in sorted(of_section, key=lambda one: (-one[0], one[1:])):
             _, why, meaning = _DECLARED_UNDER[reason]
-            yield f"    # {number} x {_named(about)}: {why}"
+            yield f"    # {number} x {about.in_words}: {why}"
             yield f"    # - {{{_known_by(about)}, {meaning}}}   # to be confirmed: {_CONFIRM[section]}"
-
-
-def _named(about: About) -> str:
-    if not about.code:
-        return about.display
-    coding = f"{_short(about.system)} {about.code}"
-    return f"{coding} ({about.display})" if about.display else coding
-
-
-def _short(system: str) -> str:
-    return {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT"}.get(system, system)
 
 
 def _known_by(about: About) -> str:

@@ -5,7 +5,7 @@ Nothing is decided here. Numbers, reasons and evidence come from the decision; t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from fhir_mappings.completeness import in_words
 from fhir_mappings.decision import Assessment, CountedSpan, Decision, Forecast, Requirement
+from fhir_mappings.record import NOT_SAID
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Outcome, RequirementKind, Unverified
 from smartapp.ehr.reading.auditor_notes import notes_on
@@ -33,6 +34,7 @@ from smartapp.web.gaps import Gaps, gaps_of
 from smartapp.web.windows import Now, Standing, windows_of
 
 MOST_EXCLUDED_SHOWN = 50
+MOST_ABOUT_SHOWN = 12
 MICROSECONDS = 1_000_000
 
 
@@ -141,9 +143,13 @@ class CardView:
 
 @dataclass(frozen=True)
 class ExcludedGroup:
+    """Records that were left out for one reason. `about`: the codings and devices it is about, how often,
+    the most frequent first."""
+
     reason: str
     count: int
     shown: tuple[str, ...]
+    about: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -432,10 +438,18 @@ def _forecast(forecast: Forecast | None) -> str | None:
 
 def _excluded_groups(assessment: Assessment) -> tuple[ExcludedGroup, ...]:
     by_reason: dict[str, list[str]] = defaultdict(list)
+    about: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in assessment.excluded:
         by_reason[entry.reason].append(entry.resource)
+        if entry.about != NOT_SAID:
+            about[entry.reason][entry.about.in_words] += 1
     return tuple(
-        ExcludedGroup(words.excluded(reason), len(found), tuple(found[:MOST_EXCLUDED_SHOWN]))
+        ExcludedGroup(
+            words.excluded(reason),
+            len(found),
+            tuple(found[:MOST_EXCLUDED_SHOWN]),
+            tuple(about[reason].most_common(MOST_ABOUT_SHOWN)),
+        )
         for reason, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
     )
 

@@ -502,3 +502,64 @@ def test_a_chart_as_it_was_closed_is_the_chart_that_is_read(chart):
     found: Chart = chart(PATIENT, reading(), CUFF)
     assert found.record("Patient/p1") == found.record("Patient/p1")
     assert found.zone == ZoneInfo("America/New_York")
+
+
+BROKEN = {
+    "half a character": '"name": [{"family": "\\ud800"}]',
+    "a NaN": '"multipleBirthInteger": NaN',
+    "an element of another shape": '"meta": "none"',
+    "an identifier of another shape": '"identifier": {"value": 7}',
+}
+
+
+@pytest.mark.parametrize("odd", BROKEN.values(), ids=BROKEN.keys())
+def test_what_else_a_broken_patient_says_is_read(chart, odd):
+    text = '{"resourceType": "Patient", "id": "p1", %s, "deceasedDateTime": "2026-01-01", "link": %s}'
+    link = '[{"type": "seealso", "other": {"reference": "Patient/p9"}}]'
+    record = chart((text % (odd, link)).encode(), reading(), CUFF).record("Patient/p1")
+    assert reasons(record) == {"Observation/o1": "after-death"}
+    assert record.charges_elsewhere
+    assert record.completeness.whole
+    page = '{"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": %s}]}'
+    of_page = chart((page % (text % (odd, link))).encode(), reading(), CUFF).record("Patient/p1")
+    assert reasons(of_page) == reasons(record)
+    assert of_page.charges_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("died", "unknown"),
+    [
+        ('"deceasedBoolean": "yes"', True),
+        ('"deceasedDateTime": 7', True),
+        ('"deceasedDateTime": "2026-\\q1"', True),
+        ('"deceasedDateTime": \\q, "deceasedBoolean": false', True),
+        ('"deceasedBoolean": false, "x": NaN', False),
+    ],
+)
+def test_a_death_that_cannot_be_read_was_on_a_day_that_nobody_knows(chart, died, unknown):
+    text = f'{{"resourceType": "Patient", "id": "p1", {died}}}'
+    record = chart(text.encode(), reading(), CUFF).record("Patient/p1")
+    assert record.death_date_unknown is unknown
+    assert len(record.readings) == 1
+
+
+def test_links_that_cannot_be_read_may_lead_to_other_records(chart):
+    text = '{"resourceType": "Patient", "id": "p1", "link": \\q}'
+    assert chart(text.encode(), reading(), CUFF).record("Patient/p1").charges_elsewhere
+
+
+def test_a_broken_patient_that_was_replaced_decides_nothing(chart):
+    link = '[{"type": "replaced-by", "other": {"reference": "Patient/p2"}}]'
+    text = f'{{"resourceType": "Patient", "id": "p1", "x": NaN, "link": {link}}}'
+    assert reasons(chart(text.encode(), reading()).record("Patient/p1")) == {"Patient/p1": "merged-patient"}
+
+
+@pytest.mark.parametrize("first", ["p1", "p2"])
+def test_whichever_record_of_a_person_says_it_a_death_is_theirs(chart, first):
+    died = {first: {"deceasedDateTime": "2026-01-01"}}
+    people = [
+        {**patient("p1", replaced_by="p2"), **died.get("p1", {})},
+        {**patient("p2"), **died.get("p2", {})},
+    ]
+    record = chart(*people, reading(), CUFF).record("Patient/p2")
+    assert reasons(record) == {"Observation/o1": "after-death"}

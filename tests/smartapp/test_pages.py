@@ -227,6 +227,31 @@ def test_excluded_records_are_listed_with_reasons_in_words(shared_world, browser
     assert "Entered in error" in page.text
 
 
+def test_what_they_were_left_out_for_stands_beside_them(world, browser):
+    readings = world.resources("Observation", "ready-physiologic")
+    odd = {
+        "coding": [{"system": "http://loinc.org", "code": "2160-0", "display": "Creatinine <b>in</b> serum"}]
+    }
+    for one in sorted(readings, key=lambda one: str(one["effectiveDateTime"]))[-3:]:
+        world.ehr_changes("Observation", one["id"], code=odd, component=[], valueQuantity={"value": 60})
+    page = world.open(browser, "ready-physiologic")
+    assert "3 × LOINC 2160-0 (Creatinine <b>in</b> serum)" in page.text
+    assert "<b>in" not in page.body
+
+
+def test_a_record_that_was_replaced_says_which_chart_to_open(world, browser):
+    link = [{"type": "replaced-by", "other": {"reference": "Patient/p9", "display": "Ada <i>Miller</i>"}}]
+    world.ehr_changes("Patient", "ready-physiologic", link=link)
+    page = world.open(browser, "ready-physiologic")
+    assert (
+        "This record was replaced. Nothing is decided on it. Open the chart of Ada <i>Miller</i>."
+        in page.text
+    )
+    assert "<i>Miller" not in page.body
+    assert "Nothing to charge now" not in page.text
+    assert json.loads(browser.get(page.url + "decisions.json").body)["decisions"] == []
+
+
 def test_a_chart_without_monitoring_says_so(shared_world, browser):
     assert "No remote monitoring was found" in shared_world.open(browser, "nothing").text
 

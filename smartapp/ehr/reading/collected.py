@@ -18,7 +18,7 @@ from fhir_mappings.completeness import Missing, completeness_of
 from fhir_mappings.identity import References, links_of
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.resources import NOT_JSON, Patient, decode_resource
-from fhir_mappings.salvage import mended, missing_of
+from fhir_mappings.salvage import mended_patient, missing_of
 from fhir_mappings.terminology import Terminology
 from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.searches import Search
@@ -180,7 +180,7 @@ class Collected:
 
     def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
         """The patient's own record, without what cannot be read of it: a name closes no chart."""
-        rest = mended(raw)
+        rest = mended_patient(raw)
         if rest is None:
             return None
         self._notices.add(Notice(NoticeKind.DAMAGED, "Patient"))
