@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from fhir_mappings.identity import References, about_of
+from fhir_mappings.identity import References, about_of, owner_of
 from fhir_mappings.record import About
 from fhir_mappings.resources import Device, concepts, is_test_data
 from fhir_mappings.terminology import DeviceKind, Terminology
@@ -44,7 +44,7 @@ def read_device(
         meaning.kind,
         meaning.line,
         meaning.type_name or name,
-        references.name(device.patient, "Patient"),
+        references.resolve(owner_of(device.patient, device.contained)),
         facts.cleared
         or any(
             carrier.deviceIdentifier or carrier.carrierHRF or carrier.carrierAIDC

@@ -18,7 +18,16 @@ from msgspec import Raw, Struct
 
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.record import NOT_SAID, About
-from fhir_mappings.resources import Coding, Identifier, Meta, Patient, Reference, Resource, loosely
+from fhir_mappings.resources import (
+    Coding,
+    Identifier,
+    Meta,
+    Patient,
+    Reference,
+    Resource,
+    contained_in,
+    loosely,
+)
 
 HISTORY = "/_history/"
 _LOGICAL = "identifier "
@@ -77,6 +86,20 @@ def subject_of(resource: Resource) -> Reference | None:
         if found is not None:
             return found
     return None
+
+
+def owner_of(subject: Reference | None, contained: list[Raw] | None) -> str:
+    """Whose a resource is, as a `pointer`; "" where it names nobody.
+
+    A Patient whom it contains is whoever has that one's identifier: "#p" is somebody else in each resource.
+    """
+    owner = pointer(subject, "Patient") or ""
+    if not owner.startswith("#"):
+        return owner
+    inner = contained_in(contained).get(owner[1:])
+    known = (inner.identifier if isinstance(inner, Patient) else None) or ()
+    named = next((identifier for identifier in known if identifier.value), None)
+    return pointer(Reference(identifier=named), "Patient") or ""
 
 
 # -- what is spoken of ------------------------------------------------------------------------------------

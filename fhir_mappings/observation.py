@@ -208,7 +208,7 @@ def read_observation(
             members = _members(observation)
         elif said is Said.ABSENT or not origin.meaning.counts_without_value:
             return LeftOut(ExcludedReason.NO_VALUE, meta, origin.about)
-    encounter = observation.encounter
+    encounter = observation.encounter or observation.context
     return Measurement(
         name,
         moment.instant,

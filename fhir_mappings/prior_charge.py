@@ -46,8 +46,8 @@ NOT_CLAIMED: Mapping[str | None, ExcludedReason] = {
     "cancelled": ExcludedReason.CANCELLED,
     "draft": ExcludedReason.NOT_ACTIVE,
 }
-_ASKED_BEFOREHAND = frozenset({"preauthorization", "predetermination"})
-"""Uses of a claim that ask what would be paid, and charge nothing."""
+_ASKED_BEFOREHAND = frozenset({"preauthorization", "predetermination", "proposed", "exploratory"})
+"""Uses of a claim that ask what would be paid, and charge nothing; the last two are those of before R4."""
 _NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _DEEPEST = 12
 """Levels of elements within elements that are looked through; what lies deeper is no code of a charge."""
@@ -304,15 +304,15 @@ def days_of_line(item: ClaimItem, whole: Period | None, clock: LocalClock) -> Wi
 
 def _parts(item: ClaimItem) -> Iterator[tuple[ClaimPart, tuple[str, ...]]]:
     """The parts of a line that name codes of ours: the line itself; else its details, and theirs."""
-    if codes := _codes_in(item.productOrService, item.extension).named:
+    if codes := _codes_in(item.claimed, item.extension).named:
         yield item, codes
         return
     for detail in item.detail or ():
-        if codes := _codes_in(detail.productOrService, detail.extension).named:
+        if codes := _codes_in(detail.claimed, detail.extension).named:
             yield detail, codes
             continue
         for part in detail.subDetail or ():
-            if codes := _codes_in(part.productOrService, part.extension).named:
+            if codes := _codes_in(part.claimed, part.extension).named:
                 yield part, codes
 
 

@@ -104,6 +104,7 @@ class Resource(Struct, gc=False, tag_field="resourceType"):
     id: str | None = None
     meta: Meta | None = None
     identifier: list[Identifier] | None = None
+    contained: list[Raw] | None = None
 
 
 class ValueHolder(Struct, gc=False):
@@ -136,6 +137,8 @@ class Observation(ValueHolder, gc=False, tag_field="resourceType"):
     code: CodingsOnly | None = None
     subject: Reference | None = None
     encounter: Reference | None = None
+    context: Reference | None = None
+    """What `encounter` was called before R4; it may also be an EpisodeOfCare."""
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None
     effectiveInstant: str | None = None
@@ -186,7 +189,6 @@ class Participant(Struct, gc=False):
 
 
 class Encounter(Resource, gc=False):
-    contained: list[Raw] | None = None
     status: str | None = None
     class_: Coding | None = msgspec.field(default=None, name="class")
     type: list[CodeableConcept] | None = None
@@ -244,6 +246,8 @@ class ChargeItem(Resource, gc=False):
     definitionUri: Raw = Raw()
     subject: Reference | None = None
     context: Reference | None = None
+    encounter: Reference | None = None
+    """What `context` is called from R5 on."""
     occurrenceDateTime: str | None = None
     occurrencePeriod: Period | None = None
     occurrenceTiming: Timing | None = None
@@ -252,13 +256,24 @@ class ChargeItem(Resource, gc=False):
     service: Raw = Raw()
     supportingInformation: Raw = Raw()
 
+    @property
+    def seen_in(self) -> Reference | None:
+        """The Encounter that it is a charge of."""
+        return self.context or self.encounter
+
 
 class ClaimPart(Struct, gc=False):
     """What was claimed: a line of a Claim or an ExplanationOfBenefit, or a part of one."""
 
     productOrService: ChargeConcept | None = None
+    service: ChargeConcept | None = None
+    """What `productOrService` was called before R4."""
     extension: Raw = Raw()
     quantity: Quantity | None = None
+
+    @property
+    def claimed(self) -> ChargeConcept | None:
+        return self.productOrService or self.service
 
 
 class ClaimDetail(ClaimPart, gc=False):
@@ -444,6 +459,19 @@ decode_resource = msgspec.json.Decoder(AnyResource).decode
 decode_head = msgspec.json.Decoder(Head).decode
 decode_bundle = msgspec.json.Decoder(Bundle).decode
 decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def contained_in(parts: list[Raw] | None) -> dict[str, Resource]:
+    """The resources that another one contains, by id; what can't be read of them is left out."""
+    found: dict[str, Resource] = {}
+    for part in parts or ():
+        try:
+            inner = decode_resource(part)
+        except NOT_JSON:
+            continue
+        if isinstance(inner, Resource) and inner.id:
+            found[inner.id] = inner
+    return found
 
 
 def loosely(text: bytes | Raw) -> Any:

@@ -184,8 +184,7 @@ class DocumentMapper:
             found += [
                 Surgery(name, days_of_line(item, claim.billablePeriod, self._clock))
                 for item in claim.item or ()
-                if claim.status not in NOT_CLAIMED
-                and any(map(is_surgery_code, fhir.concepts(item.productOrService)))
+                if claim.status not in NOT_CLAIMED and any(map(is_surgery_code, fhir.concepts(item.claimed)))
             ]
         return tuple(one for one in found if one.days is None or one.days.start <= self._as_of)
 

@@ -7,7 +7,7 @@ from datetime import date
 from functools import cached_property
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.chart.intake import Intake, contained_in, contained_kinds
+from fhir_mappings.chart.intake import Intake, contained_kinds
 from fhir_mappings.chart.same_encounter import as_one, one_encounter
 from fhir_mappings.encounter import EncounterFacts, StaffMember, read_encounter, start_of
 from fhir_mappings.identity import about_of
@@ -91,7 +91,7 @@ class EncounterMapper:
                     if (member := self._staff.member(actor)) is not None and member.person
                 )
                 unnamed = not people
-                context = self._references.name(charge.context, "Encounter") or ""
+                context = self._references.name(charge.seen_in, "Encounter") or ""
                 fact = self._facts.get(patient, {}).get(context)
                 if unnamed and fact is not None and fact.visit is not None:
                     people, unnamed = fact.visit.people, fact.visit.unnamed
@@ -130,7 +130,7 @@ class EncounterMapper:
         """Who a participant of this Encounter is, those whom it contains included."""
         if not encounter.contained:
             return self._staff.member
-        contained, kinds = contained_in(encounter.contained), contained_kinds(encounter.contained)
+        contained, kinds = fhir.contained_in(encounter.contained), contained_kinds(encounter.contained)
 
         def member(reference: fhir.Reference) -> StaffMember | None:
             name = reference.reference or ""
@@ -147,7 +147,7 @@ class EncounterMapper:
         """Encounters that are the context of a charge which isn't ours; True where it is one for a visit."""
         found: dict[str, bool] = {}
         for charge in self._intake.of(patient, fhir.ChargeItem).values():
-            context = self._references.name(charge.context, "Encounter")
+            context = self._references.name(charge.seen_in, "Encounter")
             if context is None or charge.status in NOT_CHARGED:
                 continue
             ours = codes_of(charge).of(monitoring_codes())

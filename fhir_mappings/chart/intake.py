@@ -29,6 +29,7 @@ from fhir_mappings.identity import (
     links_of,
     name_of,
     newest,
+    owner_of,
     pointer,
     stamp_of,
     subject_of,
@@ -342,7 +343,7 @@ class Intake:
     # -- by type ------------------------------------------------------------------------------------------
 
     def _add_observation(self, observation: fhir.Observation, name: str) -> None:
-        owner = pointer(observation.subject, "Patient")
+        owner = owner_of(observation.subject, observation.contained)
         found = read_observation(observation, name, self._origins, self._values, self._clock)
         if not owner:
             self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
@@ -370,17 +371,16 @@ class Intake:
         """Whether it names whose it is, where it must."""
         if isinstance(resource, fhir.Patient):
             subject = self._subject(name)
-        elif isinstance(resource, _SUBJECT_FREE) or (
-            isinstance(resource, fhir.Device) and not pointer(resource.patient, "Patient")
-        ):
-            # A Device may name nobody: that nobody was enrolled with it is for a human to state.
+        elif isinstance(resource, _SUBJECT_FREE):
+            subject = self._shared
+        elif owner := owner_of(subject_of(resource), resource.contained):
+            subject = self._subject(owner)
+        elif isinstance(resource, fhir.Device):
+            # It may name nobody: that nobody was enrolled with it is for a human to state.
             subject = self._shared
         else:
-            owner = pointer(subject_of(resource), "Patient")
-            if not owner:
-                self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
-                return False
-            subject = self._subject(owner)
+            self._unowned.append(Excluded(name, ExcludedReason.UNREADABLE))
+            return False
         if (
             subject.resources.setdefault(type(resource).__name__, {}).setdefault(name, resource)
             is not resource
@@ -536,19 +536,6 @@ class Intake:
         for subject in closed.values():
             found |= subject.of(kind)
         return found
-
-
-def contained_in(parts: list[Raw] | None) -> dict[str, fhir.Resource]:
-    """The resources that another one contains, by id; what can't be read of them is left out."""
-    found: dict[str, fhir.Resource] = {}
-    for part in parts or ():
-        try:
-            inner = fhir.decode_resource(part)
-        except NOT_JSON:
-            continue
-        if isinstance(inner, fhir.Resource) and inner.id:
-            found[inner.id] = inner
-    return found
 
 
 def contained_kinds(parts: list[Raw] | None) -> dict[str, str]:

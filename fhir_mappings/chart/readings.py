@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.duplicates import sent_again
-from fhir_mappings.chart.intake import Intake, SubjectIntake, contained_in
+from fhir_mappings.chart.intake import Intake, SubjectIntake
 from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
 from fhir_mappings.identity import kind_said
@@ -176,8 +176,10 @@ class ReadingMapper:
     ) -> tuple[Presence, ...] | None:
         """What the Encounter that a reading names says of where that was; None where it was not read."""
         name = self._references.resolve(found.encounter) or ""
+        if name.startswith("EpisodeOfCare/"):
+            return ()
         if name.startswith("#"):
-            inner = contained_in(found.contained).get(name[1:])
+            inner = fhir.contained_in(found.contained).get(name[1:])
             if isinstance(inner, fhir.Encounter):
                 return presences_of(inner, self._terminology, self._clock)
         encounter = facts.get(name)
@@ -281,7 +283,7 @@ class ReadingMapper:
         if said in _PERFORMERS:
             return said
         if performer.reference and performer.reference.startswith("#"):
-            inner = contained_in(found.contained).get(performer.reference[1:])
+            inner = fhir.contained_in(found.contained).get(performer.reference[1:])
             return type(inner).__name__ if inner is not None else ""
         kinds = ("",) if performer.reference else sorted(_PERFORMERS)
         names = (self._named(performer, kind) for kind in kinds)
@@ -292,7 +294,7 @@ class ReadingMapper:
 
     def _device(self, found: Measurement) -> KnownDevice | None:
         name = self._references.resolve(found.origin.device)
-        contained = contained_in(found.contained) if name and name.startswith("#") else {}
+        contained = fhir.contained_in(found.contained) if name and name.startswith("#") else {}
         for _ in range(2):
             if name is None:
                 return None

@@ -293,14 +293,15 @@ def test_without_participants_the_role_is_unknown(read: Read) -> None:
     assert (time.person, time.role) == (None, Role.UNKNOWN)
 
 
-def test_an_encounter_of_another_charge_counts_for_nothing(read: Read) -> None:
+@pytest.mark.parametrize("element", ["context", "encounter"])
+def test_an_encounter_of_another_charge_counts_for_nothing(element: str, read: Read) -> None:
     charge = {
         "resourceType": "ChargeItem",
         "id": "c1",
         "status": "billed",
         "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "99213"}]},
         "subject": {"reference": "Patient/p1"},
-        "context": {"reference": "Encounter/e1"},
+        element: {"reference": "Encounter/e1"},
     }
     record = read(call(), charge)
     assert left_out(record) == {"Encounter/e1": "billed-elsewhere"}

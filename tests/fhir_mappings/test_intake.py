@@ -447,6 +447,39 @@ def test_charges_may_stand_in_another_record_of_the_same_person(chart, kind):
     assert chart(patient("p1", **{kind: "p9"}), reading()).record("Patient/p1").charges_elsewhere
 
 
+def contained_patient(value: str | None = None) -> dict[str, Any]:
+    inner: dict[str, Any] = {"resourceType": "Patient", "id": "pt"}
+    if value is not None:
+        inner["identifier"] = [{"system": "urn:mrn"}, {"system": "urn:mrn", "value": value}]
+    return {"contained": [inner], "subject": {"reference": "#pt"}}
+
+
+def test_a_contained_patient_is_whoever_has_that_ones_identifier(chart):
+    mine = {**PATIENT, "identifier": [{"system": "urn:mrn", "value": "7"}]}
+    found = chart(mine, CUFF, reading(**contained_patient("7")), charge("billed", **contained_patient("7")))
+    record = found.record("Patient/p1")
+    assert (len(record.readings), len(record.charges)) == (1, 1)
+
+
+def test_contained_patients_of_one_id_are_not_one_person(chart):
+    found = chart(reading("o1", **contained_patient("7")), reading("o2", **contained_patient("8")))
+    assert len(found.patients()) == 2
+
+
+def test_what_names_a_contained_patient_without_an_identifier_is_nobodys(chart):
+    found = chart(PATIENT, CUFF, reading(**contained_patient()), charge("billed", **contained_patient()))
+    record = found.record("Patient/p1")
+    assert reasons(record) == {"Observation/o1": "unreadable", "ChargeItem/c1": "unreadable"}
+    assert record.completeness.lacks("Observation")
+    assert record.completeness.lacks("ChargeItem")
+
+
+def test_a_device_of_a_contained_patient_without_an_identifier_is_nobodys_yet(chart):
+    cuff = {**CUFF, "patient": {"reference": "#pt"}, "contained": contained_patient()["contained"]}
+    (one,) = chart(PATIENT, cuff, reading()).record("Patient/p1").readings
+    assert "enrolment" in one.unverified
+
+
 def test_a_test_patient_has_no_record(chart):
     label = {"meta": {"security": [{"code": "HTEST"}]}}
     record = chart({**PATIENT, **label}, reading(), CUFF).record("Patient/p1")

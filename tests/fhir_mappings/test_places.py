@@ -144,6 +144,17 @@ def test_a_class_without_a_system_is_one_of_hl7s(code: str, ask: Ask) -> None:
     assert ask("2026-03-06T08:00:00-05:00", stay) == FACILITY
 
 
+@pytest.mark.parametrize(
+    ("reference", "where"),
+    [("Encounter/e1", FACILITY), ("EpisodeOfCare/e1", HOME), ("EpisodeOfCare/unread", HOME)],
+)
+def test_the_name_that_it_had_before_r4_leads_to_an_encounter_too(
+    reference: str, where: str, ask: Ask
+) -> None:
+    stay = encounter("IMP", "2026-03-05T08:00:00-05:00", "2026-03-07T08:00:00-05:00")
+    assert ask("2026-03-20T08:00:00-04:00", stay, context={"reference": reference}) == where
+
+
 def test_what_names_a_stay_was_taken_there_whatever_its_day(ask: Ask) -> None:
     stay = encounter("IMP", "2026-03-05T14:00:00-05:00", "2026-03-08T09:00:00-04:00")
     assert ask("2026-03-20T08:00:00-04:00", stay, names="e1") == FACILITY

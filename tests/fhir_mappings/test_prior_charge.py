@@ -431,7 +431,7 @@ def test_a_claim_that_was_not_made_or_was_taken_back_charges_nothing(
 
 
 @pytest.mark.parametrize("kind", PAPERS)
-@pytest.mark.parametrize("use", ["preauthorization", "predetermination"])
+@pytest.mark.parametrize("use", ["preauthorization", "predetermination", "proposed", "exploratory"])
 def test_asking_beforehand_what_would_be_paid_charges_nothing(kind: str, use: str, read: Read) -> None:
     record = read(paper(kind, use=use))
     assert record.charges == ()
@@ -506,6 +506,14 @@ def test_the_units_of_a_line_are_read_as_those_of_a_charge(
 def test_a_line_is_ours_in_every_shape_in_which_a_charge_is(product: Resource, read: Read) -> None:
     modified = line(productOrService=product, modifier=[{"coding": [{"code": "GP"}]}])
     assert codes(read(paper("Claim", modified))) == ["98977"]
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_a_line_as_it_was_before_r4_is_one_too(kind: str, read: Read) -> None:
+    service = {"service": ITEM["productOrService"]}
+    assert codes(read(paper(kind, line(productOrService=None, **service)))) == ["98977"]
+    detailed = line(productOrService=None, service={"text": "a bundle"}, detail=[service])
+    assert codes(read(paper(kind, detailed))) == ["98977"]
 
 
 def test_each_line_is_a_charge_of_its_own(read: Read) -> None:
