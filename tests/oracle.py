@@ -1,7 +1,7 @@
 """A second, deliberately plain implementation of the billing rules, to check the product against.
 
 It repeats the product on purpose. It was written from the specification (the contract of `smartapp evaluate`
-and the decided defaults D1 to D34, D37 and D41) without a look at the product's code, imports nothing of
+and the decided defaults D1 to D37, D39 and D41) without a look at the product's code, imports nothing of
 ours, and prefers what is obvious to what is fast: days are sets of dates, minutes are sets of seconds, and
 "would it change the answer" is asked by answering twice, with days, calls or rules added. Where the two
 disagree, one of them is wrong: the specification decides.
@@ -45,10 +45,18 @@ Decided here too, where the specification leaves room:
   in the same period, or within 30 days the other program's, or the minutes of its month, `other-program` is
   asked (D1, D2, D20).
 
+- visits, surgery and the statements of a month: an E/M charge is of its performer, else of those of its
+  Encounter who may have one, else nobody can tell whose it was, and then it may have been anybody's whose
+  minutes lie on its day (D35); somebody unnamed in person may take part in the monitoring (D35); codes of
+  NUCC name the specialty too, where a role says no other (D35); a charge of 99091 makes nobody one of the
+  program's people; a completed Procedure without an end was of one day, one without a date of any, and what
+  is coded in neither CPT nor SNOMED CT may be surgery (D36); where there are no minutes, or no talk, nothing
+  replaces the statement about them (D39). `perhaps_unverified` holds what the rules allow and don't ask for:
+  same-day services where the month's visits lie beside no minutes.
+
 What it leaves out: several patients in one run, attestations, enrolments that were confirmed, references;
-whose visit it was (D35, it still answers by D11), the global period (D36), what continuous glucose monitors
-are (D41), payers other than Medicare and a table of the site's own, and of the unverified words all that no
-rule of the chart decides.
+what continuous glucose monitors are (D41), payers other than Medicare and a table of the site's own, and of
+the unverified words all that no rule of the chart decides.
 """
 
 from __future__ import annotations
@@ -106,6 +114,8 @@ TEN, TWENTY = 10 * 60, 20 * 60
 IMPLAUSIBLE = 4 * 60 * 60
 VISIT_SHORTER_THAN = 18 * 60 * 60
 EMPTY_DAYS = 90
+SURGERY = {str(number) for number in range(10021, 69991)}  # CPT
+GLOBAL_DAYS = 90
 #: D41: charges that say more closely what was monitored.
 MORE_SPECIFIC = {"95250", "95251", "99473", "99474"}
 
@@ -213,9 +223,11 @@ COUNTED_STATUS = {"final", "amended", "corrected"}
 NO_ENCOUNTER = {"planned", "cancelled", "entered-in-error"}
 NO_CHARGE = {"entered-in-error", "aborted", "not-billable"}
 NO_CLAIM = {"draft", "cancelled", "entered-in-error"}
+ACTIVE_CONDITION = {"active", "recurrence", "relapse"}
+NO_CONDITION = {"refuted", "entered-in-error"}
 NO_EPISODE = {"planned", "waitlist", "cancelled", "entered-in-error"}
 OF_A_PATIENT = ("Observation", "Encounter", "ChargeItem", "Claim", "ExplanationOfBenefit", "EpisodeOfCare")
-OF_A_PATIENT += ("Consent", "ServiceRequest")
+OF_A_PATIENT += ("Consent", "ServiceRequest", "Procedure", "Condition")
 
 
 # -- what the chart says ----------------------------------------------------------
@@ -390,6 +402,7 @@ class Decision:
     doubts: set[str] = field(default_factory=set)  # make a met code `review`
     remarks: set[str] = field(default_factory=set)  # reasons on an unmet code
     unverified: set[str] = field(default_factory=set)
+    perhaps: set[str] = field(default_factory=set)  # may be unverified too: the rules leave room
     modifiers: list[str] = field(default_factory=list)
     forecast: dict[str, Any] | None = None
     service_date: date | None = None
@@ -464,7 +477,12 @@ class Facts:
     died: Moment | None = None
     begun: dict[str, date | None] = field(default_factory=dict)
     reported_visits: set[str] = field(default_factory=set)  # charged as an E/M visit
-    charged_visits: set[tuple[str, date]] = field(default_factory=set)  # by whom (""), on which day
+    charged_visits: set[tuple[str, date]] = field(default_factory=set)  # by whom ("": nobody can tell), when
+    manage_care: set[str] = field(default_factory=set)  # D35: careManager of an EpisodeOfCare
+    ordered: set[tuple[str, str]] = field(default_factory=set)  # D35: which program, by whom
+    performed: set[tuple[str, str]] = field(default_factory=set)  # D35: charges of which program, by whom
+    surgery: list[tuple[date | None, date | None]] = field(default_factory=list)  # D36
+    conditions: set[Coding] = field(default_factory=set)  # D40: active ones
 
     @property
     def held(self) -> list[Charge]:
@@ -945,6 +963,8 @@ def _read(
     _read_encounters(facts, mine.get("Encounter", []))
     _read_episodes(facts, mine.get("EpisodeOfCare", []))
     _read_enrolment(facts, mine)
+    _read_surgery(facts, mine)
+    _read_conditions(facts, mine.get("Condition", []))
     _read_observations(facts, mine.get("Observation", []))
     return facts
 
@@ -1045,7 +1065,10 @@ def _read_charges(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) 
             if codes or elsewhere:
                 facts.excluded[ref] = str(r["status"])
         else:
-            found += _charge(facts, ref, r, r.get("code"), dates, r.get("quantity"))
+            of_ours = _charge(facts, ref, r, r.get("code"), dates, r.get("quantity"))
+            programs = {_program_of(charge.code) for charge in of_ours if charge.code != "99091"}
+            facts.performed |= {(program, who) for program in programs for who in _performers_of(facts, r)}
+            found += of_ours
     for kind in ("Claim", "ExplanationOfBenefit"):
         for ref, r in mine.get(kind, []):
             if r.get("status") in NO_CLAIM or r.get("use", "claim") != "claim":
@@ -1060,6 +1083,12 @@ def _read_charges(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) 
             facts.charges.append(charge)
         else:
             facts.credits.append(charge)
+
+
+def _performers_of(facts: Facts, charge: Resource) -> set[str]:
+    """Who performed what was charged, as far as it says."""
+    performers = charge.get("performer") or []
+    return {_person(facts, _meant(facts, performer.get("actor"))) for performer in performers} - {""}
 
 
 def _bare(c: Charge) -> Charge:
@@ -1322,10 +1351,32 @@ def _is_bare(period: Mapping[str, Any] | None) -> bool:
     return len((period or {}).get("start", "")) == 10
 
 
+def _person(facts: Facts, reference: str) -> str:
+    """D30: a PractitionerRole is the Practitioner whom it names. What is nobody of the staff is nobody."""
+    if reference.split("/")[0] not in ("Practitioner", "PractitionerRole"):
+        return ""
+    return _meant(facts, facts.resources.get(reference, {}).get("practitioner")) or reference
+
+
+def _affiliations(facts: Facts, person: str) -> set[tuple[str, Coding]]:
+    """D35: at which organisation in which specialty somebody works, where both are known.
+
+    NUCC's codes name the specialty too, where a role says no other.
+    """
+    found = set()
+    for ref, r in facts.resources.items():
+        if ref.startswith("PractitionerRole/") and _person(facts, ref) == person:
+            organisation = _meant(facts, r.get("organization"))
+            named = [coding for coding in _all_codings(r.get("code") or []) if coding[0] == NUCC]
+            specialties = _all_codings(r.get("specialty") or []) or named
+            found |= {(organisation, specialty) for specialty in specialties if organisation}
+    return found
+
+
 def _staff(facts: Facts, reference: str) -> tuple[str, str]:
     """The person behind a participant, and the role. D30: a role and its Practitioner are one person."""
     r = facts.resources.get(reference, {})
-    person = _meant(facts, r.get("practitioner")) or reference
+    person = _person(facts, reference)
     named = [*(r.get("code") or [])] if r.get("resourceType") == "PractitionerRole" else []
     qualified = [q.get("code") for q in facts.resources.get(person, {}).get("qualification") or []]
     for coding in _all_codings([*named, *qualified]):
@@ -1354,8 +1405,21 @@ def _billed_elsewhere(facts: Facts) -> set[str]:
                 facts.reported_visits.add(context)
                 on = _moment(r.get("occurrenceDateTime"), facts.zone)
                 if on is not None and on.day <= facts.as_of:
-                    facts.charged_visits.add(("", on.day))
+                    visitors = _performers_of(facts, r) or _visitors_in(facts, context)
+                    facts.charged_visits |= {(person, on.day) for person in visitors or {""}}
     return found - {""}
+
+
+def _visitors_in(facts: Facts, encounter: str) -> set[str]:
+    """Those who took part in an Encounter and may have an E/M visit."""
+    listed = facts.resources.get(encounter, {}).get("participant") or []
+    people = {_person(facts, _meant(facts, one.get("individual"))) for one in listed} - {""}
+    return {person for person in people if _staff(facts, person)[1] in PROFESSIONALS | UNKNOWN_ROLE}
+
+
+def _is_known(part: Part) -> bool:
+    """Does it say who it was?"""
+    return part.person.startswith(("Practitioner/", "PractitionerRole/"))
 
 
 # -- EpisodeOfCare, Consent, ServiceRequest ------------------------------------------------------
@@ -1372,6 +1436,7 @@ def _read_episodes(facts: Facts, found: list[tuple[str, Resource]]) -> None:
             facts.excluded[ref] = r["status"]
             continue
         facts.care.append((start.day, end.day if end else None))
+        facts.manage_care |= {_person(facts, _meant(facts, r.get("careManager")))} - {""}
     facts.care.sort(key=lambda period: period[0])
 
 
@@ -1388,9 +1453,75 @@ def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]
             facts.enrolled |= {"rtm", "rpm"}
     for _, r in mine.get("ServiceRequest", []):
         if r["status"] in ("active", "completed"):
-            facts.enrolled |= {_program_of(c) for _, c in _codings(r.get("code")) if c in IN_FORCE_FROM}
+            programs = {_program_of(c) for _, c in _codings(r.get("code")) if c in IN_FORCE_FROM}
+            requester = _person(facts, _meant(facts, r.get("requester")))
+            facts.enrolled |= programs
+            facts.ordered |= {(program, requester) for program in programs if requester}
     # A charged 99091 says nothing for RPM, though it may say something against RTM (contract).
     facts.enrolled |= {_program_of(charge.code) for charge in facts.charges if charge.code != "99091"}
+
+
+# -- Procedure, Condition ----------------------------------------------------------
+
+
+def _is_surgery(concept: Any) -> bool:
+    """D36: CPT 10021 to 69990; where CPT doesn't say, whatever it is (no table of ours says what is none)."""
+    of_cpt = [code for system, code in _codings(concept) if system == CPT]
+    return not of_cpt or any(_numbers(code, SURGERY) for code in of_cpt)
+
+
+def _read_surgery(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) -> None:
+    """D36: Procedures that were done or are being done, and charges of surgery. None: nobody knows when."""
+    for ref, r in mine.get("Procedure", []):
+        if r.get("status") not in ("completed", "in-progress"):
+            continue
+        period = r.get("performedPeriod") or {}
+        first = _moment(r.get("performedDateTime") or period.get("start"), facts.zone)
+        last = _moment(r.get("performedDateTime") or period.get("end"), facts.zone)
+        if r["status"] == "completed":
+            last = last or first  # of one day, where it says no more
+        if first is not None and _is_late(facts, ref, first.day):
+            continue
+        if _is_surgery(r.get("code")):
+            facts.surgery.append((first.day if first else None, last.day if last else None))
+    charged = [
+        (r.get("code"), _charged_dates(facts, r.get("occurrencePeriod"), r.get("occurrenceDateTime")))
+        for _, r in mine.get("ChargeItem", [])
+        if r.get("status") not in NO_CHARGE
+    ]
+    charged += [
+        (
+            item.get("productOrService"),
+            _charged_dates(facts, item.get("servicedPeriod"), item.get("servicedDate")),
+        )
+        for kind in ("Claim", "ExplanationOfBenefit")
+        for _, r in mine.get(kind, [])
+        if r.get("status") not in NO_CLAIM and r.get("use", "claim") == "claim"
+        for item in r.get("item") or []
+    ]
+    for concept, dates in charged:
+        of_surgery = any(_numbers(code, SURGERY) for of, code in _codings(concept) if of == CPT)
+        if of_surgery and (dates is None or dates[0] <= facts.as_of):
+            facts.surgery.append(dates[:2] if dates else (None, None))
+
+
+def _global_period(facts: Facts, window: Window) -> bool:
+    """D36: surgery in the ninety days before the window's end, or Procedures that nobody read."""
+    first = window.end - timedelta(days=GLOBAL_DAYS)
+    return bool(facts.lacks("Procedure")) or any(
+        (start is None or start <= window.end) and (end is None or first <= end)
+        for start, end in facts.surgery
+    )
+
+
+def _read_conditions(facts: Facts, found: list[tuple[str, Resource]]) -> None:
+    """D40: what the patient has now."""
+    for _, r in found:
+        verified = {code for _, code in _codings(r.get("verificationStatus"))}
+        if {
+            code for _, code in _codings(r.get("clinicalStatus"))
+        } & ACTIVE_CONDITION and not verified & NO_CONDITION:
+            facts.conditions |= set(_codings(r.get("code")))
 
 
 # -- Observation: what it says ----------------------------------------------------------
@@ -1558,7 +1689,7 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]]) -> None:
                 _first_second(facts, m),
                 line,
                 device_type,
-                places[m] if places[m] == "in-facility-unclear" else doubt,
+                doubt or (places[m] if places[m] == "in-facility-unclear" else None),
                 _unverified(facts, r, m, lines),
                 doubt == "device-unknown" and _device(facts, r) is None,
             )
@@ -2645,11 +2776,14 @@ def _stray_start_up_charge(facts: Facts, program: str) -> list[Decision]:
 
 @dataclass(frozen=True)
 class Slice:
-    """What one participant of one Encounter gives to a month."""
+    """What one participant of one Encounter gives to a month; `number`: of the Encounter among others."""
 
     work: Work
+    person: str
     role: str
     seconds: frozenset[int]
+    bare: bool
+    number: int
 
 
 def _management(facts: Facts, program: str) -> list[Decision]:
@@ -2682,9 +2816,12 @@ def _removed(facts: Facts) -> list[range]:
 
 
 def _visit_days(facts: Facts) -> set[tuple[str, date]]:
-    """D11: who had a finished E/M visit on which local day (physicians and qualified professionals)."""
+    """D11, D35: who ("": nobody can tell) had a finished E/M visit on which local day.
+
+    E/M visits are those of physicians and qualified professionals, and of those whose role nobody knows.
+    """
     return {
-        (part.person, day)
+        (part.person if _is_known(part) else "", day)
         for w in facts.works
         if (w.activity in ("visit", "in-person") or w.ref in facts.reported_visits)
         and w.finished
@@ -2694,6 +2831,18 @@ def _visit_days(facts: Facts) -> set[tuple[str, date]]:
         for span in (part.span, _nominal(facts, w) or part.span)
         for day in _local_days(facts, span)
     } | facts.charged_visits
+
+
+def _is_of_the_program(facts: Facts, person: str, people: Collection[str]) -> bool:
+    """D35: one of the program's people, or of the specialty and organisation of one of them."""
+    ours = {one for other in people for one in _affiliations(facts, other)}
+    return person in people or bool(_affiliations(facts, person) & ours)
+
+
+def _people_of(facts: Facts, program: str, slices: Iterable[Slice]) -> set[str]:
+    """D35: the month's counted staff, who ordered it, manages the care, performed what was charged."""
+    others = {who for of, who in facts.ordered | facts.performed if of == program}
+    return {s.person for s in _counting(facts, program, list(slices))} | others | facts.manage_care
 
 
 def _nominal(facts: Facts, work: Work) -> range:
@@ -2708,14 +2857,13 @@ def _local_days(facts: Facts, span: range) -> list[date]:
     return list(_days(first, _local_day(span.stop - 1, facts.zone) if span else first))
 
 
-def _slices(
+def _before_visits(
     facts: Facts, program: str, month: Window, works: Iterable[Work], gone: Iterable[date] = ()
 ) -> list[Slice]:
-    """The countable seconds of each participant in the month: D11 taken out, whoever it is.
+    """The seconds of each participant in the month that nothing else has used, visits apart.
 
     `gone`: days of which nothing counts, whoever's it is.
     """
-    visits = _visit_days(facts)
     of_the_month = _seconds_of(month.start, month.end, facts.zone)
     found = []
     for number, work in enumerate(works):
@@ -2728,13 +2876,41 @@ def _slices(
                 seconds.difference_update(_overlap(span, other))
             for day in gone:
                 seconds.difference_update(_overlap(span, _seconds_of(day, day, facts.zone)))
-            for person, day in visits:
-                if part.person == person or part.role in AUXILIARY | UNKNOWN_ROLE:
-                    seconds.difference_update(_overlap(span, _seconds_of(day, day, facts.zone)))
-            if part.bare:  # D13: it counts on that day; beside all else, as nobody knows when
-                seconds = {-second - number * IMPLAUSIBLE * 9 for second in seconds}
             if seconds:
-                found.append(Slice(work, part.role, frozenset(seconds)))
+                found.append(Slice(work, part.person, part.role, frozenset(seconds), part.bare, number))
+    return found
+
+
+def _slices(
+    facts: Facts,
+    program: str,
+    month: Window,
+    works: Iterable[Work],
+    gone: Iterable[date] = (),
+    doubtful_visits: bool = False,
+) -> list[Slice]:
+    """The countable seconds of each participant in the month: D11 and D35 taken out, whoever it is.
+
+    `doubtful_visits`: what if visits of which nobody can tell whose they were are of the program's people?
+    """
+    before = _before_visits(facts, program, month, works, gone)
+    people = _people_of(facts, program, before)
+    ours = {(who, day) for who, day in _visit_days(facts) if _is_of_the_program(facts, who, people)}
+    ours |= {(who, day) for who, day in _visit_days(facts) if doubtful_visits and not who}
+    found = []
+    for s in before:
+        seconds = set(s.seconds)
+        own = {day for who, day in _visit_days(facts) if who == s.person}
+        if s.role in AUXILIARY | UNKNOWN_ROLE:
+            own |= {day for _, day in ours}
+        elif s.role in PROFESSIONALS:
+            own |= {day for who, day in ours if not who}  # it may have been theirs
+        for day in own:
+            seconds.difference_update(_seconds_of(day, day, facts.zone))
+        if s.bare:  # D13: it counts on that day; beside all else, as nobody knows when
+            seconds = {-second - s.number * IMPLAUSIBLE * 9 for second in seconds}
+        if seconds:
+            found.append(replace(s, seconds=frozenset(seconds)))
     return found
 
 
@@ -2808,6 +2984,8 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
     doubts = _Doubts(now)
     doubts.compare("conversation-unclear", earned(s for s in slices if s.work.clear))
     doubts.compare("staff-role", earned(s for s in slices if not s.work.without_staff))
+    with_visits = _slices(facts, program, month, shown, doubtful_visits=True)
+    doubts.compare("same-day-visit", earned(_counting(facts, program, with_visits)))
     if program == "rtm":
         doubts.compare("staff-role", earned(s for s in slices if s.role not in UNKNOWN_ROLE))
         for reason in role_doubts:
@@ -2830,13 +3008,16 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
         doubts.compare("record-incomplete", earned(gone))
         plenty = total.seconds + _unread_seconds(facts, month)
         doubts.compare("record-incomplete", _earned(program, month, plenty, True))
-    _doubt_month(facts, program, month, total, doubts)
+    _doubt_month(facts, program, month, shown, total, doubts)
     codes = _three_codes(facts, program, month, total, talks, now, doubts, then)
     for decision in codes:
         if unread:
             decision.remarks.add("record-incomplete")
-        if facts.site.minutes_in_app and facts.lacks("Encounter", month.start, month.end):
+        decision.unverified |= _statements(facts, total)
+        if _beside_a_visit(facts, slices) or facts.lacks("Encounter", month.start, month.end):
             decision.unverified.add("same-day-services")
+        elif _shows_a_visit(facts, month):
+            decision.perhaps.add("same-day-services")
         contacts = decision.found["live-contact"][0]
         _doubt_by_rule_change(facts, decision, decision.found["management-time"][0] if contacts else -1)
         decision.modifiers = _modifiers(slices) if program == "rtm" else []
@@ -2844,6 +3025,51 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
             decision.unverified.add("staff-role")  # D14
         decision.forecast = _more_minutes(decision, codes)
     return codes
+
+
+def _statements(facts: Facts, total: Sum) -> set[str]:
+    """D39: a statement about minutes and talks goes only where the record says all of it."""
+    found = set()
+    if not total.works or any(not _says_when(facts, ref) for ref in total.works):
+        found.add("time")
+    if not total.talks or any(not _says_when(facts, w.ref) for w in total.talks):
+        found.add("conversation")
+    return found
+
+
+def _beside_a_visit(facts: Facts, slices: Iterable[Slice]) -> bool:
+    """D35: does a visit of somebody else leave minutes of clinical staff on its day?"""
+    days = {day for who, day in _visit_days(facts) if who}
+    staff = [s for s in slices if s.role in AUXILIARY | UNKNOWN_ROLE and not s.bare]
+    seconds = {second for s in staff for second in s.seconds}
+    return any(not seconds.isdisjoint(_seconds_of(day, day, facts.zone)) for day in days)
+
+
+def _shows_a_visit(facts: Facts, month: Window) -> bool:
+    """D39: whoever was with the patient, and when; a set-up is no visit."""
+    visits = {
+        day for w in facts.works if w.finished and _is_visit(facts, w) for day in _days_of_work(facts, w)
+    }
+    return any(month.holds(day) for day in visits | {day for _, day in _visit_days(facts)})
+
+
+def _is_visit(facts: Facts, work: Work) -> bool:
+    """Was somebody with the patient, whoever it was?"""
+    return work.activity in ("visit", "in-person") or work.ref in facts.reported_visits
+
+
+def _days_of_work(facts: Facts, work: Work) -> list[date]:
+    """The local days of everybody who took part."""
+    return [day for part in work.parts for day in _local_days(facts, part.span)]
+
+
+def _says_when(facts: Facts, ref: str) -> bool:
+    """D39: in the site's own coding, with start and end of everybody who took part."""
+    r = facts.resources[ref]
+    periods = [p["period"] for p in r.get("participant") or [] if p.get("period")] or [r.get("period") or {}]
+    moments = [_moment(period.get(key), facts.zone) for period in periods for key in ("start", "end")]
+    own = any(coding in facts.site.activities for coding in _types(r))
+    return own and all(m is not None and m.instant is not None for m in moments)
 
 
 def _unread_encounters(facts: Facts, month: Window) -> list[Missing]:
@@ -2865,7 +3091,9 @@ def _unread_seconds(facts: Facts, month: Window) -> int:
     return sum((one.entries or 31) * IMPLAUSIBLE for one in unread)
 
 
-def _doubt_month(facts: Facts, program: str, month: Window, total: Sum, doubts: _Doubts) -> None:
+def _doubt_month(
+    facts: Facts, program: str, month: Window, shown: list[Work], total: Sum, doubts: _Doubts
+) -> None:
     """What doubts every code of a month: its talks, its data, a visit on the service date, 99091."""
     if not total.talks:
         doubts.everywhere("conversation-in-person")
@@ -2873,8 +3101,11 @@ def _doubt_month(facts: Facts, program: str, month: Window, total: Sum, doubts: 
         doubts.everywhere("call-across-months")
     if not any(month.holds(r.day) for r in _counted(facts, program)):
         doubts.everywhere("no-data-in-month")
-    if any(day == month.end for _, day in _visit_days(facts)):
+    people = _people_of(facts, program, _before_visits(facts, program, month, shown))
+    if any(day == month.end and _is_of_the_program(facts, who, people) for who, day in _visit_days(facts)):
         doubts.everywhere("visit-on-service-date")
+    if ("", month.end) in _visit_days(facts):
+        doubts.everywhere("same-day-visit")
     if _only_other_line(facts, program, month):
         doubts.everywhere("no-device-code")
     if program == "rpm" and any(c.code == "99091" and month.holds(c.first) for c in facts.charges):
@@ -3040,11 +3271,19 @@ def _two_answers(facts: Facts) -> tuple[set[str], set[str]]:
 
 
 def _in_person(facts: Facts, program: str, month: Window, works: list[Work]) -> list[Work]:
-    """Contract: the conversations in person of a counted role (never a visit)."""
+    """Contract: the conversations in person of a counted role (never a visit).
+
+    D35: only of somebody who has another part in the month's monitoring, or of nobody knows whom.
+    """
     counted = PROFESSIONALS | AUXILIARY | UNKNOWN_ROLE
     if program == "rtm":
         counted = counted | THERAPISTS | ASSISTANTS
     days = _seconds_of(month.start, month.end, facts.zone)
+    people = _people_of(facts, program, _before_visits(facts, program, month, facts.works))
+
+    def takes_part(part: Part) -> bool:
+        return not _is_known(part) or _is_of_the_program(facts, part.person, people)
+
     return [
         w
         for w in works
@@ -3052,7 +3291,9 @@ def _in_person(facts: Facts, program: str, month: Window, works: list[Work]) -> 
         and w.finished
         and not w.billed_elsewhere
         and not w.endless
-        and any(p.role in counted and days.start <= p.span.start < days.stop for p in w.parts)
+        and any(
+            p.role in counted and takes_part(p) and days.start <= p.span.start < days.stop for p in w.parts
+        )
     ]
 
 
@@ -3170,6 +3411,8 @@ def _unread(facts: Facts, d: Decision) -> set[str]:
         unplaced = any(p.kind == "inpatient" and p.start is None for p in facts.places.values())
         if unplaced or facts.lacks("Encounter", d.window.start, min(d.window.closes, facts.as_of)):
             found.add("in-facility")
+    if _global_period(facts, d.window):
+        found.add("global-period")
     of_service = d.service_date or d.window.closes
     if of_service > COVERS_TO and not _year_is_confirmed(facts, d.code, of_service):
         found.add("rules-of-the-year")
@@ -3205,6 +3448,7 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
         ],
         "reasons": sorted(reasons),
         "unverified": sorted(d.unverified | _unread(facts, d)),
+        "perhaps_unverified": sorted(d.perhaps),
         "modifiers": d.modifiers,
         "forecast": None if _is_dead(facts) else d.forecast,
     }

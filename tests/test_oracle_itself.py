@@ -82,6 +82,44 @@ NO_VALUE = {"valueQuantity": None}
 VENDOR = {"class": {"system": "urn:oid:1.2.3", "code": "3"}}
 CLINIC_DAY = {"encounter": {"id": "place", "class": "AMB", "at": "2026-01-20T19:00", "for": "2:00:00"}}
 
+RPM_MONTH = [CUFF_16, CALL_12, REVIEW_10]
+
+
+def visit(by: str | list[str] = "physician", day: int = 20, word: str = "visit", **told: Any) -> Event:
+    """A visit of January, in the morning."""
+    return {word: {"at": f"2026-01-{day:02}T08:00", "for": "15:00", "by": by, "program": "any", **told}}
+
+
+def order(code: str = "99457", by: str = "physician") -> Event:
+    """Who ordered one of our codes."""
+    return {
+        "resource": {
+            "resourceType": "ServiceRequest",
+            "id": "order",
+            "status": "active",
+            "intent": "order",
+            "subject": {"reference": "Patient/p1"},
+            "code": {"coding": [{"code": code}]},
+            "requester": {"reference": f"Practitioner/{by}"},
+        }
+    }
+
+
+def works(name: str, specialty: str, organisation: str) -> Event:
+    return {"staff": {"name": name, "specialty": specialty, "organisation": organisation, "degree": "MD"}}
+
+
+def surgery(day: str | None, code: list[str] | None = None, **told: Any) -> Event:
+    """A Procedure."""
+    return {
+        "procedure": {
+            **({} if day is None else {"on": day}),
+            **({} if code is None else {"code": code}),
+            **told,
+        }
+    }
+
+
 #: In one sentence; the chart; what is said of codes, as outcome, days or seconds found, and reasons.
 SENTENCES: list[tuple[str, list[Event], dict[str, str]]] = [
     # D20: what was not read
@@ -474,6 +512,111 @@ SENTENCES: list[tuple[str, list[Event], dict[str, str]]] = [
         ],
         {"99457": "out-of-reach 0"},
     ),
+    # D35: whose visit it was
+    ("another's visit leaves a nurse's call", [*RPM_MONTH, visit()], {"99457": "suggest 1320"}),
+    (
+        "the visit of who ordered it takes a nurse's minutes of that day",
+        [*RPM_MONTH, visit(), order()],
+        {"99457": "out-of-reach 600"},
+    ),
+    (
+        "who ordered the other program is another",
+        [*RPM_MONTH, visit(), order("98980")],
+        {"99457": "suggest 1320"},
+    ),
+    (
+        "so does the visit of who manages the care",
+        [*RPM_MONTH, visit(), {"episode": {"from": "2026-01-01", "manager": "physician"}}],
+        {"99457": "out-of-reach 600"},
+    ),
+    (
+        "and of who performed what was charged",
+        [*RPM_MONTH, visit(), {"charge": {"code": "99457", "on": "2025-12-31", "by": "physician"}}],
+        {"99457@2026-01-01": "out-of-reach 600"},
+    ),
+    (
+        "and of who works in the month",
+        [
+            *RPM_MONTH,
+            visit(),
+            {"review": {"at": "2026-01-23T10:00", "for": "1:00", "by": "physician", "program": "rpm"}},
+        ],
+        {"99457": "out-of-reach 660"},
+    ),
+    (
+        "and of a colleague in the same specialty and organisation",
+        [
+            *RPM_MONTH,
+            visit(),
+            order(by="physician-2"),
+            works("physician", "x", "a"),
+            works("physician-2", "x", "a"),
+        ],
+        {"99457": "out-of-reach 600"},
+    ),
+    (
+        "another specialty is another",
+        [
+            *RPM_MONTH,
+            visit(),
+            order(by="physician-2"),
+            works("physician", "y", "a"),
+            works("physician-2", "x", "a"),
+        ],
+        {"99457": "suggest 1320"},
+    ),
+    (
+        "another organisation is another",
+        [
+            *RPM_MONTH,
+            visit(),
+            order(by="physician-2"),
+            works("physician", "x", "b"),
+            works("physician-2", "x", "a"),
+        ],
+        {"99457": "suggest 1320"},
+    ),
+    (
+        "a visit of nobody knows whom is a question",
+        [*RPM_MONTH, visit([])],
+        {"99457": "review 1320 same-day-visit", "99470": "blocked 1320 99457"},
+    ),
+    ("but none where no minutes lie", [*RPM_MONTH, visit([], 21)], {"99457": "suggest 1320"}),
+    (
+        "a charged visit is of whoever performed it",
+        [*RPM_MONTH, {"charge": {"code": "99213", "on": "2026-01-20", "by": "physician"}}],
+        {"99457": "suggest 1320"},
+    ),
+    (
+        "or of nobody knows whom",
+        [*RPM_MONTH, {"charge": {"code": "99213", "on": "2026-01-20"}}],
+        {"99457": "review 1320 same-day-visit"},
+    ),
+    (
+        "on the service date another's visit is none",
+        [*RPM_MONTH, visit(day=31)],
+        {"99457": "suggest 1320"},
+    ),
+    (
+        "on the service date one of the program's is one",
+        [*RPM_MONTH, visit(day=31), order()],
+        {"99457": "review 1320 visit-on-service-date"},
+    ),
+    (
+        "with another nobody talked about it in person",
+        [CUFF_16, {"review": {**REVIEW_10["review"], "for": "22:00"}}, visit(word="in-person", day=21)],
+        {"99457": "out-of-reach 1320"},
+    ),
+    (
+        "with one of the program's somebody may have",
+        [
+            CUFF_16,
+            {"review": {**REVIEW_10["review"], "for": "22:00"}},
+            visit(word="in-person", day=21),
+            order(),
+        ],
+        {"99457": "review 1320 conversation-in-person"},
+    ),
     # D32, D33: names and seconds
     (
         "LOINC by its OID is LOINC",
@@ -511,7 +654,11 @@ UNVERIFIED_SENTENCES: list[tuple[str, list[Event], dict[str, Any], dict[str, set
         "unread charges",
         [DAYS_16, CALL_12, page("ChargeItem")],
         {},
-        {"98977": {"prior-charges"}, "98975": {"prior-charges"}, "98980": {"prior-charges"}},
+        {
+            "98977": {"prior-charges"},
+            "98975": {"prior-charges"},
+            "98980": {"prior-charges", "time", "conversation"},
+        },
     ),
     (
         "an answer that was refused",
@@ -523,7 +670,11 @@ UNVERIFIED_SENTENCES: list[tuple[str, list[Event], dict[str, Any], dict[str, set
         "unread Encounters",
         [DAYS_16, page("Encounter")],
         {},
-        {"98977": {"in-facility"}, "98975": {"in-facility"}, "98980": set()},
+        {
+            "98977": {"in-facility"},
+            "98975": {"in-facility"},
+            "98980": {"same-day-services", "time", "conversation"},
+        },
     ),
     (
         "unread Encounters of later days",
@@ -604,7 +755,79 @@ UNVERIFIED_SENTENCES: list[tuple[str, list[Event], dict[str, Any], dict[str, set
         {"98977": {"rules-of-the-year"}},
     ),
 ]
-RULED = {"prior-charges", "in-facility", "rules-of-the-year"}
+CPT = "http://www.ama-assn.org/go/cpt"
+KNEE = [CPT, "27447"]
+UNVERIFIED_SENTENCES += [
+    # D35, D39: same-day services
+    ("no visit", RPM_MONTH, {}, {"99457": set()}),
+    ("another's visit beside minutes", [*RPM_MONTH, visit()], {}, {"99457": {"same-day-services"}}),
+    ("a visit that takes them away", [*RPM_MONTH, visit(), order()], {}, {"99457": {"conversation"}}),
+    # D39: times and talks
+    ("no minutes", [CUFF_16], {}, {"99457": {"time", "conversation"}}),
+    ("no talk", [CUFF_16, REVIEW_10], {}, {"99470": {"conversation"}}),
+    (
+        "a length alone",
+        [CUFF_16, {"call": {**CALL_12["call"], "for": 0, "length": 720}}],
+        {},
+        {"99470": {"time", "conversation"}},
+    ),
+    (
+        "a coding of nobody's own",
+        [CUFF_16, REVIEW_10, more(CALL_12, type=None)],
+        {},
+        {"99457": {"time", "conversation"}},
+    ),
+    # D36: the global period, 2026-01-05 to 2026-02-03
+    ("ninety days before", [DAYS_16, surgery("2025-11-05", KNEE)], {}, {"98977": {"global-period"}}),
+    ("ninety-one days before", [DAYS_16, surgery("2025-11-04", KNEE)], {}, {"98977": set()}),
+    ("after the window", [DAYS_16, surgery("2026-02-04", KNEE)], {}, {"98977": set()}),
+    ("on nobody knows which day", [DAYS_16, surgery(None, KNEE)], {}, {"98977": {"global-period"}}),
+    (
+        "still going on",
+        [DAYS_16, surgery(None, KNEE, period=["2025-01-01"], status="in-progress")],
+        {},
+        {"98977": {"global-period"}},
+    ),
+    ("done long ago", [DAYS_16, surgery(None, KNEE, period=["2025-01-01"])], {}, {"98977": set()}),
+    ("not done", [DAYS_16, surgery("2026-01-02", KNEE, status="not-done")], {}, {"98977": set()}),
+    (
+        "the first number of surgery",
+        [DAYS_16, surgery("2026-01-02", [CPT, "10021"])],
+        {},
+        {"98977": {"global-period"}},
+    ),
+    ("a number before it", [DAYS_16, surgery("2026-01-02", [CPT, "10020"])], {}, {"98977": set()}),
+    (
+        "the last number of surgery",
+        [DAYS_16, surgery("2026-01-02", [CPT, "69990"])],
+        {},
+        {"98977": {"global-period"}},
+    ),
+    ("a number after it", [DAYS_16, surgery("2026-01-02", [CPT, "69991"])], {}, {"98977": set()}),
+    ("only in words", [DAYS_16, surgery("2026-01-02")], {}, {"98977": {"global-period"}}),
+    (
+        "charged surgery",
+        [DAYS_16, {"charge": {"code": "27447", "on": "2026-01-02"}}],
+        {},
+        {"98977": {"global-period"}},
+    ),
+    (
+        "charged, and taken back",
+        [DAYS_16, {"charge": {"code": "27447", "on": "2026-01-02", "status": "aborted"}}],
+        {},
+        {"98977": set()},
+    ),
+    ("Procedures that nobody read", [DAYS_16, page("Procedure")], {}, {"98977": {"global-period"}}),
+]
+RULED = {
+    "prior-charges",
+    "in-facility",
+    "rules-of-the-year",
+    "same-day-services",
+    "global-period",
+    "time",
+    "conversation",
+}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ FLOWSHEET = "urn:clinic:flowsheet"
 CLINIC_DEVICE = "urn:clinic:device"
 VISIT = "urn:clinic:visit"
 JOB = "urn:clinic:job"
+DEGREE = "http://terminology.hl7.org/CodeSystem/v2-0360"
+CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 
 #: What a case calls a reading -> its coding. The site below declares the flowsheet rows.
 CODINGS: dict[str, tuple[str, str]] = {
@@ -160,6 +162,9 @@ class ChartBuilder:
             "charge": self._charge,
             "episode": self._episode,
             "patient": self._patient,
+            "staff": self._staff,
+            "procedure": self._procedure,
+            "condition": self._condition,
             "resource": lambda raw: self._keep(raw),
         }
         if word not in tell:
@@ -280,6 +285,8 @@ class ChartBuilder:
         self._keep({"resourceType": "Practitioner", "id": who})
         if kind not in STAFF:
             return {"reference": f"Practitioner/{who}"}
+        if f"PractitionerRole/role-{who}" in self.resources:
+            return {"reference": f"PractitionerRole/role-{who}"}
         system, code = STAFF[kind]
         self._keep(
             {
@@ -291,10 +298,52 @@ class ChartBuilder:
         )
         return {"reference": f"PractitionerRole/role-{who}"}
 
+    def _staff(self, d: dict[str, Any]) -> None:
+        """`name`; `specialty`, `organisation`: where somebody works, in which specialty; `degree`."""
+        role = self._person(d["name"], "p1")["reference"]
+        told = self.resources[role]
+        if "specialty" in d:
+            told["specialty"] = [{"coding": [{"system": NUCC, "code": d["specialty"]}]}]
+        if "degree" in d:
+            told["code"] = [{"coding": [{"system": DEGREE, "code": d["degree"]}]}]
+        if "organisation" in d:
+            told["organization"] = {"reference": f"Organization/{d['organisation']}"}
+
     # -- the rest ----------------------------------------------------------
 
+    def _procedure(self, d: dict[str, Any]) -> None:
+        """`code: [system, code]` or none, `on` or `period: [first, last]` or neither, `status`."""
+        told: Resource = {
+            "resourceType": "Procedure",
+            "id": d.get("id") or self._next("procedure"),
+            "status": d.get("status", "completed"),
+            "subject": {"reference": f"Patient/{self._subject(d)}"},
+            "code": {"text": "as written down"},
+        }
+        if d.get("code"):
+            system, code = d["code"]
+            told["code"] = {"coding": [{"system": system, "code": str(code)}]}
+        if "on" in d:
+            told["performedDateTime"] = d["on"]
+        if "period" in d:
+            told["performedPeriod"] = dict(zip(("start", "end"), d["period"], strict=False))
+        self._keep(told, d.get("raw"))
+
+    def _condition(self, d: dict[str, Any]) -> None:
+        """`code: [system, code]`, `status` (active unless said; none where it is null)."""
+        system, code = d["code"]
+        told: Resource = {
+            "resourceType": "Condition",
+            "id": d.get("id") or self._next("condition"),
+            "subject": {"reference": f"Patient/{self._subject(d)}"},
+            "code": {"coding": [{"system": system, "code": str(code)}]},
+        }
+        if status := d.get("status", "active"):
+            told["clinicalStatus"] = {"coding": [{"system": CLINICAL, "code": status}]}
+        self._keep(told, d.get("raw"))
+
     def _charge(self, d: dict[str, Any]) -> None:
-        """`code`, `period: [first, last]` or `on`, `quantity`, `status`, `context`."""
+        """`code`, `period: [first, last]` or `on`, `quantity`, `status`, `context`, `by`."""
         told: Resource = {
             "resourceType": "ChargeItem",
             "id": d.get("id") or self._next("c"),
@@ -310,10 +359,12 @@ class ChartBuilder:
             told["occurrenceDateTime"] = d["on"]
         if "context" in d:
             told["context"] = {"reference": f"Encounter/{d['context']}"}
+        if "by" in d:
+            told["performer"] = [{"actor": self._person(d["by"], "p1")}]
         self._keep(told, d.get("raw"))
 
     def _episode(self, d: dict[str, Any]) -> None:
-        """`from`, `to`, `status`."""
+        """`from`, `to`, `status`, `manager`."""
         told: Resource = {
             "resourceType": "EpisodeOfCare",
             "id": d.get("id") or self._next("episode"),
@@ -321,6 +372,8 @@ class ChartBuilder:
             "patient": {"reference": f"Patient/{self._subject(d)}"},
             "period": {"start": d["from"]} | ({"end": d["to"]} if "to" in d else {}),
         }
+        if "manager" in d:
+            told["careManager"] = self._person(d["manager"], "p1")
         self._keep(told, d.get("raw"))
 
     def _patient(self, d: dict[str, Any]) -> None:

@@ -1210,4 +1210,127 @@ def broken(draw: st.DrawFn, kind: str, day: str) -> Resource:
     }
 
 
+# -- visits of others, surgery ----------------------------------------------------------
+
+#: Whose visit it may be. None: it lists nobody; "": somebody whose name alone is known.
+VISITORS = ["physician", "physician-2", "physician-2", "physician-2", "np", "somebody", "pt", None, ""]
+#: Specialty and organisation of somebody; None: not known.
+AFFILIATIONS = [
+    ("207R00000X", "clinic"),
+    ("207R00000X", "clinic"),
+    ("207N00000X", "clinic"),
+    ("207R00000X", "elsewhere"),
+    (None, "clinic"),
+    ("207R00000X", None),
+]
+
+
+@st.composite
+def affiliations(draw: st.DrawFn, name: str) -> Event:
+    """A specialty, an organisation, both, of somebody on the staff."""
+    specialty, organisation = draw(st.sampled_from(AFFILIATIONS))
+    told: Event = {"name": name}
+    if specialty is not None:
+        told |= {"specialty": specialty, "degree": "MD"} if name != "nurse" else {"specialty": specialty}
+    return {"staff": told if organisation is None else {**told, "organisation": organisation}}
+
+
+@st.composite
+def visits(draw: st.DrawFn, origin: date) -> list[Event]:
+    """Minutes of a month, and a visit of that day or the month's last one: whose is it (D35)?"""
+    program = draw(st.sampled_from(["rtm", "rpm"]))
+    day = _later(origin, draw(st.integers(0, 12)))
+    month_end = _later((date.fromisoformat(day).replace(day=1) + timedelta(days=32)).replace(day=1), -1)
+    team = draw(st.sampled_from([["nurse"], ["nurse", "physician"], ["physician"], ["nurse", "somebody"]]))
+    talker = draw(st.sampled_from(team))
+    length = draw(st.sampled_from([599, 600, 1200, 1260, 2400]))
+    events: list[Event] = [
+        {"days": {"of": "HEP" if program == "rtm" else "CUFF-ROW", "on": [day], "at": "07:00"}},
+        _work(draw(st.sampled_from(["call", "call", "review"])), f"{day}T10:00:00", length, talker, program),
+    ]
+    if draw(st.integers(0, 2)):
+        later = _later(date.fromisoformat(day), draw(st.sampled_from([0, 1, 2])))
+        work = draw(st.sampled_from(["call", "review"]))
+        more = draw(st.sampled_from([60, 600, 1200]))
+        events.append(_work(work, f"{later}T14:00:00", more, draw(st.sampled_from(team)), program))
+    events += draw(whose_visit(draw(st.sampled_from([day, day, day, month_end])), program))
+    for who in draw(st.sampled_from([[], ["physician", "physician-2"], ["physician-2", "nurse"]])):
+        events.append(draw(affiliations(who)))
+    return events
+
+
+@st.composite
+def whose_visit(draw: st.DrawFn, day: str, program: str) -> list[Event]:
+    """A visit as an Encounter, as a charge, as both; and what makes its person one of the program's."""
+    who = draw(st.sampled_from(VISITORS))
+    by = [] if who in (None, "") else [who]
+    word = draw(st.sampled_from(["visit", "visit", "in-person", "in-person"]))
+    visit = _work(word, f"{day}T08:00:00", 900, by, draw(st.sampled_from(["any", "any", program])))
+    told = visit[word]
+    if who == "":
+        told["raw"] = {"participant": [{"individual": {"display": "Dr Example"}}]}
+    shown = draw(st.sampled_from(["encounter"] * 4 + ["generic", "charge", "charge", "both"]))
+    events: list[Event] = [] if shown == "charge" else [visit]
+    if shown == "generic":
+        told["raw"] = {**told.get("raw", {}), "type": None, "class": {"system": ACT, "code": "AMB"}}
+    if shown in ("charge", "both"):
+        told["id"] = "the-visit"
+        charge: Event = {"code": "99213", "on": day}
+        charge |= {"by": who} if by and draw(st.booleans()) else {}
+        events.append({"charge": charge if shown == "charge" else {**charge, "context": "the-visit"}})
+    part = draw(st.sampled_from(["none", "none", "ordered", "manages", "performed"]))
+    one = who or "physician-2"
+    codes = {"rtm": ("98977", "98980"), "rpm": ("99454", "99457")}
+    code = draw(st.sampled_from(codes[draw(st.sampled_from([program, program, "rtm", "rpm"]))]))
+    if part == "ordered":
+        order = {"resourceType": "ServiceRequest", "id": "ordered", "status": "active", "intent": "order"}
+        order |= {"code": {"coding": [{"system": CPT, "code": code}]}, "authoredOn": day}
+        order |= {"subject": {"reference": "Patient/p1"}, "requester": {"reference": f"Practitioner/{one}"}}
+        events.append({"resource": order})
+    elif part == "manages":
+        events.append({"episode": {"from": _later(date.fromisoformat(day), -20), "manager": one}})
+    elif part == "performed":
+        before = _later(date.fromisoformat(day), -draw(st.sampled_from([0, 31, 60])))
+        events.append({"charge": {"code": code, "on": before, "by": one}})
+    return events
+
+
+SURGERY: list[tuple[str, str] | None] = [
+    None,
+    (CPT, "27447"),
+    (CPT, "10021"),
+    (CPT, "69990"),
+    (CPT, "10020"),
+    (CPT, "69991"),
+    (CPT, "97110"),
+    (SNOMED, "179344001"),
+]
+
+
+@st.composite
+def surgery(draw: st.DrawFn, origin: date) -> list[Event]:
+    """A Procedure, or a charge of one, near ninety days before a window's end (D36)."""
+    of, device, by = draw(st.sampled_from(SOUND))
+    run = _run(of, device, by, origin, 0, draw(st.sampled_from([2, 16])))
+    coding = draw(st.sampled_from(SURGERY))
+    ends = origin + timedelta(days=29)
+    if draw(st.booleans()):
+        ends = (origin.replace(day=1) + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+    day = _later(ends, draw(st.sampled_from([-92, -91, -90, -89, -88, -20, 0, 1])))
+    if coding is not None and coding[0] == CPT and draw(st.integers(0, 3)) == 0:
+        return [run, {"charge": {"code": coding[1], "on": day}}]
+    told: Event = {} if coding is None else {"code": list(coding)}
+    when = draw(st.sampled_from(["on", "on", "on", "period", "open", "never"]))
+    if when == "on":
+        told["on"] = day
+    elif when == "period":
+        told["period"] = [_later(date.fromisoformat(day), -3), day]
+    elif when == "open":
+        told["period"] = [day]
+    if when != "open" and draw(st.integers(0, 4)) == 0:
+        told["status"] = draw(st.sampled_from(["in-progress", "not-done", "preparation", "entered-in-error"]))
+    return [run, {"procedure": told}]
+
+
 ODDITIES = [values, sources, versions, identifiers, places, people, odd_charges, odd_spans, unread]
+ODDITIES += [visits, visits, surgery]
