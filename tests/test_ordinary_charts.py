@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import date
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,12 +18,18 @@ import yaml
 from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Missing, MissingWhy
 from fhir_mappings.decision import Decision
+from fhir_mappings.record import Excluded
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.terminology import Terminology, load_terminology
-from fhir_mappings.vocabulary import Outcome, Unverified
+from fhir_mappings.vocabulary import ExcludedReason, Outcome, Unverified
+from launch.sandbox import serve_sandbox
 from launch.sandbox.patients import charts
+from smartapp.ehr.reading.notices import NoticeKind
+from smartapp.site import read_site
 from tests.support.chart import CLINIC_DEVICE, LOINC, build_resources, site_terminology
+from tests.support.evaluation import NEW_YORK, write_site
+from tests.support.through_ehr import EhrOfACase
 
 ZONE = ZoneInfo("America/New_York")
 AS_OF = date(2026, 4, 10)
@@ -121,13 +129,29 @@ BROKEN_LABORATORY = {
 }
 
 
-def terminology() -> Terminology:
+BROKEN_AT_THE_EHR = BROKEN_LABORATORY | {
+    "code": {"text": "Creatinine"},
+    "category": [{"coding": [{"code": "laboratory"}]}],
+    "effectiveDateTime": "01.05.2019",
+    "meta": {"lastUpdated": "2019-05-02T10:00:00Z"},
+}
+"""The EHR's own index does not know its day, so that it comes whatever days are asked for."""
+IMPLANT = {
+    "resourceType": "Device",
+    "id": "lens",
+    "type": {"text": "Intraocular lens implant"},
+    "patient": {"reference": "Patient/p1"},
+}
+
+
+def declared() -> dict[str, Any]:
     site = site_terminology()
-    site["devices"] = [
-        *site.get("devices", []),
-        {"system": CLINIC_DEVICE, "code": "cgm", "line": "physiologic"},
-    ]
-    return load_terminology(site)
+    devices = [*site.get("devices", []), {"system": CLINIC_DEVICE, "code": "cgm", "line": "physiologic"}]
+    return {**site, "devices": devices}
+
+
+def terminology() -> Terminology:
+    return load_terminology(declared())
 
 
 def decided(resources: Iterable[dict[str, Any]], *missing: Missing) -> tuple[Decision, ...]:
@@ -158,6 +182,40 @@ def test_and_so_it_is_where_the_ehr_tells_of_no_charges_and_one_old_laboratory_r
     suggested = [decision for decision in found if decision.outcome is Outcome.SUGGEST]
     assert {decision.code for decision in suggested} == earned
     assert all(Unverified.PRIOR_CHARGES in decision.unverified for decision in suggested)
+
+
+@pytest.fixture(scope="module")
+def ehr() -> Iterator[EhrOfACase]:
+    """An EHR that answers like Epic."""
+    with (
+        serve_sandbox(as_of=AS_OF, readings=10).start() as running,
+        closing(EhrOfACase(running, "epic")) as held,
+    ):
+        quirks = running.sandbox.quirks
+        quirks.require_category_for_observation_search = True
+        quirks.refused_category = "survey"
+        quirks.no_charge_item_search = True
+        quirks.implants_only = True
+        yield held
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_and_so_it_is_through_an_ehr_that_answers_like_epic(
+    name: str, ehr: EhrOfACase, tmp_path: Path
+) -> None:
+    events, earned = ORDINARY[name]
+    resources = [*build_resources(events, NEW_YORK), IMPLANT, BROKEN_AT_THE_EHR]
+    assert ehr.holds(map(json.dumps, resources)) == []
+    site = read_site(write_site(tmp_path, NEW_YORK, "medicare", declared()), None, None)
+    found = ehr.answer("p1", site, AS_OF)
+    suggested = [one for one in found.assessment.decisions if one.outcome is Outcome.SUGGEST]
+    assert {one.code for one in suggested} == earned
+    assert all(Unverified.PRIOR_CHARGES in one.unverified for one in suggested)
+    assert not any(Unverified.OTHER_PROGRAM in one.unverified for one in suggested)
+    assert Excluded("Observation/lab", ExcludedReason.UNREADABLE) in found.assessment.excluded
+    told = {(notice.kind, notice.what) for notice in found.notices}
+    assert (NoticeKind.REFUSED, "ChargeItem") in told
+    assert (NoticeKind.BESIDE, "Observation") in told
 
 
 def test_the_share_of_reviews_over_the_synthetic_charts_does_not_rise(

@@ -191,6 +191,8 @@ def _search(type_: str, pairs: list[tuple[str, str]]) -> Response:
             raise Refused(400, "not-supported", "unknown search parameter: _lastUpdated")
         pairs = [pair for pair in pairs if pair[0] != "_lastUpdated"]
     query = _query(type_, pairs, patient)
+    if type_ == "Device" and sandbox.quirks.implants_only:
+        query.add("r.body LIKE ?", ["%implant%"])
     if query.unknown and _strict():
         raise Refused(400, "not-supported", f"unknown search parameter: {query.unknown[0][:80]}")
     count = _count(pairs)
@@ -236,6 +238,8 @@ def _apply_search_quirks(type_: str, pairs: Sequence[tuple[str, str]]) -> None:
     names = {name.partition(":")[0] for name, _ in pairs}
     if type_ == quirks.refused:
         raise Refused(403, "forbidden", "searches of this type are refused")
+    if type_ == "Observation" and quirks.refused_category in {v for n, v in pairs if n == "category"}:
+        raise Refused(403, "forbidden", "searches by this category are refused")
     if quirks.one_id_at_a_time and any(name == "_id" and "," in value for name, value in pairs):
         raise Refused(400, "not-supported", "_id takes one value")
     if type_ == "ChargeItem" and quirks.no_charge_item_search:

@@ -48,6 +48,10 @@ class Quirks:
     break_off: int = 0
     #: Searches of this type are refused: 403.
     refused: str = ""
+    #: Searches of Observations by this category are refused: 403.
+    refused_category: str = ""
+    #: Searches of Devices give implants only; any other Device is read by its id.
+    implants_only: bool = False
     #: Every request for this type ends in a fault of the server: 500.
     failing: str = ""
     #: Searches say beside what they give that a source could not be reached.

@@ -300,6 +300,8 @@ QUIRKS: dict[str, Told | Silent] = {
     },
     "break_off": Silent("a single search may not be hit"),
     "incomplete_searches": Silent("the answers are as they should be"),
+    "refused_category": Silent("a category that no search asks for"),
+    "implants_only": Silent("what readings name is read by its id"),
     "no_last_updated": Silent("everything is read again instead"),
     "one_id_at_a_time": Silent("records are read again one by one"),
     "refused": Told(CheckId.SEARCH, "failure", "403", "scope", about="Observation", value="Observation"),

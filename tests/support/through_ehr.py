@@ -42,9 +42,9 @@ class _Client:
 
 
 class EhrOfACase:
-    """A sandbox that holds one case's resources at a time."""
+    """A sandbox that holds one case's resources at a time. `profile`: the vendor whose searches are made."""
 
-    def __init__(self, running: RunningSandbox) -> None:
+    def __init__(self, running: RunningSandbox, profile: str = "sandbox") -> None:
         self._running = running
         token = running.sandbox.credentials.issue(
             CredentialKind.ACCESS, "a-test", {"scope": "system/*.rs"}, 100_000
@@ -53,7 +53,7 @@ class EhrOfACase:
             "case",
             running.config.fhir_base,
             "a-test",
-            load_profile("sandbox"),
+            load_profile(profile),
             allow_loopback=True,
             max_parallel=4,
             requests_per_minute=100_000,
