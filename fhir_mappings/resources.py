@@ -383,6 +383,8 @@ class Head(Struct, gc=False):
     patient: Reference | None = None
     entry: list[Raw] | None = None
     beneficiary: Reference | None = None
+    type: Raw = Raw()
+    total: Raw = Raw()
     link: Raw = Raw()
     meta: Raw = Raw()
     timestamp: Raw = Raw()
@@ -400,6 +402,8 @@ class Entry(Struct, gc=False):
 
 class Bundle(Struct, gc=False):
     entry: list[Raw] | None = None
+    type: Raw = Raw()
+    total: Raw = Raw()
     link: Raw = Raw()
     meta: Raw = Raw()
     timestamp: Raw = Raw()

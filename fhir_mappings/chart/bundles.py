@@ -7,7 +7,7 @@ requests was refused; a history, a transaction or an export, that something was 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.identity import unversioned
 from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.resources import READ_TYPES, Coding
+from fhir_mappings.resources import READ_TYPES, Coding, Head, loosely
 from fhir_mappings.terminology import Terminology
 
 _SUBJECT_PARAMETERS = ("patient", "subject")
@@ -43,7 +43,7 @@ class Deletion(Struct, frozen=True):
 
 
 class CutOff(Struct, frozen=True):
-    """A page that follows and may be elsewhere in the input: its address, and what it would hold."""
+    """Pages that may be elsewhere in the input: the address of one, and what is missing without them."""
 
     address: str
     search: Search
@@ -62,9 +62,13 @@ def links_of(links: object) -> dict[str, str]:
 
 
 def address(url: str) -> str:
-    """An address as it can be compared, whatever the base, the order of its parameters, their escapes."""
-    parts = urlsplit(url)
-    asked = sorted(parse_qsl(parts.query, keep_blank_values=True))
+    """An address as it can be compared, whatever the base, the order of its parameters, their escapes; one
+    that is none as it stands."""
+    try:
+        parts = urlsplit(url)
+        asked = sorted(parse_qsl(parts.query, keep_blank_values=True))
+    except ValueError:
+        return url
     return f"{_last(parts.path)}?{asked}"
 
 
@@ -111,6 +115,22 @@ def _codings(asked: Iterable[tuple[str, str]]) -> tuple[Coding, ...]:
 
 def _last(path: str) -> str:
     return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def is_short(head: Head, links: Mapping[str, str], matches: int) -> bool:
+    """Does an answer count more than it holds, and name no page beside it where the rest would be?"""
+    total = loosely(head.total)
+    return (
+        loosely(head.type) == "searchset"
+        and isinstance(total, int)
+        and matches < total
+        and links.keys().isdisjoint(("next", "previous", "prev"))
+    )
+
+
+def is_match(search: object) -> bool:
+    """Is an entry one of those that were searched for, as far as it says?"""
+    return not isinstance(search, dict) or search.get("mode") not in ("include", "outcome")
 
 
 def types_of(search: Search, entries: Iterable[str]) -> tuple[str, ...]:

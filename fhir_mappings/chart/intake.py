@@ -105,6 +105,9 @@ class Intake:
         self._deletions: dict[str, list[str | None]] = {}
         self._pages: set[str] = set()
         self._cut_off: list[bundles.CutOff] = []
+        """By the page that follows."""
+        self._short: list[bundles.CutOff] = []
+        """By the page itself, which counts more than it holds."""
 
     # -- one resource -------------------------------------------------------------------------------------
 
@@ -203,6 +206,8 @@ class Intake:
             members, _ = members_of(text)
             head = fhir.Head(
                 "Bundle",
+                type=Raw(members.get("type", b"")),
+                total=Raw(members.get("total", b"")),
                 link=Raw(members.get("link", b"")),
                 meta=Raw(members.get("meta", b"")),
                 timestamp=Raw(members.get("timestamp", b"")),
@@ -274,6 +279,8 @@ class Intake:
             head = fhir.Head(
                 "Bundle",
                 entry=bundle.entry or [],
+                type=bundle.type,
+                total=bundle.total,
                 link=bundle.link,
                 meta=bundle.meta,
                 timestamp=bundle.timestamp,
@@ -296,6 +303,7 @@ class Intake:
             return types()[0] if len(types()) == 1 else ""
 
         outcomes: list[bytes | Raw] = []
+        others = 0
         for position, entry_text in enumerate(entries):
             place = f"{origin} entry {position + 1}"
             try:
@@ -303,6 +311,7 @@ class Intake:
             except NOT_JSON:
                 self._add_broken(entry_text, place, hint, within)
                 continue
+            others += not bundles.is_match(fhir.loosely(entry.search))
             resource = bytes(entry.resource)
             deletion = bundles.deletion_of(
                 fhir.loosely(entry.request),
@@ -326,8 +335,11 @@ class Intake:
                 self._terminology,
             ):
                 self.add_missing(one, search.patient)
-        if "self" in links:
-            self._pages.add(bundles.address(links["self"]))
+        here = bundles.address(links["self"]) if "self" in links else ""
+        if here:
+            self._pages.add(here)
+        if bundles.is_short(head, links, len(entries) - others):
+            self._short.append(bundles.CutOff(here, search, types()))
         if "next" in links:
             self._cut_off.append(bundles.CutOff(bundles.address(links["next"]), search, types()))
 
@@ -496,16 +508,23 @@ class Intake:
 
     def _following_pages(self) -> Iterator[tuple[str, Missing]]:
         """Pages that the input names and does not hold (D20 h)."""
-        for one in self._cut_off:
-            if one.address not in self._pages:
-                for missing in bundles.missing_of_search(
-                    one.search,
-                    one.types,
-                    MissingWhy.CUT_OFF,
-                    "a page that follows is not here",
-                    self._terminology,
-                ):
-                    yield one.search.patient, missing
+        following = {one.address for one in self._cut_off}
+        told = [
+            (one, "a page that follows is not here")
+            for one in self._cut_off
+            if one.address not in self._pages
+        ]
+        # The last page of several counts what they hold together; where none says which it is, it may be it.
+        told += [
+            (one, "the answer counts more than it holds")
+            for one in self._short
+            if one.address not in following and (one.address or not following)
+        ]
+        for one, detail in told:
+            for missing in bundles.missing_of_search(
+                one.search, one.types, MissingWhy.CUT_OFF, detail, self._terminology
+            ):
+                yield one.search.patient, missing
 
     def missing(self, patient: str) -> list[Missing]:
         """What is missing of one patient's record: by itself, and as far as nobody knows whose it is."""

@@ -263,6 +263,35 @@ def test_a_page_that_is_here_is_not_missing_however_it_is_called(read, second):
     assert len(record.readings) == 2
 
 
+@pytest.mark.parametrize("address", ["http://[bad", "https://ehr.example/%zz?a=%zz", " ", "?"])
+def test_an_address_that_is_none_breaks_nothing(read, address):
+    assert len(read(searchset(reading(), self=address), CUFF).readings) == 1
+    assert not read(searchset(reading(), self=FIRST, next=address), CUFF).completeness.whole
+
+
+def test_an_answer_that_counts_more_than_it_holds_is_cut_off(read):
+    short = {**searchset(reading(), self=FIRST), "total": 2}
+    assert missing(read(short, CUFF)) == [("Observation", "cut-off", "2026-03-01", "2026-03-31")]
+
+
+@pytest.mark.parametrize("total", [1, 0, None, "2"])
+def test_an_answer_that_holds_what_it_counts_is_whole(read, total):
+    assert read({**searchset(reading(), self=FIRST), "total": total}, CUFF).completeness.whole
+
+
+def test_of_several_pages_none_counts_more_than_they_hold_together(read):
+    first = {**searchset(reading(), self=FIRST, next=SECOND), "total": 2}
+    last = {**searchset(reading("o2", "2026-03-06"), self=SECOND), "total": 2}
+    assert read(first, last, CUFF).completeness.whole
+    assert not read(last, CUFF).completeness.whole
+
+
+def test_what_an_answer_brings_along_is_not_what_it_counts(read):
+    short = {**searchset(reading(), self=FIRST), "total": 2}
+    short["entry"].append({"resource": CUFF, "search": {"mode": "include"}})
+    assert not read(short).completeness.whole
+
+
 def test_of_a_search_that_names_no_type_whatever_it_brought_may_follow(read):
     everything = f"{BASE}/Patient/p1/$everything"
     record = read(searchset(reading(), CUFF, PATIENT, self=everything, next=SECOND))
