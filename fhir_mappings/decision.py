@@ -59,6 +59,15 @@ class RulesConfirmed(Struct, frozen=True, gc=False):
     source: str
 
 
+class Resolved(Struct, frozen=True, gc=False):
+    """A reason for review that somebody settled: who, on which day, and with which reference."""
+
+    reason: str
+    by: str
+    on: date | None
+    reference: str
+
+
 class Decision(Struct, frozen=True, gc=False):
     code: str
     program: Program
@@ -80,6 +89,8 @@ class Decision(Struct, frozen=True, gc=False):
     """Every doubt about it, whatever the outcome; left out of the contract's JSON too."""
     rules_confirmed: RulesConfirmed | None = None
     """Where the tables end before the service date and the site confirmed them; left out there as well."""
+    resolved: tuple[Resolved, ...] = ()
+    """What somebody settled of it; no longer among its reasons (D38)."""
 
     @property
     def key(self) -> str:
@@ -191,6 +202,15 @@ def decision_json(decision: Decision, all_evidence: bool = False) -> dict[str, A
         "service_date": None if decision.service_date is None else decision.service_date.isoformat(),
         "requirements": [_requirement_json(entry, all_evidence) for entry in decision.requirements],
         "reasons": list(decision.reasons),
+        "resolved": [
+            {
+                "reason": entry.reason,
+                "by": entry.by,
+                "on": None if entry.on is None else entry.on.isoformat(),
+                "reference": entry.reference,
+            }
+            for entry in decision.resolved
+        ],
         "unverified": [str(entry) for entry in decision.unverified],
         "modifiers": list(decision.modifiers),
         "forecast": None
@@ -238,6 +258,7 @@ __all__ = [
     "ExcludedReason",
     "Forecast",
     "Requirement",
+    "Resolved",
     "RulesConfirmed",
     "decision_json",
     "excluded_json",

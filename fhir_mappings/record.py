@@ -245,6 +245,34 @@ class Attestation(Struct, frozen=True, gc=False):
         )
 
 
+class Resolution(Struct, frozen=True, gc=False):
+    """How somebody settled a reason for review (D38): by a sentence that they confirmed, or by a choice.
+
+    `resolves`: the reason, or the code that is one. `until`: the last date of service for which it holds.
+    """
+
+    resolves: str
+    codes: frozenset[str] = frozenset()
+    window: Window | None = None
+    choice: str | None = None
+    reference: str = ""
+    until: date | None = None
+    by: str = ""
+    on: date | None = None
+
+    def about(self, window: Window) -> bool:
+        """Whether it speaks of these days."""
+        return self.window is None or (self.window.start <= window.start and window.end <= self.window.end)
+
+    def covers(self, code: str, window: Window, service_date: date) -> bool:
+        """Whether it speaks of a code in a window, dated on that day."""
+        return (
+            (not self.codes or code in self.codes)
+            and self.about(window)
+            and (self.until is None or service_date <= self.until)
+        )
+
+
 class PatientRecord(Struct, frozen=True, gc=False):
     """One patient's chart as of a day. Every tuple is sorted, so equal charts make equal records."""
 
@@ -273,6 +301,7 @@ class PatientRecord(Struct, frozen=True, gc=False):
     """Programs that a coded Encounter names."""
     enrolments: tuple[Enrolment, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
     double_booked: frozenset[str] = frozenset()
     """Encounters whose professional was with another patient of this run at the same time."""
     two_times: frozenset[str] = frozenset()

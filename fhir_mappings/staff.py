@@ -10,13 +10,7 @@ from fhir_mappings.record import Practice
 from fhir_mappings.resources import Practitioner, PractitionerRole, Reference, concepts
 from fhir_mappings.terminology import StaffMeaning, Terminology, canonical, coding_name
 from fhir_mappings.terminology.systems import PROVIDERS
-from fhir_mappings.vocabulary import Role
-
-_DISCIPLINES = {
-    Role.PHYSICAL_THERAPIST: "physical",
-    Role.OCCUPATIONAL_THERAPIST: "occupational",
-    Role.SPEECH_LANGUAGE_PATHOLOGIST: "speech",
-}
+from fhir_mappings.vocabulary import DISCIPLINES, Role
 
 _NO_STAFF = frozenset({"Patient", "RelatedPerson", "Device"})
 _NO_PERSON = frozenset({"Organization", "Group", "HealthcareService", "CareTeam", "Location"})
@@ -143,4 +137,4 @@ class Staff:
 def _member(person: str | None, meaning: StaffMeaning | None) -> StaffMember:
     if meaning is None:
         return StaffMember(person, Role.UNKNOWN)
-    return StaffMember(person, meaning.role, meaning.discipline or _DISCIPLINES.get(meaning.role))
+    return StaffMember(person, meaning.role, meaning.discipline or DISCIPLINES.get(meaning.role))

@@ -12,7 +12,7 @@ import pytest
 from fhir_mappings.rules.tables import load_tables
 from smartapp.cli import main
 
-from .support.evaluation import Case, check_case, read_cases, write_case
+from .support.evaluation import STATED, Case, check_case, read_cases, write_case
 
 CASES = list(read_cases(Path(__file__).parent / "cases"))
 
@@ -21,6 +21,8 @@ def run(case: Case, folder: Path) -> int:
     """`smartapp evaluate` on the case's chart; the exit code."""
     chart, site = write_case(case, folder)
     arguments = ["evaluate", str(chart), "--as-of", case.as_of, "--site", str(site), "--json", *case.options]
+    if case.attestations:
+        arguments += ["--attestations", str(folder / STATED)]
     try:
         return main(arguments) or 0
     except SystemExit as stopped:

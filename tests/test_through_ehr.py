@@ -49,6 +49,7 @@ CASES = [
     # Statements and suppositions of the command line, and what has no zone or patient, are for files alone;
     # so are claims and payers' answers, which no EHR is searched for.
     if not case.options
+    and not case.attestations
     and case.timezone
     and str(case.expect.get("exit", 0)) == "0"
     and not any(one["resourceType"] in FILES_ALONE for one in build_resources(case.given, NEW_YORK))

@@ -31,6 +31,7 @@ from fhir_mappings.record import (
     Excluded,
     ManagementTime,
     PatientRecord,
+    Resolution,
 )
 from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
@@ -142,6 +143,7 @@ class Chart:
         enrolments: Iterable[Enrolment] = (),
         attestations: Iterable[Attestation] = (),
         confirmed: Iterable[EpisodeOfCare] = (),
+        resolutions: Iterable[Resolution] = (),
     ) -> PatientRecord:
         """One patient's record. `patient` is one of `patients()`; `confirmed`: episodes of care that somebody
         confirmed in the app."""
@@ -213,6 +215,7 @@ class Chart:
             ),
             enrolments=tuple(enrolments),
             attestations=tuple(attestations),
+            resolutions=tuple(resolutions),
             double_booked=frozenset() if alone else self._encounters.double_booked,
             two_times=frozenset(name for name, fact in facts.items() if fact.two_times),
             history_from=self.history_from,

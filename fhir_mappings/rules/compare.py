@@ -7,7 +7,7 @@ from itertools import islice
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, Window, next_month
-from fhir_mappings.record import PatientRecord, PriorCharge
+from fhir_mappings.record import PatientRecord, PriorCharge, Resolution
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.charged import uncredited
 from fhir_mappings.rules.policy import Policy
@@ -125,12 +125,16 @@ def _compare_periods(devices: list[Candidate]) -> None:
                 held.reasons |= {ReviewReason.PERIODS_OVERLAP}
 
 
-def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:
+def check_exclusions(
+    decisions: Iterable[Decision], policy: Policy, settled: Iterable[Resolution] = ()
+) -> None:
     """No two codes that exclude each other stand together; raises `ExclusionViolated`.
 
     Asked of the answer itself, so that a slip anywhere else becomes an error and never a false claim. Two
-    charges that the EHR already holds are a fact, not an answer of ours.
+    charges that the EHR already holds are a fact, not an answer of ours. `settled`: where somebody found that
+    a payer accepts a code beside one that is held back (D38), they stand together by that word.
     """
+    beside = [one for one in settled if one.resolves in policy.codes]
     standing = sorted(
         [decision for decision in decisions if decision.outcome in _STANDING],
         key=lambda decision: decision.period.start,
@@ -142,7 +146,14 @@ def check_exclusions(decisions: Iterable[Decision], policy: Policy) -> None:
             if (
                 one.outcome is not Outcome.CHARGED or other.outcome is not Outcome.CHARGED
             ) and _exclude_each_other(one, other, policy):
+                if any(_is_settled(word, one, other) or _is_settled(word, other, one) for word in beside):
+                    continue
                 raise ExclusionViolated(f"{other.code} and {one.code}")
+
+
+def _is_settled(word: Resolution, held: Decision, charged: Decision) -> bool:
+    day = held.service_date or held.period.end
+    return word.resolves == charged.code and word.covers(held.code, held.period, day)
 
 
 def _exclude_each_other(one: Decision, other: Decision, policy: Policy) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date
 
+from msgspec.structs import replace
+
 from fhir_mappings.decision import (
     Assessment,
     Decision,
@@ -18,14 +20,16 @@ from fhir_mappings.decision import (
     sorted_excluded,
     unverified_order,
 )
-from fhir_mappings.record import Excluded, PatientRecord, PriorCharge
+from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Resolution
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.charged import units_charged
-from fhir_mappings.rules.compare import check_exclusions, compare
+from fhir_mappings.rules.compare import ExclusionViolated, check_exclusions, compare
 from fhir_mappings.rules.device_supply import charges_without_window, device_candidates
 from fhir_mappings.rules.management import held_back_candidates, management_candidates
+from fhir_mappings.rules.minutes import clock_of
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.program import ProgramChart, program_charts, unused_time
+from fhir_mappings.rules.resolutions import settle, told, usable, with_choices
 from fhir_mappings.rules.start_up import start_up_candidates
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.rules.unread import compare_with_unread
@@ -58,6 +62,28 @@ def assess(
     `Chart.person_of` names people): their visits are the program's as well (D35). Raises `ExclusionViolated`
     rather than answer with two excluded codes.
     """
+    settled = usable(record.resolutions)
+    as_read = replace(record, resolutions=()) if record.resolutions else record
+
+    def believing(resolutions: tuple[Resolution, ...]) -> Assessment:
+        chosen = with_choices(replace(as_read, resolutions=resolutions), clock_of(record.zone))
+        return _assess(chosen, policy, as_of, all_evidence, performer)
+
+    if not settled:
+        return _assess(as_read, policy, as_of, all_evidence, performer)
+    try:
+        decisions = tuple(sorted(told(lambda some: believing(some).decisions, settled), key=_order))
+        check_exclusions(decisions, policy, settled)
+        return replace(believing(settled), decisions=decisions)
+    except ExclusionViolated:
+        # What was settled of single codes does not go together: then nothing of it is believed.
+        return believing(())
+
+
+def _assess(
+    record: PatientRecord, policy: Policy, as_of: date, all_evidence: bool, performer: str | None
+) -> Assessment:
+    """`assess` of a record whose resolutions are all believed."""
     excluded: set[Excluded] = set(record.excluded)
     charts = program_charts(record, policy, as_of, excluded, all_evidence=all_evidence, performer=performer)
     candidates = [candidate for chart in charts for candidate in _candidates(chart)]
@@ -65,11 +91,13 @@ def assess(
         excluded |= charges_without_window(chart)
     excluded |= unused_time(record, charts, excluded)
     compare(candidates, record, policy)
+    if record.resolutions:
+        settle(candidates, record, policy)
     if not record.completeness.whole:
         compare_with_unread(candidates, charts, policy)
     decisions = tuple(sorted([_decision(candidate, record, policy) for candidate in candidates], key=_order))
     excluded |= _untold(record, decisions, policy)
-    check_exclusions(decisions, policy)
+    check_exclusions(decisions, policy, record.resolutions)
     shown = charts if all_evidence else ()
     return Assessment(
         decisions,

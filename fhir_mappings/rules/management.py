@@ -20,11 +20,11 @@ from fhir_mappings.rules.minutes import (
     Tally,
     clock_of,
     in_person_contacts,
-    staffing,
     whole_seconds,
 )
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.program import ProgramChart, disciplines_of, only_of
+from fhir_mappings.rules.resolutions import service_date_chosen
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.vocabulary import (
     Line,
@@ -201,12 +201,37 @@ def _month_candidates(
         if staff.has_therapist:
             candidate.modifiers = _modifiers(chart, rule, staff)
         chart.add_terms(candidate, terms)
+        _date_anew(chart, candidate, month, count)
         found.append(candidate)
     block_lower_tiers(found)
     if is_open:
         for candidate in found:
             candidate.forecast = _forecast(chart, candidate, found, tally.seconds)
     return found
+
+
+def _date_anew(chart: ProgramChart, candidate: Candidate, month: Month, count: _Count) -> None:
+    """Date the service on the day that somebody chose, where there was no visit on it, its time was reached
+    by then, and the same rules hold (D38)."""
+    code = candidate.rule.code
+    day = service_date_chosen(code, candidate.window, chart.record.resolutions)
+    if day is None or ReviewReason.VISIT_ON_SERVICE_DATE not in candidate.reasons or candidate.open:
+        return
+    terms, usual = chart.policy.terms(code, day), chart.policy.terms(code, candidate.window.end)
+    by_then = month.tally(
+        tuple([piece for piece in count.tally.pieces if max(_days_of(chart, piece)) <= day])
+    )
+    if (
+        not terms.in_force
+        or (terms.needed, terms.covered) != (usual.needed, usual.covered)
+        or chart.visits.by_program(day)
+        or chart.visits.unclear(day)
+        or _units(chart.policy, terms, _Count(by_then, by_then.contacts)) < candidate.units
+    ):
+        return
+    candidate.service_date = day
+    candidate.reasons -= {ReviewReason.VISIT_ON_SERVICE_DATE}
+    candidate.unverified |= chart.statements.of(day, candidate.window)
 
 
 def _of_minutes(chart: ProgramChart, window: Window, count: _Count) -> frozenset[Unverified]:
@@ -355,7 +380,7 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
             ]
         )
         if len(known) < len(month.pieces):
-            without = staffing(chart.program, chart.policy, known)
+            without = chart.staffing_of(month.first_day, known)
             found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
     found += [(ReviewReason.TWO_PROFESSIONALS, month.tally(answer)) for answer in staff.answers]
     return found
@@ -384,7 +409,7 @@ def _other_spans(chart: ProgramChart, month: Month) -> list[tuple[ManagementTime
         found.append((*month.pieces, *beside))
     if twice and (instead or any(piece.resource in twice for piece in month.pieces)):
         found.append((*[piece for piece in month.pieces if piece.resource not in twice], *instead))
-    return [staffing(chart.program, chart.policy, pieces).counted for pieces in found]
+    return [chart.staffing_of(month.first_day, pieces).counted for pieces in found]
 
 
 def _add_variant_doubts(

@@ -168,8 +168,11 @@ class Staffing(Struct, frozen=True, gc=False):
     has_therapist: bool = False
 
 
-def staffing(program: Program, policy: Policy, present: tuple[ManagementTime, ...]) -> Staffing:
-    """Which of these pieces count for the program, by the roles of the month's staff."""
+def staffing(
+    program: Program, policy: Policy, present: tuple[ManagementTime, ...], billed_by: Role | None = None
+) -> Staffing:
+    """Which of these pieces count for the program, by the roles of the month's staff. `billed_by`: in which
+    role somebody bills RTM, where that was chosen (D38)."""
     roles = {piece.role for piece in present}
     unknown = Role.UNKNOWN in roles
     professional = bool(roles & PROFESSIONALS)
@@ -180,6 +183,10 @@ def staffing(program: Program, policy: Policy, present: tuple[ManagementTime, ..
     auxiliary = frozenset({Role.CLINICAL_STAFF}) if policy.rtm_aux_time_counts else frozenset()
     by_physician = PROFESSIONALS | auxiliary | {Role.UNKNOWN}
     by_therapist = _THERAPY_ROLES | {Role.UNKNOWN}
+    if billed_by in PROFESSIONALS:
+        return Staffing(_of_roles(present, by_physician), unknown, has_professional=True)
+    if billed_by in THERAPISTS:
+        return Staffing(_of_roles(present, by_therapist), unknown, has_therapist=True)
     therapist = bool(roles & THERAPISTS)
     if professional and roles & _THERAPY_ROLES:
         together = _of_roles(present, by_physician | by_therapist)

@@ -30,6 +30,7 @@ from fhir_mappings.rules.minutes import (
     staffing,
 )
 from fhir_mappings.rules.policy import Policy, Terms
+from fhir_mappings.rules.resolutions import who_bills
 from fhir_mappings.rules.series import earliest_first, series_of
 from fhir_mappings.rules.statements import Statements, held_from
 from fhir_mappings.rules.tables import CodeRule, Kind
@@ -71,7 +72,7 @@ class ProgramChart:
         self.episodes = episodes
         self.months = months
         self.staffed: dict[date, Staffing] = {
-            first_day: staffing(program, policy, tuple(month.pieces))
+            first_day: self.staffing_of(first_day, tuple(month.pieces))
             for first_day, month in months.items()
             if month.pieces
         }
@@ -126,8 +127,13 @@ class ProgramChart:
         if not starts:
             # Among themselves: who else worked that month decides what counts, not whether it shows.
             alone = tuple([p for p in self.months[first_day].pieces if p.program is self.program])
-            starts = [p.start for p in staffing(self.program, self.policy, alone).counted] if alone else []
+            starts = [p.start for p in self.staffing_of(first_day, alone).counted] if alone else []
         return min(starts, default=None)
+
+    def staffing_of(self, first_day: date, present: tuple[ManagementTime, ...]) -> Staffing:
+        """Which of these pieces of a month count."""
+        billed_by = who_bills(month_window(first_day), self.record.resolutions)
+        return staffing(self.program, self.policy, present, billed_by)
 
     def rules(self, *kinds: Kind) -> list[CodeRule]:
         return self.policy.rules_of(self.program, kinds)

@@ -13,14 +13,16 @@ from typing import Any, NoReturn, TextIO
 import msgspec
 import yaml
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Assessment, strangers_json, to_contract
 from fhir_mappings.local_time import Window, zone_named
-from fhir_mappings.record import Attestation, Excluded, PatientRecord
+from fhir_mappings.record import Attestation, Excluded, PatientRecord, Resolution
 from fhir_mappings.rules.compare import ExclusionViolated
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
+from fhir_mappings.rules.reviews import problem_of
 from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
@@ -43,11 +45,10 @@ class _AttestedPeriod(Struct, frozen=True, forbid_unknown_fields=True):
     end: date
 
 
-class _AttestationEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One line of an attestations file: who stated what, and when."""
+class _Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One line of an attestations file: of whom, for what, by whom, and when."""
 
     patient: str
-    statement: Unverified
     codes: tuple[str, ...] = ()
     period: _AttestedPeriod | None = None
     by: str
@@ -55,11 +56,58 @@ class _AttestationEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A date or a time: YAML reads it as such, JSON holds it as text."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.at, date):
-            try:
-                datetime.fromisoformat(self.at)
-            except (TypeError, ValueError):
-                raise ValueError("at: expected a date or a time") from None
+        self.on  # noqa: B018 - it must be one
+
+    @property
+    def on(self) -> date:
+        if isinstance(self.at, datetime):
+            return self.at.date()
+        if isinstance(self.at, date):
+            return self.at
+        try:
+            return datetime.fromisoformat(self.at).date()
+        except (TypeError, ValueError):
+            raise ValueError("at: expected a date or a time") from None
+
+    @property
+    def window(self) -> Window | None:
+        return Window(self.period.start, self.period.end) if self.period is not None else None
+
+
+class _AttestationEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What somebody stated."""
+
+    statement: Unverified
+
+
+class _ResolutionEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How somebody settled a reason for review."""
+
+    resolves: str
+    choice: Any = None
+    """As text; YAML reads some of it as a date."""
+    reference: str = ""
+    until: date | None = None
+
+    @property
+    def resolution(self) -> Resolution:
+        return Resolution(
+            self.resolves,
+            frozenset(self.codes),
+            self.window,
+            None if self.choice is None else str(self.choice),
+            self.reference,
+            self.until,
+            self.by,
+            self.on,
+        )
+
+
+class Stated(Struct, frozen=True):
+    """What an attestations file says of one patient."""
+
+    attestations: tuple[Attestation, ...] = ()
+    resolutions: tuple[Resolution, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +185,7 @@ def evaluate(
     payer: str | None = None,
     timezone: str | None = None,
     history_from: date | None = None,
-    attestations: Mapping[str, tuple[Attestation, ...]] | None = None,
+    attestations: Mapping[str, Stated] | None = None,
     all_evidence: bool = False,
     what_if: Sequence[str] = (),
     progress: TextIO | None = None,
@@ -175,7 +223,8 @@ def evaluate(
         raise Fault("no patient found in the input")
     answers = []
     for patient in patients:
-        record = chart.record(patient, attestations=(attestations or {}).get(patient, ()))
+        stated = (attestations or {}).get(patient, Stated())
+        record = chart.record(patient, attestations=stated.attestations, resolutions=stated.resolutions)
         answers.append(_answer(record, policies, changes, all_evidence=all_evidence))
         if left_out is not None:
             left_out.extend(record.excluded)
@@ -221,19 +270,32 @@ def _day(text: str | None, option: str) -> date | None:
     return day
 
 
-def _attestations(path: Path, told: TextIO) -> dict[str, tuple[Attestation, ...]]:
-    """Attestations by patient. The file is a YAML or JSON list; see docs/contract.md. What no attestation can
-    settle is `told`."""
+def _entry(row: dict[str, Any]) -> _AttestationEntry | _ResolutionEntry:
+    if "resolves" in row:
+        return msgspec.convert(row, _ResolutionEntry)
+    return msgspec.convert(row, _AttestationEntry)
+
+
+def _attestations(path: Path, told: TextIO) -> dict[str, Stated]:
+    """Attestations and resolutions by patient. The file is a YAML or JSON list; see docs/contract.md. What
+    settles nothing is `told`."""
     try:
-        entries = msgspec.convert(read_table(path.read_text("utf-8")) or [], list[_AttestationEntry])
+        rows = msgspec.convert(read_table(path.read_text("utf-8")) or [], list[dict[str, Any]])
+        entries = [_entry(row) for row in rows]
     except OSError as fault:
         raise Fault(f"{path}: {fault.strerror or 'cannot be read'}") from None
     except msgspec.ValidationError as fault:
         raise Fault(f"{path}: {fault}") from None
     except (UnicodeDecodeError, yaml.YAMLError):
         raise Fault(f"{path}: not YAML") from None
-    found: dict[str, tuple[Attestation, ...]] = {}
+    found: dict[str, Stated] = {}
     for entry in entries:
+        known = found.get(entry.patient, Stated())
+        if isinstance(entry, _ResolutionEntry):
+            if (problem := problem_of(entry.resolution)) is not None:
+                print(printable(f"smartapp evaluate: {path}: {problem}"), file=told)
+            found[entry.patient] = replace(known, resolutions=(*known.resolutions, entry.resolution))
+            continue
         if entry.statement is Unverified.RULES_OF_THE_YEAR:
             print(
                 f"smartapp evaluate: {path}: {entry.statement} is nobody's to attest; it is settled by "
@@ -241,7 +303,6 @@ def _attestations(path: Path, told: TextIO) -> dict[str, tuple[Attestation, ...]
                 file=told,
             )
             continue
-        window = Window(entry.period.start, entry.period.end) if entry.period is not None else None
-        attestation = Attestation(str(entry.statement), frozenset(entry.codes), window)
-        found[entry.patient] = (*found.get(entry.patient, ()), attestation)
+        attestation = Attestation(str(entry.statement), frozenset(entry.codes), entry.window)
+        found[entry.patient] = replace(known, attestations=(*known.attestations, attestation))
     return found

@@ -36,7 +36,7 @@ UNVERIFIED = {
 }
 DECISION_KEYS = {
     *("code", "program", "line", "quantity", "outcome", "period", "service_date", "requirements", "reasons"),
-    *("unverified", "modifiers", "forecast"),
+    *("resolved", "unverified", "modifiers", "forecast"),
 }
 #: Codes that never stand together in one window (R1.4); windows must overlap for it to matter.
 EXCLUDED_PAIRS = [
@@ -50,6 +50,9 @@ class Shape(AssertionError):
 
 
 # -- case files ----------------------------------------------------------
+
+
+STATED = "attestations.yaml"
 
 
 class CaseLoader(yaml.SafeLoader):
@@ -82,6 +85,8 @@ class Case:
     """Further keys of the site's file."""
     files: Mapping[str, Any] = field(default_factory=dict)
     """Tables that lie beside it, by name."""
+    attestations: tuple[Mapping[str, Any], ...] = ()
+    """What was stated and settled, of p1 unless said, on one day by one person."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
@@ -101,6 +106,10 @@ def write_case(case: Case, folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in case.files.items():
         (folder / name).write_text(yaml.safe_dump(table))
+    if case.attestations:
+        stated = {"patient": "Patient/p1", "by": "Practitioner/biller", "at": "2026-12-01"}
+        told = [{**stated, **entry} for entry in case.attestations]
+        (folder / STATED).write_text(yaml.safe_dump(told))
     return write_chart(resources, folder), write_site(
         folder, case.timezone, case.payer, case.terminology, case.site
     )
@@ -184,6 +193,8 @@ def _check_pairs(decisions: list[dict[str, Any]]) -> None:
             for b in (d for d in standing if d["code"] == other):
                 if a["outcome"] == b["outcome"] == "charged":
                     continue  # what the EHR already holds is not ours to undo
+                if any(entry["reason"] in (one, other) for entry in (*a["resolved"], *b["resolved"])):
+                    continue  # somebody found that the payer accepts both (D38)
                 apart = a["period"]["end"] < b["period"]["start"] or b["period"]["end"] < a["period"]["start"]
                 _hold(apart, f"{one} and {other} stand together from {a['period']['start']}")
 
