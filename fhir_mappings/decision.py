@@ -18,6 +18,7 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.record import NOT_SAID, Excluded, PatientRecord
 from fhir_mappings.vocabulary import (
     ExcludedReason,
+    Hint,
     Line,
     Outcome,
     Program,
@@ -68,6 +69,15 @@ class Resolved(Struct, frozen=True, gc=False):
     reference: str
 
 
+class Alternative(Struct, frozen=True, gc=False):
+    """The same code and units without an assistant's minutes, and so without their modifier; somebody
+    chooses."""
+
+    seconds: int
+    evidence: tuple[str, ...]
+    modifiers: tuple[str, ...]
+
+
 class Decision(Struct, frozen=True, gc=False):
     code: str
     program: Program
@@ -91,6 +101,9 @@ class Decision(Struct, frozen=True, gc=False):
     """Where the tables end before the service date and the site confirmed them; left out there as well."""
     resolved: tuple[Resolved, ...] = ()
     """What somebody settled of it; no longer among its reasons (D38)."""
+    hints: tuple[Hint, ...] = ()
+    """What billing is told beside it (`rules.hints`); left out of the contract's JSON, as the next."""
+    alternative: Alternative | None = None
 
     @property
     def key(self) -> str:
@@ -251,6 +264,7 @@ def strangers_json(record_like: Mapping[str, Any], entries: Iterable[Excluded]) 
 
 
 __all__ = [
+    "Alternative",
     "Assessment",
     "CountedDay",
     "CountedSpan",

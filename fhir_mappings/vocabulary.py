@@ -251,3 +251,12 @@ class Unverified(StrEnum):
     RULES_OF_THE_YEAR = "rules-of-the-year"
     """No clinician's to state: the service date lies past the last day for which the tables were checked, and
     only the site's `rules_confirmed` or a newer table settles it (D37)."""
+
+
+class Hint(StrEnum):
+    """What billing is told beside a decision; it changes nothing of it."""
+
+    MODIFIER_25 = "modifier-25"
+    ASSISTANT_NOT_NEEDED = "assistant-not-needed"
+    DIGITAL_MENTAL_HEALTH = "digital-mental-health"
+    CENTRE = "rural-or-qualified-centre"

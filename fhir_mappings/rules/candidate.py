@@ -6,11 +6,11 @@ from datetime import date
 
 from msgspec import Struct
 
-from fhir_mappings.decision import Forecast, Requirement
+from fhir_mappings.decision import Alternative, Forecast, Requirement
 from fhir_mappings.local_time import Window
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.tables import CodeRule
-from fhir_mappings.vocabulary import Line, ReviewReason, Unverified
+from fhir_mappings.vocabulary import Hint, Line, ReviewReason, Unverified
 
 Reasons = frozenset[ReviewReason | str]
 
@@ -38,6 +38,8 @@ class Candidate(Struct, gc=False):
     blocked_by: str | None = None
     instead: frozenset[str] = frozenset()
     """More specific codes that are charged in its window, or reported here instead of it."""
+    hints: frozenset[Hint] = frozenset()
+    alternative: Alternative | None = None
     forecast: Forecast | None = None
     line: Line | None = None
     episode: int = 0

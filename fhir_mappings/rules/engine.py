@@ -35,6 +35,7 @@ from fhir_mappings.rules.tables import Kind
 from fhir_mappings.rules.unread import compare_with_unread
 from fhir_mappings.vocabulary import (
     ExcludedReason,
+    Hint,
     Outcome,
     ReviewReason,
 )
@@ -203,4 +204,6 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
         None
         if year.confirmed is None
         else RulesConfirmed(year.confirmed.by, year.confirmed.on, year.confirmed.source),
+        hints=tuple(hint for hint in Hint if hint in candidate.hints) if candidate.met else (),
+        alternative=candidate.alternative,
     )

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fhir_mappings.completeness import Missing, MissingWhy, days_of
-from fhir_mappings.decision import Forecast, Requirement
+from fhir_mappings.decision import Alternative, Forecast, Requirement
 from fhir_mappings.encounter import LONGEST_PLAUSIBLE_SPAN
 from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
 from fhir_mappings.record import ManagementTime, PriorCharge
@@ -27,6 +27,7 @@ from fhir_mappings.rules.program import ProgramChart, disciplines_of, only_of
 from fhir_mappings.rules.resolutions import service_date_chosen
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.vocabulary import (
+    Hint,
     Line,
     Program,
     RequirementKind,
@@ -200,6 +201,9 @@ def _month_candidates(
             chart.add_charged_otherwise(candidate, charged)
         if staff.has_therapist:
             candidate.modifiers = _modifiers(chart, rule, staff)
+            candidate.alternative = _without_assistants(chart, candidate, terms, month, staff)
+            if candidate.alternative is not None:
+                candidate.hints |= {Hint.ASSISTANT_NOT_NEEDED}
         chart.add_terms(candidate, terms)
         _date_anew(chart, candidate, month, count)
         found.append(candidate)
@@ -448,6 +452,21 @@ def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[st
     if (total - by_therapist) * 100 > total * chart.policy.assistant_de_minimis_percent:
         found += only_of(rule.assistant_modifiers, disciplines)
     return found
+
+
+def _without_assistants(
+    chart: ProgramChart, candidate: Candidate, terms: Terms, month: Month, staff: Staffing
+) -> Alternative | None:
+    """What a therapist's own minutes earn, where that is as much and an assistant's modifier is proposed."""
+    of_assistants = set(candidate.rule.assistant_modifiers.values())
+    if not candidate.met or of_assistants.isdisjoint(candidate.modifiers):
+        return None
+    own = month.tally(tuple([piece for piece in staff.counted if piece.role is not Role.THERAPIST_ASSISTANT]))
+    units = _units(chart.policy, terms, _Count(own, own.contacts))
+    if units < candidate.units:
+        return None
+    kept = tuple(one for one in candidate.modifiers if one not in of_assistants)
+    return Alternative(own.seconds, own.evidence, kept)
 
 
 def _forecast(

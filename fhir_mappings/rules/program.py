@@ -39,6 +39,7 @@ from fhir_mappings.terminology import Discipline
 from fhir_mappings.vocabulary import (
     MONITORING_PROGRAMS,
     ExcludedReason,
+    Hint,
     Line,
     Program,
     ReviewReason,
@@ -214,6 +215,13 @@ class ProgramChart:
             candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
         if candidate.modifiers and (self._plan_from is None or candidate.service_date < self._plan_from):
             candidate.unverified |= {Unverified.PLAN_OF_CARE}
+        if self.visits.by_program(candidate.service_date):
+            candidate.hints |= {Hint.MODIFIER_25}
+        if candidate.line is Line.COGNITIVE_BEHAVIORAL:
+            candidate.hints |= {Hint.DIGITAL_MENTAL_HEALTH}
+        facts = self.policy.facts
+        if facts.rural_health_clinic or facts.federally_qualified_health_center:
+            candidate.hints |= {Hint.CENTRE}
 
     def add_charged_otherwise(self, candidate: Candidate, charges: Iterable[PriorCharge]) -> None:
         """A code that excludes this one is charged in the window."""

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fhir_mappings.rules.hints import NEVER_HERE
 from fhir_mappings.terminology import Discipline, read_table
 from fhir_mappings.vocabulary import Line, Program
 
@@ -166,6 +167,10 @@ class Coverage(Struct, frozen=True, forbid_unknown_fields=True, rename={"start":
     units_cap: int | None = None
     diagnoses: tuple[str, ...] = ()
     modifiers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if never := sorted(NEVER_HERE & set(self.modifiers)):
+            raise ValueError(f"coverage: modifier {never[0]} is not for these codes, which have no such part")
 
 
 class Announced(Struct, frozen=True, forbid_unknown_fields=True):

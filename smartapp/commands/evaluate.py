@@ -26,7 +26,7 @@ from fhir_mappings.rules.reviews import problem_of
 from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
-from smartapp.commands.evaluate_table import print_table, printable
+from smartapp.commands.evaluate_table import Hints, print_table, printable
 from smartapp.commands.input_files import NotReadable, read_paths
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
@@ -143,6 +143,7 @@ def run(arguments: list[str]) -> int:
     # A short-lived process that keeps what it reads: looking for garbage in between finds none.
     gc.disable()
     left_out: list[Excluded] = []
+    hints: Hints = {}
     try:
         options = parser.parse_args(arguments)
         answer = evaluate(
@@ -159,6 +160,7 @@ def run(arguments: list[str]) -> int:
             what_if=options.what_if,
             progress=sys.stderr,
             left_out=left_out,
+            hints=hints,
         )
     except (Fault, SiteFileError) as fault:
         print(f"smartapp evaluate: {' '.join(str(fault).split())}", file=sys.stderr)
@@ -173,7 +175,7 @@ def run(arguments: list[str]) -> int:
     elif options.json:
         print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
-        print_table(answer, sys.stdout)
+        print_table(answer, sys.stdout, hints)
     return 0
 
 
@@ -190,10 +192,12 @@ def evaluate(
     what_if: Sequence[str] = (),
     progress: TextIO | None = None,
     left_out: list[Excluded] | None = None,
+    hints: Hints | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """The contract's JSON for the patients in these files. Raises `Fault` with one line for a person.
 
-    `left_out` gets what the records left out, as the chart names it.
+    `left_out` gets what the records left out, as the chart names it; `hints`, by patient, what billing
+    is told beside the decisions.
     """
     site = site or SiteFile()
     zone_name = timezone or site.timezone
@@ -225,7 +229,11 @@ def evaluate(
     for patient in patients:
         stated = (attestations or {}).get(patient, Stated())
         record = chart.record(patient, attestations=stated.attestations, resolutions=stated.resolutions)
-        answers.append(_answer(record, policies, changes, all_evidence=all_evidence))
+        answer, assessment = _answer(record, policies, changes, all_evidence=all_evidence)
+        answers.append(answer)
+        if hints is not None:
+            for decision in assessment.decisions:
+                hints.setdefault(patient, {}).update(dict.fromkeys(decision.hints))
         if left_out is not None:
             left_out.extend(record.excluded)
     if what_if:
@@ -244,7 +252,7 @@ def evaluate(
 
 def _answer(
     record: PatientRecord, policies: Policies, changes: WhatIf, *, all_evidence: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Assessment]:
     policy = policies.of(record.payer)
     if changes != WhatIf(payer=changes.payer):
         record = imagine(record, policy, record.as_of, changes)
@@ -255,7 +263,8 @@ def _answer(
             f"{record.patient}: {slip} came out together, which must never be: nothing was decided. "
             "This is a fault of the rules; please report it"
         ) from None
-    return to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
+    told = to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
+    return told, assessment
 
 
 def _day(text: str | None, option: str) -> date | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
+from fhir_mappings.rules.hints import HINTS
 from fhir_mappings.rules.tables import Kind, load_tables
+from fhir_mappings.vocabulary import Hint
 
 _SHORT = {
     "monitoring-days": "days",
@@ -22,20 +24,24 @@ def printable(line: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)
 
 
-def print_table(answer: Any, out: TextIO) -> None:
+Hints = dict[str, dict[Hint, None]]
+"""By patient, what billing is told beside the decisions, in the order in which it came up."""
+
+
+def print_table(answer: Any, out: TextIO, hints: Hints | None = None) -> None:
     """Print one patient's answer, or several, as aligned columns."""
     answers = answer if isinstance(answer, list) else [answer]
     for position, one in enumerate(answers):
         if position:
             _say("", out)
-        _print_one(one, out)
+        _print_one(one, out, (hints or {}).get(one["patient"], {}))
 
 
 def _say(line: str, out: TextIO) -> None:
     print(printable(line), file=out)
 
 
-def _print_one(one: Mapping[str, Any], out: TextIO) -> None:
+def _print_one(one: Mapping[str, Any], out: TextIO, hints: Iterable[Hint]) -> None:
     who = one["patient"] or "No patient"
     _say(f"{who}  as of {one['as_of']} ({one['timezone']})  payer {one['payer']}", out)
     if one.get("what_if"):
@@ -51,6 +57,8 @@ def _print_one(one: Mapping[str, Any], out: TextIO) -> None:
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
             _say("  " + "  ".join((*cells, row[-1])).rstrip(), out)
+    for hint in hints:
+        _say(f"  {hint}: {HINTS[hint]}", out)
     if one["excluded"]:
         counts = Counter(entry["reason"] for entry in one["excluded"])
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
@@ -70,13 +78,19 @@ def _missing(one: Mapping[str, Any]) -> str:
 def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:
     period = decision["period"]
     return (
-        decision["code"],
+        "-".join([decision["code"], *decision["modifiers"]]),
         str(decision["quantity"]),
         decision["outcome"],
         f"{period['start']}..{period['end']}",
         decision["service_date"] or "-",
         _numbers(decision),
-        ", ".join([*decision["reasons"], *(f"?{entry}" for entry in decision["unverified"])]),
+        ", ".join(
+            [
+                *decision["reasons"],
+                *(f"settled {entry['reason']}" for entry in decision["resolved"]),
+                *(f"?{entry}" for entry in decision["unverified"]),
+            ]
+        ),
     )
 
 
