@@ -66,9 +66,21 @@ def unversioned(reference: str) -> str:
     return reference.split(HISTORY, 1)[0]
 
 
-def relative(reference: str, base: str) -> str:
-    """`Type/id` of a literal reference under `base`, absolute or not, without its version; else itself."""
-    return unversioned(reference.removeprefix(base.rstrip("/") + "/"))
+Bases = str | tuple[str, ...]
+"""The addresses by which one FHIR server may be called; its own comes first."""
+
+
+def each(bases: Bases) -> tuple[str, ...]:
+    return (bases,) if isinstance(bases, str) else bases
+
+
+def relative(reference: str, bases: Bases) -> str:
+    """`Type/id` of a literal reference under a base, absolute or not, without its version; else itself."""
+    for base in each(bases):
+        under = base.rstrip("/") + "/"
+        if reference.startswith(under):
+            return unversioned(reference.removeprefix(under))
+    return unversioned(reference)
 
 
 def last_segments(reference: str) -> str:
@@ -195,11 +207,12 @@ def links_of(patient: Patient, references: References) -> Links:
 
 
 class References:
-    """Brings references to `Type/id`. `base` is the FHIR server's address; without one (files), an absolute
-    reference is read by its last two segments, since a folder of exports has no address of its own."""
+    """Brings references to `Type/id`. `bases` are the FHIR server's addresses; without any (files), an
+    absolute reference is read by its last two segments, since a folder of exports has no address of its own.
+    """
 
-    def __init__(self, base: str | None = None) -> None:
-        self._base = base.rstrip("/") + "/" if base else None
+    def __init__(self, bases: Bases | None = None) -> None:
+        self._bases = bases
         self._aliases: dict[str, str] = {}
         self._identifiers: dict[tuple[str, str | None, str], set[str]] = {}
         self._same: dict[str, str] = {}
@@ -236,8 +249,8 @@ class References:
     def _shorten(self, text: str) -> str:
         if "://" not in text:
             return unversioned(text)
-        if self._base is not None:
-            return relative(text, self._base)
+        if self._bases is not None:
+            return relative(text, self._bases)
         plain = unversioned(text)
         parts = plain.rsplit("/", 2)
         return f"{parts[1]}/{parts[2]}" if len(parts) == 3 and parts[1][:1].isupper() else plain

@@ -7,6 +7,9 @@ refused before a single byte goes anywhere. What is sent back as `aud` are the b
     fhir_base = "https://fhir.general-hospital.example/api/FHIR/R4"
     client_id = "..."
     profile = "epic"                         # generic, epic, oracle-health, medplum, smart-health-it, sandbox
+    search = {page_size = 50}                # any fact of the profile otherwise than it says ...
+    write = {charge_item = "no"}             # ... by its section and key (launch/profiles/generic.toml)
+    fhir_base_aliases = ["https://fhir-internal.general-hospital.example/R4"]
     client_auth = "private-key-jwt"          # public, secret-basic, secret-post, private-key-jwt
     signing_key = "GENERAL_HOSPITAL_KEY"     # name of a secret (PEM); client_secret likewise
     signing_key_id = "2026-10"
@@ -18,6 +21,16 @@ refused before a single byte goes anywhere. What is sent back as `aud` are the b
     allow_private = true                     # the EHR has an address inside the hospital's network
     ca_bundle = "/etc/ssl/hospital-ca.pem"
     proxy = "http://proxy.hospital.example:3128"
+
+`fhir_base_aliases` are other addresses by which the server calls its own base in references; no request goes
+to them. A profile of one's own stands in the same file, each fact with its source; it says what differs from
+the one it is `based_on` (else `generic`):
+
+    [profiles.acme]
+    based_on = "epic"
+
+    [profiles.acme.search]
+    page_size = {value = 50, source = "letter of 2026-11-30", checked = 2026-12-01}
 
 One whole path segment of `fhir_base` may be `*`, for a server that gives every practice its own base. It
 means trusting every practice on that host, and one client id for all of them:
@@ -39,7 +52,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import combinations
@@ -48,7 +61,16 @@ from typing import Any
 
 from launch.addresses import AddressPolicy
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
-from launch.profiles import Profile, ScopeStyle, SearchMethod, load_profile, profile_names
+from launch.profiles import (
+    GENERIC,
+    Profile,
+    ScopeStyle,
+    SearchMethod,
+    load_profile,
+    overridden,
+    parse_profile,
+    profile_names,
+)
 from launch.urls import UnsafeUrl, Url, parse_base, parse_url
 
 
@@ -98,6 +120,8 @@ class Issuer:
     ca_bundle: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     """Not in the repr: a proxy's address may hold a password."""
+    fhir_base_aliases: tuple[str, ...] = ()
+    """Other addresses by which the server's references call its FHIR base. Nothing is ever sent to them."""
     front_page: str = ""
     """Its name on the app's own front page, for launches that begin there; "" keeps it off the page."""
     allow_private: bool = False
@@ -120,6 +144,11 @@ class Issuer:
     def base(self) -> Url:
         """The FHIR base, parsed."""
         return parse_base(self.fhir_base)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Every address by which the server may call its FHIR base."""
+        return (self.fhir_base, *self.fhir_base_aliases)
 
     @property
     def addresses(self) -> AddressPolicy:
@@ -206,6 +235,7 @@ _KEYS = frozenset(
         "extra_scopes",
         "front_page",
         "redirect_path",
+        "fhir_base_aliases",
         "oauth_hosts",
         "oidc_issuer",
         "frame_ancestors",
@@ -214,20 +244,29 @@ _KEYS = frozenset(
         "allow_private",
         "max_parallel",
         "requests_per_minute",
+        "search",
+        "write",
     }
 )
 
 
 def load_issuers(
-    mapping: Mapping[str, Any], secrets: Mapping[str, str] | None = None, *, loopback: bool = False
+    mapping: Mapping[str, Any],
+    secrets: Mapping[str, str] | None = None,
+    *,
+    profiles: Mapping[str, Any] | None = None,
+    loopback: bool = False,
 ) -> Issuers:
-    """Parse the table `issuers` of a configuration file (see the module's example).
+    """Parse the tables `issuers` and `profiles` of a configuration file (see the module's example).
 
     `secrets` holds client secrets and private keys under the names the table uses (an environment, usually).
     `loopback=True` (demo and tests) lets every listed EHR have a loopback address, over http too.
     Raises ConfigurationError with the place of the first fault.
     """
-    issuers = tuple(_issuer(name, table, secrets or {}, loopback=loopback) for name, table in mapping.items())
+    own = _own_profiles(profiles or {})
+    issuers = tuple(
+        _issuer(name, table, secrets or {}, own, loopback=loopback) for name, table in mapping.items()
+    )
     bases = [issuer.fhir_base for issuer in issuers]
     paths = [issuer.redirect_path for issuer in issuers]
     for values, what in ((bases, "fhir_base"), (paths, "redirect_path")):
@@ -240,12 +279,31 @@ def load_issuers(
     return Issuers(issuers)
 
 
-def _issuer(name: str, table: Any, secrets: Mapping[str, str], *, loopback: bool) -> Issuer:
+def _own_profiles(tables: Mapping[str, Any]) -> dict[str, Profile]:
+    """The profiles that an integrator brings, each with what it is based on."""
+    found: dict[str, Profile] = {}
+    for name, table in tables.items():
+        where = f"profiles.{name}"
+        if not isinstance(table, Mapping):
+            raise ConfigurationError(where, "is not a table")
+        if name in profile_names() or not _ID.fullmatch(name):
+            raise ConfigurationError(where, "is the name of a shipped profile, or no name")
+        base = table.get("based_on", GENERIC)
+        if base not in profile_names():
+            raise ConfigurationError(f"{where}.based_on", f"is not one of {', '.join(profile_names())}")
+        facts = {key: value for key, value in table.items() if key != "based_on"}
+        found[name] = parse_profile(name, facts, load_profile(base))
+    return found
+
+
+def _issuer(
+    name: str, table: Any, secrets: Mapping[str, str], own: Mapping[str, Profile], *, loopback: bool
+) -> Issuer:
     entry = _Entry(f"issuers.{name}", table)
     if not _ID.fullmatch(name):
         raise ConfigurationError(entry.where, "an issuer's name is lower-case letters, digits and hyphens")
     entry.refuse_unknown(_KEYS)
-    profile = entry.profile("profile")
+    profile = overridden(entry.where, entry.profile("profile", own), entry.tables(("search", "write")))
     method = entry.choice("search_method", SearchMethod, profile.search_method.value)
     profile = replace(profile, search_method=SearchMethod(method))
     client_auth = ClientAuth(entry.choice("client_auth", ClientAuth, ClientAuth.PUBLIC.value))
@@ -265,6 +323,7 @@ def _issuer(name: str, table: Any, secrets: Mapping[str, str], *, loopback: bool
         scope_style=ScopeStyle(style),
         extra_scopes=entry.texts("extra_scopes"),
         redirect_path=entry.text("redirect_path", f"/callback/{name}"),
+        fhir_base_aliases=tuple(entry.alias(text) for text in entry.texts("fhir_base_aliases")),
         oauth_hosts=tuple(entry.origin(text, loopback=loopback) for text in entry.texts("oauth_hosts")),
         oidc_issuer=entry.text("oidc_issuer", "") or None,
         frame_ancestors=tuple(
@@ -300,6 +359,10 @@ def _check(entry: _Entry, issuer: Issuer) -> None:
     if crowded:
         raise ConfigurationError(
             f"{entry.where}.extra_scopes", f"{crowded} names two roles: ask for each apart"
+        )
+    if issuer.fhir_base_aliases and issuer.many:
+        raise ConfigurationError(
+            f"{entry.where}.fhir_base_aliases", "needs one FHIR base: whose would they be at a *"
         )
     if issuer.front_page and issuer.many:
         raise ConfigurationError(
@@ -359,11 +422,28 @@ class _Entry:
             raise ConfigurationError(f"{self.where}.{key}", f"is not one of {', '.join(allowed)}")
         return value
 
-    def profile(self, key: str) -> Profile:
-        name = self.text(key, "generic")
+    def profile(self, key: str, own: Mapping[str, Profile]) -> Profile:
+        name = self.text(key, GENERIC)
+        if name in own:
+            return own[name]
         if name not in profile_names():
-            raise ConfigurationError(f"{self.where}.{key}", f"is not one of {', '.join(profile_names())}")
+            known = ", ".join([*profile_names(), *own])
+            raise ConfigurationError(f"{self.where}.{key}", f"is not one of {known}")
         return load_profile(name)
+
+    def tables(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The tables that are there, as they stand."""
+        return {key: self._table[key] for key in keys if key in self._table}
+
+    def alias(self, text: str) -> str:
+        """Another name of the base, in normal form. Plain http is as good: nothing is sent there."""
+        try:
+            url = parse_base(text)
+        except UnsafeUrl as fault:
+            raise ConfigurationError(f"{self.where}.fhir_base_aliases", f"{text!r} holds {fault}") from None
+        if "*" in url.path:
+            raise ConfigurationError(f"{self.where}.fhir_base_aliases", "may hold no *")
+        return url.base
 
     def secret(self, key: str, secrets: Mapping[str, str]) -> str | None:
         name = self.text(key, "")

@@ -24,11 +24,12 @@ def read_issuers(
     """The EHRs of the file; `keys` is the folder that `"@keys"` refers to, `now` says which of them sign
     (default: the machine's time). Raises ConfigurationError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("issuers", {})
-        if not isinstance(table, dict):
-            raise ConfigurationError("issuers is not a table")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        table, profiles = content.get("issuers", {}), content.get("profiles", {})
+        if not isinstance(table, dict) or not isinstance(profiles, dict):
+            raise ConfigurationError("issuers or profiles is not a table")
         table, pems = filled_in(table, keys, now or datetime.now(UTC))
-        issuers = load_issuers(table, {**secrets, **pems}, loopback=loopback)
+        issuers = load_issuers(table, {**secrets, **pems}, profiles=profiles, loopback=loopback)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except (

@@ -22,7 +22,7 @@ from fhir_mappings.chart.intake import NOT_JSON, Hint, Intake
 from fhir_mappings.chart.readings import ReadingMapper
 from fhir_mappings.completeness import Completeness, Missing, MissingWhy, completeness_of
 from fhir_mappings.encounter import EncounterFacts
-from fhir_mappings.identity import Links
+from fhir_mappings.identity import Bases, Links
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.record import (
     Attestation,
@@ -53,7 +53,7 @@ class Chart:
         terminology: Terminology,
         zone: ZoneInfo,
         as_of: date,
-        base: str | None = None,
+        base: Bases | None = None,
         history_from: date | None = None,
     ) -> None:
         self.zone = zone

@@ -23,6 +23,7 @@ from fhir_mappings import resources as fhir
 from fhir_mappings.chart import bundles
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
 from fhir_mappings.identity import (
+    Bases,
     Links,
     References,
     instant_of,
@@ -88,7 +89,7 @@ _Held = tuple[SubjectIntake, ReadObservation | fhir.Resource]
 class Intake:
     """Collects resources, until somebody asks what there is; from then on nothing more may be added."""
 
-    def __init__(self, terminology: Terminology, clock: LocalClock, base: str | None) -> None:
+    def __init__(self, terminology: Terminology, clock: LocalClock, base: Bases | None) -> None:
         self.ignored: Counter[str] = Counter()
         """Resources of types that say nothing of monitoring, by type."""
         self.resources = 0

@@ -302,6 +302,8 @@ def _page(results: ResultSet, offset: int, name: str | None) -> Response:
     text = json.dumps(head)
     if entries:
         text = f'{text[:-1]},"entry":[{",".join(entries)}]}}'
+    if sandbox.quirks.absolute_references:
+        text = _REFERENCE.sub(rf"\g<0>{sandbox.quirks.absolute_references}/", text)
     if sandbox.quirks.breaks_off():
         text = text[: len(text) * 2 // 3]
     return Response(text, content_type=FHIR_JSON)
@@ -317,6 +319,7 @@ def _next_link(page: str, offset: int, end: int) -> str:
     return f"{page}.{offset if quirks.looping_next else end}"
 
 
+_REFERENCE = re.compile(r'"reference": ?"(?=[A-Z][A-Za-z]+/)')
 _INCOMPLETE = json.dumps(
     {
         "resource": {

@@ -60,6 +60,8 @@ class Quirks:
     no_last_updated: bool = False
     #: `_id` takes one value.
     one_id_at_a_time: bool = False
+    #: References name the server by this base instead of its own.
+    absolute_references: str = ""
     _recent: deque[float] = field(default_factory=deque, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -114,7 +116,7 @@ def _value(name: str, text: str, usual: bool | int | str) -> bool | int | str:
         return text not in ("0", "false")
     if isinstance(usual, str):
         if not text:
-            raise ValueError(f"quirk {name} needs a resource type: {name}=Observation")
+            raise ValueError(f"quirk {name} needs a value: {name}=...")
         return text
     if not text.isdigit():
         raise ValueError(f"quirk {name} needs a number: {name}=3")

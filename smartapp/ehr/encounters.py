@@ -123,7 +123,7 @@ class EncounterWriter:
             # The server may have ignored the parameter: only what carries the identifier is the copy.
             if entry_id_of(body := decode(bytes(found.resource))) == entry.id
             and isinstance(body.get("id"), str)
-            and look(found.resource).whose(entry.patient, client.issuer.fhir_base) is Whose.OURS
+            and look(found.resource).whose(entry.patient, client.issuer.bases) is Whose.OURS
         ]
         return min(
             copies, key=lambda body: (body.get("id") != entry.encounter, str(body["id"])), default=None

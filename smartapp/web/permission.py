@@ -15,7 +15,7 @@ from fhir_mappings.vocabulary import Role
 from launch.identity import UserKind, user_kind
 from launch.issuers import Issuer
 from launch.ports import LaunchSession
-from launch.profiles import WriteRung
+from launch.profiles import ChargeItemWrite
 from launch.scopes import Interaction, Scopes
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
@@ -112,7 +112,7 @@ def charging_refusal(session: LaunchSession, issuer: Issuer) -> str | None:
 def _create_refusal(session: LaunchSession, issuer: Issuer) -> str | None:
     if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.CREATE):
         return "The EHR gave this app no permission to write charges (ChargeItem create)."
-    if issuer.profile.write_rung is WriteRung.ORACLE_CREATE:
+    if issuer.profile.charge_item is ChargeItemWrite.OWN_OPERATION:
         return "This EHR takes charges only through an operation of its own, which this app does not speak."
     return None
 

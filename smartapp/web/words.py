@@ -287,6 +287,10 @@ NOTICES: dict[NoticeKind, str] = {
     NoticeKind.DAMAGED: "a part of it cannot be read; the rest counts",
     NoticeKind.MISSING: "another record points to it, but the EHR holds none",
     NoticeKind.FOREIGN: "belonged to another patient and was dropped",
+    NoticeKind.OTHER_BASE: (
+        "dropped, because it names this patient at another address. If that is this EHR's own, an "
+        "administrator lists it under fhir_base_aliases"
+    ),
     NoticeKind.SERVER_SAYS: "the EHR remarked",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from launch.authorization import LaunchRequest
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
 from launch.issuers import ClientAuth, SigningAlgorithm, load_issuers
-from launch.profiles import ScopeStyle, SearchMethod
+from launch.profiles import ChargeItemWrite, ScopeStyle, SearchMethod
 
 BASE = "https://ehr.example/api/FHIR/R4"
 SECRETS = {"EHR_SECRET": "a-secret", "EHR_KEY": "-----BEGIN PRIVATE KEY-----"}
@@ -299,6 +300,42 @@ def test_searches_are_forms_where_the_entry_says_so_whatever_the_profile():
     assert issuers_of().get("hospital").profile.search_method is SearchMethod.GET
     assert issuers_of(search_method="post").get("hospital").profile.search_method is SearchMethod.POST
     assert "is not one of get, post" in fault(search_method="put")
+
+
+def test_one_entry_may_differ_from_its_profile_in_any_search_or_write():
+    found = issuers_of(profile="epic", search={"page_size": 50}, write={"charge_item": "no"}).get("hospital")
+    assert (found.profile.page_size, found.profile.charge_item) == (50, ChargeItemWrite.NO)
+    assert found.profile.observation_needs_category
+    assert fault(search={"pages": 1}) == "issuers.hospital.search: unknown key pages"
+
+
+def test_an_integrator_brings_a_profile_of_their_own():
+    size = {"value": 50, "source": "a letter", "checked": date(2026, 12, 1)}
+    entry = {"fhir_base": BASE, "client_id": "app", "profile": "acme"}
+    profiles = {"acme": {"based_on": "epic", "title": "Acme", "search": {"page_size": size}}}
+    found = load_issuers({"hospital": entry}, profiles=profiles).get("hospital").profile
+    assert (found.id, found.title, found.page_size) == ("acme", "Acme", 50)
+    assert found.observation_needs_category
+    for wrong, said in (
+        ({"acme": {"based_on": "acme"}}, "profiles.acme.based_on: is not one of"),
+        ({"epic": {}}, "profiles.epic: is the name of a shipped profile"),
+        ({"acme": {"search": {"page_size": 50}}}, "profile acme.search.page_size: is not {value"),
+        ({"acme": 7}, "profiles.acme: is not a table"),
+        ({}, "issuers.hospital.profile: is not one of"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            load_issuers({"hospital": entry}, profiles=wrong)
+        assert said in str(caught.value)
+
+
+def test_other_names_of_the_base_are_kept_in_normal_form_and_no_request_goes_there():
+    found = issuers_of(fhir_base_aliases=["HTTP://Inside.example:80/R4/"]).get("hospital")
+    assert found.fhir_base_aliases == ("http://inside.example/R4",)
+    assert not {origin for origin in found.origins if "inside" in origin}
+    assert "holds" in fault(fhir_base_aliases=["inside.example"])
+    assert "may hold no *" in fault(fhir_base_aliases=["https://inside.example/*/R4"])
+    many = fault(fhir_base="https://ehr.example/*/fhir", fhir_base_aliases=["https://inside.example/R4"])
+    assert "needs one FHIR base" in many
 
 
 @pytest.mark.smart(10, 23, 295)

@@ -212,6 +212,7 @@ def _settings(
     port: int,
     extra_scopes: tuple[str, ...] = EXTRA_SCOPES,
     site_more: str = "",
+    issuer_more: str = "",
     **more: Any,
 ) -> Settings:
     issuers = folder / "issuers.toml"
@@ -222,7 +223,7 @@ def _settings(
         'profile = "sandbox"\n'
         'front_page = "General <Sandbox> Hospital"\n'
         f'frame_ancestors = ["{ehr_url}"]\n'
-        f"extra_scopes = {json.dumps(extra_scopes)}\n"
+        f"extra_scopes = {json.dumps(extra_scopes)}\n" + issuer_more
     )
     site = folder / "site.yaml"
     site.write_text((files("launch") / "sandbox" / "site.yaml").read_text("utf-8") + site_more)

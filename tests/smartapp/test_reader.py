@@ -24,7 +24,7 @@ from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import Notice, NoticeKind, missing_from
 from smartapp.ehr.reading.reader import ChartReading
-from smartapp.ehr.reading.searches import code_groups, date_slices
+from smartapp.ehr.reading.searches import Learned, code_groups, date_slices
 from smartapp.ehr.wire.bundles import look, names_another_patient, outcome_text, relative, search_target
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk
@@ -230,9 +230,38 @@ def test_a_server_that_turns_out_to_want_a_category_is_searched_by_code():
     kept, run = by_code(ehr)
     assert kept == ["Observation/o1"]
     assert missing(run) == set()
-    assert queries(ehr, "category") == set()
+    assert {notice.kind for notice in run.notices()} == {NoticeKind.BESIDE}
+    assert queries(ehr, "category") == set(load_profile("generic").observation_categories)
     refusing = by_code(FakeEhr(lambda *_: (400, outcome("needs a category"))))[1]
     assert missing(refusing) == {"Observation"}
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_generic_asks_without_a_category_first_so_that_no_reading_without_one_is_missed(status):
+    ehr = FakeEhr(lambda *_: bundle(observation("o1")), profile="generic")
+    assert by_code(ehr)[0] == ["Observation/o1"]
+    assert queries(ehr, "category") == queries(ehr, "code") == set()
+
+    def refuses(target, _):
+        return bundle(observation("o1")) if "code=" in target else (status, outcome("needs a category"))
+
+    kept, run = by_code(FakeEhr(refuses, profile="generic"))
+    assert (kept, missing(run)) == (["Observation/o1"], set())
+
+
+def test_a_server_that_refused_once_is_not_asked_to_refuse_again():
+    def answer(target, _):
+        return bundle(observation("o1")) if "code=" in target else (400, outcome("needs a category"))
+
+    learned = Learned()
+    first = FakeEhr(answer, profile="generic")
+    by_code(first, learned=learned)
+    bare = [target for target, _ in first.asked if "code=" not in target and "category=" not in target]
+    assert 0 < len(bare) <= 4 * first.issuer.max_parallel, "the first refusal stands for all slices"
+    second = FakeEhr(answer, profile="generic")
+    kept, _ = by_code(second, learned=learned)
+    assert kept == ["Observation/o1"]
+    assert not [target for target, _ in second.asked if "code=" not in target and "category=" not in target]
 
 
 def test_codings_are_searched_in_groups_that_fit_in_an_address():

@@ -7,7 +7,7 @@ from typing import Any
 
 from launch.errors import HttpError
 from launch.http import MEGABYTE, Limits
-from launch.profiles import WriteRung
+from launch.profiles import ChargeItemWrite
 from smartapp.commands.checks import listed
 from smartapp.commands.doctor.examination import UNREACHED, Examination, status_words, trouble
 from smartapp.commands.doctor.ids import CheckId
@@ -135,7 +135,7 @@ def _charge_item(exam: Examination, declared: Declared) -> None:
     interactions = declared.interactions("ChargeItem")
     parameters = declared.parameters("ChargeItem")
     if "create" not in interactions:
-        operation = exam.issuer.profile.write_rung is WriteRung.ORACLE_CREATE or {
+        operation = exam.issuer.profile.charge_item is ChargeItemWrite.OWN_OPERATION or {
             "create",
             "$create",
         } & declared.operations("ChargeItem")

@@ -14,13 +14,14 @@ from launch.errors import HttpError, LaunchError, LaunchReason
 from launch.http import Limits, Response
 from launch.issuers import ClientAuth
 from launch.tokens import request_token
-from smartapp.commands.checks import Fault
+from smartapp.commands.checks import Fault, listed
 from smartapp.commands.doctor.discovery import Found
 from smartapp.commands.doctor.examination import Examination, paused, status_words, trouble
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import Declared
 from smartapp.commands.registration import ResourceLine, without
 from smartapp.ehr.wire.bundles import NotAPage, look, names_another_patient, search_page, search_target
+from smartapp.ehr.wire.patient_scope import other_base
 
 _Parameters = tuple[tuple[str, str], ...]
 LIMITS = Limits(connect=5.0, read=15.0, total=15.0)
@@ -182,7 +183,16 @@ def _found(exam: Examination, type_: str, answer: Response, patient: str) -> Non
         exam.checks.failure(CheckId.SEARCH, "the answer is no searchset Bundle", type_)
         return
     seen = [look(entry.resource) for entry in page.entries if bytes(entry.resource)]
-    if any(names_another_patient(item, patient, exam.issuer.fhir_base) for item in seen):
+    named = {other_base(item.about, patient) for item in seen}
+    others = {base for base in named if base is not None} - set(exam.issuer.bases)
+    if others:
+        exam.checks.failure(
+            CheckId.SEARCH,
+            f"references name the server by another address: {listed(sorted(others))}. If it is "
+            "this server's own, list it under fhir_base_aliases; else everything that names it is dropped",
+            type_,
+        )
+    elif any(names_another_patient(item, patient, exam.issuer.bases) for item in seen):
         exam.checks.failure(
             CheckId.SEARCH,
             "the server gave another patient's data: it does not look at `patient`; tell the EHR's team. The "

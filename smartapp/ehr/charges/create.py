@@ -272,7 +272,7 @@ class ChargeWriter(Workflow[Charge]):
         sure = page.next_url is None
         for entry in page.entries:
             # The server may have ignored the parameter: only what carries our identifier is ours.
-            held = held_charge(entry, row.patient, client.issuer.fhir_base)
+            held = held_charge(entry, row.patient, client.issuer.bases)
             if isinstance(held, Whose):
                 sure = sure and not carries(decode(bytes(entry.resource)), row.identifier)
             elif carries(held.body, row.identifier) and isinstance(held.body.get("id"), str):

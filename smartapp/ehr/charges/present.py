@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fhir_mappings.chart import Chart
+from fhir_mappings.identity import Bases
 from fhir_mappings.record import PriorCharge
 from launch.errors import HttpError, HttpProblem
 from launch.http import Response
@@ -82,7 +83,7 @@ class PresentCharges:
                 return None
             page = whole_page(response)
             for entry in page.entries:
-                held = held_charge(entry, session.patient or "", client.issuer.fhir_base)
+                held = held_charge(entry, session.patient or "", client.issuer.bases)
                 if held is Whose.FOREIGN:
                     foreign += 1
                 elif not isinstance(held, Whose):
@@ -140,7 +141,7 @@ def charge_now(client: SessionClient, charge_item: str) -> Held | None:
     return Held(decode(body), version_of(seen, body), etag)
 
 
-def held_charge(entry: Entry, patient: str, base: str) -> HeldCharge | Whose:
+def held_charge(entry: Entry, patient: str, bases: Bases) -> HeldCharge | Whose:
     """A charge that a search brought, named as the reader names it, so that the two can be compared.
 
     One that cannot be read has no body: that it is there is known, not what it stands for. Another patient's
@@ -148,7 +149,7 @@ def held_charge(entry: Entry, patient: str, base: str) -> HeldCharge | Whose:
     """
     if bytes(entry.resource) in (b"", b"null") or (entry.search is not None and entry.search.mode != "match"):
         return Whose.NOBODYS
-    found = judged(entry, "ChargeItem", patient, base)
+    found = judged(entry, "ChargeItem", patient, bases)
     if found.whose is Whose.FOREIGN or found.type == "OperationOutcome":
         return Whose.FOREIGN if found.whose is Whose.FOREIGN else Whose.NOBODYS
     readable = found.whose is not Whose.UNREADABLE

@@ -41,7 +41,7 @@ def read_back(client: SessionClient, sent: Mapping[str, Any], patient: str, logi
     if seen.resourceType != "ChargeItem":
         return ReadBack(None, ())
     differences = _field_differences(sent, decode(response.body))
-    if seen.whose(patient, client.issuer.fhir_base) is not Whose.OURS:
+    if seen.whose(patient, client.issuer.bases) is not Whose.OURS:
         differences.append("subject: the EHR holds something else than was sent.")
     return ReadBack(response.body, tuple(differences))
 

@@ -206,7 +206,7 @@ class ChargeChanger(Workflow[ChargeChange]):
         Asked once more of the charge itself: whatever led here, nobody else's charge is written.
         """
         session, held = order.session, look(msgspec.json.encode(order.held.body))
-        whose = held.whose(session.patient or "", client.issuer.fhir_base)
+        whose = held.whose(session.patient or "", client.issuer.bases)
         if not changeable(order.held.body) or whose is not Whose.OURS:
             return False
         if order.change is not None:

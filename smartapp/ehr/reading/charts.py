@@ -16,6 +16,7 @@ from smartapp.ehr.reading.findings import Findings, FindingsMaker
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
 from smartapp.ehr.reading.reader import READ_FIRST, ChartReading
+from smartapp.ehr.reading.searches import Learned
 from smartapp.ehr.wire.bundles import look, references
 from smartapp.site import Site
 from smartapp.store import Store
@@ -40,6 +41,7 @@ class Charts:
         self._store = store
         self._clock = clock
         self._client_of = client_of
+        self._learned = Learned()
 
     def today(self) -> date:
         """The site's day."""
@@ -74,21 +76,24 @@ class Charts:
             seconds=seconds,
             since=since,
             linked=linked,
+            learned=self._learned,
         )
 
     def maker(self, session: LaunchSession, as_of: date, history_from: date | None = None) -> FindingsMaker:
         """What decides on the session's patient, with all that is kept here of them now."""
         patient = session.patient or ""
+        issuer = self._client_of(session).issuer
         return FindingsMaker(
             self._site,
             patient,
-            self._client_of(session).issuer.fhir_base,
+            issuer.fhir_base,
             as_of,
             self._settings.history_months,
             self._store.charges.enrolments(session.issuer_id, patient),
             session.fhir_user,
             own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
             history_from=history_from,
+            aliases=issuer.fhir_base_aliases,
             written=self._store.charges.written_keys(session.issuer_id, patient),
         )
 
@@ -131,8 +136,8 @@ class Charts:
 
     def pointed_to(self, session: LaunchSession, resources: Iterable[StoredResource]) -> set[str]:
         """What these point to that may have to be read by its id."""
-        base = self._client_of(session).issuer.fhir_base
-        return {name for one in resources if one.raw for name in references(look(one.raw), base)}
+        bases = self._client_of(session).issuer.bases
+        return {name for one in resources if one.raw for name in references(look(one.raw), bases)}
 
     def _own_pages(self, own: list[StoredResource]) -> list[SealedChunk]:
         """What is kept here, as the page of the snapshot that it makes."""

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.completeness import Missing, completeness_of
-from fhir_mappings.identity import References, links_of
+from fhir_mappings.identity import Bases, References, links_of
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.resources import NOT_JSON, Patient, decode_resource
 from fhir_mappings.salvage import mended_patient, missing_of
@@ -24,9 +24,10 @@ from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.searches import Search
 from smartapp.ehr.wire.bundles import Entry, Judged, Look, judged, outcome_of, references
 from smartapp.ehr.wire.json_guard import Unreadable, weighed
-from smartapp.ehr.wire.patient_scope import Whose
+from smartapp.ehr.wire.patient_scope import Whose, other_base
 from smartapp.store.reading import SealedChunk, StoredResource
 
+LONGEST_BASE = 200
 Days = tuple[date | None, date | None]
 
 
@@ -40,7 +41,7 @@ class Collected:
     def __init__(
         self,
         patient: str,
-        base: str,
+        bases: Bases,
         terminology: Terminology,
         clock: LocalClock,
         seal: Callable[[str, list[StoredResource]], SealedChunk],
@@ -59,7 +60,7 @@ class Collected:
         """Those under which this patient's records are taken too."""
         self.sink: Callable[[StoredResource], None] = lambda _: None
         self._patient = patient
-        self._base = base
+        self._bases = bases
         self._terminology = terminology
         self._clock = clock
         self._seal = seal
@@ -69,6 +70,8 @@ class Collected:
         """The names with their versions."""
         self._foreign = Counter[str]()
         """Dropped as another patient's, by type."""
+        self._elsewhere = Counter[tuple[str, str]]()
+        """Dropped, by type and the address under which they name a patient of the same id."""
         self._missed: dict[str, tuple[Days, list[Missing]]] = {}
         """What single records that cannot be read may have been, and within which days they were found."""
 
@@ -85,13 +88,21 @@ class Collected:
 
     def notices(self) -> tuple[Notice, ...]:
         """Everything there is to tell of this reading."""
-        found = {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in self._foreign.items()}
+        foreign = Counter(self._foreign)
+        found = set(self._notices)
+        for (type_, base), number in self._elsewhere.items():
+            # A server calls itself the same throughout: beside one of ours it is another server's patient.
+            if self.by_type[type_]:
+                foreign[type_] += number
+            else:
+                found.add(Notice(NoticeKind.OTHER_BASE, type_, base, number))
+        found |= {Notice(NoticeKind.FOREIGN, type_, count=number) for type_, number in foreign.items()}
         missed = [one for _, some in self._missed.values() for one in some]
         found |= {
             Notice(NoticeKind.UNREADABLE, one.type, one.detail, one.entries, start=one.start, end=one.end)
             for one in completeness_of(missed).missing
         }
-        return in_order(self._notices | found)
+        return in_order(found)
 
     def keep_page(self, wanted: Search, origin: str, entries: Iterable[Entry]) -> None:
         """What a page of a search holds. What the server says beside it becomes a notice."""
@@ -140,7 +151,7 @@ class Collected:
         """
         found = self._judged_here(entry, wanted.type)
         if found.whose is Whose.FOREIGN:
-            self._foreign[found.type] += 1
+            self._dropped(found)
             return None
         if found.type == "OperationOutcome":
             self._remarked(wanted, found.raw)
@@ -153,17 +164,25 @@ class Collected:
 
     def is_ours(self, seen: Look) -> bool:
         """May it be the patient's, under this id or an earlier one?"""
-        verdicts = {seen.whose(patient, self._base) for patient in (self._patient, *self.earlier)}
+        verdicts = {seen.whose(patient, self._bases) for patient in (self._patient, *self.earlier)}
         return not verdicts <= {Whose.FOREIGN, Whose.UNREADABLE}
 
     def _judged_here(self, entry: Entry, type_: str) -> Judged:
         """Whose it is: under an earlier id of the patient it is theirs as well (D30)."""
-        found = judged(entry, type_, self._patient, self._base)
+        found = judged(entry, type_, self._patient, self._bases)
         for patient in self.earlier:
             if found.whose is not Whose.FOREIGN:
                 break
-            found = judged(entry, type_, patient, self._base)
+            found = judged(entry, type_, patient, self._bases)
         return found
+
+    def _dropped(self, found: Judged) -> None:
+        """Another patient's; or this one's, under an address that nobody said is this server's."""
+        base = other_base(found.seen.about, self._patient)
+        if base is None:
+            self._foreign[found.type] += 1
+        else:
+            self._elsewhere[found.type, base[:LONGEST_BASE]] += 1
 
     def _whole_one(self, origin: str, full_url: str | None, found: Judged) -> StoredResource | None:
         # Of two versions of one record both go on: which is the newer is not for the order to say.
@@ -173,9 +192,9 @@ class Collected:
         self._copies.add(copy)
         self.names.add(found.reference)
         self.by_type[found.type] += 1
-        self.pointers.update(references(found.seen, self._base))
+        self.pointers.update(references(found.seen, self._bases))
         if found.type == "Patient":
-            self.replaces.update(_replaced_by(found.raw, self._base))
+            self.replaces.update(_replaced_by(found.raw, self._bases))
         return StoredResource(origin, full_url, found.reference, found.version, found.raw)
 
     def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
@@ -185,7 +204,7 @@ class Collected:
             return None
         self._notices.add(Notice(NoticeKind.DAMAGED, "Patient"))
         entry = Entry(Raw(rest))
-        return self._whole_one(origin, None, judged(entry, "Patient", self._patient, self._base))
+        return self._whole_one(origin, None, judged(entry, "Patient", self._patient, self._bases))
 
     def _without_bytes(self, wanted: Search, origin: str, found: Judged) -> StoredResource | None:
         """A record that is listed and not read, and what may be missing with it."""
@@ -206,12 +225,12 @@ class Collected:
         if found.broken is not None:
             missing = missing_of(found.broken, type_, self._terminology, self._clock, within)
             return [] if missing is None else [missing]
-        intake = Intake(self._terminology, self._clock, self._base)
+        intake = Intake(self._terminology, self._clock, self._bases)
         intake.add(found.raw, None, found.reference, hint=lambda: type_, within=within)
         return intake.missing(f"Patient/{self._patient}")
 
 
-def _replaced_by(raw: bytes, base: str) -> list[str]:
+def _replaced_by(raw: bytes, bases: Bases) -> list[str]:
     """The logical ids at this server that a Patient says to stand for."""
     try:
         patient = decode_resource(raw)
@@ -219,7 +238,7 @@ def _replaced_by(raw: bytes, base: str) -> list[str]:
         return []
     if not isinstance(patient, Patient):
         return []
-    places = [name.partition("Patient/") for name in links_of(patient, References(base)).replaces]
+    places = [name.partition("Patient/") for name in links_of(patient, References(bases)).replaces]
     return [id_ for before, _, id_ in places if id_ and not before]
 
 

@@ -98,9 +98,11 @@ class FindingsMaker:
         own: OwnRecord | None = None,
         history_from: date | None = None,
         written: frozenset[str] = frozenset(),
+        aliases: tuple[str, ...] = (),
     ) -> None:
         """`own`: what this app keeps of the patient. `history_from`: from which day on was read, where that
-        is known already. `written`: identifiers of the charges that were written from here."""
+        is known already. `written`: identifiers of the charges that were written from here. `aliases`: other
+        addresses by which the EHR calls its base."""
         self._written = written
         self._own = own or OwnRecord(f"Patient/{patient}", site.zone, {})
         self._history_from = history_from
@@ -110,6 +112,7 @@ class FindingsMaker:
         self._user = user
         self._patient = f"Patient/{patient}"
         self._base = base
+        self._bases = (base, *aliases)
         self._today = today
         self._clock = LocalClock(site.zone)
         self._history_months = history_months
@@ -128,13 +131,13 @@ class FindingsMaker:
     def needs(self) -> Needs:
         """What else must be read. To be called once, after the first resources."""
         policy, terminology = self._site.policy, self._site.terminology
-        first = Chart(terminology, self._site.zone, self._today, self._base)
+        first = Chart(terminology, self._site.zone, self._today, self._bases)
         for resource in self._first:
             first.add(resource.raw, resource.full_url, resource.origin)
         charges = first.record(self._patient).charges
         found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
         start = self._history_from or found.start
-        self._chart = Chart(terminology, self._site.zone, self._today, self._base, history_from=start)
+        self._chart = Chart(terminology, self._site.zone, self._today, self._bases, history_from=start)
         for resource in self._first:
             self.add(resource)
         self._first.clear()
@@ -170,7 +173,7 @@ class FindingsMaker:
 
     def _may_be_chosen(self, raw: bytes) -> bool:
         """Whether it names this patient and nobody else, or is of a type that need not name one."""
-        whose = look(raw).whose(self._patient.removeprefix("Patient/"), self._base)
+        whose = look(raw).whose(self._patient.removeprefix("Patient/"), self._bases)
         return whose in {Whose.OURS, Whose.NOBODYS}
 
     def add_own(self) -> list[StoredResource]:

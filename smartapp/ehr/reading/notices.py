@@ -36,6 +36,8 @@ class NoticeKind(StrEnum):
     MISSING = "missing"
     """A single record that something points to is not there; the type itself could be read."""
     FOREIGN = "foreign"
+    OTHER_BASE = "other-base"
+    """Dropped, because it names the patient under another address of the server than is known here."""
     SERVER_SAYS = "server-says"
 
 
@@ -64,6 +66,7 @@ _WHY: Mapping[NoticeKind, MissingWhy] = {
     NoticeKind.NOT_SEARCHED: MissingWhy.NOT_SEARCHED,
     NoticeKind.CUT_OFF: MissingWhy.CUT_OFF,
     NoticeKind.UNREADABLE: MissingWhy.UNREADABLE,
+    NoticeKind.OTHER_BASE: MissingWhy.UNREADABLE,
 }
 OF_ANOTHER = "records of another patient among them"
 

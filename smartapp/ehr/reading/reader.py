@@ -28,12 +28,14 @@ from launch.tokens import SessionClient
 from smartapp.ehr.reading.collected import Collected, single
 from smartapp.ehr.reading.fetch import NOT_ALLOWED, NOT_UNDERSTOOD, Fetch, ReadingFailed, ReadingStopped
 from smartapp.ehr.reading.notices import Notice, NoticeKind
-from smartapp.ehr.reading.searches import SLICES, Search, Searches
+from smartapp.ehr.reading.searches import SLICES, Learned, Search, Searches
 from smartapp.ehr.reading.still_there import GONE, StillThere
 from smartapp.ehr.wire.bundles import NotAPage, declared, outcome_text, read_target, search_page
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MOST_READS_BY_ID = 200
+_NOT_BY_DATE = NOT_UNDERSTOOD | {403}
+"""How a server answers that takes no search of readings without a category or a code."""
 MOST_BETWEEN_TICKS = 2.0
 """Seconds after which a page that waits is told how far it is, though nothing came."""
 
@@ -75,13 +77,16 @@ class ChartReading:
         seconds: float = math.inf,
         since: datetime | None = None,
         linked: Iterable[str] = (),
+        learned: Learned | None = None,
     ) -> None:
         self.patient = patient
         self.base = client.issuer.fhir_base
         self._since = since
         self._scopes = scopes
         self._asked = asked
-        self._profile = client.issuer.profile
+        self._issuer = client.issuer
+        self._learned = learned or Learned()
+        self._profile = self._learned.profile_of(client.issuer)
         self._searches = [Searches(self._profile, patient)]
         """Those of the patient, and of each earlier id of theirs."""
         self._page_limit = page_limit
@@ -89,7 +94,7 @@ class ChartReading:
         self._tick_seconds = tick_seconds
         self._parallel = client.issuer.max_parallel
         self._fetch = Fetch(client, byte_limit, seconds)
-        self._collected = Collected(patient, self.base, terminology, clock, seal)
+        self._collected = Collected(patient, client.issuer.bases, terminology, clock, seal)
         # The signed-in user too, for the name.
         self._collected.pointers.update(
             name for name in (user, *linked) if name and name.split("/", 1)[0] in LINKED
@@ -226,7 +231,11 @@ class ChartReading:
     def _read_by_code(self, needs: Needs) -> None:
         """Where the server did not take a search by date alone: every coding that can count, by itself."""
         refused, self._not_by_date = self._not_by_date, []
-        by_code = [search for one in self._searches for search in one.by_code(needs)] if refused else []
+        by_code = [
+            search
+            for one in self._searches
+            for search in (one.by_code_and_category(needs) if refused and needs.codings else [])
+        ]
         for wanted, response in refused:
             self._tell_refused(replace(wanted, beside=bool(by_code)), response)
         self._steps += len(by_code)
@@ -313,6 +322,9 @@ class ChartReading:
 
     def _search(self, wanted: Search) -> None:
         """Every page of one search; on 400 without strict handling, then the other ways to ask."""
+        if wanted.by_date_alone and self._not_by_date:
+            self._put_off(wanted, self._not_by_date[0][1])
+            return
         if self._fetch.silent:
             self._collected.tell(wanted, NoticeKind.NOT_SEARCHED)
             return
@@ -326,11 +338,17 @@ class ChartReading:
             self._pages(wanted, response)
         elif wanted.since and response.status in NOT_UNDERSTOOD:
             raise SinceNotKnown
-        elif wanted.by_date_alone and response.status in NOT_UNDERSTOOD:
-            with self._lock:
-                self._not_by_date.append((wanted, response))
+        elif wanted.by_date_alone and response.status in _NOT_BY_DATE:
+            self._put_off(wanted, response)
         else:
             self._tell_refused(wanted, response)
+
+    def _put_off(self, wanted: Search, response: Response) -> None:
+        """The server takes no search by date alone: other ways are tried when all of these have ended."""
+        if response.status in NOT_UNDERSTOOD:
+            self._learned.refused_by_date_alone(self._issuer)
+        with self._lock:
+            self._not_by_date.append((wanted, response))
 
     def _tell_refused(self, wanted: Search, response: Response) -> None:
         kind = NoticeKind.NOT_ANSWERED if _out_of_order(response) else NoticeKind.REFUSED

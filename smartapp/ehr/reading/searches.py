@@ -5,6 +5,8 @@ Each knows which local days it was to bring, so that what it fails to bring is m
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,11 +14,13 @@ from urllib.parse import quote
 
 from fhir_mappings.local_time import ONE_DAY
 from fhir_mappings.needs import Needs
+from launch.issuers import Issuer
 from launch.profiles import DateBounds, Profile
 
 SLICES = 8
 SLICES_BY_CATEGORY = 2
 PEOPLE_AT_A_TIME = 20
+REMEMBERED_SECONDS = 3600.0
 LONGEST_CODES = 1500
 """Characters of one list of codings, as it stands in an address: servers take addresses of a few thousand."""
 
@@ -42,6 +46,24 @@ class Search:
     """Readings of every kind at once: what a server that wants a category or a code does not take."""
     since: bool = False
     """Only what changed since a moment, if the server knows how to search for that."""
+
+
+class Learned:
+    """What servers refused, as long as this process remembers: nobody asks each time to be refused again."""
+
+    def __init__(self) -> None:
+        self._want_category: dict[str, float] = {}
+
+    def profile_of(self, issuer: Issuer) -> Profile:
+        """The issuer's profile, and what was learned since."""
+        wants = self._want_category.get(issuer.fhir_base)
+        if wants is None or time.monotonic() - wants >= REMEMBERED_SECONDS:
+            return issuer.profile
+        return dataclasses.replace(issuer.profile, observation_needs_category=True)
+
+    def refused_by_date_alone(self, issuer: Issuer) -> None:
+        """The server did not take a search of readings without category or code."""
+        self._want_category[issuer.fhir_base] = time.monotonic()
 
 
 class Searches:
@@ -79,20 +101,23 @@ class Searches:
     def observations(self, needs: Needs) -> list[Search]:
         """Everything that may hold a reading that counts.
 
-        Where the server wants a category, home readings may be filed under any or none: each coding that is
-        declared is searched by itself too, and the categories only show what else there is.
+        Where it is known to want a category, home readings may be filed under any or none: each coding
+        that is declared is searched by itself too, and the categories only show what else there is.
         """
-        profile = self._profile
-        if not profile.observation_needs_category:
+        if not self._profile.observation_needs_category:
             return [
                 replace(self._sliced("all", part), by_date_alone=True) for part in self._slices(needs, SLICES)
             ]
+        return self.by_code_and_category(needs)
+
+    def by_code_and_category(self, needs: Needs) -> list[Search]:
+        """What a server takes that refuses a search of readings by date alone."""
         by_code = self.by_code(needs)
         return [
             *by_code,
             *(
                 replace(self._sliced(category, part, ("category", category)), beside=bool(by_code))
-                for category in profile.observation_categories
+                for category in self._profile.observation_categories
                 for part in self._slices(needs, SLICES_BY_CATEGORY)
             ),
         ]

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from msgspec import Raw, Struct
 
 from fhir_mappings.chart.bundles import says_incomplete
-from fhir_mappings.identity import made_up_name, relative
+from fhir_mappings.identity import Bases, made_up_name, relative
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.salvage import Salvaged, salvaged
 from launch.profiles import SearchMethod
@@ -224,9 +224,9 @@ class Look(Struct, frozen=True):
     def reference(self) -> str:
         return f"{self.resourceType}/{self.id}" if self.resourceType and self.id else ""
 
-    def whose(self, patient: str, base: str) -> Whose:
+    def whose(self, patient: str, bases: Bases) -> Whose:
         """Whose it is, as seen from the chart of `patient` (a logical id)."""
-        return whose(self.resourceType, self.id, self.about, patient, base)
+        return whose(self.resourceType, self.id, self.about, patient, bases)
 
 
 def look(raw: bytes | Raw) -> Look:
@@ -265,20 +265,20 @@ class Judged(Struct, frozen=True):
     """What can still be read of one that is no JSON, or more of it than is read; it is UNREADABLE then."""
 
 
-def judged(entry: Entry, type_: str, patient: str, base: str) -> Judged:
+def judged(entry: Entry, type_: str, patient: str, bases: Bases) -> Judged:
     """The verdict on one entry of a search for a type: the same for whoever reads it, so that what they call
     it and which version they saw can be compared. Never raises."""
     raw = bytes(entry.resource)
     seen = look(raw)
     if not entry.problem and seen.resourceType:
         reference = seen.reference or made_up_name(seen.resourceType, raw)
-        verdict = seen.whose(patient, base)
+        verdict = seen.whose(patient, bases)
         return Judged(verdict, seen.resourceType, reference, version_of(seen, raw), raw, seen)
     found = salvaged(raw)
     kind = found.type or type_
     reference = f"{kind}/{found.id}" if found.id else made_up_name(kind, raw)
     about = None if found.subject is None else {"reference": found.subject.reference}
-    another = bool(found.type) and whose(found.type, found.id, (about,), patient, base) is Whose.FOREIGN
+    another = bool(found.type) and whose(found.type, found.id, (about,), patient, bases) is Whose.FOREIGN
     verdict = Whose.FOREIGN if another else Whose.UNREADABLE
     return Judged(verdict, kind, reference, version_of(Look(), raw), raw, seen, found)
 
@@ -288,15 +288,15 @@ def version_of(seen: Look, raw: bytes) -> str:
     return seen.version or "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
-def names_another_patient(seen: Look, patient: str, base: str) -> bool:
+def names_another_patient(seen: Look, patient: str, bases: Bases) -> bool:
     """Whether the resource is about somebody other than `patient` (a logical id)."""
-    return seen.whose(patient, base) is Whose.FOREIGN
+    return seen.whose(patient, bases) is Whose.FOREIGN
 
 
-def references(seen: Look, base: str) -> Iterator[str]:
+def references(seen: Look, bases: Bases) -> Iterator[str]:
     """What the reader may have to fetch by id: devices of readings, people of encounters."""
     for pointer in seen.pointers:
-        named = relative(pointer, base)
+        named = relative(pointer, bases)
         if named.split("/", 1)[0] in _LINKED:
             yield named
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
 
+from fhir_mappings.identity import Bases, each
 from launch.urls import UnsafeUrl, Url, is_under, parse_base, parse_url
 
 SUBJECT_FREE = frozenset(
@@ -39,13 +40,13 @@ class Whose(Enum):
     """It must name a patient and does not, or not readably."""
 
 
-def whose(type_: str, logical_id: str | None, about: Iterable[object], patient: str, base: str) -> Whose:
+def whose(type_: str, logical_id: str | None, about: Iterable[object], patient: str, bases: Bases) -> Whose:
     """`about`: the values of the elements that name a patient, None where there is none. `patient`: a logical
-    id. `base`: the FHIR base URL."""
+    id. `bases`: the addresses of the FHIR server."""
     if type_ == "Patient":
         return Whose.OURS if logical_id == patient else Whose.FOREIGN
     verdicts = {
-        _named(reference, patient, base)
+        _named(reference, patient, bases)
         for value in about
         if value is not None
         for reference in (value if isinstance(value, list) else [value])
@@ -58,26 +59,26 @@ def whose(type_: str, logical_id: str | None, about: Iterable[object], patient: 
     return Whose.NOBODYS if type_ in SUBJECT_FREE else Whose.UNREADABLE
 
 
-def _named(reference: object, patient: str, base: str) -> Whose:
+def _named(reference: object, patient: str, bases: Bases) -> Whose:
     """Whom one Reference names."""
     if not isinstance(reference, dict):
         return Whose.UNREADABLE
     literal = reference.get("reference")
     if isinstance(literal, str) and literal:
-        return _literally(literal, patient, base)
+        return _literally(literal, patient, bases)
     identifier = reference.get("identifier")
     if literal is None and isinstance(identifier, dict) and isinstance(identifier.get("value"), str):
         return Whose.OPEN
     return Whose.UNREADABLE
 
 
-def _literally(text: str, patient: str, base: str) -> Whose:
+def _literally(text: str, patient: str, bases: Bases) -> Whose:
     ours = f"Patient/{patient}"
     if text == ours:
         return Whose.OURS
     if text.startswith(_WITHIN):
         return Whose.OPEN
-    place = text if _RELATIVE.match(text) else _under(text, base)
+    place = text if _RELATIVE.match(text) else _under(text, bases)
     if place is not None and _VERSION.sub("", place) == ours:
         return Whose.OURS
     if place is None or place.startswith("Patient/") or not _RELATIVE.match(place):
@@ -85,15 +86,33 @@ def _literally(text: str, patient: str, base: str) -> Whose:
     return Whose.OPEN
 
 
-def _under(text: str, base: str) -> str | None:
-    """What follows the base in an absolute URL; None where it lies anywhere else."""
+def _under(text: str, bases: Bases) -> str | None:
+    """What follows a base in an absolute URL; None where it lies anywhere else."""
     try:
-        url, root = parse_url(text), _root(base)
+        url = parse_url(text)
     except UnsafeUrl:
         return None
-    if url.query or not is_under(url, root):
+    root = next((root for root in map(_root, each(bases)) if is_under(url, root)), None)
+    if url.query or root is None:
         return None
     return url.path.removeprefix(root.path).removeprefix("/")
+
+
+def other_base(about: Iterable[object], patient: str) -> str | None:
+    """Under which other address a record names a patient of this very id: perhaps the same server, by a name
+    that nobody listed. None where it names nobody like that."""
+    for value in about:
+        for reference in value if isinstance(value, list) else [value]:
+            literal = reference.get("reference") if isinstance(reference, dict) else None
+            if not isinstance(literal, str):
+                continue
+            base, _, name = _VERSION.sub("", literal).rpartition("/Patient/")
+            try:
+                if name == patient and base:
+                    return parse_base(base).base
+            except UnsafeUrl:
+                continue
+    return None
 
 
 @lru_cache(maxsize=64)
