@@ -245,9 +245,9 @@ class Silent:
 QUIRKS: dict[str, Told | Silent] = {
     "require_category_for_observation_search": Told(
         CheckId.SEARCH,
-        "failure",
-        "wants a category with every search of readings",
-        "set profile to one that asks so",
+        "warning",
+        "wants a category or a code with every search of readings",
+        "observation_needs_category",
         about="Observation",
     ),
     "id_token_without_kid": Silent(
@@ -300,6 +300,14 @@ QUIRKS: dict[str, Told | Silent] = {
     },
     "break_off": Silent("a single search may not be hit"),
     "incomplete_searches": Silent("the answers are as they should be"),
+    "absolute_references": Told(
+        CheckId.SEARCH,
+        "failure",
+        "by another address: https://inside.example/R4",
+        "list it under fhir_base_aliases",
+        about="ServiceRequest",
+        value="https://inside.example/R4",
+    ),
     "refused_category": Silent("a category that no search asks for"),
     "implants_only": Silent("what readings name is read by its id"),
     "no_last_updated": Silent("everything is read again instead"),

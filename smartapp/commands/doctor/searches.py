@@ -162,10 +162,10 @@ def _needs_category(exam: Examination, token: str, patient: str) -> None:
     )
     answer = exam.fhir("GET", target, token=token, limits=LIMITS)
     if isinstance(answer, Response) and answer.ok:
-        exam.checks.failure(
+        exam.checks.warning(
             CheckId.SEARCH,
-            "the server wants a category with every search of readings: set profile to one that asks so "
-            "(generic or epic), or no reading is found",
+            "the server wants a category or a code with every search of readings: the app asks by the code of "
+            "what tables and site declare; observation_needs_category = true spares it the first refusal",
             "Observation",
         )
     else:
