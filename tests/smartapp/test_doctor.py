@@ -385,7 +385,7 @@ def test_limits_of_our_own_that_the_checks_use_up_are_told_as_ours(doctor, ehr):
 
 def test_the_category_is_asked_for_by_a_profile_that_does_so(doctor, ehr):
     ehr.quirk(require_category_for_observation_search=True)
-    assert doctor(ehr.base, *SEARCHING, profile="generic").of(CheckId.SEARCH, "Observation")[0] == "ok"
+    assert doctor(ehr.base, *SEARCHING, profile="epic").of(CheckId.SEARCH, "Observation")[0] == "ok"
 
 
 def test_an_id_of_ours_serves_where_a_create_cannot_be_conditional(doctor, ehr):
