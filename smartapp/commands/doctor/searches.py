@@ -164,8 +164,8 @@ def _needs_category(exam: Examination, token: str, patient: str) -> None:
     if isinstance(answer, Response) and answer.ok:
         exam.checks.warning(
             CheckId.SEARCH,
-            "the server wants a category or a code with every search of readings: the app asks by the code of "
-            "what tables and site declare; observation_needs_category = true spares it the first refusal",
+            "the server wants a category or a code with every search of readings: the app asks by the code "
+            "of what tables and site declare; observation_needs_category = true spares it the first refusal",
             "Observation",
         )
     else:
