@@ -96,6 +96,11 @@ class _Reading:
             found = True
             try:
                 self._file(file)
+            except _NoRecord as fault:
+                if _type_of_name(file):
+                    self._not_read(file, path, str(fault))
+                else:
+                    self._say(f"not read: {file}: {fault}")
             except _NotFhir as fault:
                 self._not_read(file, path, str(fault))
             except _NOT_READABLE as fault:
@@ -162,12 +167,16 @@ class _Reading:
             self._say(f"not read to its end: {file}: not JSON ({fault})")
         else:
             if head is None:
-                raise _NotFhir(_NO_FHIR)
+                raise (_NotFhir if b"resourceType" in text else _NoRecord)(_NO_FHIR)
         self._chart.add(text, None, file.name)
 
 
 class _NotFhir(Exception):
     """The file could be opened, and holds nothing that is meant for us."""
+
+
+class _NoRecord(_NotFhir):
+    """Whole JSON in which no record stands, as the manifest of an export: nothing is missing without it."""
 
 
 class _Hint:

@@ -84,11 +84,32 @@ def test_a_file_of_an_unknown_kind_is_named_and_missing(folder, answer, name, ty
     assert device_code(found)["outcome"] == "suggest"
 
 
-def test_a_json_file_that_is_no_fhir_ends_nothing(folder, answer):
-    (folder / "package.json").write_text('{"name": "hl7.example", "version": "1"}')
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("package.json", '{"name": "hl7.example", "version": "1"}'),
+        ("manifest.json", '{"output": [{"type": "Observation", "url": "https://e.example/1"}], "error": []}'),
+    ],
+)
+def test_a_json_file_in_which_no_record_stands_is_named_and_lacks_nothing(folder, answer, name, text):
+    (folder / name).write_text(text)
     found, err = answer(folder)
-    assert "package.json" in err
-    assert missing(found) == [(None, "file-not-read")]
+    assert name in err
+    assert found["completeness"]["whole"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "type_"),
+    [
+        ("page.json", '{"count": 1, "results": [{"resourceType": "ChargeItem"}]}', None),
+        ("ChargeItem.json", "{}", "ChargeItem"),
+    ],
+)
+def test_a_json_file_that_may_hold_records_is_missing(folder, answer, name, text, type_):
+    (folder / name).write_text(text)
+    found, err = answer(folder)
+    assert name in err
+    assert missing(found) == [(type_, "file-not-read")]
 
 
 def test_hidden_files_are_nobodys_records(folder, answer):
