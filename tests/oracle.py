@@ -1,7 +1,7 @@
 """A second, deliberately plain implementation of the billing rules, to check the product against.
 
 It repeats the product on purpose. It was written from the specification (the contract of `smartapp evaluate`
-and the decided defaults D1 to D37, D39 and D41) without a look at the product's code, imports nothing of
+and the decided defaults D1 to D37 and D39 to D41) without a look at the product's code, imports nothing of
 ours, and prefers what is obvious to what is fast: days are sets of dates, minutes are sets of seconds, and
 "would it change the answer" is asked by answering twice, with days, calls or rules added. Where the two
 disagree, one of them is wrong: the specification decides.
@@ -52,11 +52,13 @@ Decided here too, where the specification leaves room:
   program's people; a completed Procedure without an end was of one day, one without a date of any, and what
   is coded in neither CPT nor SNOMED CT may be surgery (D36); where there are no minutes, or no talk, nothing
   replaces the statement about them (D39). `perhaps_unverified` holds what the rules allow and don't ask for:
-  same-day services where the month's visits lie beside no minutes.
+  same-day services where the month's visits lie beside no minutes, surgery where an entry of unknown kind
+  was not read, the device where no day counts;
+- payers: where the payer's table doesn't reach back, nothing has changed (D34, D40).
 
 What it leaves out: several patients in one run, attestations, enrolments that were confirmed, references;
-what continuous glucose monitors are (D41), payers other than Medicare and a table of the site's own, and of
-the unverified words all that no rule of the chart decides.
+what continuous glucose monitors are (D41), what a shipped table says of payers but that Medicare covers, and
+UnitedHealthcare meanwhile, and of the unverified words all that no rule of the chart decides.
 """
 
 from __future__ import annotations
@@ -127,6 +129,7 @@ SNOMED = "http://snomed.info/sct"
 MDC = "urn:iso:std:iso:11073:10101"
 CPT = "http://www.ama-assn.org/go/cpt"
 ACT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+ICD_10 = "http://hl7.org/fhir/sid/icd-10-cm"
 REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 DEGREE = "http://terminology.hl7.org/CodeSystem/v2-0360"
 ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -274,6 +277,7 @@ class Reading:
     doubt: str | None
     unverified: frozenset[str]
     unresolved: bool = False  # its device may be among what wasn't read
+    device_facts: frozenset[str] = frozenset()  # D39: what is known of it, so that nobody is asked
 
 
 @dataclass(frozen=True)
@@ -438,6 +442,7 @@ class Declared:
     office_extensions: list[tuple[str, Coding]]
     absent: Collection[Coding]
     senders: Collection[str]
+    device_facts: list[Mapping[str, Any]]
     minutes_in_app: bool
     confirmed: list[Mapping[str, Any]]
     payer_rows: list[Mapping[str, Any]] | None  # of a payer's own table; None: no such table
@@ -691,6 +696,7 @@ def _declared(site: Mapping[str, Any], payer: str) -> Declared:
         + [(e["extension"], _coding(e["coding"])) for e in entries("facility_settings") if "extension" in e],
         absent=ABSENT_CODINGS | {_coding(e) for e in entries("absent_values")},
         senders={e["reference"] for e in entries("senders")},
+        device_facts=site.get("device_facts") or [],
         minutes_in_app=site.get("minutes_kept_in") == "app",
         confirmed=site.get("rules_confirmed") or [],
         payer_rows=tables[0].get("coverage") or [] if tables else None,
@@ -1312,7 +1318,9 @@ def _span(facts: Facts, r: Resource, period: Mapping[str, Any] | None) -> range:
 
 
 def _parts(facts: Facts, r: Resource) -> tuple[tuple[Part, ...], bool]:
-    """D13: who took part, each with their own period, else the Encounter's. Nobody named: role not found.
+    """D13: who took part, each with their own period, else the Encounter's (of either end alone too).
+
+    Nobody named: role not found.
 
     D30: patients, relatives and devices are no staff; and whether it lists people, but none of the staff.
     """
@@ -1323,7 +1331,7 @@ def _parts(facts: Facts, r: Resource) -> tuple[tuple[Part, ...], bool]:
         if _meant(facts, individual).startswith(NO_STAFF):
             continue
         person, role = _staff(facts, _meant(facts, individual))
-        period = participant.get("period") or r.get("period")
+        period = {**(r.get("period") or {}), **(participant.get("period") or {})}
         parts.append(Part(person, role, _span(facts, r, period), _is_bare(period)))
     period = r.get("period")
     nobody = Part(f"nobody of {r['id']}", "unknown", _span(facts, r, period), _is_bare(period))
@@ -1692,6 +1700,7 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]]) -> None:
                 doubt or (places[m] if places[m] == "in-facility-unclear" else None),
                 _unverified(facts, r, m, lines),
                 doubt == "device-unknown" and _device(facts, r) is None,
+                _known_of_device(facts, r),
             )
             for m in moments
             for line in lines
@@ -1714,12 +1723,22 @@ def _unverified(facts: Facts, r: Resource, m: Moment, lines: Collection[str]) ->
         found.add("in-facility")
     if encounter in facts.places:
         found.add("in-facility")  # it was not left out, so another day, a series, or a class nobody knows
-    if "physiologic" in lines and not r.get("device"):
-        found.add("fda-device")
     device = _device(facts, r)
     if "physiologic" in lines and device is not None and not _meant(facts, device.get("patient")):
         found.add("enrolment")
     return frozenset(found)
+
+
+def _known_of_device(facts: Facts, r: Resource) -> frozenset[str]:
+    """D39, 2.7: that it is a medical device (it bears a UDI, or the site says so), and whose supply it is."""
+    device = _device(facts, r)
+    if device is None:
+        return frozenset()
+    told = next((entry for entry in facts.site.device_facts if _fits_entry(entry, device)), {})
+    found = {"fda-device"} if told.get("cleared") or device.get("udiCarrier") else set()
+    return frozenset(
+        found | ({"device-supplied-by-practice"} if told.get("supplied_by") == "practice" else set())
+    )
 
 
 def _moments(facts: Facts, r: Resource) -> list[Moment]:
@@ -1845,7 +1864,7 @@ def _device(facts: Facts, r: Resource) -> Resource | None:
         found = inside.get(source.get("reference", "")) or facts.resources.get(_meant(facts, source))
     if found is None or found["resourceType"] != "Device":
         return None
-    return None if found.get("status") == "entered-in-error" or _is_test_data(found) else found
+    return None if found.get("status") == "entered-in-error" else found
 
 
 def _line_of_device(facts: Facts, device: Resource) -> tuple[str | None, str]:
@@ -1926,6 +1945,8 @@ def _line_and_type(facts: Facts, r: Resource) -> Judged | str:
     device = _device(facts, r)
     if device is None:
         return (line,), f"unresolved {r['device']}", "device-unknown"
+    if _is_test_data(device):
+        return "test-data"
     device_line, device_type = _line_of_device(facts, device)
     types = set(_codings(device.get("type")))
     if device_line is None and types & NO_MONITORS:
@@ -2258,6 +2279,11 @@ def _best(by_type: Mapping[Any, dict[date, Reading]]) -> dict[date, Reading]:
     return max(by_type.values(), key=len, default={})
 
 
+def _unknown_of_devices(days: Mapping[date, Reading], asked: set[str]) -> set[str]:
+    """D39: what must be stated, unless it is known of the device of every counted day."""
+    return {what for what in asked if not days or any(what not in r.device_facts for r in days.values())}
+
+
 def _evidence(days: Mapping[date, Reading]) -> list[str]:
     """Contract: one reading a counted day, the earliest."""
     return [days[day].ref for day in sorted(days)]
@@ -2303,6 +2329,7 @@ def _device_codes(facts: Facts, program: str, episode: Episode, line: str, windo
     for decision in found:
         _doubt_period(facts, program, episode, decision)
         decision.unverified |= {note for reading in best.values() for note in reading.unverified}
+        decision.unverified |= _unknown_of_devices(best, {"fda-device", "device-supplied-by-practice"})
         _doubt_days(facts, line, decision, by_type)
         _doubt_unread_days(facts, program, episode, decision, by_type)
         _doubt_by_rule_change(facts, decision, len(best))
@@ -2553,7 +2580,7 @@ def _other_line_unread(facts: Facts, d: Decision) -> bool:
     )
 
 
-# -- rules that change (D34), of a payer (section 6), of a year (D37) ---------------------------------
+# -- rules that change (D34), of a payer (section 6, D40), of a year (D37) ---------------------------------
 
 
 @dataclass(frozen=True)
@@ -2568,7 +2595,8 @@ def _rule(facts: Facts, code: str, day: date) -> Rule:
     """1.1, then what the payer changes: the last row by then, one that names the code before one of all."""
     least = _least(code, day)
     if facts.site.payer_rows is None:
-        return Rule(least, "yes" if facts.payer == "medicare" else "unknown")
+        continues = facts.payer == "unitedhealthcare" and _program_of(code) == "rpm" and day >= NEW_RULES
+        return Rule(least, "yes" if facts.payer == "medicare" or continues else "unknown")
     rows = [
         (str(row["from"]), row["codes"] != "all", row)
         for row in facts.site.payer_rows
@@ -2577,7 +2605,16 @@ def _rule(facts: Facts, code: str, day: date) -> Rule:
     if not rows:
         return Rule(least, "unknown")
     row = max(rows, key=lambda one: one[:2])[2]
-    return Rule(row.get("least", least) if least is not None else None, str(row["covered"]))
+    covered = str(row["covered"])
+    if covered == "yes" and row.get("diagnoses") and not _has_one_of(facts, row["diagnoses"]):
+        covered = "criteria"
+    return Rule(row.get("least", least) if least is not None else None, covered)
+
+
+def _has_one_of(facts: Facts, diagnoses: Iterable[str]) -> bool:
+    """D40: an active Condition whose code of ICD-10-CM begins so."""
+    codes = [code.replace(".", "") for system, code in facts.conditions if system == ICD_10]
+    return any(code.startswith(diagnosis.replace(".", "")) for code in codes for diagnosis in diagnoses)
 
 
 def _day(told: Any) -> date:
@@ -2603,7 +2640,8 @@ def _doubt_by_rule_change(facts: Facts, d: Decision, found: int) -> None:
     turns = {NEW_RULES, IN_FORCE_FROM[d.code], *(_day(row["from"]) for row in facts.site.payer_rows or [])}
     for rule in {_rule(facts, d.code, day) for day in {d.window.start, *filter(d.window.holds, turns)}}:
         met = rule.least is not None and found >= rule.least
-        if met == d.unmet or (met and rule.covered != last.covered):
+        changes = "unknown" not in (rule.covered, last.covered) and rule.covered != last.covered
+        if met == d.unmet or (met and changes):
             d.doubts.add("straddles-rule-change")
             if met:
                 d.remarks.add("straddles-rule-change")
@@ -2704,6 +2742,7 @@ def _start_up(facts: Facts, program: str, episode: Episode, window: Window) -> D
     if not best and not set_ups and decision.charges:
         decision.found = {}
     decision.unverified |= {note for reading in best.values() for note in reading.unverified}
+    decision.unverified |= _unknown_of_devices(best, {"fda-device"})
     if decision.unmet and decision.reachable and not decision.charges:
         missing = max(1, _threshold(facts, program, window.closes) - len(best))
         decision.forecast = _days_to_come(missing, decision)
@@ -3066,7 +3105,8 @@ def _days_of_work(facts: Facts, work: Work) -> list[date]:
 def _says_when(facts: Facts, ref: str) -> bool:
     """D39: in the site's own coding, with start and end of everybody who took part."""
     r = facts.resources[ref]
-    periods = [p["period"] for p in r.get("participant") or [] if p.get("period")] or [r.get("period") or {}]
+    whole = r.get("period") or {}
+    periods = [{**whole, **(one.get("period") or {})} for one in r.get("participant") or []] or [whole]
     moments = [_moment(period.get(key), facts.zone) for period in periods for key in ("start", "end")]
     own = any(coding in facts.site.activities for coding in _types(r))
     return own and all(m is not None and m.instant is not None for m in moments)
@@ -3413,6 +3453,12 @@ def _unread(facts: Facts, d: Decision) -> set[str]:
             found.add("in-facility")
     if _global_period(facts, d.window):
         found.add("global-period")
+    kinds = {r["resourceType"] for r in facts.resources.values()}
+    found |= {
+        what for kind, what in (("Consent", "consent"), ("ServiceRequest", "order")) if kind not in kinds
+    }
+    if d.program == "rpm" and "Encounter" not in kinds and not facts.charged_visits:
+        found.add("established-patient")
     of_service = d.service_date or d.window.closes
     if of_service > COVERS_TO and not _year_is_confirmed(facts, d.code, of_service):
         found.add("rules-of-the-year")
@@ -3448,10 +3494,18 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
         ],
         "reasons": sorted(reasons),
         "unverified": sorted(d.unverified | _unread(facts, d)),
-        "perhaps_unverified": sorted(d.perhaps),
+        "perhaps_unverified": sorted(d.perhaps | _perhaps(facts, d)),
         "modifiers": d.modifiers,
         "forecast": None if _is_dead(facts) else d.forecast,
     }
+
+
+def _perhaps(facts: Facts, d: Decision) -> set[str]:
+    """Where there are no days there is no device of which anything could be known; where an entry of unknown
+    kind wasn't read, it may have been a Procedure."""
+    found = {"global-period"} if any(one.type == "" for one in facts.missing) else set()
+    days = d.found.get("monitoring-days")
+    return found | ({"fda-device"} if days is None or not days[0] else set())
 
 
 def _is_dead(facts: Facts) -> bool:

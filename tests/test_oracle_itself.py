@@ -870,6 +870,14 @@ RISING = [
 FALLING = [{**RISING[0], "least": 10}, {**RISING[1], "least": 2}]
 
 
+HEART = [{"from": "2026-01-01", "codes": ["99454"], "covered": "yes", "diagnoses": ["I50"]}]
+
+
+def has(code: str, status: str | None = "active", **raw: Any) -> Event:
+    """A Condition of ICD-10-CM."""
+    return {"condition": {"code": ["http://hl7.org/fhir/sid/icd-10-cm", code], "status": status, "raw": raw}}
+
+
 def plan(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"payer": "our-plan", "payer_tables": [{**PLAN, "coverage": [*PLAN["coverage"], *rows]}]}
 
@@ -978,6 +986,34 @@ SITES: list[tuple[str, list[Event], dict[str, Any], dict[str, str]]] = [
         plan(FALLING),
         {"98985": "suggest 12"},
     ),
+    # D40: payers
+    ("a diagnosis that nobody has", [CUFF_16], plan(HEART), {"99454": "review 16 payer-criteria"}),
+    ("a diagnosis of the list", [CUFF_16, has("I50.22")], plan(HEART), {"99454": "suggest 16"}),
+    (
+        "one that is over",
+        [CUFF_16, has("I50.22", "resolved")],
+        plan(HEART),
+        {"99454": "review 16 payer-criteria"},
+    ),
+    (
+        "one that was refuted",
+        [CUFF_16, has("I50.22", verificationStatus={"coding": [{"code": "refuted"}]})],
+        plan(HEART),
+        {"99454": "review 16 payer-criteria"},
+    ),
+    (
+        "criteria beside the diagnosis",
+        [CUFF_16, has("I50.22")],
+        plan([{**HEART[0], "covered": "criteria"}]),
+        {"99454": "review 16 payer-criteria"},
+    ),
+    (
+        "a policy that was postponed",
+        [CUFF_16],
+        {"payer": "unitedhealthcare"},
+        {"99454": "suggest 16"},
+    ),
+    ("a name and no more", [CUFF_16], {"payer": "humana"}, {"99454": "review 16 payer-unknown"}),
     (
         "minutes that are kept elsewhere",
         [CUFF_16, CALL_12, REVIEW_10],
@@ -1045,6 +1081,45 @@ def test_the_oracle_heeds_the_site_and_what_it_was_told(
 ) -> None:
     said = asked([*events, *([] if SETUP_05 in events else [SETUP_05])], **more_of_site)
     assert {code: brief_of(said, code) for code in expected} == expected
+
+
+FACTS = {"device_facts": [{"system": "urn:clinic:device", "code": "bp-cuff", "cleared": "K1"}]}
+SUPPLIED = {"device_facts": [{**FACTS["device_facts"][0], "supplied_by": "practice"}]}
+UDI = {"device": {"name": "cuff", "raw": {"udiCarrier": [{"deviceIdentifier": "0088"}]}}}
+MEDICAL, OURS = "fda-device", "device-supplied-by-practice"
+
+
+@pytest.mark.parametrize(
+    ("events", "more_of_site", "expected"),
+    [
+        ([CUFF_16], {}, {MEDICAL, OURS}),
+        ([CUFF_16, UDI], {}, {OURS}),
+        ([CUFF_16], FACTS, {OURS}),
+        ([CUFF_16], SUPPLIED, set()),
+        ([{"days": {"of": "CUFF-ROW", "from": "2026-01-05", "count": 16}}], SUPPLIED, {MEDICAL, OURS}),
+    ],
+    ids=["nothing", "a UDI", "the site", "the site, of its own supply", "without a device"],
+)
+def test_the_oracle_asks_about_a_device_until_it_is_told(
+    events: list[Event], more_of_site: dict[str, Any], expected: set[str]
+) -> None:
+    said = asked(events, **more_of_site)
+    assert {MEDICAL, OURS} & set(first_of(said, "99454")["unverified"]) == expected
+
+
+def test_the_oracle_takes_the_end_that_a_participant_does_not_give_from_the_encounter() -> None:
+    own = {
+        "individual": {"reference": "Practitioner/nurse"},
+        "period": {"start": "2026-01-20T10:05:00-05:00"},
+    }
+    said = asked([CUFF_16, more(CALL_12, participant=[own])])
+    assert brief_of(said, "99470") == "out-of-reach 420"
+
+
+def test_the_oracle_counts_nothing_of_a_device_that_is_for_tests() -> None:
+    marked = {"meta": {"security": [{"system": "urn:oid:2.16.840.1.113883.5.8", "code": "HTEST"}]}}
+    said = asked([{"device": {"name": "cuff", "raw": marked}}, CUFF_16])
+    assert {e["reason"] for e in said["excluded"]} == {"test-data"}
 
 
 def replaced(old: str, new: str) -> Event:

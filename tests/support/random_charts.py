@@ -133,7 +133,7 @@ def charts(draw: st.DrawFn) -> RandomChart:
         events += draw(charges(origin, _charged_codes(events)))
     if theme == "episodes":
         events += draw(episodes(origin))
-    payer = draw(st.sampled_from(["medicare"] * 7 + [None]))
+    payer = draw(st.sampled_from(["medicare"] * 13 + [None, "unitedhealthcare", "bcbs"]))
     as_of = draw(days_of_asking(origin))
     history_from = None
     if draw(st.integers(0, 3)) == 0:
@@ -402,6 +402,7 @@ def other_work(draw: st.DrawFn, origin: date, near: str) -> Event:
         told["class"] = "AMB"
     elif kind == "own-period":
         own = {"start": told["at"], "end": _shift(told["at"], 300)}  # no offset: the site's zone
+        own = draw(st.sampled_from([own, own, {"start": own["end"]}, {"end": own["end"]}]))
         role = draw(st.sampled_from(["role-nurse", "role-physician", "role-pt"]))
         told["raw"] = {
             "participant": [{"individual": {"reference": f"PractitionerRole/{role}"}, "period": own}]
