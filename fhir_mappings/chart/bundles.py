@@ -129,8 +129,8 @@ def is_short(head: Head, links: Mapping[str, str], matches: int) -> bool:
 
 
 def is_match(search: object) -> bool:
-    """Is an entry one of those that were searched for, as far as it says?"""
-    return not isinstance(search, dict) or search.get("mode") not in ("include", "outcome")
+    """May an entry be one of those that an answer counts? Some servers count what they say beside them."""
+    return not isinstance(search, dict) or search.get("mode") != "include"
 
 
 def types_of(search: Search, entries: Iterable[str]) -> tuple[str, ...]:

@@ -292,6 +292,16 @@ def test_what_an_answer_brings_along_is_not_what_it_counts(read):
     assert not read(short).completeness.whole
 
 
+def test_what_a_server_says_beside_an_answer_may_be_counted_with_it(read):
+    said = {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "information", "code": "informational"}],
+    }
+    counted = {**searchset(reading(), self=FIRST), "total": 2}
+    counted["entry"].append({"resource": said, "search": {"mode": "outcome"}})
+    assert read(counted, CUFF).completeness.whole
+
+
 def test_of_a_search_that_names_no_type_whatever_it_brought_may_follow(read):
     everything = f"{BASE}/Patient/p1/$everything"
     record = read(searchset(reading(), CUFF, PATIENT, self=everything, next=SECOND))
