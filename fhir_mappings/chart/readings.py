@@ -17,7 +17,7 @@ from fhir_mappings.chart.duplicates import sent_again
 from fhir_mappings.chart.intake import Intake, SubjectIntake
 from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
-from fhir_mappings.identity import kind_said
+from fhir_mappings.identity import kind_said, pointer
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origin
 from fhir_mappings.places import Presence, Where, by_name, places_by_time
@@ -215,7 +215,9 @@ class ReadingMapper:
     def _members_believed(self, members: Iterable[str], valued: Mapping[str, bool]) -> bool | None:
         """Can one of a panel's members be believed? None where no member has a value at all."""
         found = [
-            valued[name] for member in members if (name := self._references.resolve(member) or "") in valued
+            valued[name]
+            for member in members
+            if (name := self._references.resolve(member) or member) in valued
         ]
         return any(found) if found else None
 
@@ -349,15 +351,24 @@ def _readable(pointed: str) -> str:
 
 
 def _valued(subjects: Iterable[SubjectIntake]) -> dict[str, bool]:
-    """Observations with a value of their own, and whether it can be believed; asked only for panels that have
-    none."""
-    return {
-        name: found.believed
-        for subject in subjects
-        if subject.has_panels
-        for name, found in subject.observations.items()
-        if isinstance(found, Measurement) and found.members is None
-    }
+    """Observations with a value of their own, and whether it can be believed: by name, and by the pointer of
+    an identifier that no other of them has. Asked only for panels that have none."""
+    found: dict[str, bool] = {}
+    shared: set[str] = set()
+    for subject in subjects:
+        if not subject.has_panels:
+            continue
+        for name, read in subject.observations.items():
+            if not isinstance(read, Measurement) or read.members is not None:
+                continue
+            found[name] = read.believed
+            for identifier in set(read.identifiers or ()):
+                pointed = pointer(fhir.Reference(identifier=identifier), "Observation")
+                if pointed and pointed in found:
+                    shared.add(pointed)
+                elif pointed:
+                    found[pointed] = read.believed
+    return {name: believed for name, believed in found.items() if name not in shared}
 
 
 def _at_other_moments(found: Measurement) -> list[Measurement]:

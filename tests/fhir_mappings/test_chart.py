@@ -222,6 +222,25 @@ def test_a_panel_counts_by_the_values_of_its_members(read: Read, blood_pressure:
     assert left_out(read(panel, cuff())) == {"Observation/panel": "no-value"}
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"identifier": {"system": "urn:x", "value": "7"}},
+        {"reference": "Observation?identifier=urn:x|7"},
+    ],
+)
+def test_a_panel_may_name_its_members_by_their_identifiers(
+    member: Resource, read: Read, blood_pressure: Build, cuff: Build
+) -> None:
+    panel = blood_pressure("panel", component=None, hasMember=[member])
+    identifier = [{"system": "urn:x", "value": "7"}]
+    part = blood_pressure("part", component=None, valueQuantity={"value": 120}, identifier=identifier)
+    assert counted(read(panel, part, cuff())) == ["Observation/panel", "Observation/part"]
+    # An identifier that two share names neither.
+    other = blood_pressure("other", component=None, valueQuantity={"value": 121}, identifier=identifier)
+    assert left_out(read(panel, part, other, cuff()))["Observation/panel"] == "no-value"
+
+
 def test_test_data_is_left_out(read: Read, blood_pressure: Build, cuff: Build) -> None:
     act_reason = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
     marked = {"security": [{"system": act_reason, "code": "HTEST"}]}
