@@ -12,8 +12,8 @@ from msgspec import Struct
 from fhir_mappings.identity import is_made_up
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.charged import standing
-from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
-from fhir_mappings.terminology import CPT
+from fhir_mappings.rules.tables import CodeRule, Kind, KnownCodes, shipped_codes
+from fhir_mappings.terminology.systems import CPT, HCPCS
 from fhir_mappings.time_log import MARK
 from fhir_mappings.vocabulary import Outcome, RequirementKind, Unit, Unverified
 
@@ -80,6 +80,8 @@ class ChargeDetails(Struct, frozen=True, kw_only=True):
     not_read: tuple[str, ...] = ()
     """What of the chart was not read: "Observation 2026-01-10 to 2026-02-01 (cut-off)"."""
     revision: int = 1
+    codes: KnownCodes | None = None
+    """Those of the tables in force (`Policy.known`); without them the shipped ones."""
 
 
 def deterministic_identifier(issuer: str, patient: str, decision: Decision, revision: int = 1) -> str:
@@ -95,18 +97,21 @@ def deterministic_identifier(issuer: str, patient: str, decision: Decision, revi
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
-def conflicting(decision: Decision, charges: Iterable[PriorCharge]) -> tuple[PriorCharge, ...]:
+def conflicting(
+    decision: Decision, charges: Iterable[PriorCharge], codes: KnownCodes | None = None
+) -> tuple[PriorCharge, ...]:
     """Charges that stand in the way of this one, whoever wrote them and under whatever identifier.
 
     Those of the same family (start-up, device supply, management; RTM and RPM apart) whose occurrence
     overlaps. A base code and its add-on belong together. A charge without a day may overlap anything; one
     that may be of several codes stands in the way of each; what was taken back stands in none.
     """
-    rule = _rule(decision.code)
+    rules = (codes or shipped_codes()).rules
+    rule = rules[decision.code]
     overlapping = [
         charge
         for charge in charges
-        if _same_family(rule, _rule(charge.code))
+        if _same_family(rule, rules[charge.code])
         and (charge.occurrence is None or charge.occurrence.overlaps(decision.period))
     ]
     return tuple(standing(overlapping))
@@ -121,6 +126,7 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
     if decision.outcome is not Outcome.SUGGEST:
         raise ChargeNotValid(f"{decision.code} is {decision.outcome}, not suggest")
     refuse_unchecked_rules(decision)
+    rule = (details.codes or shipped_codes()).rules[decision.code]
     resource: dict[str, Any] = {
         "resourceType": "ChargeItem",
         "identifier": [
@@ -133,9 +139,9 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
         ],
         "definitionUri": [definition_uri(decision, details.rules_version)],
         "status": "planned",
-        "code": {"coding": [{"system": CPT, "code": decision.code}]},
+        "code": {"coding": [{"system": system_of(decision.code), "code": decision.code}]},
         "subject": {"reference": details.patient},
-        **_occurrence_element(decision),
+        **_occurrence_element(decision, rule),
         "performer": [
             {"function": {"text": performer.function}, "actor": {"reference": performer.actor}}
             for performer in details.performers
@@ -156,7 +162,7 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
             for diagnosis in details.diagnoses
         ],
         **evidence_elements(decision),
-        "note": [{"text": _note(decision, details)}],
+        "note": [{"text": _note(decision, details, rule)}],
     }
     if details.context:
         resource["context"] = {"reference": details.context}
@@ -215,8 +221,9 @@ def found_in_words(decision: Decision) -> str:
     return " ".join(_found(requirement) for requirement in decision.requirements)
 
 
-def _rule(code: str) -> CodeRule:
-    return load_tables().codes[code]
+def system_of(code: str) -> str:
+    """The code system that a code is of: HCPCS's own begin with a letter."""
+    return HCPCS if code[:1].isalpha() else CPT
 
 
 def _same_family(one: CodeRule, other: CodeRule) -> bool:
@@ -229,8 +236,8 @@ def _family(rule: CodeRule) -> Kind:
     return Kind.MANAGEMENT if rule.kind is Kind.MANAGEMENT_ADD_ON else rule.kind
 
 
-def _occurrence_element(decision: Decision) -> dict[str, Any]:
-    if _rule(decision.code).kind is Kind.START_UP and decision.service_date is not None:
+def _occurrence_element(decision: Decision, rule: CodeRule) -> dict[str, Any]:
+    if rule.kind is Kind.START_UP and decision.service_date is not None:
         return {"occurrenceDateTime": decision.service_date.isoformat()}
     period = decision.period
     return {"occurrencePeriod": {"start": period.start.isoformat(), "end": period.end.isoformat()}}
@@ -249,9 +256,8 @@ def _references(names: Iterable[str]) -> list[dict[str, str]]:
     return [{"reference": name} for name in names]
 
 
-def _note(decision: Decision, details: ChargeDetails) -> str:
+def _note(decision: Decision, details: ChargeDetails, rule: CodeRule) -> str:
     """What is suggested and why, in plain words, for whoever opens the charge in the EHR."""
-    rule = _rule(decision.code)
     period = decision.period
     words = [
         f"Suggested charge: {decision.code}, {rule.label}, quantity {decision.quantity}.",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from functools import cache
 from math import ceil
 from typing import Any
 
@@ -32,7 +31,7 @@ from fhir_mappings.resources import (
     Reference,
     decode_untyped,
 )
-from fhir_mappings.rules.tables import charge_codes, monitoring_codes
+from fhir_mappings.rules.tables import KnownCodes, shipped_codes
 from fhir_mappings.vocabulary import ExcludedReason
 
 # A charge that was never made, or that was taken back, doesn't stand in the way (contract: `charged`).
@@ -77,18 +76,19 @@ class ChargeCodes(Struct, frozen=True, gc=False):
 # -- which code ---------------------------------------------------------------------------------------------
 
 
-def codes_of(charge: ChargeItem) -> ChargeCodes:
+def codes_of(charge: ChargeItem, known: KnownCodes | None = None) -> ChargeCodes:
     """Our codes in a charge, under any system, with a prefix or a modifier, in words or in an extension.
 
     One that was written from here says by its identifier that it is ours, and by its definition of which
     code, whatever became of the code itself; where that is gone too, it may be any of them.
     """
-    found = _codes_in(charge.code, charge.extension, charge.modifierExtension)
+    known = known or shipped_codes()
+    found = _codes_in(known, charge.code, charge.extension, charge.modifierExtension)
     if found.named or not own_keys(charge):
         return found
     uris = _texts_in(_value_of(charge.definitionUri))
-    named = {uri.removeprefix(RULE_URI).partition(":")[0] for uri in uris} & monitoring_codes().keys()
-    return ChargeCodes(said=tuple(sorted(filter(None, named or monitoring_codes()))))
+    named = {uri.removeprefix(RULE_URI).partition(":")[0] for uri in uris} & known.rules.keys()
+    return ChargeCodes(said=tuple(sorted(named or known.rules)))
 
 
 def own_keys(charge: ChargeItem) -> tuple[str, ...]:
@@ -100,40 +100,41 @@ def own_keys(charge: ChargeItem) -> tuple[str, ...]:
     )
 
 
-def _codes_in(code: ChargeConcept | None, *extensions: Raw) -> ChargeCodes:
+def _codes_in(known: KnownCodes, code: ChargeConcept | None, *extensions: Raw) -> ChargeCodes:
     """Our codes in an element `code` and in extensions beside it."""
     coded: dict[str, None] = {}
     said: dict[str, None] = {}
     beside = list(extensions)
     if code is not None:
         beside += (code.extension, code.text_)
-        said |= dict.fromkeys(numbers_in(code.text or ""))
+        said |= dict.fromkeys(numbers_in(code.text or "", known))
         for coding in code.coding or ():
             beside += (coding.extension, coding.code_, coding.display_)
-            coded |= dict.fromkeys(numbers_in(coding.code or ""))
-            said |= dict.fromkeys(numbers_in(coding.display or ""))
+            coded |= dict.fromkeys(numbers_in(coding.code or "", known))
+            said |= dict.fromkeys(numbers_in(coding.display or "", known))
     for element in beside:
-        if _may_name_one(element):
+        if known.in_bytes.search(bytes(element)) is not None:
             for text in _said_in_extensions(_value_of(element)):
-                said |= dict.fromkeys(numbers_in(text))
+                said |= dict.fromkeys(numbers_in(text, known))
     return ChargeCodes(tuple(coded), tuple(said))
 
 
-def numbers_in(text: str) -> list[str]:
+def numbers_in(text: str, known: KnownCodes | None = None) -> list[str]:
     """Our numbers that stand in a text as words of their own, in their order.
 
     What is joined to one must be a word, a modifier or another code ("CPT-99454", "99454:GP", "99453/99454");
     then it is no part of a decimal, a date, a telephone number, an address or a longer identifier.
     """
     found: list[str] = []
-    if not _number_anywhere().search(text):
+    known = known or shipped_codes()
+    if not known.anywhere.search(text):
         return found
     text = _CPT_4.sub("CPT", text)
     for run in _RUN.finditer(text):
         parts = _PART.findall(run.group())
-        numbers = [match.group(1) for part in parts if (match := _number().fullmatch(part))]
+        numbers = [match.group(1) for part in parts if (match := known.number.fullmatch(part))]
         before = text[max(0, run.start() - _FAR_ENOUGH) : run.start()]
-        if numbers and _is_plain(run.group(), parts) and not _NO_CODE_BEFORE.search(before):
+        if numbers and _is_plain(run.group(), parts, known) and not _NO_CODE_BEFORE.search(before):
             found += numbers
     return found
 
@@ -153,34 +154,12 @@ _DECIMAL = re.compile(r"\d[.]\d")
 _REFERENCE = re.compile(rf"(?:{'|'.join(sorted(READ_TYPES | {'Account'}))})/|^urn:")
 
 
-@cache
-def _number() -> re.Pattern[str]:
-    """One of our numbers, bare or as some write it in one word with its prefix or modifier."""
-    known = "|".join(sorted(charge_codes()))
-    return re.compile(rf"(?i:CPT4?|HCPCS)?({known})(?:[A-Z]{{2}})?")
-
-
-@cache
-def _number_anywhere() -> re.Pattern[str]:
-    return re.compile("|".join(sorted(charge_codes())))
-
-
-@cache
-def _number_in_bytes() -> re.Pattern[bytes]:
-    return re.compile(rf"{_number_anywhere().pattern}|\\u".encode())
-
-
-def _may_name_one(raw: Raw) -> bool:
-    """Whether it is worth taking apart: digits may stand in it as escapes."""
-    return _number_in_bytes().search(bytes(raw)) is not None
-
-
-def _is_plain(run: str, parts: list[str]) -> bool:
+def _is_plain(run: str, parts: list[str], known: KnownCodes) -> bool:
     """Whether these parts, joined, are codes with what belongs to them, and no name of something else."""
     if _DECIMAL.search(run) or _REFERENCE.search(run):
         return False
     return all(
-        _number().fullmatch(part)
+        known.number.fullmatch(part)
         or _WORD.fullmatch(part)
         or _CODE.fullmatch(part)
         or (position > 0 and _MODIFIER.fullmatch(part))
@@ -215,12 +194,15 @@ def _texts_in(value: Any, depth: int = 0) -> Iterator[str]:
 # -- which charge -------------------------------------------------------------------------------------------
 
 
-def read_charge(charge: ChargeItem, name: str, clock: LocalClock) -> tuple[PriorCharge, ...] | ExcludedReason:
+def read_charge(
+    charge: ChargeItem, name: str, clock: LocalClock, known: KnownCodes | None = None
+) -> tuple[PriorCharge, ...] | ExcludedReason:
     """A ChargeItem as a charge of the code of ours that it names; of each, where it names several; of none.
 
     An absent or unknown status counts as charged.
     """
-    codes = codes_of(charge).named
+    known = known or shipped_codes()
+    codes = codes_of(charge, known).named
     if not codes:
         return ()
     if charge.status in NOT_CHARGED:
@@ -235,31 +217,32 @@ def read_charge(charge: ChargeItem, name: str, clock: LocalClock) -> tuple[Prior
             charge.status or "",
             keys,
             (*_named(charge.service), *_named(charge.supportingInformation)) if keys else (),
-            _among(codes),
+            _among(codes, known),
         )
         for code in codes
     )
 
 
-def _among(named: tuple[str, ...]) -> tuple[str, ...]:
+def _among(named: tuple[str, ...], known: KnownCodes) -> tuple[str, ...]:
     """Of which of our codes a charge may be that names these; of codes that go before ours, one is as good as
     another."""
-    return tuple(code for code in named if code in monitoring_codes()) if len(named) > 1 else ()
+    return tuple(code for code in named if code in known.rules) if len(named) > 1 else ()
 
 
 def read_claim(
-    claim: Claim | ExplanationOfBenefit, name: str, clock: LocalClock
+    claim: Claim | ExplanationOfBenefit, name: str, clock: LocalClock, known: KnownCodes | None = None
 ) -> tuple[PriorCharge, ...] | ExcludedReason:
     """The charges of our codes that a Claim tells of, or that a payer answered to.
 
     What the payer decided is not asked: no status says that a line was denied, and what was denied is
     corrected or appealed, not charged anew. A line that the payer added tells of what the claim did not.
     """
-    found = _lines(claim.item or (), claim.billablePeriod, name, claim.status or "", clock)
+    known = known or shipped_codes()
+    found = _lines(claim.item or (), claim.billablePeriod, name, claim.status or "", clock, known)
     if isinstance(claim, ExplanationOfBenefit):
-        known = {charge.code for charge in found}
-        added = _lines(claim.addItem or (), claim.billablePeriod, name, claim.status or "", clock)
-        found += [charge for charge in added if charge.code not in known]
+        claimed = {charge.code for charge in found}
+        added = _lines(claim.addItem or (), claim.billablePeriod, name, claim.status or "", clock, known)
+        found += [charge for charge in added if charge.code not in claimed]
     if found and claim.status in NOT_CLAIMED:
         return NOT_CLAIMED[claim.status]
     if found and claim.use in _ASKED_BEFOREHAND:
@@ -268,14 +251,19 @@ def read_claim(
 
 
 def _lines(
-    items: Iterable[ClaimItem], whole: Period | None, name: str, status: str, clock: LocalClock
+    items: Iterable[ClaimItem],
+    whole: Period | None,
+    name: str,
+    status: str,
+    clock: LocalClock,
+    known: KnownCodes,
 ) -> list[PriorCharge]:
     """What each line charges of ours, on its own days; where it has none, on those of the whole claim."""
     found: list[PriorCharge] = []
     of_claim = None if whole is None else days_of(whole, clock)
     for item in items:
         own = _own_days(item, clock)
-        for part, codes in _parts(item):
+        for part, codes in _parts(item, known):
             found += [
                 PriorCharge(
                     name,
@@ -283,7 +271,7 @@ def _lines(
                     _quantity(part.quantity),
                     own or of_claim,
                     status,
-                    among=_among(codes),
+                    among=_among(codes, known),
                     of_whole_claim=own is None,
                 )
                 for code in codes
@@ -302,17 +290,17 @@ def days_of_line(item: ClaimItem, whole: Period | None, clock: LocalClock) -> Wi
     return _own_days(item, clock) or (None if whole is None else days_of(whole, clock))
 
 
-def _parts(item: ClaimItem) -> Iterator[tuple[ClaimPart, tuple[str, ...]]]:
+def _parts(item: ClaimItem, known: KnownCodes) -> Iterator[tuple[ClaimPart, tuple[str, ...]]]:
     """The parts of a line that name codes of ours: the line itself; else its details, and theirs."""
-    if codes := _codes_in(item.claimed, item.extension).named:
+    if codes := _codes_in(known, item.claimed, item.extension).named:
         yield item, codes
         return
     for detail in item.detail or ():
-        if codes := _codes_in(detail.claimed, detail.extension).named:
+        if codes := _codes_in(known, detail.claimed, detail.extension).named:
             yield detail, codes
             continue
         for part in detail.subDetail or ():
-            if codes := _codes_in(part.claimed, part.extension).named:
+            if codes := _codes_in(known, part.claimed, part.extension).named:
                 yield part, codes
 
 

@@ -22,7 +22,7 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window
 from fhir_mappings.record import PriorCharge
 from fhir_mappings.rules.charged import standing, touches, units_charged
-from fhir_mappings.rules.tables import CodeRule, Kind, load_tables
+from fhir_mappings.rules.tables import CodeRule, Kind, KnownCodes, shipped_codes
 from fhir_mappings.vocabulary import ReviewReason
 
 PLANNED = "planned"
@@ -153,6 +153,7 @@ def reconcile(
     *,
     history_from: date | None = None,
     completeness: Completeness = WHOLE,
+    codes: KnownCodes | None = None,
 ) -> tuple[Change, ...]:
     """One `Change` a charge, by window, code and reference.
 
@@ -160,7 +161,7 @@ def reconcile(
     all_evidence=True)`). `ours`: references of charges written from here. `history_from`: the first day that
     was read; a charge whose window began before it is kept, since half a window says nothing.
     """
-    comparison = _Comparison(decisions, charges, ours, as_of, history_from, completeness)
+    comparison = _Comparison(decisions, charges, ours, as_of, history_from, completeness, codes)
     return tuple(comparison.change(charge) for charge in comparison.charges)
 
 
@@ -175,6 +176,7 @@ class _Comparison:
         as_of: date,
         history_from: date | None,
         completeness: Completeness,
+        codes: KnownCodes | None,
     ) -> None:
         self._all = sorted(charges, key=_order)
         # What a payer was told is nobody's to change, and a charge that names several codes is one charge.
@@ -186,7 +188,7 @@ class _Comparison:
         self._as_of = as_of
         self._history_from = history_from
         self._completeness = completeness
-        self._codes = load_tables().codes
+        self._codes = (codes or shipped_codes()).rules
         self._taken: set[tuple[str, Window]] = set()
 
     def change(self, charge: PriorCharge) -> Change:

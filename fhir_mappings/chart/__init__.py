@@ -33,7 +33,7 @@ from fhir_mappings.record import (
     PatientRecord,
     Resolution,
 )
-from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.rules.tables import KnownCodes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import ExcludedReason, Role
@@ -45,7 +45,8 @@ class Chart:
     """Collects resources, then gives each patient's `PatientRecord`.
 
     `as_of`: what is dated after this local day is left out. `base`: the FHIR server's address, where there is
-    one. `history_from`: the first day that was read, where older records may exist.
+    one. `history_from`: the first day that was read, where older records may exist. `codes`: those of the
+    tables in force (`Policy.known`); without them the shipped ones.
     """
 
     def __init__(
@@ -55,13 +56,14 @@ class Chart:
         as_of: date,
         base: Bases | None = None,
         history_from: date | None = None,
+        codes: KnownCodes | None = None,
     ) -> None:
         self.zone = zone
         self.as_of = as_of
         self.history_from = history_from
         self._terminology = terminology
         self._clock = LocalClock(zone)
-        self._intake = Intake(terminology, self._clock, base)
+        self._intake = Intake(terminology, self._clock, base, codes)
 
     # -- collecting ---------------------------------------------------------------------------------------
 
@@ -201,8 +203,8 @@ class Chart:
                 )
             ),
             practices=self._staff.practices,
-            charges=tuple(charge for charge in charges if charge.code in monitoring_codes()),
-            more_specific=tuple(charge for charge in charges if charge.code not in monitoring_codes()),
+            charges=tuple(charge for charge in charges if charge.code in self._intake.codes.rules),
+            more_specific=tuple(charge for charge in charges if charge.code not in self._intake.codes.rules),
             episodes=(*episodes, *confirmed),
             consents=consents,
             orders=orders,

@@ -34,7 +34,6 @@ from fhir_mappings.record import (
     PriorCharge,
     Surgery,
 )
-from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology, canonical
 from fhir_mappings.terminology.procedures import is_surgery_code, may_be_surgery
@@ -86,16 +85,16 @@ class DocumentMapper:
         """What each paper that may tell of charges says, by its name."""
         of, clock = self._intake.of, self._clock
         for name, charge in of(patient, fhir.ChargeItem).items():
-            read = read_charge(charge, name, clock)
+            read = read_charge(charge, name, clock, self._intake.codes)
             actors = [performer.actor for performer in charge.performer or ()]
             people = tuple(sorted({person for actor in actors if (person := self._person(actor))}))
             if people and not isinstance(read, ExcludedReason):
                 read = tuple(replace(one, performers=people) for one in read)
             yield name, read
         for name, claim in of(patient, fhir.Claim).items():
-            yield name, read_claim(claim, name, clock)
+            yield name, read_claim(claim, name, clock, self._intake.codes)
         for name, answer in of(patient, fhir.ExplanationOfBenefit).items():
-            yield name, read_claim(answer, name, clock)
+            yield name, read_claim(answer, name, clock, self._intake.codes)
 
     def episodes(self, patient: str) -> Mapped[EpisodeOfCare]:
         found: list[EpisodeOfCare] = []
@@ -131,10 +130,11 @@ class DocumentMapper:
     def orders(self, patient: str) -> Mapped[Order]:
         found: list[Order] = []
         left_out: list[Excluded] = []
+        programs = self._intake.codes.programs
         for name, order in self._intake.of(patient, fhir.ServiceRequest).items():
             codings = fhir.concepts(order.code, order.orderDetail)
             program = next(
-                (monitoring_codes()[coding.code] for coding in codings if coding.code in monitoring_codes()),
+                (programs[coding.code] for coding in codings if coding.code in programs),
                 None,
             ) or self._terminology.program_of(codings)
             if program is None:

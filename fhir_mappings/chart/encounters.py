@@ -14,7 +14,6 @@ from fhir_mappings.identity import about_of
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
 from fhir_mappings.prior_charge import NOT_CHARGED, codes_of, occurrence_of
 from fhir_mappings.record import NOT_SAID, About, Excluded, Visit
-from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import Activity, ExcludedReason
@@ -150,7 +149,7 @@ class EncounterMapper:
             context = self._references.name(charge.seen_in, "Encounter")
             if context is None or charge.status in NOT_CHARGED:
                 continue
-            ours = codes_of(charge).of(monitoring_codes())
+            ours = codes_of(charge, self._intake.codes).of(self._intake.codes.programs)
             meaning = self._terminology.encounter(fhir.concepts(charge.code), None)
             visit = meaning is not None and meaning.activity is Activity.VISIT
             # A charge for a visit that only speaks of one of our codes is still one for a visit.

@@ -39,7 +39,7 @@ from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
 from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
 from fhir_mappings.record import Excluded, PriorCharge
-from fhir_mappings.rules.tables import charge_codes
+from fhir_mappings.rules.tables import KnownCodes, shipped_codes
 from fhir_mappings.salvage import entries_of, members_of, mended_patient, missing_of, salvaged
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.values import Values
@@ -89,7 +89,14 @@ _Held = tuple[SubjectIntake, ReadObservation | fhir.Resource]
 class Intake:
     """Collects resources, until somebody asks what there is; from then on nothing more may be added."""
 
-    def __init__(self, terminology: Terminology, clock: LocalClock, base: Bases | None) -> None:
+    def __init__(
+        self,
+        terminology: Terminology,
+        clock: LocalClock,
+        base: Bases | None,
+        codes: KnownCodes | None = None,
+    ) -> None:
+        self.codes = codes or shipped_codes()
         self.ignored: Counter[str] = Counter()
         """Resources of types that say nothing of monitoring, by type."""
         self.resources = 0
@@ -198,7 +205,7 @@ class Intake:
         self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
         self._tell_missing(text, owner, hint, within)
         if owner and kind in fhir.CHARGES:
-            self._subject(owner).lost_charges += _codes_in(text, name)
+            self._subject(owner).lost_charges += _codes_in(text, name, self.codes)
 
     def _add_broken(self, text: bytes | Raw, origin: str, hint: Hint, within: _Days) -> None:
         """What is no JSON: a Bundle is taken apart all the same, so that an entry loses itself alone."""
@@ -227,7 +234,7 @@ class Intake:
             self._add_resource(fhir.Patient(id=found.id), name)
         self._exclude(Excluded(name, ExcludedReason.UNREADABLE), owner)
         if found.type in fhir.CHARGES and owner:
-            self._subject(owner).lost_charges += _codes_in(text, name)
+            self._subject(owner).lost_charges += _codes_in(text, name, self.codes)
         self._tell_missing(text, owner, hint, within)
 
     def _add_mended(self, text: bytes | Raw, full_url: str | None) -> bool:
@@ -664,10 +671,11 @@ def _type_in(text: bytes | Raw) -> str:
     return found[1].decode("ascii") if found is not None else ""
 
 
-def _codes_in(text: bytes | Raw, name: str) -> list[PriorCharge]:
+def _codes_in(text: bytes | Raw, name: str, known: KnownCodes) -> list[PriorCharge]:
     """Charges of our codes that an unreadable charge or claim may stand for, whenever that was."""
-    numbers = {number.decode() for number in re.findall(rb"[0-9]+", bytes(text))}
-    return [PriorCharge(name, code, 1, None) for code in sorted(numbers & charge_codes())]
+    shapes = (rb"[0-9]+", rb"[A-Z][0-9]{4}", rb"[0-9]{4}[A-Z]")
+    numbers = {number.decode() for shape in shapes for number in re.findall(shape, bytes(text))}
+    return [PriorCharge(name, code, 1, None) for code in sorted(numbers & known.all)]
 
 
 def _head(text: bytes | Raw) -> fhir.Head:

@@ -6,6 +6,7 @@ their own days. What a code is (its program, kind, line and base) never changes:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
@@ -17,6 +18,7 @@ from fhir_mappings.rules.tables import CodeRule, Confirmation, Dated, Kind, Paye
 
 _STAYS = ("program", "kind", "line", "base")
 _DAYS = frozenset({Kind.START_UP, Kind.DEVICE_SUPPLY})
+_CODE = re.compile(r"[0-9]{4}[0-9A-Z]|[A-Z][0-9]{4}")
 
 
 class Edition(Struct, frozen=True):
@@ -33,16 +35,27 @@ Editions = Mapping[str, tuple[Edition, ...]]
 
 def editions(shipped: Mapping[str, CodeRule], *layers: Iterable[CodeRule]) -> Editions:
     """The shipped tables with the `layers` over them, each over the one before where both speak from one day
-    on. Raises `ValueError` with one line for a table that cannot be added."""
+    on. A code that is new is for the first of them, a site's, to bring: every payer's rules must know it, or
+    a charge of it would not be seen. Raises `ValueError` with one line for a table that cannot be added."""
     tables: dict[str, list[CodeRule]] = {code: [rule] for code, rule in shipped.items()}
-    for layer in layers:
+    new: list[CodeRule] = []
+    for number, layer in enumerate(layers):
         added: set[tuple[str, date]] = set()
         for rule in layer:
-            _check(rule, shipped.get(rule.code))
+            if rule.code not in tables and number == 0:
+                _check_new(rule, shipped)
+                new.append(rule)
+                tables[rule.code] = []
+            else:
+                _check(rule, next(iter(tables.get(rule.code, ())), None))
             if (rule.code, rule.in_force_from) in added:
                 raise ValueError(f"{rule.code}: two tables that speak from {rule.in_force_from} on")
             added.add((rule.code, rule.in_force_from))
             tables[rule.code].append(rule)
+    for rule in new:
+        _check_beside(rule, tables)
+        for code in rule.excludes:
+            tables[code] = [replace(one, excludes=(*one.excludes, rule.code)) for one in tables[code]]
     return {code: _merged(of_code) for code, of_code in tables.items()}
 
 
@@ -82,8 +95,9 @@ def check_own_rules(
 
 def _check(rule: CodeRule, known: CodeRule | None) -> None:
     if known is None:
-        # Charges of a code that only a site's table knows would not be seen in the EHR, and be made twice.
-        raise ValueError(f"{rule.code}: there is no such code here; a new one needs a new version of the app")
+        raise ValueError(
+            f"{rule.code}: there is no such code here; a new one stands under the site's code_tables"
+        )
     if rule.in_force_from < known.in_force_from:
         raise ValueError(f"{rule.code}: there was no such code before {known.in_force_from}")
     for name in _STAYS:
@@ -91,6 +105,38 @@ def _check(rule: CodeRule, known: CodeRule | None) -> None:
             raise ValueError(f"{rule.code}: its {name} is {getattr(known, name)}, and stays so")
     if rule.management_seconds if rule.kind in _DAYS else rule.monitoring_days:
         raise ValueError(f"{rule.code}: it asks for {'days' if rule.kind in _DAYS else 'seconds'}")
+
+
+def _check_new(rule: CodeRule, known: Mapping[str, CodeRule]) -> None:
+    """Whether a code that nobody here knows can be decided, charged and seen again."""
+    if _CODE.fullmatch(rule.code) is None:
+        raise ValueError(f"{rule.code}: that is no code of CPT or HCPCS")
+    if not (rule.monitoring_days if rule.kind in _DAYS else rule.management_seconds):
+        raise ValueError(f"{rule.code}: it asks for nothing")
+    if rule.kind in (Kind.HELD_BACK, Kind.MANAGEMENT_ADD_ON) or rule.base is not None:
+        raise ValueError(f"{rule.code}: a new code is one of start-up, device supply or management")
+    if (rule.kind is Kind.DEVICE_SUPPLY) is not (rule.line is not None):
+        raise ValueError(f"{rule.code}: a line is what a code of device supply has, and no other")
+    if rule.line is not None and rule.line.program is not rule.program:
+        raise ValueError(f"{rule.code}: {rule.line} is not monitored in {rule.program}")
+    if unknown := sorted(set(rule.excludes) - known.keys()):
+        raise ValueError(f"{rule.code}: it excludes {', '.join(unknown)}, which nobody knows here")
+    _check(rule, rule)
+
+
+def _check_beside(new: CodeRule, tables: Mapping[str, Sequence[CodeRule]]) -> None:
+    """Whether one service can bear the new code or another one, and never both."""
+    for code, of_code in tables.items():
+        other = max(of_code, key=lambda rule: rule.in_force_from)
+        same = (other.program, other.kind, other.line) == (new.program, new.kind, new.line)
+        if code == new.code or not same:
+            continue
+        if code not in new.excludes:
+            raise ValueError(f"{new.code}: one service bears it or {code}, so it must exclude that")
+        together = other.in_force_to is None or new.in_force_from <= other.in_force_to
+        tiers = new.group is not None and new.group == other.group and new.tier != other.tier
+        if together and not tiers:
+            raise ValueError(f"{new.code}: {code} is in force too; end that, or give both tiers of one group")
 
 
 def _merged(tables: Sequence[CodeRule]) -> tuple[Edition, ...]:

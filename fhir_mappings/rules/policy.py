@@ -23,6 +23,7 @@ from fhir_mappings.rules.tables import (
     Covered,
     Dated,
     Kind,
+    KnownCodes,
     PayerRule,
     Tables,
     in_order,
@@ -150,6 +151,8 @@ class Policy(Struct, frozen=True, eq=False):
     rtm_and_rpm_exclusive: bool
     minutes_kept_in_app: bool
     continuous_glucose: str
+    known: KnownCodes
+    """The codes by which a charge may matter."""
     confirmed: tuple[Confirmation, ...] = ()
     facts: SiteFacts = SiteFacts()
 
@@ -265,13 +268,15 @@ def load_policy(
         if values[key] not in known:
             expected = f"{', '.join(known[:-1])} or {known[-1]}"
             raise ValueError(f"setting {key}: expected {expected}, got {values[key]!r}")
+    codes = MappingProxyType({code: of_code[-1].rule for code, of_code in own.items()})
     return Policy(
         payer=name,
         rule=rule,
         tables=tables,
         version=tables.version + _own_version((*of_site, *of_payer)),
         editions=MappingProxyType(own),
-        codes=MappingProxyType({code: of_code[-1].rule for code, of_code in own.items()}),
+        codes=codes,
+        known=KnownCodes(codes, tables.more_specific),
         settings=MappingProxyType(values),
         multi_device_union=multi_device == "union",
         contacts_per_addon_unit=values["contacts_per_addon_unit"],

@@ -324,7 +324,10 @@ def program_charts(
 ) -> list[ProgramChart]:
     """A chart of each program. What their rules leave out goes to `excluded`. `performer`: as of `assess`."""
     clock = clock_of(record.zone)
-    visits = {program: Visits(record, program, clock, performer) for program in MONITORING_PROGRAMS}
+    visits = {
+        program: Visits(record, program, clock, performer, codes=policy.known.programs)
+        for program in MONITORING_PROGRAMS
+    }
     series, months = series_of(record.readings), months_of(record, excluded, visits)
     return [
         ProgramChart(

@@ -7,6 +7,7 @@ the day somebody last checked it.
 from __future__ import annotations
 
 import hashlib
+import re
 from calendar import monthrange
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -363,17 +364,30 @@ def load_tables() -> Tables:
     )
 
 
-@cache
-def monitoring_codes() -> Mapping[str | None, Program]:
-    """Every code of remote monitoring that is known here, with its program."""
-    return MappingProxyType({code.code: code.program for code in load_tables().codes.values()})
+class KnownCodes:
+    """Every code by which a charge may matter here: those of the tables in force, a site's own among them,
+    and those that go before some of them. `rules`: the newest of each code of remote monitoring."""
+
+    def __init__(self, rules: Mapping[str, CodeRule], more_specific: Iterable[str]) -> None:
+        self.rules = rules
+        self.programs: Mapping[str | None, Program] = MappingProxyType(
+            {code: rule.program for code, rule in rules.items()}
+        )
+        """Every code of remote monitoring, with its program."""
+        self.all = frozenset({*rules, *more_specific})
+        either = "|".join(sorted(self.all))
+        self.number = re.compile(rf"(?i:CPT4?|HCPCS)?({either})(?:[A-Z]{{2}})?")
+        """One of them, bare or as some write it in one word with its prefix or modifier."""
+        self.anywhere = re.compile(either)
+        self.in_bytes = re.compile(rf"{either}|\\u".encode())
+        """Worth taking apart: digits may stand in a text as escapes."""
 
 
 @cache
-def charge_codes() -> frozenset[str]:
-    """Every code by which a charge may matter here: ours, and those that go before some of ours."""
+def shipped_codes() -> KnownCodes:
+    """Those of the shipped tables."""
     tables = load_tables()
-    return frozenset({*tables.codes, *tables.more_specific})
+    return KnownCodes(tables.codes, tables.more_specific)
 
 
 def setting_value(value: Any, shipped: SettingRow, name: str) -> bool | int | str:

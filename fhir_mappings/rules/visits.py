@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.record import LiveContact, ManagementTime, PatientRecord, Visit
-from fhir_mappings.rules.tables import monitoring_codes
 from fhir_mappings.vocabulary import PROFESSIONALS, Program, Role
 
 _MAY_BE_STAFF = frozenset({Role.CLINICAL_STAFF, Role.UNKNOWN})
@@ -19,11 +18,18 @@ _MAY_VISIT = _MAY_BE_STAFF | PROFESSIONALS
 class Visits:
     """A patient's E/M visits, as one program sees them.
 
-    `performer`: whoever was chosen to perform the charge; they are one of the program's people too.
+    `performer`: whoever was chosen to perform the charge; they are one of the program's people too. `codes`:
+    every code with its program (`KnownCodes`).
     """
 
     def __init__(
-        self, record: PatientRecord, program: Program, clock: LocalClock, performer: str | None = None
+        self,
+        record: PatientRecord,
+        program: Program,
+        clock: LocalClock,
+        performer: str | None = None,
+        *,
+        codes: Mapping[str | None, Program],
     ) -> None:
         self._clock = clock
         self._by_day: dict[date, list[Visit]] = {}
@@ -31,7 +37,7 @@ class Visits:
             for day in visit.days:
                 self._by_day.setdefault(day, []).append(visit)
         self._seen = {contact.day for contact in record.contacts if contact.in_person}
-        self._standing = _standing(record, program) | ({performer} if performer else set())
+        self._standing = _standing(record, program, codes) | ({performer} if performer else set())
         self._staff = self._monthly(record, program) if self._by_day or self._seen else {}
         self._practices: dict[str, set[tuple[str, str]]] = {}
         for one in record.practices:
@@ -106,9 +112,8 @@ class Visits:
         return found
 
 
-def _standing(record: PatientRecord, program: Program) -> set[str]:
+def _standing(record: PatientRecord, program: Program, codes: Mapping[str | None, Program]) -> set[str]:
     """Who is of the program in any month: who ordered it, manages its care, or performed its charges."""
-    codes = monitoring_codes()
     found = {order.requester for order in record.orders if order.program is program}
     found |= {episode.care_manager for episode in record.episodes if episode.program in (None, program)}
     found |= {

@@ -217,7 +217,7 @@ def evaluate(
         if progress is not None:
             print(f"smartapp evaluate: {printable(line)}", file=progress)
 
-    chart = Chart(terminology, zone, as_of, history_from=history_from)
+    chart = Chart(terminology, zone, as_of, history_from=history_from, codes=policies.default.known)
     try:
         read_paths(chart, paths, progress, say)
     except NotReadable as fault:

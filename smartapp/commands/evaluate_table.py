@@ -97,7 +97,8 @@ def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:
 def _numbers(decision: Mapping[str, Any]) -> str:
     """What was found; of a charged period before what was read, that it was not."""
     needs = decision["requirements"]
-    asks = load_tables().codes[decision["code"]].kind is not Kind.HELD_BACK
+    rule = load_tables().codes.get(decision["code"])
+    asks = rule is None or rule.kind is not Kind.HELD_BACK
     return ", ".join(map(_found, needs)) if needs or not asks else "not read"
 
 

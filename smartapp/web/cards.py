@@ -340,6 +340,7 @@ def kept_here(decision: Decision, findings: Findings, site: Site) -> dict[str, A
         ),
         "logged": sum(name in findings.logged for name in evidence_of(decision)),
         "not_read": in_words(findings.completeness),
+        "codes": site.policy.known,
     }
 
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
+from fhir_mappings.charge_item import ChargeDetails, charge_item, conflicting
+from fhir_mappings.chart import Chart
+from fhir_mappings.local_time import Window
+from fhir_mappings.record import PriorCharge
+from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies, Policy, load_policy
 from fhir_mappings.rules.register import rules_in_force
 from fhir_mappings.rules.tables import CodeRule, Kind, code_table, load_tables, with_code_tables
+from fhir_mappings.terminology import load_terminology
+from fhir_mappings.terminology.systems import CPT, HCPCS
 from fhir_mappings.vocabulary import Outcome, Program, Unverified
+from tests.support.chart import build_resources, site_terminology
 
 from .test_engine import call, days, found, payer, read
 from .test_new_year import confirmed
 
 SHIPPED = load_tables().codes
 LAST, FIRST = date(2026, 12, 31), date(2027, 1, 1)
+TERMINOLOGY, ZONE = load_terminology(site_terminology()), ZoneInfo("America/New_York")
 YEAR = Unverified.RULES_OF_THE_YEAR
 
 
@@ -220,7 +231,6 @@ def test_the_register_says_that_a_code_ended() -> None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"code": "98999"}, "98999: there is no such code here"),
         ({"in_force_from": "2021-12-31"}, "98977: there was no such code before 2022-01-01"),
         ({"program": "rpm"}, "98977: its program is rtm, and stays so"),
         ({"kind": "start-up"}, "98977: its kind is device-supply, and stays so"),
@@ -273,3 +283,126 @@ def test_a_payer_names_files_and_never_holds_codes_itself() -> None:
     assert (read_from, [one.code for one in filled.code_rules]) == (["2027.yaml"], ["98977"])
     with pytest.raises(ValueError, match="code_rules is no key of a payer's table"):
         with_code_tables(filled, lambda _: ())
+
+
+# -- new codes ----------------------------------------------------------
+
+
+def of_2027(code: str = "G0999", **more: Any) -> CodeRule:
+    """A code that a site's table brings in place of 98977."""
+    own = {"code": code, "excludes": ["98977", "98985"], "monitoring_days": [row("2027-01-01", 16)]}
+    return table("98977", **{**own, **more})
+
+
+ENDS = table("98977", "2026-12-31", "2026-12-31", in_force_to="2026-12-31")
+EVENTS = [days("2027-01-05", 16, device="knee-app")]
+
+
+def test_a_new_code_is_decided_under_its_table() -> None:
+    policy = with_tables(ENDS, of_2027())
+    decisions = assess(read(EVENTS, "2027-03-01"), policy, date(2027, 3, 1)).decisions
+    told = {one.code: (one.outcome, str(one.line)) for one in decisions if one.line}
+    assert told["G0999"] == (Outcome.SUGGEST, "musculoskeletal")
+    assert "98977" not in told
+
+
+def charged(code: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "resourceType": "ChargeItem",
+        "id": "c1",
+        "status": "billed",
+        "code": code,
+        "subject": {"reference": "Patient/p1"},
+        "occurrencePeriod": {"start": "2027-01-05", "end": "2027-02-03"},
+    }
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"coding": [{"system": HCPCS, "code": "G0999"}]},
+        {"coding": [{"system": "urn:ehr:cdm", "code": "HCPCS-G0999-GP"}]},
+        {"text": "HCPCS G0999"},
+    ],
+)
+def test_a_charge_of_a_new_code_is_seen(code: dict[str, Any]) -> None:
+    policy, as_of = with_tables(ENDS, of_2027()), date(2027, 3, 1)
+    for known, outcome in ((policy.known, Outcome.CHARGED), (None, Outcome.SUGGEST)):
+        chart = Chart(TERMINOLOGY, ZONE, as_of, codes=known)
+        for resource in [*build_resources(EVENTS, "America/New_York"), charged(code)]:
+            chart.add(json.dumps(resource).encode())
+        found = assess(chart.record("Patient/p1"), policy, as_of).decisions
+        assert [one.outcome for one in found if one.code == "G0999"] == [outcome]
+
+
+def test_a_charge_of_the_code_it_replaces_holds_it() -> None:
+    policy, as_of = with_tables(ENDS, of_2027()), date(2027, 3, 1)
+    chart = Chart(TERMINOLOGY, ZONE, as_of, codes=policy.known)
+    for resource in [
+        *build_resources(EVENTS, "America/New_York"),
+        charged({"coding": [{"system": CPT, "code": "98977"}]}),
+    ]:
+        chart.add(json.dumps(resource).encode())
+    found = assess(chart.record("Patient/p1"), policy, as_of).decisions
+    (new,) = [one for one in found if one.code == "G0999"]
+    assert (new.outcome, new.reasons) == (Outcome.REVIEW, ("charged-otherwise",))
+    assert "G0999" in policy.code("98985").excludes
+
+
+def test_it_is_written_under_its_own_system_and_never_beside_another_of_its_kind() -> None:
+    policy, as_of = with_tables(ENDS, of_2027()), date(2027, 3, 1)
+    (new,) = [
+        one
+        for one in assess(read(EVENTS, "2027-03-01"), policy, as_of).decisions
+        if one.code == "G0999" and one.outcome is Outcome.SUGGEST
+    ]
+    details = ChargeDetails(
+        issuer="https://ehr.example/fhir",
+        patient="Patient/p1",
+        enterer="Practitioner/7",
+        entered_at=datetime(2027, 3, 1, tzinfo=UTC),
+        rules_version=policy.version,
+        codes=policy.known,
+    )
+    written = charge_item(new, details)
+    assert written["code"] == {"coding": [{"system": HCPCS, "code": "G0999"}]}
+    assert written["occurrencePeriod"] == {"start": "2027-01-05", "end": "2027-02-03"}
+    before = PriorCharge("ChargeItem/c", "98977", 1, Window(date(2027, 1, 5), date(2027, 2, 3)))
+    assert conflicting(new, [before], policy.known) == (before,)
+
+
+SECONDS = {"monitoring_days": [], "management_seconds": [row("2027-01-01", 1200)]}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"code": "G99"}, "G99: that is no code of CPT or HCPCS"),
+        ({"monitoring_days": []}, "G0999: it asks for nothing"),
+        ({"excludes": ["98977"]}, "G0999: one service bears it or 98985, so it must exclude that"),
+        ({"excludes": ["98977", "98985", "G1"]}, "G0999: it excludes G1, which nobody knows here"),
+        ({"line": None}, "G0999: a line is what a code of device supply has"),
+        ({"line": "physiologic"}, "G0999: physiologic is not monitored in rtm"),
+        ({"tier": 1}, "G0999: 98985 is in force too; end that, or give both tiers of one group"),
+        (
+            {"kind": "management-add-on", **SECONDS},
+            "G0999: a new code is one of start-up",
+        ),
+    ],
+)
+def test_a_new_code_that_cannot_be_decided_is_refused(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        with_tables(ENDS, of_2027(**more))
+
+
+def test_a_new_code_beside_the_one_that_it_replaces_is_refused() -> None:
+    with pytest.raises(ValueError, match="G0999: 98977 is in force too"):
+        with_tables(of_2027())
+
+
+def test_a_payer_brings_no_new_code() -> None:
+    rule = payer().rule
+    assert rule is not None
+    own = msgspec.structs.replace(rule, code_rules=(of_2027(),))
+    with pytest.raises(ValueError, match="G0999: there is no such code here"):
+        load_policy("acme", payer_rules=[own])

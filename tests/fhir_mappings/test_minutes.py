@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from fhir_mappings.local_time import MICROSECONDS, LocalClock
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
 from fhir_mappings.rules.minutes import Tally, months_of, whole_seconds
+from fhir_mappings.rules.tables import shipped_codes
 from fhir_mappings.rules.visits import Visits
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, ExcludedReason, Program, Role
 
@@ -69,7 +70,10 @@ def test_durations_without_a_time_are_added_once_an_encounter() -> None:
 
 
 def seen(record: PatientRecord) -> dict[Program, Visits]:
-    return {program: Visits(record, program, LocalClock(ZONE)) for program in MONITORING_PROGRAMS}
+    return {
+        program: Visits(record, program, LocalClock(ZONE), codes=shipped_codes().programs)
+        for program in MONITORING_PROGRAMS
+    }
 
 
 quarters = st.integers(0, 40)

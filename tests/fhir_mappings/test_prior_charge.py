@@ -14,7 +14,7 @@ from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
 from fhir_mappings.local_time import Window
 from fhir_mappings.prior_charge import numbers_in
 from fhir_mappings.record import PatientRecord
-from fhir_mappings.rules.tables import monitoring_codes
+from fhir_mappings.rules.tables import shipped_codes
 
 Resource = dict[str, Any]
 Read = Callable[..., PatientRecord]
@@ -146,7 +146,7 @@ def test_several_numbers_are_all_found(text: str) -> None:
 
 
 def test_every_code_that_is_known_here_is_found() -> None:
-    known = sorted(filter(None, monitoring_codes()))
+    known = sorted(shipped_codes().rules)
     assert numbers_in(" ".join(known)) == known
 
 
@@ -319,7 +319,7 @@ def test_a_definition_alone_makes_no_charge_ours(read: Read) -> None:
 @pytest.mark.parametrize("definition", [None, [], "urn:x", ["urn:smart-remote-monitoring:rule:00000:v1"]])
 def test_a_charge_of_ours_that_says_nothing_more_may_be_of_any_code(definition: object, read: Read) -> None:
     found = read(stored(code=CHARGE_MASTER, definitionUri=definition, **OWN)).charges
-    assert {charge.code for charge in found} == set(monitoring_codes())
+    assert {charge.code for charge in found} == set(shipped_codes().rules)
     assert not any(charge.sole for charge in found)
 
 

@@ -26,8 +26,8 @@ from fhir_mappings.rules.tables import (
     Source,
     Tables,
     load_tables,
-    monitoring_codes,
     setting_value,
+    shipped_codes,
 )
 from fhir_mappings.vocabulary import Program
 
@@ -113,8 +113,8 @@ def test_lower_tiers_come_first_and_add_ons_last(
 
 
 def test_every_code_has_its_program() -> None:
-    assert dict(monitoring_codes()) == {code: rule.program for code, rule in TABLES.codes.items()}
-    assert {code for code, program in monitoring_codes().items() if program is Program.RPM} == {
+    assert dict(shipped_codes().programs) == {code: rule.program for code, rule in TABLES.codes.items()}
+    assert {code for code, program in shipped_codes().programs.items() if program is Program.RPM} == {
         *("99091", "99445", "99453", "99454", "99457", "99458", "99470")
     }
 

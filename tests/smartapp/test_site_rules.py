@@ -70,7 +70,7 @@ def test_a_payers_tables_of_codes_lie_beside_its_file(tmp_path: Path) -> None:
         ({"site": {"code_tables": ["a.yaml"]}, "a": "{"}, "a.yaml: not YAML"),
         (
             {"site": {"code_tables": ["a.yaml"]}, "a": shape("98977", code="G9999")},
-            "site.yaml: G9999: there is no",
+            "site.yaml: G9999: one service bears it or 98977",
         ),
         (
             {"site": {"code_tables": ["a.yaml"]}, "a": shape("98977", in_force_to="2021-01-01")},

@@ -45,7 +45,7 @@ class Guards:
         """Sentences on every charge of the same family in the same time, the EHR's and our own under way."""
         held = () if others is None else others.values()
         prior = (*self._present.among(held, charge.patient), *self._under_way(charge))
-        return tuple(map(_overlap_sentence, conflicting(decision, prior)))
+        return tuple(map(_overlap_sentence, conflicting(decision, prior, self._site.policy.known)))
 
     def overlaps_now(self, client: SessionClient, session: LaunchSession, charge: Charge) -> tuple[str, ...]:
         """The same of the charges that the EHR holds now."""

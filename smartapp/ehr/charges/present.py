@@ -121,7 +121,8 @@ class PresentCharges:
 
     def among(self, held: Iterable[HeldCharge], patient: str) -> tuple[PriorCharge, ...]:
         """Those that are charges of remote monitoring, with the days they stand for."""
-        chart = Chart(self._site.terminology, self._site.zone, self._site.today(self._clock.now()))
+        today = self._site.today(self._clock.now())
+        chart = Chart(self._site.terminology, self._site.zone, today, codes=self._site.policy.known)
         chart.add(msgspec.json.encode({"resourceType": "Patient", "id": patient}))
         for charge in held:
             chart.add(msgspec.json.encode({**charge.body, "subject": {"reference": f"Patient/{patient}"}}))

@@ -131,13 +131,15 @@ class FindingsMaker:
     def needs(self) -> Needs:
         """What else must be read. To be called once, after the first resources."""
         policy, terminology = self._site.policy, self._site.terminology
-        first = Chart(terminology, self._site.zone, self._today, self._bases)
+        first = Chart(terminology, self._site.zone, self._today, self._bases, codes=policy.known)
         for resource in self._first:
             first.add(resource.raw, resource.full_url, resource.origin)
         charges = first.record(self._patient).charges
         found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
         start = self._history_from or found.start
-        self._chart = Chart(terminology, self._site.zone, self._today, self._bases, history_from=start)
+        self._chart = Chart(
+            terminology, self._site.zone, self._today, self._bases, history_from=start, codes=policy.known
+        )
         for resource in self._first:
             self.add(resource)
         self._first.clear()
@@ -244,6 +246,7 @@ class FindingsMaker:
                 record.as_of,
                 history_from=record.history_from,
                 completeness=record.completeness,
+                codes=policy.known,
             ),
         )
 
