@@ -407,8 +407,10 @@ def test_any_bundle_is_read_entry_by_entry(data: st.DataObject) -> None:
     chart.add(body, None, "line 1")
     for patient in chart.patients():
         chart.record(patient)
+    given_entries = bundle.get("entry")
     with contextlib.suppress(NotAPage):
-        assert len(search_page(body).entries) <= 2
+        found = search_page(body).entries
+        assert len(found) <= (len(given_entries) if isinstance(given_entries, list) else 2)
 
 
 @pytest.mark.threat("5.12")
