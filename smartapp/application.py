@@ -19,7 +19,6 @@ from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.config import ConfigurationError, Mode, Settings
-from smartapp.ehr.charges.capability import Capabilities
 from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.present import PresentCharges
@@ -28,6 +27,7 @@ from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
+from smartapp.ehr.wire.capability import Capabilities
 from smartapp.issuers_file import read_issuers
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
@@ -98,11 +98,12 @@ def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) ->
         issuer = issuers.bound(session.issuer_id, session.iss)
         return SessionClient(clients.of(issuer), keeper, session.id)
 
-    charts = Charts(settings, site, store, clock, client_of)
+    capabilities = Capabilities()
+    charts = Charts(settings, site, store, clock, client_of, capabilities)
     fresh = FreshLook(settings, store, clock, charts)
     present = PresentCharges(site, store, clock)
     guards = Guards(site, store, present)
-    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, Capabilities())
+    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, capabilities)
     return Services(
         settings=settings,
         site=site,

@@ -23,7 +23,14 @@ from smartapp.web import own_pages
 from smartapp.web.cards import card_view
 from smartapp.web.charges import case_of, charge_of, shut_page, told
 from smartapp.web.errors import error_page
-from smartapp.web.permission import Action, charging_refusal, looking_refusal, present_findings, refused_here
+from smartapp.web.permission import (
+    Action,
+    charging_refusal,
+    looking_refusal,
+    present_findings,
+    refused_here,
+    writes_here,
+)
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import client_here
 
@@ -104,7 +111,7 @@ def approval_refusal(charge: Charge) -> str | None:
     """Why the signed-in user may not approve this charge; None if they may."""
     if accepted_here(charge):
         return OWN
-    return refused_here(Action.APPROVE) or charging_refusal(g.session, g.issuer)
+    return refused_here(Action.APPROVE) or charging_refusal(g.session, g.issuer, writes_here())
 
 
 def decline_refusal(charge: Charge) -> str | None:

@@ -45,6 +45,7 @@ from smartapp.web.permission import (
     refusal_of_update,
     refused_here,
     role_of,
+    writes_here,
 )
 from smartapp.web.security import Moved
 from smartapp.web.waiting import client_here
@@ -161,7 +162,8 @@ def _refusal(kind: ChangeKind, findings: Findings) -> str | None:
     action = Action.WITHDRAW if kind is ChangeKind.WITHDRAW else Action.ACCEPT
     site = services().site
     role = role_of(g.session, site, findings)
-    return refusal(action, g.session, g.issuer, role, site) or refusal_of_update(g.session)
+    writes = findings.writes
+    return refusal(action, g.session, g.issuer, role, site, writes) or refusal_of_update(g.session, writes)
 
 
 def _shut(change: Change, kind: ChangeKind, findings: Findings) -> str | None:
@@ -358,7 +360,9 @@ def approval_refusal(row: ChargeChange) -> str | None:
     if confirmed_here(row):
         return OWN
     return (
-        refused_here(Action.APPROVE) or charging_refusal(g.session, g.issuer) or refusal_of_update(g.session)
+        refused_here(Action.APPROVE)
+        or charging_refusal(g.session, g.issuer, writes_here())
+        or refusal_of_update(g.session, writes_here())
     )
 
 

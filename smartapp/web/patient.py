@@ -12,6 +12,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
+from smartapp.web.by_hand import by_hand
 from smartapp.web.cards import patient_view
 from smartapp.web.changes import changes_view
 from smartapp.web.months import certified_months
@@ -99,13 +100,14 @@ def _content() -> dict[str, object]:
     here = services()
     job = here.jobs.state(g.session)
     found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
-    view = changes = None
+    view = changes = own_hand = None
     charges: tuple[Charge, ...] = ()
     months: tuple[Month, ...] = ()
     if found is not None:
         role = role_of(g.session, here.site, found[1])
-        refused = refusal(Action.ACCEPT, g.session, g.issuer, role, here.site)
+        refused = refusal(Action.ACCEPT, g.session, g.issuer, role, here.site, found[1].writes)
         g.findings = found[1]
+        own_hand = by_hand(found[1], g.session, g.issuer)
         if looking_refusal(g.session) is None:
             charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
             changes = changes_view(found[1], charges)
@@ -118,6 +120,7 @@ def _content() -> dict[str, object]:
         "most_attempts": ATTEMPTS,
         "place": here.jobs.place_in_line(g.session),
         "changes": changes,
+        "by_hand": own_hand,
         "months": months,
         "locks_months": here.site.lock_certified_months,
     }

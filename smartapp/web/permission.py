@@ -17,7 +17,7 @@ from launch.issuers import Issuer
 from launch.ports import LaunchSession
 from launch.profiles import ChargeItemWrite
 from launch.scopes import Interaction, Scopes
-from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.findings import Findings, Writes
 from smartapp.services import services
 from smartapp.site import Site
 from smartapp.store.reading import Snapshot
@@ -57,14 +57,20 @@ ROLES: dict[Role, str] = {
 
 
 def refusal(
-    action: Action, session: LaunchSession, issuer: Issuer, role: Role | None, site: Site
+    action: Action,
+    session: LaunchSession,
+    issuer: Issuer,
+    role: Role | None,
+    site: Site,
+    writes: Writes | None = None,
 ) -> str | None:
-    """Why this session may not do this; None if it may. `role` None: the chart has not been read yet."""
+    """Why this session may not do this; None if it may. `role` None: the chart has not been read yet.
+    `writes`: what the EHR takes, where it is known."""
     if not user_kind(session.fhir_user).may_charge:
         return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
-    if action is Action.ACCEPT and (problem := _create_refusal(session, issuer)) is not None:
+    if action is Action.ACCEPT and (problem := create_refusal(session, issuer, writes)) is not None:
         return problem
-    if action is Action.WITHDRAW and (problem := refusal_of_update(session)) is not None:
+    if action is Action.WITHDRAW and (problem := refusal_of_update(session, writes)) is not None:
         return problem
     if role is None:
         return "The chart has not been read yet, so your role is not known here. Go back to the patient page."
@@ -95,25 +101,33 @@ def looking_refusal(session: LaunchSession) -> str | None:
     return "Charges are shown to clinicians only; the EHR did not say that one is signed in."
 
 
-def refusal_of_update(session: LaunchSession) -> str | None:
+def refusal_of_update(session: LaunchSession, writes: Writes | None = None) -> str | None:
     """Why no charge can be changed in this session, whatever its user's role."""
-    if Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.UPDATE):
-        return None
-    return "The EHR gave this app no permission to change charges (ChargeItem update)."
+    if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.UPDATE):
+        return "The EHR gave this app no permission to change charges (ChargeItem update)."
+    if writes is not None and not writes.update:
+        return "This EHR does not let charges be changed from here (it declares no ChargeItem update)."
+    return None
 
 
-def charging_refusal(session: LaunchSession, issuer: Issuer) -> str | None:
+def charging_refusal(session: LaunchSession, issuer: Issuer, writes: Writes | None = None) -> str | None:
     """Why no charge can be written in this session, whatever its user's role; None if one can."""
     if not user_kind(session.fhir_user).may_charge:
         return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
-    return _create_refusal(session, issuer)
+    return create_refusal(session, issuer, writes)
 
 
-def _create_refusal(session: LaunchSession, issuer: Issuer) -> str | None:
+def create_refusal(session: LaunchSession, issuer: Issuer, writes: Writes | None) -> str | None:
+    """Why this EHR takes no charge from this app: by the scopes granted, its profile, and /metadata."""
     if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.CREATE):
         return "The EHR gave this app no permission to write charges (ChargeItem create)."
     if issuer.profile.charge_item is ChargeItemWrite.OWN_OPERATION:
         return "This EHR takes charges only through an operation of its own, which this app does not speak."
+    if issuer.profile.charge_item is ChargeItemWrite.NO:
+        return "This EHR takes no charges from this app (so its entry or profile says)."
+    declared = issuer.profile.charge_item is ChargeItemWrite.DECLARED
+    if declared and writes is not None and not writes.create:
+        return "This EHR takes no charges from this app (it declares no ChargeItem create)."
     return None
 
 
@@ -147,4 +161,10 @@ def role_here() -> Role | None:
 
 def refused_here(action: Action) -> str | None:
     """`refusal` for the session of this request."""
-    return refusal(action, g.session, g.issuer, role_here(), services().site)
+    return refusal(action, g.session, g.issuer, role_here(), services().site, writes_here())
+
+
+def writes_here() -> Writes | None:
+    """What the EHR of this request's session takes, as far as its reading knows."""
+    found = present_findings()
+    return None if found is None else found[1].writes

@@ -22,7 +22,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launch.http import Response
-from smartapp.ehr.charges.capability import Capability, parse_capability
 from smartapp.ehr.charges.create import _id_of
 from smartapp.ehr.charges.present import carries
 from smartapp.ehr.reading.display import banner, choices, decode, evidence_text
@@ -35,6 +34,7 @@ from smartapp.ehr.wire.bundles import (
     search_page,
     version_of,
 )
+from smartapp.ehr.wire.capability import Capability, parse_capability
 from smartapp.ehr.wire.json_guard import DEEPEST, Unreadable, decoded, decoded_whole, elements, weighed
 from smartapp.ehr.wire.patient_scope import Whose
 from tests.launch.magnitudes import MAGNITUDES, written

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from smartapp.ehr.wire.capability import Capability
+
 INSIDE = "http://inside.example/R4"
 PATIENT = "ready-physiologic"
 
@@ -36,3 +40,42 @@ def test_references_under_a_name_nobody_listed_are_dropped_and_the_page_says_whi
     assert INSIDE in page.text
     assert "Nothing to charge now" not in page.text
     assert "belonged to another patient" not in page.text
+
+
+def no_way_to_accept(page):
+    return not [text for _, text in page.links if text.startswith("Review and accept")]
+
+
+@pytest.mark.parametrize("way", ["metadata", "entry"])
+def test_where_no_charge_can_be_created_the_page_says_so_first_and_what_to_do_instead(
+    make_world, browser, way
+):
+    world = make_world(issuer_more='write = {charge_item = "no"}\n' if way == "entry" else "")
+    world.ehr.sandbox.quirks.no_charge_item_create = way == "metadata"
+    before = world.charges(PATIENT)
+    page, twin = decided(world, browser)
+    assert "99454" in suggested(twin), "decisions are the same"
+    assert no_way_to_accept(page)
+    by_hand = page.text.index("Charges are entered in the EHR by hand")
+    assert by_hand < page.text.index("As of")
+    assert "99454 × 1; service date" in page.text
+    # Whoever keeps the address of a form gets no form either, and no write.
+    key = next(one for one in twin["decisions"] if one["code"] == "99454")
+    form = browser.get(f"{page.url}charges/99454-{key['period']['start']}")
+    assert form.status == 403
+    assert "takes no charges from this app" in form.text
+    assert world.charges(PATIENT) == before
+
+
+def test_a_profile_that_knows_better_than_metadata_is_believed(make_world, browser):
+    world = make_world(issuer_more='write = {charge_item = "yes"}\n')
+    world.ehr.sandbox.quirks.no_charge_item_create = True
+    page, _ = decided(world, browser)
+    assert not no_way_to_accept(page)
+    assert "by hand" not in page.text
+
+
+def test_without_an_answer_to_metadata_a_charge_can_still_be_tried(make_world, browser, monkeypatch):
+    monkeypatch.setattr("smartapp.ehr.wire.capability.parse_capability", lambda _: Capability())
+    page, _ = decided(make_world(), browser)
+    assert not no_way_to_accept(page)

@@ -24,7 +24,6 @@ from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
-from smartapp.ehr.charges.capability import Capabilities
 from smartapp.ehr.charges.evidence import (
     evidence_document,
     evidence_in,
@@ -41,6 +40,7 @@ from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
 from smartapp.ehr.wire.bundles import look, search
+from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
 from smartapp.store import Store

@@ -12,12 +12,13 @@ from launch.scopes import Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.reading.fetch import ReadingFailed
-from smartapp.ehr.reading.findings import Findings, FindingsMaker
+from smartapp.ehr.reading.findings import Findings, FindingsMaker, Writes
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
 from smartapp.ehr.reading.reader import READ_FIRST, ChartReading
 from smartapp.ehr.reading.searches import Learned
 from smartapp.ehr.wire.bundles import look, references
+from smartapp.ehr.wire.capability import Capabilities
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
@@ -35,12 +36,14 @@ class Charts:
         store: Store,
         clock: Clock,
         client_of: Callable[[LaunchSession], SessionClient],
+        capabilities: Capabilities,
     ) -> None:
         self._settings = settings
         self._site = site
         self._store = store
         self._clock = clock
         self._client_of = client_of
+        self._capabilities = capabilities
         self._learned = Learned()
 
     def today(self) -> date:
@@ -79,7 +82,13 @@ class Charts:
             learned=self._learned,
         )
 
-    def maker(self, session: LaunchSession, as_of: date, history_from: date | None = None) -> FindingsMaker:
+    def maker(
+        self,
+        session: LaunchSession,
+        as_of: date,
+        history_from: date | None = None,
+        writes: Writes | None = None,
+    ) -> FindingsMaker:
         """What decides on the session's patient, with all that is kept here of them now."""
         patient = session.patient or ""
         issuer = self._client_of(session).issuer
@@ -94,12 +103,13 @@ class Charts:
             own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
             history_from=history_from,
             aliases=issuer.fhir_base_aliases,
+            writes=writes,
             written=self._store.charges.written_keys(session.issuer_id, patient),
         )
 
     def read(self, session: LaunchSession, reading: ChartReading) -> tuple[Findings, list[SealedChunk]]:
         """The whole chart, decided on, and its pages."""
-        maker = self.maker(session, self.today())
+        maker = self.maker(session, self.today(), writes=self._writes(session))
         reading.read_first(maker.add_first)
         reading.read_rest(maker.needs(), maker.add)
         chunks = [*reading.chunks, *self._own_pages(maker.add_own())]
@@ -120,7 +130,7 @@ class Charts:
         server_time: datetime | None,
     ) -> tuple[Findings, list[SealedChunk]]:
         """The answer from these resources and what is kept here, and the page of the latter."""
-        maker = self.maker(session, self.today(), history_from)
+        maker = self.maker(session, self.today(), history_from, self._writes(session))
         rest: list[StoredResource] = []
         for resource in resources:
             if resource.reference.split("/", 1)[0] in READ_FIRST:
@@ -133,6 +143,11 @@ class Charts:
         own = maker.add_own()
         findings = maker.findings(notices, lambda: [*resources, *own], server_time=server_time)
         return findings, self._own_pages(own)
+
+    def _writes(self, session: LaunchSession) -> Writes | None:
+        """Known before any form is offered. Asked of the EHR by whoever reads from it, kept for an hour."""
+        found = self._capabilities.seen(self._client_of(session))
+        return Writes(found.create, found.update) if found.known else None
 
     def pointed_to(self, session: LaunchSession, resources: Iterable[StoredResource]) -> set[str]:
         """What these point to that may have to be read by its id."""

@@ -36,6 +36,13 @@ from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource
 
 
+class Writes(Struct, frozen=True):
+    """What /metadata says can be written of ChargeItem."""
+
+    create: bool
+    update: bool
+
+
 class Findings(Struct, frozen=True):
     """Everything a page shows of one snapshot."""
 
@@ -67,6 +74,8 @@ class Findings(Struct, frozen=True):
     """The anchors that were confirmed here, by program."""
     late: dict[str, int] = {}
     """Reading -> days between measuring and receipt, where there were any."""
+    writes: Writes | None = None
+    """What the EHR takes of ChargeItem, as it declares; None where nobody knows."""
     changes: tuple[Change, ...] = ()
     """Every charge of the EHR, and what should become of it."""
 
@@ -99,10 +108,12 @@ class FindingsMaker:
         history_from: date | None = None,
         written: frozenset[str] = frozenset(),
         aliases: tuple[str, ...] = (),
+        writes: Writes | None = None,
     ) -> None:
         """`own`: what this app keeps of the patient. `history_from`: from which day on was read, where that
         is known already. `written`: identifiers of the charges that were written from here. `aliases`: other
-        addresses by which the EHR calls its base."""
+        addresses by which the EHR calls its base. `writes`: see `Findings`."""
+        self._writes = writes
         self._written = written
         self._own = own or OwnRecord(f"Patient/{patient}", site.zone, {})
         self._history_from = history_from
@@ -225,6 +236,7 @@ class FindingsMaker:
             versions=versions | self._charges,
             notices=notices,
             completeness=record.completeness,
+            writes=self._writes,
             server_time=server_time,
             history_from=self._chart.history_from or self._today,
             resources=self._chart.resources - self._own_resources,

@@ -171,7 +171,7 @@ class ReadingJobs:
         are needed than were read."""
         # As of the day of the reading: what may have come since was not read.
         as_of = date.fromisoformat(findings.contract["as_of"])
-        maker = self._charts.maker(session, as_of, findings.history_from)
+        maker = self._charts.maker(session, as_of, findings.history_from, findings.writes)
         reading = self._store.reading
         chunks = [chunk for chunk in reading.chunks(snapshot.id) if chunk.origin != ORIGIN]
         for resource in (resource for chunk in chunks for resource in reading.open_chunk(chunk)):

@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass
 from threading import Lock
 
+from launch.errors import HttpError, LaunchError
 from launch.http import MEGABYTE, Limits
 from launch.tokens import SessionClient
-from smartapp.ehr.wire.bundles import declared
+from smartapp.ehr.wire.bundles import declared, look
 
 CAPABILITY_LIFE = 3600.0
+UNSURE_LIFE = 60.0
+"""Of an answer that closes a door, or of none: somebody may be about to mend it."""
 CAPABILITY_LIMITS = Limits(connect=5.0, read=20.0, total=30.0, max_bytes=16 * MEGABYTE)
 
 
@@ -21,7 +24,10 @@ class Capability:
     create: bool = False
     conditional_create: bool = False
     update_create: bool = False
+    update: bool = False
     search_by_identifier: bool = False
+    known: bool = False
+    """Whether there was a CapabilityStatement at all."""
 
 
 class Capabilities:
@@ -35,14 +41,26 @@ class Capabilities:
         """Nothing declared where it could not be asked. Raises HttpError and LaunchError."""
         base = client.issuer.fhir_base
         with self._lock:
-            kept = self._kept.get(base)
-        if kept is not None and time.monotonic() - kept[0] < CAPABILITY_LIFE:
-            return kept[1]
+            until, kept = self._kept.get(base, (0.0, None))
+        if kept is not None and time.monotonic() < until:
+            return kept
         response = client.fhir("GET", "metadata", limits=CAPABILITY_LIMITS)
         found = parse_capability(response.body) if response.ok else Capability()
-        with self._lock:
-            self._kept[base] = (time.monotonic(), found)
+        self._keep(base, found)
         return found
+
+    def seen(self, client: SessionClient) -> Capability:
+        """The same; not known where nothing usable came. Never raises for what the EHR does."""
+        try:
+            return self.of(client)
+        except (HttpError, LaunchError):
+            self._keep(client.issuer.fhir_base, Capability())
+            return Capability()
+
+    def _keep(self, base: str, found: Capability) -> None:
+        life = CAPABILITY_LIFE if found.create and found.update else UNSURE_LIFE
+        with self._lock:
+            self._kept[base] = (time.monotonic() + life, found)
 
 
 def parse_capability(body: bytes) -> Capability:
@@ -52,5 +70,7 @@ def parse_capability(body: bytes) -> Capability:
         create="create" in found.interactions,
         conditional_create=found.conditional_create,
         update_create=found.update_create,
+        update="update" in found.interactions,
         search_by_identifier="search-type" in found.interactions and "identifier" in found.parameters,
+        known=look(body).resourceType == "CapabilityStatement",
     )
