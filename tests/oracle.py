@@ -1,7 +1,7 @@
 """A second, deliberately plain implementation of the billing rules, to check the product against.
 
 It repeats the product on purpose. It was written from the specification (the contract of `smartapp evaluate`
-and the decided defaults D1 to D37 and D39 to D41) without a look at the product's code, imports nothing of
+and the decided defaults D1 to D41) without a look at the product's code, imports nothing of
 ours, and prefers what is obvious to what is fast: days are sets of dates, minutes are sets of seconds, and
 "would it change the answer" is asked by answering twice, with days, calls or rules added. Where the two
 disagree, one of them is wrong: the specification decides.
@@ -54,9 +54,12 @@ Decided here too, where the specification leaves room:
   replaces the statement about them (D39). `perhaps_unverified` holds what the rules allow and don't ask for:
   same-day services where the month's visits lie beside no minutes, surgery where an entry of unknown kind
   was not read, the device where no day counts;
-- payers: where the payer's table doesn't reach back, nothing has changed (D34, D40).
+- payers: where the payer's table doesn't reach back, nothing has changed (D34, D40); a Condition without a
+  clinical status, or of after `--as-of`, is none that is active (D40);
+- of two programs the one that somebody chose is decided and the other waits, whichever shows enrolment (D38).
 
-What it leaves out: several patients in one run, attestations, enrolments that were confirmed, references;
+What it leaves out: several patients in one run, statements that were attested, resolutions that choose
+anything but a program or a line (D38), enrolments that were confirmed, references;
 what continuous glucose monitors are (D41), what a shipped table says of payers but that Medicare covers, and
 UnitedHealthcare meanwhile, and of the unverified words all that no rule of the chart decides.
 """
@@ -141,6 +144,7 @@ SAME_SYSTEM = {
     "urn:std:iso:11073:10101": MDC,
     "urn:oid:2.16.840.1.113883.6.12": CPT,
     "urn:oid:2.16.840.1.113883.6.101": NUCC,
+    "urn:oid:2.16.840.1.113883.6.90": ICD_10,
     "urn:oid:2.16.840.1.113883.5.4": ACT,
     "http://hl7.org/fhir/v3/actcode": ACT,
     "urn:oid:2.16.840.1.113883.5.8": REASON,
@@ -227,7 +231,7 @@ NO_ENCOUNTER = {"planned", "cancelled", "entered-in-error"}
 NO_CHARGE = {"entered-in-error", "aborted", "not-billable"}
 NO_CLAIM = {"draft", "cancelled", "entered-in-error"}
 ACTIVE_CONDITION = {"active", "recurrence", "relapse"}
-NO_CONDITION = {"refuted", "entered-in-error"}
+NO_CONDITION = {"refuted", "entered-in-error", "unconfirmed", "provisional", "differential"}
 NO_EPISODE = {"planned", "waitlist", "cancelled", "entered-in-error"}
 OF_A_PATIENT = ("Observation", "Encounter", "ChargeItem", "Claim", "ExplanationOfBenefit", "EpisodeOfCare")
 OF_A_PATIENT += ("Consent", "ServiceRequest", "Procedure", "Condition")
@@ -406,6 +410,7 @@ class Decision:
     doubts: set[str] = field(default_factory=set)  # make a met code `review`
     remarks: set[str] = field(default_factory=set)  # reasons on an unmet code
     unverified: set[str] = field(default_factory=set)
+    settled: set[str] = field(default_factory=set)  # D38: reasons that somebody resolved
     perhaps: set[str] = field(default_factory=set)  # may be unverified too: the rules leave room
     modifiers: list[str] = field(default_factory=list)
     forecast: dict[str, Any] | None = None
@@ -510,16 +515,19 @@ def answer(
     as_of: str,
     history_from: str | None = None,
     missing: Iterable[Mapping[str, Any]] = (),
+    resolutions: Iterable[Mapping[str, Any]] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """The contract's JSON object of one patient, from resources and Bundles in any order.
 
     `missing`: what else was not read, each with `type`, `why`, and `start`, `end` and `entries` where known.
+    `resolutions`: entries of the attestations' file that settle a reason for review (D38).
     Options: `timezone` and `payer` win over the site's. `payer_tables` holds tables, not their files' names.
     """
     read_from = date.fromisoformat(history_from) if history_from else None
     facts = _read(list(documents), site, date.fromisoformat(as_of), read_from, missing, options)
     decisions = [] if _is_test_data(facts.resources[facts.patient]) else _decisions(facts)
+    _settle(facts, decisions, list(resolutions))
     written = [_write(facts, d) for d in decisions]
     written.sort(key=lambda d: (d["period"]["start"], d["period"]["end"], d["code"]))
     return {
@@ -629,7 +637,7 @@ def _system(address: Any) -> str:
     """D32: one system under several addresses is one."""
     told = str(address or "")
     key = told.replace("https://", "http://", 1).rstrip("/").lower()
-    for same in (LOINC, SNOMED, MDC, CPT, NUCC, ACT, REASON):
+    for same in (LOINC, SNOMED, MDC, CPT, NUCC, ACT, REASON, ICD_10):
         if key == same.lower():
             return same
     return SAME_SYSTEM.get(key) or SAME_SYSTEM.get(f"urn:oid:{key}") or told
@@ -1189,12 +1197,18 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
             if facts.died is None or not _is_after(starts, facts.died, facts.zone):
                 facts.implausible.append(work)
             continue
-        elif work.counts and facts.died is not None and _is_after(starts, facts.died, facts.zone):
+        elif _is_after_death(facts, work, starts):
             facts.excluded[ref] = "after-death"
             facts.after_death.append(work)
             continue
         facts.works.append(work)
     _leave_out_twins(facts)
+
+
+def _is_after_death(facts: Facts, work: Work, starts: Moment) -> bool:
+    """D6: would it count, had the patient lived?"""
+    lasts = any(part.span for part in work.parts)
+    return work.counts and lasts and facts.died is not None and _is_after(starts, facts.died, facts.zone)
 
 
 def _leave_out_twins(facts: Facts) -> None:
@@ -1523,12 +1537,13 @@ def _global_period(facts: Facts, window: Window) -> bool:
 
 
 def _read_conditions(facts: Facts, found: list[tuple[str, Resource]]) -> None:
-    """D40: what the patient has now."""
+    """D40: what the patient has: it says that it is active, nobody doubts it, and it is not over."""
     for _, r in found:
+        clinical = {code for _, code in _codings(r.get("clinicalStatus"))}
         verified = {code for _, code in _codings(r.get("verificationStatus"))}
-        if {
-            code for _, code in _codings(r.get("clinicalStatus"))
-        } & ACTIVE_CONDITION and not verified & NO_CONDITION:
+        dates = [_moment(r.get(key), facts.zone) for key in ("onsetDateTime", "recordedDate")]
+        late = any(at is not None and at.day > facts.as_of for at in dates)
+        if clinical & ACTIVE_CONDITION and not verified & NO_CONDITION and not late:
             facts.conditions |= set(_codings(r.get("code")))
 
 
@@ -2596,14 +2611,14 @@ def _rule(facts: Facts, code: str, day: date) -> Rule:
     least = _least(code, day)
     if facts.site.payer_rows is None:
         continues = facts.payer == "unitedhealthcare" and _program_of(code) == "rpm" and day >= NEW_RULES
-        return Rule(least, "yes" if facts.payer == "medicare" or continues else "unknown")
+        return Rule(least, "yes" if facts.payer == "medicare" or continues else "missing")
     rows = [
         (str(row["from"]), row["codes"] != "all", row)
         for row in facts.site.payer_rows
         if str(row["from"]) <= day.isoformat() and (row["codes"] == "all" or code in row["codes"])
     ]
     if not rows:
-        return Rule(least, "unknown")
+        return Rule(least, "missing")
     row = max(rows, key=lambda one: one[:2])[2]
     covered = str(row["covered"])
     if covered == "yes" and row.get("diagnoses") and not _has_one_of(facts, row["diagnoses"]):
@@ -2613,7 +2628,7 @@ def _rule(facts: Facts, code: str, day: date) -> Rule:
 
 def _has_one_of(facts: Facts, diagnoses: Iterable[str]) -> bool:
     """D40: an active Condition whose code of ICD-10-CM begins so."""
-    codes = [code.replace(".", "") for system, code in facts.conditions if system == ICD_10]
+    codes = [code.replace(".", "").upper() for system, code in facts.conditions if system == ICD_10]
     return any(code.startswith(diagnosis.replace(".", "")) for code in codes for diagnosis in diagnoses)
 
 
@@ -2640,7 +2655,8 @@ def _doubt_by_rule_change(facts: Facts, d: Decision, found: int) -> None:
     turns = {NEW_RULES, IN_FORCE_FROM[d.code], *(_day(row["from"]) for row in facts.site.payer_rows or [])}
     for rule in {_rule(facts, d.code, day) for day in {d.window.start, *filter(d.window.holds, turns)}}:
         met = rule.least is not None and found >= rule.least
-        changes = "unknown" not in (rule.covered, last.covered) and rule.covered != last.covered
+        known = "missing" not in (rule.covered, last.covered)
+        changes = known and (rule.covered == "yes") != (last.covered == "yes")
         if met == d.unmet or (met and changes):
             d.doubts.add("straddles-rule-change")
             if met:
@@ -2650,7 +2666,8 @@ def _doubt_by_rule_change(facts: Facts, d: Decision, found: int) -> None:
 def _by_coverage(facts: Facts, d: Decision) -> set[str]:
     """Section 6: what the payer's answer makes of a met code."""
     covered = _rule(facts, d.code, d.service_date or d.window.closes).covered
-    reasons = {"yes": set(), "no": {"payer-does-not-cover"}, "unknown": {"payer-unknown"}}
+    reasons = {"yes": set(), "no": {"payer-does-not-cover"}}
+    reasons |= {"unknown": {"payer-unknown"}, "missing": {"payer-unknown"}}
     return reasons.get(covered, {"payer-criteria"})
 
 
@@ -3425,6 +3442,63 @@ def _hold_both_programs(facts: Facts, decisions: list[Decision]) -> None:
             d.doubts.add("rtm-and-rpm")
 
 
+# -- what somebody settled (D38) ----------------------------------------------------------
+
+#: Reasons that a sentence settles (two others, a choice), and which of them need a reference.
+BY_SENTENCE = {"payer-unknown", "payer-criteria", "straddles-rule-change", "conversation-unclear"}
+BY_SENTENCE |= {"no-data-in-month", "99091", "units-over-cap"}
+WITH_REFERENCE = {"payer-unknown", "payer-criteria", "99091"}
+
+
+def _settle(facts: Facts, decisions: list[Decision], resolutions: list[Mapping[str, Any]]) -> None:
+    """Each resolution takes its reason from the codes of which it speaks, and nothing else."""
+    for d in decisions:
+        for one in resolutions:
+            reason = one["resolves"]
+            if not _speaks_of(facts, one, d) or (reason in WITH_REFERENCE and not one.get("reference")):
+                continue
+            if reason in BY_SENTENCE:
+                d.settled.add(reason)
+            elif reason == "two-lines" and one.get("choice") == d.line:
+                rivals = [o for o in decisions if o.window == d.window and o.line not in (None, d.line)]
+                if not any(o.charges or _is_chosen(facts, o, resolutions) for o in rivals):
+                    d.settled.add(reason)
+            elif reason == "rtm-and-rpm" and one.get("choice") == d.program:
+                rivals = [o for o in decisions if o.program != d.program and o.window.shares_a_day(d.window)]
+                charged = [c for c in facts.charges if c.code != "99091" and _program_of(c.code) != d.program]
+                chosen = any(o.charges or _is_chosen(facts, o, resolutions) for o in rivals)
+                if not chosen and not any(_touches(_of_its_months(c), d.window) for c in charged):
+                    d.settled.add(reason)
+                    for rival in rivals:
+                        rival.doubts.add(reason)  # one of the two only
+
+
+def _is_chosen(facts: Facts, d: Decision, resolutions: list[Mapping[str, Any]]) -> bool:
+    """Is it the program, or the line, that somebody chose?"""
+    return d.met_or_charged and any(
+        _speaks_of(facts, one, d)
+        and (one["resolves"], one.get("choice")) in (("two-lines", d.line), ("rtm-and-rpm", d.program))
+        for one in resolutions
+    )
+
+
+def _speaks_of(facts: Facts, one: Mapping[str, Any], d: Decision) -> bool:
+    """Of this patient, this code, this window, and no longer than it says."""
+    period = one.get("period") or {"start": d.window.start, "end": d.window.end}
+    return (
+        one["patient"] in facts.same_patient
+        and (not one.get("codes") or d.code in one["codes"])
+        and str(period["start"]) <= str(d.window.start)
+        and str(d.window.end) <= str(period["end"])
+        and (not one.get("until") or str(d.service_date or d.window.closes) <= str(one["until"]))
+    )
+
+
+def _is_judged(d: Decision) -> bool:
+    """Is it met, and neither charged nor blocked, so that reasons for review are asked?"""
+    return not d.charges and not d.unmet and not d.blocked_by
+
+
 # -- the answer ----------------------------------------------------------
 
 
@@ -3436,7 +3510,7 @@ def _outcome(facts: Facts, d: Decision) -> tuple[str, set[str]]:
         return ("short" if d.reachable and not _is_dead(facts) else "out-of-reach"), d.remarks
     if d.blocked_by:
         return "blocked", {d.blocked_by}
-    doubts = d.doubts | _by_coverage(facts, d)
+    doubts = (d.doubts | _by_coverage(facts, d)) - d.settled
     if doubts:
         return "review", doubts
     return ("provisional" if d.open else "suggest"), set()
@@ -3493,6 +3567,7 @@ def _write(facts: Facts, d: Decision) -> dict[str, Any]:
             for name, (found, needed, evidence) in ({} if unread else d.found).items()
         ],
         "reasons": sorted(reasons),
+        "resolved": sorted(d.settled & (d.doubts | _by_coverage(facts, d))) if _is_judged(d) else [],
         "unverified": sorted(d.unverified | _unread(facts, d)),
         "perhaps_unverified": sorted(d.perhaps | _perhaps(facts, d)),
         "modifiers": d.modifiers,

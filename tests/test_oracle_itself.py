@@ -1083,6 +1083,95 @@ def test_the_oracle_heeds_the_site_and_what_it_was_told(
     assert {code: brief_of(said, code) for code in expected} == expected
 
 
+def settled(reason: str, **told: Any) -> dict[str, Any]:
+    """A resolution of somebody."""
+    return {"patient": "Patient/p1", "resolves": reason, "by": "Practitioner/x", "at": "2026-03-01", **told}
+
+
+BOTH = [CUFF_16, DAYS_16]
+TWO_LINES = [DAYS_16, {"days": {"of": "PUFFS", "from": "2026-01-05", "count": 16}}]
+UNPAID = {"payer": "humana"}
+#: In one sentence; the chart; keys of the site's file; what was settled; what is said of codes.
+SETTLED: list[tuple[str, list[Event], dict[str, Any], list[dict[str, Any]], dict[str, str]]] = [
+    (
+        "a payer, with a reference",
+        [CUFF_16],
+        UNPAID,
+        [settled("payer-unknown", reference="letter 7")],
+        {"99454": "suggest 16", "99453": "review 16 setup-not-documented"},
+    ),
+    ("a payer, without", [CUFF_16], UNPAID, [settled("payer-unknown")], {"99454": "review 16 payer-unknown"}),
+    (
+        "a payer, of another code",
+        [CUFF_16],
+        UNPAID,
+        [settled("payer-unknown", reference="x", codes=["99453"])],
+        {"99454": "review 16 payer-unknown"},
+    ),
+    (
+        "a payer, of another window",
+        [CUFF_16],
+        UNPAID,
+        [settled("payer-unknown", reference="x", period={"start": "2026-01-05", "end": "2026-02-02"})],
+        {"99454": "review 16 payer-unknown"},
+    ),
+    (
+        "a payer, until the day before",
+        [CUFF_16],
+        UNPAID,
+        [settled("payer-unknown", reference="x", until="2026-02-02")],
+        {"99454": "review 16 payer-unknown"},
+    ),
+    (
+        "the program",
+        BOTH,
+        {},
+        [settled("rtm-and-rpm", choice="rpm")],
+        {"99454": "suggest 16", "98977": "review 16 rtm-and-rpm"},
+    ),
+    (
+        "both programs, which is neither",
+        BOTH,
+        {},
+        [settled("rtm-and-rpm", choice="rpm"), settled("rtm-and-rpm", choice="rtm")],
+        {"99454": "review 16 rtm-and-rpm", "98977": "review 16 rtm-and-rpm"},
+    ),
+    (
+        "the program that shows no enrolment: then the other waits",
+        [*BOTH, {"setup": {**SETUP_05["setup"], "program": "rpm"}}],
+        {},
+        [settled("rtm-and-rpm", choice="rtm")],
+        {"98977": "suggest 16", "99454": "review 16 rtm-and-rpm"},
+    ),
+    (
+        "the line",
+        TWO_LINES,
+        {},
+        [settled("two-lines", choice="respiratory")],
+        {"98976": "suggest 16", "98977": "review 16 two-lines"},
+    ),
+    (
+        "what isn't met",
+        [DAYS_15],
+        {},
+        [settled("two-lines", choice="musculoskeletal")],
+        {"98977": "out-of-reach 15"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "more_of_site", "resolutions", "expected"),
+    [row[1:] for row in SETTLED],
+    ids=[row[0] for row in SETTLED],
+)
+def test_the_oracle_takes_what_somebody_settled(
+    events: list[Event], more_of_site: dict[str, Any], resolutions: list[Any], expected: dict[str, str]
+) -> None:
+    said = asked(events, resolutions=resolutions, **more_of_site)
+    assert {code: brief_of(said, code) for code in expected} == expected
+
+
 FACTS = {"device_facts": [{"system": "urn:clinic:device", "code": "bp-cuff", "cleared": "K1"}]}
 SUPPLIED = {"device_facts": [{**FACTS["device_facts"][0], "supplied_by": "practice"}]}
 UDI = {"device": {"name": "cuff", "raw": {"udiCarrier": [{"deviceIdentifier": "0088"}]}}}
@@ -1188,10 +1277,18 @@ def test_the_oracle_counts_one_service_once_on_whatever_paper_it_stands() -> Non
         assert (brief_of(said, "98977"), first_of(said, "98977")["quantity"]) == ("charged 16", 2)
 
 
-def asked(events: list[Event], as_of: str = "2026-04-01", missing: Any = (), **more_of_site: Any) -> Answer:
+def asked(
+    events: list[Event],
+    as_of: str = "2026-04-01",
+    missing: Any = (),
+    resolutions: Any = (),
+    **more_of_site: Any,
+) -> Answer:
     """What the oracle says of a chart of New York."""
     site = {**site_file(NEW_YORK, "medicare", None), **more_of_site}
-    return oracle.answer(build_resources(events, NEW_YORK), site, as_of, missing=missing)
+    return oracle.answer(
+        build_resources(events, NEW_YORK), site, as_of, missing=missing, resolutions=resolutions
+    )
 
 
 def first_of(said: Answer, code: str) -> Any:
