@@ -279,7 +279,11 @@ EPISODE_SOURCES: dict[str, str] = {
 NOTICES: dict[NoticeKind, str] = {
     NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",
     NoticeKind.REFUSED: "the EHR refused to give it",
-    NoticeKind.NOT_ANSWERED: "the EHR gave no answer",
+    NoticeKind.BROKEN: "the EHR answered with an error of its own, three times",
+    NoticeKind.SLOW: "the EHR did not answer in time",
+    NoticeKind.THROTTLED: "the EHR takes no more requests at the moment",
+    NoticeKind.WEB_PAGE: "a web page came instead: a sign-in or a proxy answers in the EHR's place",
+    NoticeKind.NOT_ANSWERED: "the EHR could not be reached",
     NoticeKind.NOT_SEARCHED: "not asked for any more, because the EHR did not answer",
     NoticeKind.CUT_OFF: "not read to the end",
     NoticeKind.UNREADABLE: "cannot be read",
@@ -360,6 +364,11 @@ CHANGE_STATES: dict[ChargeState, str] = {
 
 FAILURES: dict[str, str] = {
     "ehr-unavailable": "The EHR did not answer.",
+    "ehr-broken": "The EHR answered with an error of its own, three times. Read the chart again in a while.",
+    "ehr-throttled": "The EHR takes no more requests at the moment. Read the chart again in a minute.",
+    "web-page": (
+        "A web page came instead of the patient's record: a sign-in or a proxy answers in the EHR's place."
+    ),
     "patient-refused": "The EHR did not give the patient's own record.",
     "no-patient": "The EHR opened this app without a patient.",
     "process-lost": "The reading was interrupted several times.",

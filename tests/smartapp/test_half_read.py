@@ -126,7 +126,7 @@ def test_a_fault_of_the_server_on_one_type_opens_the_chart_all_the_same(make_wor
     world.ehr.sandbox.quirks.failing = type_
     page, twin = decided(world, browser)
     assert twin["decisions"]
-    assert f"{type_} : the EHR gave no answer: 500" in page.text
+    assert f"{type_} : the EHR answered with an error of its own, three times: 500" in page.text
     assert twin["completeness"]["whole"] is (type_ == "Account")
 
 

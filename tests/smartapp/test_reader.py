@@ -28,6 +28,7 @@ from smartapp.ehr.reading.searches import Learned, code_groups, date_slices
 from smartapp.ehr.wire.bundles import look, names_another_patient, outcome_text, relative, search_target
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk
+from smartapp.web import words
 
 BASE = "https://ehr.example/fhir"
 TERMINOLOGY = load_terminology()
@@ -68,7 +69,8 @@ class FakeEhr:
         if urlsplit(target).netloc not in {"", "ehr.example"}:
             raise HttpError(HttpProblem.FOREIGN_URL)
         status, content = self.answer(target, headers or {})
-        return Response(status, {}, json.dumps(content).encode(), target, "ehr.example", "r1")
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return Response(status, {}, body, target, "ehr.example", "r1")
 
 
 def reading(ehr, granted="patient/*.rs user/*.rs", **more):
@@ -400,15 +402,48 @@ def test_a_type_the_ehr_has_a_fault_for_is_told_and_the_rest_is_read():
     run.read_rest(needs, kept.append)
     assert [one.reference for one in kept] == ["Observation/o1"]
     assert run.notices() == (
-        Notice(NoticeKind.NOT_ANSWERED, "Account", "500"),
-        Notice(NoticeKind.NOT_ANSWERED, "Consent", "500"),
+        Notice(NoticeKind.BROKEN, "Account", "500"),
+        Notice(NoticeKind.BROKEN, "Consent", "500"),
     )
     assert missing(run) == {"Consent"}, "no decision hangs on an Account"
 
 
-def test_without_the_patients_own_record_nothing_is_read():
-    with pytest.raises(ReadingFailed, match="ehr-unavailable"):
-        reading(FakeEhr(lambda *_: (503, {}))).read_first(lambda _: None)
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ((503, {}), "ehr-broken"),
+        ((429, {}), "ehr-throttled"),
+        ((200, b"\xef\xbb\xbf\n<!doctype html><title>Sign in</title>"), "web-page"),
+        ((403, {}), "patient-refused"),
+    ],
+)
+def test_without_the_patients_own_record_nothing_is_read_and_the_page_says_why(answer, why):
+    with pytest.raises(ReadingFailed, match=why):
+        reading(FakeEhr(lambda *_: answer)).read_first(lambda _: None)
+    assert words.failure(why) not in words.failure("nobody knows")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ((500, {}), NoticeKind.BROKEN),
+        ((429, {}), NoticeKind.THROTTLED),
+        ((200, b"<html>Sign in</html>"), NoticeKind.WEB_PAGE),
+        ((403, {}), NoticeKind.REFUSED),
+        (HttpError(HttpProblem.TIMEOUT), NoticeKind.SLOW),
+        (HttpError(HttpProblem.BUSY), NoticeKind.THROTTLED),
+        (HttpError(HttpProblem.CONNECTION), NoticeKind.NOT_ANSWERED),
+    ],
+)
+def test_each_way_to_give_no_readings_has_words_of_its_own_and_is_missing(answer, kind):
+    def given(*_):
+        if isinstance(answer, HttpError):
+            raise answer
+        return answer
+
+    _, notices, run = read(FakeEhr(given))
+    assert kind in {notice.kind for notice in notices} <= {kind, NoticeKind.NOT_SEARCHED}
+    assert missing(run) == {"Observation"}
 
 
 def test_an_ehr_that_fell_silent_is_not_asked_for_everything_else():
@@ -418,7 +453,7 @@ def test_an_ehr_that_fell_silent_is_not_asked_for_everything_else():
     ehr = FakeEhr(answer)
     _, notices, run = read(ehr)
     assert len(ehr.asked) < 8
-    assert {notice.kind for notice in notices} == {NoticeKind.NOT_ANSWERED, NoticeKind.NOT_SEARCHED}
+    assert {notice.kind for notice in notices} == {NoticeKind.SLOW, NoticeKind.NOT_SEARCHED}
     assert missing(run) == {"Observation"}
 
 

@@ -22,8 +22,16 @@ class NoticeKind(StrEnum):
 
     NOT_GRANTED = "not-granted"
     REFUSED = "refused"
+    BROKEN = "broken"
+    """The EHR answered with an error of its own, again and again."""
+    SLOW = "slow"
+    """The EHR did not answer in time."""
+    THROTTLED = "throttled"
+    """The EHR asked for fewer requests than there was time to wait for."""
+    WEB_PAGE = "web-page"
+    """What came is a web page: a sign-in or a proxy answers in the EHR's place."""
     NOT_ANSWERED = "not-answered"
-    """The EHR was asked and gave no answer, or an error of its own, again and again."""
+    """The EHR could not be reached."""
     NOT_SEARCHED = "not-searched"
     """It was not asked for any more, because the EHR had fallen silent."""
     CUT_OFF = "cut-off"
@@ -62,6 +70,10 @@ class Notice(msgspec.Struct, frozen=True):
 _WHY: Mapping[NoticeKind, MissingWhy] = {
     NoticeKind.NOT_GRANTED: MissingWhy.NOT_GRANTED,
     NoticeKind.REFUSED: MissingWhy.REFUSED,
+    NoticeKind.BROKEN: MissingWhy.NOT_SEARCHED,
+    NoticeKind.SLOW: MissingWhy.NOT_SEARCHED,
+    NoticeKind.THROTTLED: MissingWhy.NOT_SEARCHED,
+    NoticeKind.WEB_PAGE: MissingWhy.CUT_OFF,
     NoticeKind.NOT_ANSWERED: MissingWhy.NOT_SEARCHED,
     NoticeKind.NOT_SEARCHED: MissingWhy.NOT_SEARCHED,
     NoticeKind.CUT_OFF: MissingWhy.CUT_OFF,

@@ -306,17 +306,19 @@ class ChartReading:
                 raise
             self._collected.add(_unanswered(type_, error))
             return
-        if own and _out_of_order(response):
-            raise ReadingFailed("ehr-unavailable")
-        if response.ok:
+        trouble = trouble_of(response)
+        if own and trouble is not None:
+            raise ReadingFailed(_CLOSES[trouble])
+        if trouble is NoticeKind.WEB_PAGE:
+            self._collected.add(Notice(trouble, type_))
+        elif response.ok:
             one = Search(type_, reference, ())
             self._collected.keep(one, reference, [single(response.body)])
         elif response.status in GONE:
             self._collected.add(Notice(NoticeKind.MISSING, type_, reference))
         else:
-            kind = NoticeKind.NOT_ANSWERED if _out_of_order(response) else NoticeKind.REFUSED
             said = outcome_text(response.body)
-            self._collected.add(Notice(kind, type_, str(response.status), said=said))
+            self._collected.add(Notice(trouble or NoticeKind.REFUSED, type_, str(response.status), said=said))
         if own and reference not in self._collected.names:
             raise ReadingFailed("patient-refused")
 
@@ -351,7 +353,7 @@ class ChartReading:
             self._not_by_date.append((wanted, response))
 
     def _tell_refused(self, wanted: Search, response: Response) -> None:
-        kind = NoticeKind.NOT_ANSWERED if _out_of_order(response) else NoticeKind.REFUSED
+        kind = trouble_of(response) or NoticeKind.REFUSED
         self._collected.tell(wanted, kind, str(response.status), outcome_text(response.body))
 
     def _pages(self, wanted: Search, response: Response) -> None:
@@ -361,7 +363,11 @@ class ChartReading:
                 page = search_page(response.body)
             except NotAPage:
                 said = outcome_text(response.body)
-                self._collected.tell(wanted, NoticeKind.CUT_OFF, "an answer that is no list of records", said)
+                if trouble_of(response) is NoticeKind.WEB_PAGE:
+                    self._collected.tell(wanted, NoticeKind.WEB_PAGE)
+                else:
+                    detail = "an answer that is no list of records"
+                    self._collected.tell(wanted, NoticeKind.CUT_OFF, detail, said)
                 return
             if wanted.since and number == 1 and not ("_lastUpdated" in page.self_url or self._knows_since()):
                 raise SinceNotKnown
@@ -390,16 +396,36 @@ class ChartReading:
         self._collected.tell(wanted, NoticeKind.CUT_OFF, "more pages than this app reads at once")
 
 
-def _out_of_order(response: Response) -> bool:
-    """An answer that says nothing of what was asked: the server has a fault, or too much to do."""
-    return (response.status >= 500 and response.status not in NOT_ALLOWED) or response.status == 429
+_CLOSES = {
+    NoticeKind.BROKEN: "ehr-broken",
+    NoticeKind.THROTTLED: "ehr-throttled",
+    NoticeKind.WEB_PAGE: "web-page",
+}
+"""Why a reading ends where the patient's own record does not come."""
+
+
+def trouble_of(response: Response) -> NoticeKind | None:
+    """An answer that says nothing of what was asked: too much to do, a fault of the server, or no server of
+    FHIR at all. None for any other, a refusal among them."""
+    if response.status == 429:
+        return NoticeKind.THROTTLED
+    if response.status >= 500 and response.status not in NOT_ALLOWED:
+        return NoticeKind.BROKEN
+    if response.ok and response.body.lstrip(_BLANK)[:1] == b"<":
+        return NoticeKind.WEB_PAGE
+    return None
+
+
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_SILENCE = {HttpProblem.TIMEOUT: NoticeKind.SLOW, HttpProblem.BUSY: NoticeKind.THROTTLED}
 
 
 def _unanswered(type_: str, error: HttpError) -> Notice:
     """No answer that could be used."""
     if error.problem is HttpProblem.TOO_LARGE:
         return Notice(NoticeKind.CUT_OFF, type_, "a page is larger than this app reads at once")
-    return Notice(NoticeKind.NOT_ANSWERED, type_, error.sentence)
+    kind = _SILENCE.get(error.problem)
+    return Notice(NoticeKind.NOT_ANSWERED, type_, error.sentence) if kind is None else Notice(kind, type_)
 
 
 def _lost_page(error: HttpError) -> str:
