@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from launch.sandbox import Client, RunningSandbox
+from launch.sandbox.quirks import Quirks
 from smartapp import create_app
 from smartapp.commands.demo import CLIENT_ID
 from smartapp.ehr.reading import jobs as reading_jobs
@@ -105,6 +106,43 @@ def test_whoever_waits_in_line_is_told_the_place(both, browser, monkeypatch):
         pages = [world.launch(browser, PATIENT) for _ in range(3)]
         assert "This one is number 2 in line" in browser.get(pages[2].url).text
     assert "98977" in world.read(browser, pages[2]).text
+
+
+def test_a_reading_that_the_ehr_asked_to_wait_says_so_and_until_when(make_world, browser, monkeypatch):
+    world = make_world()
+    world.ehr.sandbox.quirks.slow_ms = 200
+    page = world.launch(browser, PATIENT)
+    until, seen = time.monotonic() + 5, ""
+    monkeypatch.setattr(Quirks, "seconds_to_wait", lambda _: 4 if time.monotonic() < until else 0)
+    while "Reading the chart" in page.text and "asked this app to wait" not in seen:
+        time.sleep(0.2)
+        page = browser.get(page.url)
+        seen = page.text
+    assert "The EHR asked this app to wait. It goes on by itself at 12:" in seen
+    assert "98977" in world.read(browser, page).text
+
+
+@pytest.mark.threat("5.12")
+def test_presses_that_wait_for_a_hanging_ehr_leave_threads_for_everybody_else(both, browser):
+    quick, hanging = both
+    form = hanging.final_form(browser, hanging.open(browser, PATIENT), "98977-2026-03-16")
+    before = len(hanging.charges(PATIENT))
+    base_url = quick.settings.base_url
+    pairs = [(control.name, control.value) for control in form.controls if control.name]
+    cookies = dict(browser.cookies(urlsplit(base_url).netloc))
+
+    def press(_: int) -> int:
+        answer = requests.post(form.action, pairs, cookies=cookies, allow_redirects=False, timeout=90)
+        return answer.status_code
+
+    with slow(hanging.ehr, 1500), ThreadPoolExecutor(40) as pool:
+        pressed = [pool.submit(press, number) for number in range(40)]
+        time.sleep(1)
+        assert seconds_of(lambda: requests.get(f"{base_url}/health/live", timeout=30)) < 1
+        assert seconds_of(lambda: begin(quick)) < 1
+        told = {one.result() for one in pressed}
+    assert 503 in told
+    assert len(hanging.charges(PATIENT)) <= before + 1
 
 
 @pytest.mark.threat("5.12")

@@ -109,8 +109,9 @@ class Charts:
 
     def read(self, session: LaunchSession, reading: ChartReading) -> tuple[Findings, list[SealedChunk]]:
         """The whole chart, decided on, and its pages."""
-        maker = self.maker(session, self.today(), writes=self._writes(session))
-        reading.read_first(maker.add_first)
+        maker = self.maker(session, self.today())
+        # Beside the first searches: whoever waits for an EHR that hangs is told how far it is.
+        reading.read_first(maker.add_first, lambda: maker.takes(self._writes(session)))
         reading.read_rest(maker.needs(), maker.add)
         chunks = [*reading.chunks, *self._own_pages(maker.add_own())]
         store = self._store.reading
@@ -128,9 +129,10 @@ class Charts:
         notices: tuple[Notice, ...],
         history_from: date,
         server_time: datetime | None,
+        writes: Writes | None,
     ) -> tuple[Findings, list[SealedChunk]]:
         """The answer from these resources and what is kept here, and the page of the latter."""
-        maker = self.maker(session, self.today(), history_from, self._writes(session))
+        maker = self.maker(session, self.today(), history_from, writes)
         rest: list[StoredResource] = []
         for resource in resources:
             if resource.reference.split("/", 1)[0] in READ_FIRST:

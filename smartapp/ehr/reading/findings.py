@@ -135,6 +135,10 @@ class FindingsMaker:
         self._charges: dict[str, str] = {}
         self._own_resources = 0
 
+    def takes(self, writes: Writes | None) -> None:
+        """What the EHR takes of ChargeItem, once it is known."""
+        self._writes = writes
+
     def add_first(self, resource: StoredResource) -> None:
         """The patient and prior charges: what says how far back the rest is needed."""
         self._first.append(resource)

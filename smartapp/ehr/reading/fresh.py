@@ -153,7 +153,9 @@ class FreshLook:
             left_out = gone | _named(fetched)
             now = [*(one for one in readings if one.reference not in left_out), *fetched]
             notices = in_order({*_of_readings(findings.notices), *reading.notices()})
-            decided, own = charts.decided(session, now, notices, findings.history_from, reading.server_time)
+            decided, own = charts.decided(
+                session, now, notices, findings.history_from, reading.server_time, findings.writes
+            )
             evidence = decided.versions
             if not known.keys() & evidence.keys() - checked - left_out:
                 chunks = [*self._without(pages, left_out), *reading.chunks, *own]

@@ -132,14 +132,15 @@ class ChartReading:
 
     # What to read
 
-    def read_first(self, sink: Callable[[StoredResource], None]) -> None:
-        """The patient, and every ChargeItem of theirs."""
+    def read_first(
+        self, sink: Callable[[StoredResource], None], beside: Callable[[], None] | None = None
+    ) -> None:
+        """The patient, and every ChargeItem of theirs. `beside`: what else is asked at the same time."""
         self._collected.sink = sink
         # About what follows is counted in advance, so that the progress shown never runs backwards.
         self._steps = 2 + SLICES + 10
-        self._run(
-            [partial(self._read, f"Patient/{self.patient}"), *self._whole("ChargeItem", self._searches)]
-        )
+        work = [partial(self._read, f"Patient/{self.patient}"), *self._whole("ChargeItem", self._searches)]
+        self._run([*work, *([] if beside is None else [beside])])
         self._read_earlier()
 
     def _read_earlier(self) -> None:
