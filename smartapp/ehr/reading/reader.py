@@ -139,8 +139,9 @@ class ChartReading:
         self._collected.sink = sink
         # About what follows is counted in advance, so that the progress shown never runs backwards.
         self._steps = 2 + SLICES + 10
-        work = [partial(self._read, f"Patient/{self.patient}"), *self._whole("ChargeItem", self._searches)]
-        self._run([*work, *([] if beside is None else [beside])])
+        work: list[Callable[[], None]] = [partial(self._read, f"Patient/{self.patient}")]
+        work += self._whole("ChargeItem", self._searches)
+        self._run(work if beside is None else [*work, beside])
         self._read_earlier()
 
     def _read_earlier(self) -> None:
