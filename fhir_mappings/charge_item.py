@@ -73,8 +73,11 @@ class ChargeDetails(Struct, frozen=True, kw_only=True):
     context: str | None = None
     account: str | None = None
     attested: tuple[str, ...] = ()
+    """The sentences that were confirmed for this charge."""
     stated: tuple[str, ...] = ()
-    """Statements on record that the decision rests on: "consent, by Practitioner/7 on 2026-02-03"."""
+    """Statements on record that the decision rests on, each a sentence with who said it, and when."""
+    settled: tuple[str, ...] = ()
+    """How reasons for a review were settled, told in the same way."""
     logged: int = 0
     """How many of the evidence's Encounters were logged in this app."""
     not_read: tuple[str, ...] = ()
@@ -267,9 +270,11 @@ def _note(decision: Decision, details: ChargeDetails, rule: CodeRule) -> str:
     if decision.modifiers:
         words.append(f"Modifiers proposed: {', '.join(decision.modifiers)}.")
     if details.attested:
-        words.append(f"Confirmed by the clinician: {', '.join(details.attested)}.")
+        words.append(f"Confirmed by the clinician: {' '.join(details.attested)}")
     if details.stated:
         words.append(f"Stated by a clinician: {'; '.join(details.stated)}.")
+    if details.settled:
+        words.append(f"Settled by a person: {'; '.join(details.settled)}.")
     if details.logged:
         entries = "entry" if details.logged == 1 else "entries"
         words.append(f"Rests on {details.logged} {entries} {MARK}, signed there by a clinician.")

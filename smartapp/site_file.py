@@ -51,11 +51,12 @@ class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
 
     log: frozenset[Role] = BILLING_PROFESSIONALS | {Role.THERAPIST_ASSISTANT, Role.CLINICAL_STAFF}
     accept: frozenset[Role] = BILLING_PROFESSIONALS
+    resolve: frozenset[Role] = BILLING_PROFESSIONALS
     approve: frozenset[Role] = BILLING_PROFESSIONALS
     withdraw: frozenset[Role] = BILLING_PROFESSIONALS
 
     def __post_init__(self) -> None:
-        if Role.UNKNOWN in self.log | self.accept | self.approve | self.withdraw:
+        if Role.UNKNOWN in self.log | self.accept | self.resolve | self.approve | self.withdraw:
             raise ValueError("permissions: somebody whose role is unknown can only look")
 
 

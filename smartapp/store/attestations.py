@@ -1,4 +1,5 @@
-"""What clinicians stated about a patient: attestations, and episodes of care where the EHR documents none.
+"""What people stated about a patient: attestations, episodes of care where the EHR documents none, and how
+a reason for review was settled (D38).
 
 Append-only: taking a statement back is a row of its own.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from typing import Generic, TypeVar
 
 import msgspec
@@ -16,14 +17,14 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import Attestation, EpisodeOfCare
+from fhir_mappings.record import Attestation, EpisodeOfCare, Resolution
 from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
 from smartapp.store.tables import ATTESTATIONS
 from smartapp.store.vault import Vault
 
-STATED, EPISODE, REVOKED = "stated", "episode", "revoked"
+STATED, EPISODE, SETTLED, REVOKED = "stated", "episode", "settled", "revoked"
 Facts = str | int | bool | None
 
 
@@ -54,12 +55,49 @@ class ConfirmedEpisode(msgspec.Struct, frozen=True, kw_only=True):
     by_name: str = ""
 
 
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """Who settled a reason for review, by which sentence or choice; without codes or days, for all of them.
+
+    `until`: the last date of service for which it holds. `says`: the sentence as it stood when it was
+    confirmed, which the table may word otherwise later.
+    """
+
+    resolves: str
+    says: str
+    codes: tuple[str, ...] = ()
+    window: Window | None = None
+    choice: str | None = None
+    reference: str = ""
+    until: date | None = None
+    by: str
+    by_name: str = ""
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day that it is about; None where it has no end."""
+        of_window = None if self.window is None else self.window.end
+        return min((end for end in (self.until, of_window) if end is not None), default=None)
+
+    def resolution(self, at: datetime, zone: tzinfo) -> Resolution:
+        """As the rules read it."""
+        return Resolution(
+            self.resolves,
+            frozenset(self.codes),
+            self.window,
+            self.choice,
+            self.reference,
+            self.until,
+            self.by,
+            at.astimezone(zone).date(),
+        )
+
+
 class _Revocation(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     by_name: str = ""
 
 
-Content = TypeVar("Content", Statement, ConfirmedEpisode)
+Content = TypeVar("Content", Statement, ConfirmedEpisode, Settlement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +151,18 @@ class AttestationStore:
         }
         return self._keep(issuer_id, patient, EPISODE, content, now, "episode-confirmed", said | facts)
 
+    def settle(self, issuer_id: str, patient: str, content: Settlement, now: datetime, **facts: Facts) -> str:
+        """Keep how a reason for review was settled; its id."""
+        window = content.window
+        said: dict[str, Facts] = {
+            "settles": content.resolves,
+            "codes": ", ".join(content.codes),
+            "window": None if window is None else f"{window.start}/{window.end}",
+            "choice": content.choice,
+            "until": None if content.until is None else content.until.isoformat(),
+        }
+        return self._keep(issuer_id, patient, SETTLED, content, now, "review-settled", said | facts)
+
     def revoke(
         self,
         issuer_id: str,
@@ -143,6 +193,10 @@ class AttestationStore:
         """Every confirmed episode, the latest first, those that were taken back included."""
         return self._all(issuer_id, patient, EPISODE, ConfirmedEpisode)
 
+    def settlements(self, issuer_id: str, patient: str) -> tuple[Stated[Settlement], ...]:
+        """Every settled reason for review, the latest first, those that were taken back included."""
+        return self._all(issuer_id, patient, SETTLED, Settlement)
+
     def standing(self, issuer_id: str, patient: str) -> frozenset[str]:
         """The ids of what stands. Nothing is unsealed."""
         with self._database.read() as connection:
@@ -159,7 +213,7 @@ class AttestationStore:
         issuer_id: str,
         patient: str,
         state: str,
-        content: Statement | ConfirmedEpisode | _Revocation,
+        content: Statement | ConfirmedEpisode | Settlement | _Revocation,
         now: datetime,
         event: str,
         facts: Mapping[str, Facts],

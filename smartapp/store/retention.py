@@ -4,8 +4,8 @@
 - Outbox and change rows: with their packet; those without one (refused, declined, awaiting, unknown, stale)
   when their own `keep_until` is over, or, of rows that have none, the retention time after they were made.
 - Time entries: when the last version is older than the retention time; then every version.
-- Statements and episodes: when taken back that long ago, or over that long ago and not stated since; then
-  both rows. What stands and has no end stays.
+- Statements, episodes and what was settled: when taken back that long ago, or over that long ago and not
+  stated since; then both rows. What stands and has no end stays.
 - Months: when over, and last certified or reopened, that long ago.
 - Running clocks: when started that long ago.
 - Enrolments: when confirmed that long ago, and nothing of the patient that rests on them is left.
@@ -20,7 +20,15 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
 
-from smartapp.store.attestations import EPISODE, REVOKED, STATED, ConfirmedEpisode, Statement
+from smartapp.store.attestations import (
+    EPISODE,
+    REVOKED,
+    SETTLED,
+    STATED,
+    ConfirmedEpisode,
+    Settlement,
+    Statement,
+)
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
 from smartapp.store.guards import lifted
@@ -146,6 +154,8 @@ class Retention:
         if state == STATED:
             window = self._vault.unseal_record(sealed, Statement).window
             return None if window is None else window.end
+        if state == SETTLED:
+            return self._vault.unseal_record(sealed, Settlement).last_day
         return self._vault.unseal_record(sealed, ConfirmedEpisode).end if state == EPISODE else None
 
 

@@ -215,7 +215,8 @@ RUNNING_CLOCKS = Table(
 )
 
 
-# What somebody stated about a patient (an attestation, an episode of care), or the revocation of it.
+# What somebody stated about a patient (an attestation, an episode of care, how a reason for review was
+# settled), or the revocation of it.
 # Append-only.
 ATTESTATIONS = Table(
     "attestations",

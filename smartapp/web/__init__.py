@@ -22,6 +22,7 @@ from smartapp.web import (
     months,
     own_pages,
     patient,
+    resolutions,
     scopes,
     security,
     style,
@@ -47,13 +48,16 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(months.pages)
     app.register_blueprint(time_log.pages)
     app.register_blueprint(attestations.pages)
+    app.register_blueprint(resolutions.pages)
     app.register_blueprint(anchor.pages)
     app.register_blueprint(episode.pages)
     app.register_blueprint(what_if.pages)
     app.register_blueprint(scopes.pages)
     app.register_blueprint(style.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals["words"] = words
+    app.jinja_env.globals.update(
+        words=words, ways_out=resolutions.ways_out, settled_of=resolutions.settled_of
+    )
     app.jinja_env.filters.update(
         day=_day,
         plain=words.plain,

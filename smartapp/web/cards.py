@@ -31,6 +31,7 @@ from smartapp.store.reading import Snapshot
 from smartapp.web import words
 from smartapp.web.answer import Asked, Sentence, answer
 from smartapp.web.gaps import Gaps, gaps_of
+from smartapp.web.resolutions import settled_sentences, signed
 from smartapp.web.windows import Now, Standing, windows_of
 
 MOST_EXCLUDED_SHOWN = 50
@@ -335,9 +336,10 @@ def kept_here(decision: Decision, findings: Findings, site: Site) -> dict[str, A
     charge's note: see `ChargeDetails`."""
     return {
         "stated": tuple(
-            f"{line.statement}, by {line.by} on {site.today(line.at).isoformat()}"
+            signed(words.ATTESTATIONS[line.statement], line.by_name or line.by, site.today(line.at))
             for line in statements_on(decision, findings)
         ),
+        "settled": settled_sentences(decision, findings, site),
         "logged": sum(name in findings.logged for name in evidence_of(decision)),
         "not_read": in_words(findings.completeness),
         "codes": site.policy.known,

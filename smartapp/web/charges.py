@@ -7,6 +7,7 @@ resource that will be sent, then the write.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -330,11 +331,16 @@ def _resource(case: Case, form: Form, entered_at: datetime) -> dict[str, object]
             ),
             context=place if place.startswith("Encounter/") else None,
             account=place if place.startswith("Account/") else None,
-            attested=tuple(entry for entry in case.decision.unverified if entry in form.attested),
+            attested=confirmed_sentences(case.decision, form.attested),
             revision=revision(case.decision.key),
             **kept_here(case.decision, case.findings, services().site),
         ),
     )
+
+
+def confirmed_sentences(decision: Decision, attested: Collection[str]) -> tuple[str, ...]:
+    """What was confirmed for a charge, as it was read: for the note in the EHR."""
+    return tuple(words.ATTESTATIONS[entry] for entry in decision.unverified if entry in attested)
 
 
 def _digest(resource: dict[str, object]) -> str:

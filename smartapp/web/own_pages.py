@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.fresh import Present
 from smartapp.services import services
-from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement
+from smartapp.store.attestations import ConfirmedEpisode, Settlement, Stated, Statement
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
 from smartapp.web.errors import error_page
@@ -94,7 +94,7 @@ def name_of(reference: str) -> str:
     return next((person.text for person in people if person.reference == reference), reference)
 
 
-def taken_back(item: Stated[Statement] | Stated[ConfirmedEpisode]) -> str:
+def taken_back(item: Stated[Statement] | Stated[ConfirmedEpisode] | Stated[Settlement]) -> str:
     """Who took back what was stated, and when; "" while it stands."""
     if item.revoked_at is None:
         return ""

@@ -30,6 +30,8 @@ class Action(Enum):
     """Log time and conversations, and sign them."""
     ACCEPT = "accept"
     """Accept a suggestion, update or replace it later, and state what the record does not show."""
+    RESOLVE = "resolve"
+    """Settle a reason for review, by a sentence or by a choice."""
     APPROVE = "approve"
     """Approve what somebody else accepted; certify a month and reopen it."""
     WITHDRAW = "withdraw"
@@ -39,6 +41,7 @@ class Action(Enum):
 DOING: dict[Action, str] = {
     Action.LOG: "log time",
     Action.ACCEPT: "accept charges",
+    Action.RESOLVE: "settle what is for review",
     Action.APPROVE: "approve charges or certify months",
     Action.WITHDRAW: "withdraw charges",
 }

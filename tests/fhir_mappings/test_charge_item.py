@@ -35,7 +35,7 @@ DETAILS = ChargeDetails(
     diagnoses=(Diagnosis("http://hl7.org/fhir/sid/icd-10-cm", "M25.561", "knee pain"),),
     context="Encounter/e1",
     account="Account/a1",
-    attested=("consent",),
+    attested=("The patient agreed.",),
 )
 
 
@@ -76,7 +76,7 @@ def test_a_suggestion_becomes_a_planned_charge_item_with_its_evidence() -> None:
     assert charge["identifier"][0]["system"] == IDENTIFIER_SYSTEM
     assert charge["extension"] == [{"url": "urn:smart-remote-monitoring:modifier", "valueCode": "GP"}]
     assert "Monitoring days: 16 (needed 16)." in charge["note"][0]["text"]
-    assert "Confirmed by the clinician: consent." in charge["note"][0]["text"]
+    assert "Confirmed by the clinician: The patient agreed." in charge["note"][0]["text"]
 
 
 def test_start_up_is_dated_on_the_day_its_threshold_was_reached() -> None:

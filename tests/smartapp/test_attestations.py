@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Unverified
 from smartapp.store.attestations import Statement
+from smartapp.web import words
 from smartapp.web.words import ATTESTATIONS
 from tests.support.sandbox import DAY
 
@@ -70,7 +71,8 @@ def test_the_charge_and_its_packet_say_what_was_stated_and_by_whom(world, browse
     assert "consent" not in [control.value for control in form.controls if control.name == "attest"]
     browser.submit(form)
     (charge,) = world.charges(PATIENT)
-    assert f"Stated by a clinician: consent, by {PHYSICIAN} on" in charge["note"][0]["text"]
+    note = charge["note"][0]["text"]
+    assert f"Stated by a clinician: {CONSENT} (Avery Synthetic-Physician, {words.day(DAY)})." in note
     (row,) = world.store.charges.of_patient("sandbox", PATIENT)
     packet = json.loads(world.store.charges.packet(row.identifier))
     assert packet["evidence"]["attestations"][0]["by"] == PHYSICIAN

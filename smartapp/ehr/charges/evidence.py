@@ -14,7 +14,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 
 _SAID = ("as_of", "timezone", "payer", "rules_version", "completeness")
-_KEPT_HERE = ("time_log", "attestations")
+_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions")
 
 
 class Record(msgspec.Struct):

@@ -21,14 +21,14 @@ from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
-from fhir_mappings.record import EpisodeOfCare
+from fhir_mappings.record import EpisodeOfCare, Resolution
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.reading.auditor_notes import days_late
 from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
 from smartapp.ehr.reading.notices import Notice, missing_from
-from smartapp.ehr.reading.own_record import OwnRecord, StatementLine
+from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLine
 from smartapp.ehr.wire.bundles import last_day, look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
@@ -69,6 +69,8 @@ class Findings(Struct, frozen=True):
     logged: dict[str, str] = {}
     """Reference -> entry of the time log: Encounters that were logged in this app."""
     statements: tuple[StatementLine, ...] = ()
+    settled: tuple[SettledLine, ...] = ()
+    """What somebody settled of a review here."""
     anchors: tuple[ProgramAnchor, ...] = ()
     anchor_days: dict[str, date] = {}
     """The anchors that were confirmed here, by program."""
@@ -209,22 +211,31 @@ class FindingsMaker:
         imagined: WhatIf | None = None,
         supposed: Iterable[EpisodeOfCare] = (),
         server_time: datetime | None = None,
+        *,
+        settled: Iterable[Resolution] = (),
+        performer: str | None = None,
     ) -> Findings:
         """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence.
 
         `imagined`: what there might be besides, `supposed`: episodes that nobody has confirmed yet; such
-        findings are shown as not real and never kept. `server_time`: see `Findings`.
+        findings are shown as not real and never kept; nor are those with `settled`, what somebody is about
+        to settle, or with a `performer`, whom somebody is about to choose for a charge (D35). `server_time`:
+        see `Findings`.
         """
         assert self._chart is not None, "needs() comes first"
         for one in missing_from(notices):
             self._chart.add_missing(one, self._patient)
         record = self._chart.record(
-            self._patient, self._anchors, self._own.attestations, (*self._own.confirmed, *supposed)
+            self._patient,
+            self._anchors,
+            self._own.attestations,
+            (*self._own.confirmed, *supposed),
+            (*self._own.resolutions, *settled),
         )
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)
-        assessment = assess(record, policy, record.as_of, all_evidence=True)
+        assessment = assess(record, policy, record.as_of, all_evidence=True, performer=performer)
         wanted = {reference for decision in assessment.decisions for reference in evidence_of(decision)}
         wanted |= {reference for decision in assessment.decisions for reference in decision.charges}
         ours = ours_among(record.charges, assessment.decisions, self._base, self._patient, self._written)
@@ -252,6 +263,7 @@ class FindingsMaker:
                 if entry.counts
             },
             statements=self._own.statement_lines,
+            settled=self._own.settled_lines,
             late=late,
             anchors=anchors_of(record, policy),
             anchor_days=self._anchor_days,

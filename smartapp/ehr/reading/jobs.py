@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from fhir_mappings.decision import Assessment
-from fhir_mappings.record import EpisodeOfCare
+from fhir_mappings.record import EpisodeOfCare, Resolution
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
 from launch.issuers import registration_of
@@ -147,10 +147,16 @@ class ReadingJobs:
             )
 
     def imagined(
-        self, session: LaunchSession, changes: WhatIf | None, supposed: Iterable[EpisodeOfCare] = ()
+        self,
+        session: LaunchSession,
+        changes: WhatIf | None = None,
+        supposed: Iterable[EpisodeOfCare] = (),
+        *,
+        settled: Iterable[Resolution] = (),
+        performer: str | None = None,
     ) -> Findings | None:
-        """What would be decided from the present snapshot if there were more, or if these episodes of care
-        were confirmed. Nothing of it is kept."""
+        """What would be decided from the present snapshot if there were more, if these episodes of care were
+        confirmed, if this were settled, or with this performer. Nothing of it is kept."""
         found = self._kept(session.id)
         gathered = None if found is None else self._gathered(session, *found)
         if found is None or gathered is None:
@@ -162,6 +168,8 @@ class ReadingJobs:
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
             changes,
             supposed,
+            settled=settled,
+            performer=performer,
         )
 
     def _gathered(

@@ -1,4 +1,5 @@
-"""What this app itself keeps of a patient, beside what the EHR holds: logged time, statements, episodes.
+"""What this app itself keeps of a patient, beside what the EHR holds: logged time, statements, episodes,
+and what was settled of a review.
 
 A signed entry becomes an Encounter and goes the way of the EHR's Encounters. Where the EHR holds its copy,
 the copy counts and the entry is not counted again; a copy of an earlier version counts nothing.
@@ -8,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import Attestation, EpisodeOfCare
+from fhir_mappings.record import Attestation, EpisodeOfCare, Resolution
 from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, says_the_same
 from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.reading.display import decode
 from smartapp.store import Store
-from smartapp.store.attestations import ConfirmedEpisode, Stated, Statement, episode_of
+from smartapp.store.attestations import ConfirmedEpisode, Settlement, Stated, Statement, episode_of
 from smartapp.store.reading import StoredResource
 from smartapp.store.time_log import EntryState, TimeEntry
 
@@ -48,27 +49,42 @@ class StatementLine(msgspec.Struct, frozen=True):
         return Attestation(str(self.statement), frozenset(self.codes), self.window).covers(code, window)
 
 
+class SettledLine(msgspec.Struct, frozen=True):
+    """A standing settlement of a reason for review, as a page shows it."""
+
+    id: str
+    content: Settlement
+    at: datetime
+
+    def covers(self, code: str, window: Window, service_date: date) -> bool:
+        return self.content.resolution(self.at, UTC).covers(code, window, service_date)
+
+
 @dataclass(frozen=True)
 class OwnRecord:
-    """Entries, standing statements and confirmed episodes of one patient, as they were when it was made."""
+    """Entries, and what stands of statements, episodes and settlements, of one patient, as they were when it
+    was made."""
 
     patient: str
     zone: ZoneInfo
     entries: Mapping[str, TimeEntry]
     statements: tuple[Stated[Statement], ...] = ()
     episodes: tuple[Stated[ConfirmedEpisode], ...] = ()
+    settlements: tuple[Stated[Settlement], ...] = ()
 
     @classmethod
     def load(cls, store: Store, issuer_id: str, patient: str, zone: ZoneInfo) -> OwnRecord:
         entries = {entry.id: entry for entry in store.time_log.of_patient(issuer_id, patient)}
         statements = store.attestations.of_patient(issuer_id, patient)
         episodes = store.attestations.episodes(issuer_id, patient)
+        settlements = store.attestations.settlements(issuer_id, patient)
         return cls(
             f"Patient/{patient}",
             zone,
             entries,
             tuple(item for item in statements if item.stands),
             tuple(item for item in episodes if item.stands),
+            tuple(item for item in settlements if item.stands),
         )
 
     @property
@@ -76,7 +92,7 @@ class OwnRecord:
         """What was decided from: compared with `present_basis` to see whether anything has changed."""
         return _basis(
             {entry.reference: entry.latest.version for entry in self.entries.values() if entry.counts},
-            [*(item.id for item in self.statements), *(item.id for item in self.episodes)],
+            [item.id for items in (self.statements, self.episodes, self.settlements) for item in items],
         )
 
     @property
@@ -86,6 +102,15 @@ class OwnRecord:
     @property
     def confirmed(self) -> tuple[EpisodeOfCare, ...]:
         return tuple(episode_of(item) for item in self.episodes)
+
+    @property
+    def resolutions(self) -> tuple[Resolution, ...]:
+        """The oldest first, as they were made: of two of one day the later one is the newer."""
+        return tuple(item.content.resolution(item.at, self.zone) for item in reversed(self.settlements))
+
+    @property
+    def settled_lines(self) -> tuple[SettledLine, ...]:
+        return tuple(SettledLine(item.id, item.content, item.at) for item in self.settlements)
 
     @property
     def statement_lines(self) -> tuple[StatementLine, ...]:
@@ -180,7 +205,26 @@ class OwnRecord:
             }
             for item in self.episodes
         ]
-        told = {"time_log": logged, "attestations": stated, "episodes": confirmed}
+        settled = [
+            {
+                "resolves": item.content.resolves,
+                "says": item.content.says,
+                "codes": list(item.content.codes),
+                "period": None if item.content.window is None else msgspec.to_builtins(item.content.window),
+                "choice": item.content.choice,
+                "reference": item.content.reference,
+                "until": None if item.content.until is None else item.content.until.isoformat(),
+                "by": item.content.by,
+                "at": item.at.isoformat(),
+            }
+            for item in self.settlements
+        ]
+        told = {
+            "time_log": logged,
+            "attestations": stated,
+            "episodes": confirmed,
+            "resolutions": settled,
+        }
         return {name: value for name, value in told.items() if value}
 
 
