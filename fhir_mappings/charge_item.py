@@ -219,6 +219,22 @@ def modifier_extensions(decision: Decision) -> list[dict[str, str]]:
     return [{"url": MODIFIER_EXTENSION, "valueCode": modifier} for modifier in decision.modifiers]
 
 
+PERFORMING = "performing"
+"""The function of whoever performs the service; `ordering` is whoever ordered it."""
+
+
+def performer_in(resource: Mapping[str, Any], function: str) -> str | None:
+    """Whom a ChargeItem of ours names for a function ("performing", "ordering")."""
+    return next(
+        (
+            entry["actor"]["reference"]
+            for entry in resource.get("performer", ())
+            if entry["function"]["text"] == function
+        ),
+        None,
+    )
+
+
 def found_in_words(decision: Decision) -> str:
     """What was found for each requirement, for whoever opens the charge in the EHR."""
     return " ".join(_found(requirement) for requirement in decision.requirements)

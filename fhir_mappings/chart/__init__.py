@@ -260,6 +260,10 @@ class Chart:
     def role_of(self, user: str) -> Role:
         """The role somebody works in now, named by a reference (`Practitioner/7`); what they were once, and
         are no longer (`active` false), says nothing of it."""
+        return self.roles_of((user,))[user]
+
+    def roles_of(self, people: Iterable[str]) -> dict[str, Role]:
+        """`role_of` each."""
         intake = self._intake
         current = Staff(
             {
@@ -275,8 +279,8 @@ class Chart:
             self._terminology,
             intake.references,
         )
-        member = current.member(fhir.Reference(reference=user))
-        return Role.UNKNOWN if member is None else member.role
+        members = {one: current.member(fhir.Reference(reference=one)) for one in people}
+        return {one: Role.UNKNOWN if who is None else who.role for one, who in members.items()}
 
 
 def _before_death(

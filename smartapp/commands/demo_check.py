@@ -88,6 +88,8 @@ class Page(HTMLParser):
             self._link = (urljoin(self.url, values["href"]), [])
         elif tag == "option" and self._select is not None:
             self._select.options.append(values.get("value", ""))
+            if "selected" in values:
+                self._select.value = values.get("value", "")
         elif self._form is not None and tag in {"input", "button", "select", "textarea"}:
             kind = values.get("type", "text") if tag == "input" else tag
             control = Control(kind, values.get("name", ""), values.get("value", ""))
@@ -245,7 +247,7 @@ def _check(demo: Demo, browser: Browser) -> None:
     form = page.form(f"/charges/{key}/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
     chosen: dict[str, str | list[str]] = {
-        control.name: next(value for value in control.options if value)
+        control.name: control.value or next(value for value in control.options if value)
         for control in form.controls
         if control.kind == "select"
     }

@@ -9,6 +9,7 @@ import msgspec
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from fhir_mappings.charge_item import PERFORMING, performer_in
 from fhir_mappings.decision import Decision
 from smartapp.ehr.charges.create import Acceptance
 from smartapp.ehr.charges.evidence import decision_of
@@ -21,7 +22,7 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages
 from smartapp.web.cards import card_view
-from smartapp.web.charges import case_of, charge_of, shut_page, told
+from smartapp.web.charges import as_performed, case_of, charge_of, shut_page, told
 from smartapp.web.errors import error_page
 from smartapp.web.permission import (
     Action,
@@ -74,6 +75,7 @@ def approve(key: str) -> AnyResponse:
     if request.form.get("accepted_at") != charge.changed_at.isoformat():
         raise Moved  # declined and accepted anew since this page was made
     case, here = case_of(key), services()
+    case = as_performed(case, performer_in(charge.content.resource, PERFORMING))
     if (shut := shut_page(case)) is not None:
         return shut
     approver = Acceptance(

@@ -1,14 +1,16 @@
 """Accepting a charge: choose and confirm, see exactly what will be written, write it once, see the result.
 
-Nothing is chosen beforehand and nothing is written by a single click: the choices come first, then the very
-resource that will be sent, then the write.
+What has one possible answer is chosen beforehand, every statement is ticked by a person, and nothing is
+written by a single click: the choices come first, then the very resource that will be sent, then the write.
+What was said so far goes along in the addresses, sealed, so that Back and reload show it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from dataclasses import replace as replace_case
 from datetime import datetime, timedelta
 
 import msgspec
@@ -18,20 +20,22 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
 from fhir_mappings.decision import Decision
-from fhir_mappings.vocabulary import Outcome
-from smartapp.ehr.charges.create import Acceptance
+from fhir_mappings.vocabulary import DISCIPLINES, Outcome, Role
+from smartapp.ehr.charges.create import Acceptance, counts_minutes
 from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
+from smartapp.site_file import BILLING_PROFESSIONALS
 from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
+from smartapp.store.vault import SealBroken
 from smartapp.web import own_pages, words
 from smartapp.web.cards import card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
 from smartapp.web.gaps import gaps_of
-from smartapp.web.permission import Action, looking_refusal, refused_here
+from smartapp.web.permission import ROLES, Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import client_here
 from smartapp.web.windows import ACCEPTABLE
@@ -41,6 +45,9 @@ pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<key>")
 NONE = "none"
 """Chosen on purpose: the charge goes without it, and billing has to add it."""
 PREVIEW_LIFE = timedelta(minutes=30)
+FIELDS = ("diagnosis", "performing", "ordering", "place")
+NEVER_PERFORM = frozenset({Role.THERAPIST_ASSISTANT, Role.CLINICAL_STAFF, Role.NON_CLINICAL})
+"""Who can neither order nor bill: they are not offered. Whose role nobody knows is."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,16 @@ class Field:
     missing: str
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """What was said so far of one charge in one session, as it goes along in an address."""
+
+    session: str
+    key: str
+    attested: tuple[str, ...]
+    chosen: dict[str, str]
+    entered_at: datetime
+
+
 @dataclass(frozen=True)
 class Form:
     """What the clinician said so far."""
@@ -63,9 +80,13 @@ class Form:
     @classmethod
     def sent(cls) -> Form:
         return cls(
-            frozenset(request.form.getlist("attest")),
-            {name: request.form.get(name, "") for name in ("diagnosis", "performing", "ordering", "place")},
+            frozenset(request.form.getlist("attest")), {name: request.form.get(name, "") for name in FIELDS}
         )
+
+    def draft(self, key: str, entered_at: datetime) -> str:
+        """Sealed: the EHR's own ids stay out of addresses."""
+        draft = Draft(g.session.id, key, tuple(sorted(self.attested)), self.chosen, entered_at)
+        return services().store.vault.seal_text(msgspec.json.encode(draft).decode())
 
 
 @dataclass(frozen=True)
@@ -98,23 +119,52 @@ def preview(key: str) -> AnyResponse:
         return redirect(url_for("charges.result", sid=g.session.id, key=key))
     own_pages.bring_up_to_date()
     case = case_of(key)
-    return shut_page(case) or _choices_page(case, Form(frozenset(), {}), (), 200)
+    if (shut := shut_page(case)) is not None:
+        return shut
+    draft = _draft(key)
+    if draft is None:
+        return _choices_page(case, _first_form(case), (), 200)
+    case, form, problems = _understood(case, Form(frozenset(draft.attested), draft.chosen))
+    return _choices_page(case, form, problems, 200)
 
 
 @pages.post("/check")
-def check(key: str) -> Response:
-    """The very resource that will be written; or the choices again, with what is still open."""
-    case, form = _posted_case(key), Form.sent()
+def check(key: str) -> AnyResponse:
+    """On to the preview; or the choices again, with what is still open."""
+    case = _posted_case(key)
     if (shut := shut_page(case)) is not None:
         return shut
-    problems = _problems(case, form)
+    case, form, problems = _understood(case, Form.sent())
     if problems:
         return _choices_page(case, form, problems, 422)
     entered_at = services().clock.now().replace(microsecond=0)
     try:
-        resource = _resource(case, form, entered_at)
+        _resource(case, form, entered_at)
     except ChargeNotValid as error:
         return _choices_page(case, form, (f"This charge cannot be written: {error}.",), 422)
+    draft = form.draft(key, entered_at)
+    return redirect(url_for("charges.checked", sid=g.session.id, key=key, draft=draft), 303)
+
+
+@pages.get("/check")
+def checked(key: str) -> AnyResponse:
+    """The very resource that will be written. What was written meanwhile is shown as that, and what is open
+    again leads back to the choices."""
+    charge = charge_of(key)
+    if charge is not None and charge.state not in ACCEPTABLE:
+        return _to_result(key)
+    draft, sealed = _draft(key), request.args.get("draft")
+    if draft is None:
+        return redirect(url_for("charges.preview", sid=g.session.id, key=key), 303)
+    back = redirect(url_for("charges.preview", sid=g.session.id, key=key, draft=sealed), 303)
+    case = case_of(key)
+    if (shut := shut_page(case)) is not None:
+        return shut
+    case, form, problems = _understood(case, Form(frozenset(draft.attested), draft.chosen))
+    if problems or not _is_recent(draft.entered_at):
+        return back
+    entered_at = draft.entered_at
+    resource = _resource(case, form, entered_at)
     return make_response(
         render_template(
             "check.html",
@@ -122,6 +172,7 @@ def check(key: str) -> Response:
             card=card_view(case.decision, case.findings, services().site),
             form=form,
             said=_said(case, form),
+            draft=sealed,
             entered_at=entered_at.isoformat(),
             preview=_digest(resource),
             json=msgspec.json.format(msgspec.json.encode(resource), indent=2).decode(),
@@ -137,10 +188,11 @@ def accept(key: str) -> AnyResponse:
     charge = charge_of(key)
     if charge is not None and charge.state is ChargeState.CONFIRMED:
         return _to_result(key)
-    case, form = _posted_case(key), Form.sent()
+    case = _posted_case(key)
     if (shut := shut_page(case)) is not None:
         return shut
-    if problems := _problems(case, form):
+    case, form, problems = _understood(case, Form.sent())
+    if problems:
         return _choices_page(case, form, problems, 422)
     resource = _resource(case, form, _entered_at())
     if _digest(resource) != request.form.get("preview"):
@@ -225,10 +277,9 @@ def revision(key: str) -> int:
 
 def _entered_at() -> datetime:
     """When the preview was made; too old a preview is no preview any more."""
-    now = services().clock.now()
     try:
         entered_at = datetime.fromisoformat(request.form.get("entered_at", ""))
-        recent = timedelta() <= now - entered_at <= PREVIEW_LIFE
+        recent = _is_recent(entered_at)
     except (ValueError, TypeError):
         raise Moved from None
     if not recent:
@@ -236,14 +287,101 @@ def _entered_at() -> datetime:
     return entered_at
 
 
+def _is_recent(entered_at: datetime) -> bool:
+    return timedelta() <= services().clock.now() - entered_at <= PREVIEW_LIFE
+
+
+def _draft(key: str) -> Draft | None:
+    """What the address says; None where it says nothing, or nothing of this session and charge."""
+    try:
+        text = services().store.vault.unseal_text(request.args.get("draft", ""))
+        draft = msgspec.json.decode(text, type=Draft)
+    except (SealBroken, ValueError):
+        return None
+    return draft if (draft.session, draft.key) == (g.session.id, key) else None
+
+
+# The performer
+
+
+def as_performed(case: Case, performer: str | None) -> Case:
+    """The same case decided with whoever was chosen to perform it: their own visits are the program's (D35),
+    so that minutes on the day of one may not count. Asked only of codes that count minutes."""
+    if performer in (None, "", NONE) or not counts_minutes(case.decision, services().site):
+        return case
+    imagined = services().jobs.imagined(g.session, performer=performer)
+    if imagined is None:
+        raise Moved
+    decision = imagined.decision(case.decision.key)
+    return case if decision is None else replace_case(case, decision=decision)
+
+
+def _understood(case: Case, form: Form) -> tuple[Case, Form, tuple[str, ...]]:
+    """The case with the performer of a form, the form, and what is still open of the two."""
+    fields = _fields(case)
+    if problems := _not_chosen(fields, form):
+        return case, form, (*_not_confirmed(case, form), *problems)
+    performer = form.chosen["performing"]
+    if (problem := _contradicts(case, performer)) is not None:
+        return case, form, (*_not_confirmed(case, form), problem)
+    performed = as_performed(case, performer)
+    if performed.decision.outcome is not Outcome.SUGGEST:
+        return case, form, (_not_with(case, performed, performer),)
+    return performed, form, _not_confirmed(performed, form)
+
+
+def _contradicts(case: Case, performer: str) -> str | None:
+    """Why whoever was chosen cannot be who a modifier says that bills."""
+    rule = services().site.policy.code(case.decision.code)
+    role = _role(case, performer)
+    if performer == NONE or role is Role.UNKNOWN:
+        return None
+    for discipline, modifier in rule.therapy_modifiers.items():
+        therapist = next(role for role, of in DISCIPLINES.items() if of == discipline)
+        if modifier in case.decision.modifiers and role is not therapist:
+            return (
+                f"{modifier} says that a {ROLES[therapist]} bills this, and {own_pages.name_of(performer)} "
+                f"works as {ROLES[role]}. Choose the therapist whose time it is."
+            )
+    return None
+
+
+def _not_with(case: Case, performed: Case, performer: str) -> str:
+    """Why a code is not to be charged with that performer."""
+    found = "; ".join(
+        f"{words.REQUIREMENTS[part.requirement]}: {words.amount(part.found, part.unit)}, "
+        f"{words.amount(part.needed, part.unit)} needed"
+        for part in performed.decision.requirements
+        if not part.met
+    )
+    why = " ".join(map(words.reason, performed.decision.reasons))
+    return (
+        f"With {own_pages.name_of(performer)} as performing practitioner {case.decision.code} cannot be "
+        "charged: minutes on the day of their own visit with the patient do not count. "
+        + " ".join(filter(None, [f"{found}." if found else "", why]))
+    ).strip()
+
+
+def _role(case: Case, reference: str) -> Role:
+    """In which role somebody works: as the site's file says, else as the chart's staff records do."""
+    named = services().site.role_of(g.session.issuer_id, reference)
+    if named is not None:
+        return named
+    if reference == g.session.fhir_user:
+        return case.findings.user_role
+    return case.findings.roles.get(reference, Role.UNKNOWN)
+
+
 # The choices
 
 
 def _fields(case: Case) -> tuple[Field, ...]:
     choices = case.findings.choices
-    people = choices.practitioners
-    if g.session.fhir_user and all(person.reference != g.session.fhir_user for person in people):
-        people = (Choice(g.session.fhir_user, g.session.user_name or g.session.fhir_user), *people)
+    people = tuple(one for one in choices.practitioners if _role(case, one.reference) not in NEVER_PERFORM)
+    signed_in = g.session.fhir_user
+    listed = signed_in in {person.reference for person in choices.practitioners}
+    if signed_in and not listed and _role(case, signed_in) not in NEVER_PERFORM:
+        people = (Choice(signed_in, g.session.user_name or signed_in), *people)
     places = (*_opened_from_first(choices.encounters), *choices.accounts)
     return (
         Field("diagnosis", "Diagnosis this monitoring treats", choices.conditions, "without a diagnosis"),
@@ -264,18 +402,36 @@ def _opened_from_first(encounters: tuple[Choice, ...]) -> tuple[Choice, ...]:
     return (*opened, *(choice for choice in encounters if choice.reference != here))
 
 
-def _problems(case: Case, form: Form) -> tuple[str, ...]:
-    """What is still open, in words. Nothing is written while anything is."""
-    open_statements = [entry for entry in case.decision.unverified if entry not in form.attested]
-    problems = []
-    if open_statements:
-        number = len(open_statements)
-        problems.append(f"{number} statement{'s are' if number > 1 else ' is'} not confirmed.")
-    for field in _fields(case):
-        allowed = {NONE, *(choice.reference for choice in field.choices)}
-        if form.chosen.get(field.name) not in allowed:
-            problems.append(f"{field.title}: choose one, or say that the charge goes {field.missing}.")
-    return tuple(problems)
+def _first_form(case: Case) -> Form:
+    """Chosen beforehand is what has one possible answer: a single choice, whoever is signed in and may bill
+    it, the only therapist of the modifier, the Encounter that the EHR opened this app from."""
+    fields = {field.name: [choice.reference for choice in field.choices] for field in _fields(case)}
+    fitting = [one for one in fields["performing"] if _contradicts(case, one) is None]
+    user, here = g.session.fhir_user, f"Encounter/{g.session.encounter}"
+    therapists = [one for one in fitting if _role(case, one) in DISCIPLINES]
+    if user in fitting and _role(case, user) in BILLING_PROFESSIONALS:
+        fitting = [user]
+    elif case.decision.modifiers and therapists:
+        fitting = therapists
+    fields["performing"] = fitting
+    if here in fields["place"]:
+        fields["place"] = [here]
+    return Form(frozenset(), {name: found[0] for name, found in fields.items() if len(found) == 1})
+
+
+def _not_confirmed(case: Case, form: Form) -> tuple[str, ...]:
+    """Statements that are open, in words. Nothing is written while one is."""
+    number = sum(entry not in form.attested for entry in case.decision.unverified)
+    return (f"{number} statement{'s are' if number > 1 else ' is'} not confirmed.",) if number else ()
+
+
+def _not_chosen(fields: Iterable[Field], form: Form) -> tuple[str, ...]:
+    """What a claim needs and nobody chose, in words."""
+    return tuple(
+        f"{field.title}: choose one, or say that the charge goes {field.missing}."
+        for field in fields
+        if form.chosen.get(field.name) not in {NONE, *(choice.reference for choice in field.choices)}
+    )
 
 
 def _said(case: Case, form: Form) -> list[tuple[str, str, bool]]:

@@ -34,6 +34,8 @@ from smartapp.serving import AppServer
 from smartapp.store import Store
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
+from tests.support.case_world import CaseWorld, set_up
+from tests.support.evaluation import Case
 from tests.support.postgres import postgres
 from tests.support.sandbox import NOON, ZONE, start_sandbox
 
@@ -134,7 +136,9 @@ class World:
         link = next(target for target in links if key is None or target.endswith(key))
         form = browser.get(link).form("/check")
         statements = [control.value for control in form.controls if control.name == "attest"]
-        chosen = {c.name: next(v for v in c.options if v) for c in form.controls if c.kind == "select"}
+        chosen = {
+            c.name: c.value or next(v for v in c.options if v) for c in form.controls if c.kind == "select"
+        }
         preview = browser.submit(form, **({"attest": statements} if statements else {}), **chosen)
         assert preview.status == 200, preview.text
         return preview.form(urlsplit(link).path)
@@ -305,6 +309,20 @@ def make_world(tmp_path: Path, database_url: str) -> Iterator[Callable[..., Worl
     `ehr` and `client` to the sandbox."""
     with ExitStack() as stack:
         yield lambda **more: _world(tmp_path, stack, **({"database_url": database_url} | more))
+
+
+@pytest.fixture
+def open_case(make_world: Callable[..., World], browser: Browser) -> Callable[..., CaseWorld]:
+    """A function from a worked case to a world of it, in which its patient's chart was read; more arguments
+    go to `set_up`."""
+
+    def opened(case: Case, **more: Any) -> CaseWorld:
+        begins = datetime.combine(date.fromisoformat(case.as_of), datetime.min.time().replace(hour=12), ZONE)
+        world = make_world(begins=begins, serve=False)
+        set_up(world, case, **more)
+        return CaseWorld(world, browser, case)
+
+    return opened
 
 
 @pytest.fixture

@@ -14,9 +14,14 @@ from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.claims import ChargeState
+from tests.support.evaluation import Case
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"
+PHYSICIAN = "Practitioner/syn-physician"
+THERAPIST = "Practitioner/syn-therapist"
+ASSISTANT = "Practitioner/syn-assistant"
+NURSE = "Practitioner/syn-nurse"
 
 
 def device_charges(world):
@@ -26,6 +31,24 @@ def device_charges(world):
         for charge in world.charges(PATIENT)
         if any(i["system"].startswith("urn:smart-remote-monitoring") for i in charge.get("identifier", ()))
     ]
+
+
+def chosen_in(form, **said):
+    """What is chosen beforehand, else the first that is offered."""
+    selects = [control for control in form.controls if control.kind == "select"]
+    return {one.name: one.value or next(v for v in one.options if v) for one in selects} | said
+
+
+def choices_for(world, browser, code=CODE, user=None):
+    """The page on which what a claim needs is chosen, and where it stands."""
+    page = world.open(browser, PATIENT, user=user)
+    link = next(target for target, text in page.links if text.endswith(code))
+    return link, browser.get(link)
+
+
+def options_of(page, name):
+    (control,) = (one for one in page.form("/check").controls if one.name == name)
+    return control
 
 
 def form_for(world, browser, code=CODE):
@@ -53,25 +76,122 @@ def test_what_is_written_is_exactly_what_the_preview_showed(world, browser):
     link = next(target for target, text in page.links if text.endswith(CODE))
     form = browser.get(link).form("/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
-    chosen = {c.name: next(v for v in c.options if v) for c in form.controls if c.kind == "select"}
-    preview = browser.submit(form, attest=statements, **chosen)
+    preview = browser.submit(form, attest=statements, **chosen_in(form))
     shown = json.loads(preview.text[preview.text.index("{") : preview.text.rindex("}") + 1])
     browser.submit(preview.form(urlsplit(link).path))
     (charge,) = device_charges(world)
     assert {key: value for key, value in charge.items() if key not in {"id", "meta"}} == shown
 
 
-def test_nothing_is_chosen_beforehand_and_nothing_is_written_while_something_is_open(world, browser):
+def test_no_statement_is_ticked_beforehand_and_nothing_is_written_while_something_is_open(world, browser):
     world.ehr_shows_surgery(PATIENT)
-    page = world.open(browser, PATIENT)
-    link = next(target for target, text in page.links if text.endswith(CODE))
-    choices = browser.get(link)
-    assert "selected" not in choices.body
+    _, choices = choices_for(world, browser)
     assert " checked" not in choices.body
     again = browser.submit(choices.form("/check"))
     assert again.status == 422
     assert "not confirmed" in again.text
     assert device_charges(world) == []
+
+
+def test_what_has_one_possible_answer_is_chosen_beforehand(shared_world, browser):
+    _, choices = choices_for(shared_world, browser)
+    assert options_of(choices, "diagnosis").value.startswith("Condition/")
+    assert options_of(choices, "performing").value == THERAPIST, "the only one whose modifier GP is"
+    assert options_of(choices, "ordering").value == "", "several may have ordered it"
+
+
+def test_nobody_is_offered_who_may_not_perform(shared_world, browser):
+    _, choices = choices_for(shared_world, browser)
+    for field in ("performing", "ordering"):
+        offered = set(options_of(choices, field).options)
+        assert {THERAPIST, PHYSICIAN} <= offered
+        assert not offered & {ASSISTANT, NURSE}
+    form = choices.form("/check")
+    refused = browser.submit(form, **chosen_in(form, performing=ASSISTANT))
+    assert refused.status == 422
+    assert "Performing practitioner: choose one" in refused.text
+
+
+def test_a_performer_who_contradicts_the_modifier_stops_the_preview_with_the_reason(shared_world, browser):
+    _, choices = choices_for(shared_world, browser, "98980")
+    form = choices.form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    said = {"attest": statements} if statements else {}
+    refused = browser.submit(form, **said, **chosen_in(form, performing=PHYSICIAN))
+    assert refused.status == 422
+    assert "GP says that a physical therapist bills this" in refused.text
+    assert "works as physician" in refused.text
+    assert browser.submit(form, **said, **chosen_in(form)).status == 200
+
+
+def test_the_preview_can_be_loaded_again_and_changing_something_keeps_everything(world, browser):
+    world.ehr_shows_surgery(PATIENT)
+    link, choices = choices_for(world, browser)
+    form = choices.form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    chosen = chosen_in(form, ordering=PHYSICIAN)
+    preview = browser.submit(form, attest=statements, **chosen)
+    assert PHYSICIAN not in preview.url
+    again = browser.get(preview.url)
+    assert again.form(urlsplit(link).path).controls == preview.form(urlsplit(link).path).controls
+    back = browser.get(next(target for target, text in preview.links if text == "Change something"))
+    assert {name: options_of(back, name).value for name in chosen} == chosen
+    assert back.body.count(" checked") == len(statements)
+    written = browser.submit(again.form(urlsplit(link).path))
+    assert "The charge is in the EHR" in written.text
+    assert "The charge is in the EHR" in browser.get(preview.url).text, "Back shows what became of it"
+
+
+@pytest.mark.parametrize("draft", ["", "?draft=nonsense"])
+def test_a_preview_without_what_was_said_leads_to_the_choices(shared_world, browser, draft):
+    link, _ = choices_for(shared_world, browser)
+    page = browser.get(f"{link}/check{draft}")
+    assert page.status == 200
+    assert page.form("/check")
+
+
+def test_what_was_said_in_one_session_is_not_believed_in_another(shared_world, browser):
+    link, choices = choices_for(shared_world, browser, "98980")
+    form = choices.form("/check")
+    preview = browser.submit(form, **chosen_in(form))
+    other, _ = choices_for(shared_world, browser, "98980")
+    draft = preview.url.partition("?")[2]
+    assert browser.get(f"{other}/check?{draft}").form("/check")
+    assert urlsplit(link).path != urlsplit(other).path
+
+
+DERMATOLOGY = Case(
+    file="here",
+    name="a visit to somebody who is chosen to perform the charge",
+    source="D35",
+    says="With them as performer the nurse's minutes of that day do not count.",
+    given=[
+        {"days": {"of": "BP", "device": "cuff", "from": "2026-03-02", "count": "16"}},
+        {"visit": {"at": "2026-03-10T15:00", "for": "15:00", "by": "dermatologist"}},
+        {"call": {"at": "2026-03-10T09:00", "for": "10:00", "by": "nurse", "program": "rpm"}},
+        {"review": {"at": "2026-03-12T09:00", "for": "11:00", "by": "physician", "program": "rpm"}},
+    ],
+    expect={},
+    as_of="2026-04-10",
+)
+
+
+def test_the_answer_is_made_again_with_whoever_is_chosen_to_perform(open_case, browser):
+    here = open_case(DERMATOLOGY)
+    page = browser.get(here.page.url)
+    link = next(target for target, text in page.links if text.endswith("99457"))
+    form = browser.get(link).form("/check")
+    people = next(one.options for one in form.controls if one.name == "performing")
+    visited = next(one for one in people if "dermatologist" in one)
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    none = dict.fromkeys(("diagnosis", "ordering", "place"), "none")
+    refused = browser.submit(form, attest=statements, performing=visited, **none)
+    assert refused.status == 422
+    assert "99457 cannot be charged: minutes on the day of their own visit" in refused.text
+    assert "11:00 min" in refused.text
+    preview = browser.submit(form, attest=statements, performing=PHYSICIAN, **none)
+    assert preview.status == 200, preview.text
+    assert "The charge is in the EHR" in browser.submit(preview.form(urlsplit(link).path)).text
 
 
 def test_a_missing_diagnosis_is_said_and_can_be_left_out_on_purpose(world, browser):

@@ -5,28 +5,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import date, datetime, time
+from datetime import date
 from pathlib import Path
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import Window
 from fhir_mappings.rules.reviews import How, load_reviews
 from fhir_mappings.vocabulary import Outcome, Program
-from smartapp import create_app
-from smartapp.serving import AppServer
-from smartapp.store.charges import Enrolment
 from smartapp.web.resolutions import ways_out
-from tests.support.chart import build_resources, site_file
-from tests.support.evaluation import NEW_YORK, Case, check_case, read_cases
+from tests.support.case_world import NURSE, PATIENT, PHYSICIAN, expected_of
+from tests.support.evaluation import check_case, read_cases
 
-ZONE = ZoneInfo(NEW_YORK)
-PHYSICIAN = "Practitioner/syn-physician"
-NURSE = "Practitioner/syn-nurse"
 REVIEWS = load_reviews()
 SETTLED = {reason: review for reason, review in REVIEWS.items() if review.is_settled_here}
 CASES = {
@@ -56,123 +47,15 @@ WALKED = {
 """The worked case that shows each."""
 
 
-PATIENT = "nothing"
-"""The sandbox's patient whose chart the case's becomes."""
-
-
 OLDER = {"which period a charge stands for", "which month a call belongs to", "a word that is over"}
 """These speak of a window that a chart with confirmed periods is not read back to. Nobody confirmed them
 here, so that a device code stays for review for one other reason: older data may exist."""
 
 
-class CaseWorld:
-    """An EHR with one case's patient, and the app with the case's site, on the case's day."""
-
-    def __init__(self, world, browser, case):
-        self.world, self.browser, self.case = world, browser, case
-        self.page = world.open(browser, PATIENT)
-
-    def answer(self):
-        told = self.browser.get(f"{self.page.url}decisions.json").body
-        answer = json.loads(told.replace(f"Patient/{PATIENT}", "Patient/p1"))
-        return {key: value for key, value in answer.items() if key not in {"resolutions", "attestations"}}
-
-    def waiting(self, reason, codes=()):
-        """Keys of the decisions that are for review for a reason, in order."""
-        return [
-            f"{one['code']}-{one['period']['start']}"
-            for one in self.answer()["decisions"]
-            if one["outcome"] == "review" and reason in one["reasons"] and (not codes or one["code"] in codes)
-        ]
-
-    def outcome(self, key):
-        code, _, start = key.partition("-")
-        decisions = self.answer()["decisions"]
-        return next(
-            one["outcome"] for one in decisions if (one["code"], one["period"]["start"]) == (code, start)
-        )
-
-    def form(self, key, reason):
-        return self.browser.get(f"{self.page.url}settled/{key}/{reason}").form(f"/{reason}")
-
-    def settle(self, key, reason, **said):
-        form = self.form(key, reason)
-        names = {control.name for control in form.controls}
-        scopes = [control.value for control in form.controls if control.name == "scope"]
-        if scopes and "scope" not in said:
-            said["scope"] = "these" if "choice" in said and "these" in scopes else "this"
-        said = {"confirm": "yes", **said}
-        return self.browser.submit(form, **{name: value for name, value in said.items() if name in names})
-
-    def settle_as_the_case_does(self, reason, **changes):
-        """Fill the form in with what the case says; the key it was opened from, and the page after it."""
-        told = next(one for one in self.case.attestations if one["resolves"] == reason)
-        expected = {one["code"] for one in _expected(self.case)["decisions"]}
-        waiting = self.waiting(reason, told.get("codes", expected)) or self.waiting(reason)
-        key = waiting[0]
-        said = {name: told[name] for name in ("choice", "reference", "until") if name in told}
-        if "choice" in said:
-            said["choice"] = said["choice"].rpartition(" as ")[2]
-        return key, self.settle(key, reason, **(said | changes))
-
-    def settled(self):
-        return self.browser.get(f"{self.page.url}settled")
-
-
 @pytest.fixture
-def open_case(make_world, browser):
-    """A function from a case to its world."""
-
-    def opened(name: str, nurse: str = "clinical-staff", **site) -> CaseWorld:
-        case: Case = CASES[name]
-        begins = datetime.combine(date.fromisoformat(case.as_of), time(12), ZONE)
-        world = make_world(begins=begins, serve=False)
-        payer = case.options[1] if "--payer" in case.options else case.payer
-        told = site_file(case.timezone, payer, case.terminology) | dict(case.site) | site
-        told["users"] = [{"user": PHYSICIAN, "role": "physician"}, {"user": NURSE, "role": nurse}]
-        place = world.settings.site_file
-        for name_, table in case.files.items():
-            (place.parent / name_).write_text(yaml.safe_dump(table))
-        place.write_text(yaml.safe_dump(told))
-        hold(world, case)
-        if name not in OLDER:
-            begin_periods(world, case)
-        port = urlsplit(world.settings.base_url).port
-        world.stack.enter_context(AppServer(create_app(world.settings), "127.0.0.1", port))
-        return CaseWorld(world, browser, case)
-
-    return opened
-
-
-def hold(world, case):
-    """The sandbox's patient has the chart of the case's first one, and no other."""
-    store = world.ehr.sandbox.store
-    with store.database.read() as connection:
-        held = connection.execute("SELECT type, id FROM resource WHERE patient = ?", (PATIENT,)).fetchall()
-    for type_, id_ in held:
-        store.delete(type_, id_)
-    for resource in build_resources(case.given, NEW_YORK):
-        text = json.dumps(resource).replace("Patient/p1", f"Patient/{PATIENT}")
-        if resource["resourceType"] == "Patient":
-            text = json.dumps({**resource, "id": PATIENT})
-        if "Patient/p2" in text or resource["id"] == "p2":
-            continue
-        body = json.loads(text)
-        shared = resource["resourceType"] in SHARED
-        store.load_as_it_is(text, body["resourceType"], body["id"], None if shared else PATIENT)
-
-
-def begin_periods(world, case):
-    """Somebody confirmed where the 30-day periods begin, so that older data are not in question."""
-    first = min(date.fromisoformat(one["days"]["from"]) for one in case.given if "days" in one)
-    for program in ("rtm", "rpm"):
-        enrolment = Enrolment(
-            "sandbox", PATIENT, program, first, "enrolment-record", PHYSICIAN, world.now(), False
-        )
-        assert world.store.charges.confirm_anchor(enrolment)
-
-
-SHARED = {"Practitioner", "PractitionerRole", "Organization", "Location", "DeviceMetric"}
+def open_walk(open_case):
+    """A function from the name of a case to its world."""
+    return lambda name, **more: open_case(CASES[name], begun=name not in OLDER, **more)
 
 
 def test_every_reason_that_a_word_settles_is_walked() -> None:
@@ -180,8 +63,8 @@ def test_every_reason_that_a_word_settles_is_walked() -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(WALKED))
-def test_the_way_out_is_walked_and_the_decision_follows(reason, open_case):
-    here = open_case(WALKED[reason])
+def test_the_way_out_is_walked_and_the_decision_follows(reason, open_walk):
+    here = open_walk(WALKED[reason])
     before = here.answer()["decisions"]
     _, told = here.settle_as_the_case_does(reason)
     assert told.status == 200, told.text
@@ -198,7 +81,7 @@ def test_the_way_out_is_walked_and_the_decision_follows(reason, open_case):
 
 def _expected(case):
     """What the case says of p1, but for by whom it was settled there, and for what is settled elsewhere."""
-    expect = case.expect.get("patients", {"p1": case.expect})["p1"]
+    expect = expected_of(case)
     decisions = [
         {name: value for name, value in one.items() if name != "resolved"} for one in expect["decisions"]
     ]
@@ -211,8 +94,8 @@ def _expected(case):
     return {**expect, "decisions": decisions}
 
 
-def test_it_is_in_the_charge_its_packet_and_the_audit_trail(open_case):
-    here = open_case("a payer that somebody asked")
+def test_it_is_in_the_charge_its_packet_and_the_audit_trail(open_walk):
+    here = open_walk("a payer that somebody asked")
     key, _ = here.settle_as_the_case_does("payer-unknown")
     page = here.browser.get(here.page.url)
     assert "I asked this patient's plan" in page.text
@@ -232,8 +115,8 @@ def test_it_is_in_the_charge_its_packet_and_the_audit_trail(open_case):
     assert (settled["settles"], settled["user"]) == ("payer-unknown", PHYSICIAN)
 
 
-def test_what_would_settle_nothing_is_refused_and_nothing_is_kept(open_case):
-    here = open_case("a service date before the time was reached")
+def test_what_would_settle_nothing_is_refused_and_nothing_is_kept(open_walk):
+    here = open_walk("a service date before the time was reached")
     _, told = here.settle_as_the_case_does("visit-on-service-date")
     assert told.status == 422
     assert "nothing is decided otherwise" in told.text
@@ -250,23 +133,23 @@ def test_what_would_settle_nothing_is_refused_and_nothing_is_kept(open_case):
         ({"scope": "all"}, "Say for which codes and days."),
     ],
 )
-def test_what_is_missing_is_said_in_a_sentence(open_case, changes, sentence):
-    here = open_case("a payer that somebody asked")
+def test_what_is_missing_is_said_in_a_sentence(open_walk, changes, sentence):
+    here = open_walk("a payer that somebody asked")
     _, told = here.settle_as_the_case_does("payer-unknown", **changes)
     assert told.status == 422
     assert sentence in told.text
     assert "Nothing was settled" in here.settled().text
 
 
-def test_one_scope_holds_up_to_its_last_day(open_case):
-    here = open_case("a word that is over")
+def test_one_scope_holds_up_to_its_last_day(open_walk):
+    here = open_walk("a word that is over")
     _, told = here.settle_as_the_case_does("payer-unknown", scope="from-now-on")
     assert "service dates up to 31 Mar 2026" in told.text
     assert here.waiting("payer-unknown", {"98977"}) == ["98977-2026-04-01"]
 
 
-def test_whoever_may_not_settle_reads_why(open_case):
-    here = open_case("a payer that somebody asked")
+def test_whoever_may_not_settle_reads_why(open_walk):
+    here = open_walk("a payer that somebody asked")
     page = here.world.open(here.browser, PATIENT, user=NURSE)
     refused = here.browser.get(f"{page.url}settled")
     assert refused.status == 403
@@ -280,16 +163,16 @@ def test_whoever_may_not_settle_reads_why(open_case):
         (WALKED["conversation-unclear"], "conversation-unclear", 422),
     ],
 )
-def test_a_biller_settles_what_a_biller_may_and_nothing_else(open_case, name, reason, status):
-    here = open_case(name, nurse="non-clinical", permissions={"resolve": ["physician", "non-clinical"]})
+def test_a_biller_settles_what_a_biller_may_and_nothing_else(open_walk, name, reason, status):
+    here = open_walk(name, nurse="non-clinical", permissions={"resolve": ["physician", "non-clinical"]})
     here.page = here.world.open(here.browser, PATIENT, user=NURSE)
     _, told = here.settle_as_the_case_does(reason)
     assert told.status == status
     assert ("Only a clinician can know this" in told.text) == (status == 422)
 
 
-def test_a_reason_that_does_not_hold_a_code_has_no_form(open_case):
-    here = open_case("a payer that somebody asked")
+def test_a_reason_that_does_not_hold_a_code_has_no_form(open_walk):
+    here = open_walk("a payer that somebody asked")
     key = here.waiting("payer-unknown")[0]
     assert here.browser.get(f"{here.page.url}settled/{key}/setup-not-documented").status == 404
     assert here.browser.get(f"{here.page.url}settled/{key}/two-lines").status == 409

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from fhir_mappings.charge_item import PERFORMING, performer_in
 from fhir_mappings.decision import Decision
 from fhir_mappings.rules.tables import Kind
 from launch.errors import HttpError
@@ -67,6 +68,15 @@ class Acceptance:
     @property
     def present(self) -> Present:
         return Present(self.session, self.snapshot, self.findings)
+
+    def performer(self, site: Site) -> str | None:
+        """Whom the charge names as performing, where that can change what it counts (D35)."""
+        return performer_in(self.resource, PERFORMING) if counts_minutes(self.decision, site) else None
+
+
+def counts_minutes(decision: Decision, site: Site) -> bool:
+    """Whether a code is one of the minutes of a month."""
+    return site.policy.code(decision.code).kind in {Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON}
 
 
 class ChargeWriter(Workflow[Charge]):
@@ -188,7 +198,7 @@ class ChargeWriter(Workflow[Charge]):
         own = own_differences(
             self._store, charge.issuer_id, charge.patient, acceptance.findings, evidence_of(decision)
         )
-        fresh = self._fresh.of(acceptance.present)
+        fresh = self._fresh.of(acceptance.present, acceptance.performer(self._site))
         told = (
             *charge_differences(acceptance.findings, others),
             *moved(acceptance.present, decision, fresh, acceptance.attested),
@@ -196,7 +206,7 @@ class ChargeWriter(Workflow[Charge]):
         )
         if told:
             self._fresh.keep(acceptance.session, fresh)
-            now = fresh.findings.decision(decision.key)
+            now = fresh.decision(decision.key)
             return Result(Step.MOVED, None, tuple(dict.fromkeys(told)), decision, now)
         self._capabilities.of(client)
         return None

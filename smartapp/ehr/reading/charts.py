@@ -130,8 +130,10 @@ class Charts:
         history_from: date,
         server_time: datetime | None,
         writes: Writes | None,
+        performer: str | None = None,
     ) -> tuple[Findings, list[SealedChunk]]:
-        """The answer from these resources and what is kept here, and the page of the latter."""
+        """The answer from these resources and what is kept here, and the page of the latter. `performer`: as
+        of `FindingsMaker.findings`."""
         maker = self.maker(session, self.today(), history_from, writes)
         rest: list[StoredResource] = []
         for resource in resources:
@@ -143,7 +145,9 @@ class Charts:
         for resource in rest:
             maker.add(resource)
         own = maker.add_own()
-        findings = maker.findings(notices, lambda: [*resources, *own], server_time=server_time)
+        findings = maker.findings(
+            notices, lambda: [*resources, *own], server_time=server_time, performer=performer
+        )
         return findings, self._own_pages(own)
 
     def _writes(self, session: LaunchSession) -> Writes | None:

@@ -64,6 +64,8 @@ class Findings(Struct, frozen=True):
     """What the EHR's own clock showed when the reading began, where it said so."""
     user_role: Role = Role.UNKNOWN
     """In which role the signed-in user works, as the chart's staff records say."""
+    roles: dict[str, Role] = {}
+    """The same of everybody who can be chosen for a charge."""
     basis: tuple[str, ...] = ()
     """Which logged entries and statements were decided from (`OwnRecord.basis`)."""
     logged: dict[str, str] = {}
@@ -235,7 +237,9 @@ class FindingsMaker:
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)
-        assessment = assess(record, policy, record.as_of, all_evidence=True, performer=performer)
+        person = None if performer is None else self._chart.person_of(performer) or performer
+        assessment = assess(record, policy, record.as_of, all_evidence=True, performer=person)
+        choosable = choices(self._choosable)
         wanted = {reference for decision in assessment.decisions for reference in evidence_of(decision)}
         wanted |= {reference for decision in assessment.decisions for reference in decision.charges}
         ours = ours_among(record.charges, assessment.decisions, self._base, self._patient, self._written)
@@ -246,7 +250,7 @@ class FindingsMaker:
             | self._own.told(self._copies),
             assessment=_slim(assessment, wanted),
             patient=banner(patient),
-            choices=choices(self._choosable),
+            choices=choosable,
             evidence=texts,
             versions=versions | self._charges,
             notices=notices,
@@ -256,6 +260,7 @@ class FindingsMaker:
             history_from=self._chart.history_from or self._today,
             resources=self._chart.resources - self._own_resources,
             user_role=self._chart.role_of(self._user) if self._user else Role.UNKNOWN,
+            roles=self._chart.roles_of(one.reference for one in choosable.practitioners),
             basis=self._own.basis,
             logged={
                 self._copies.get(entry.id, entry.reference): entry.id

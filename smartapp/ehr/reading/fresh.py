@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import msgspec
@@ -61,6 +61,12 @@ class Fresh:
     """Every record of it, with its version."""
     news: tuple[str, ...]
     """What came, changed or went, beside readings, in sentences."""
+    performed: Findings | None = None
+    """The answer with the performer of a charge (D35), where there is one; never kept."""
+
+    def decision(self, key: str) -> Decision | None:
+        """What is decided now of a charge that somebody looks at."""
+        return (self.performed or self.findings).decision(key)
 
 
 class FreshLook:
@@ -72,8 +78,27 @@ class FreshLook:
         self._clock = clock
         self._charts = charts
 
-    def of(self, present: Present) -> Fresh:
-        """The chart now. Nothing is kept of it yet. Raises HttpError and LaunchError."""
+    def of(self, present: Present, performer: str | None = None) -> Fresh:
+        """The chart now. Nothing is kept of it yet. `performer`: whoever was chosen to perform a charge;
+        their own visits take minutes out. Raises HttpError and LaunchError."""
+        fresh = self._of(present)
+        if performer is None:
+            return fresh
+        findings, store = fresh.findings, self._store.reading
+        pages = (chunk for chunk in fresh.chunks if chunk.origin != ORIGIN)
+        resources = [resource for chunk in pages for resource in store.open_chunk(chunk)]
+        performed, _ = self._charts.decided(
+            present.session,
+            resources,
+            findings.notices,
+            findings.history_from,
+            findings.server_time,
+            findings.writes,
+            performer,
+        )
+        return replace(fresh, performed=performed)
+
+    def _of(self, present: Present) -> Fresh:
         store = self._store.reading
         pages = [chunk for chunk in store.chunks(present.snapshot.id) if chunk.origin != ORIGIN]
         old = [resource for chunk in pages for resource in store.open_chunk(chunk)]
@@ -198,7 +223,7 @@ def moved(present: Present, decision: Decision, fresh: Fresh, confirmed: Iterabl
     `confirmed`: the statements that were confirmed for it; one more that must be is a difference too.
     """
     told = records_moved(present, decision, fresh)
-    now = fresh.findings.decision(decision.key)
+    now = fresh.decision(decision.key)
     if now is None:
         told.append(f"The record does not earn {decision.code} any more.")
     elif essence(decision) != essence(now):
