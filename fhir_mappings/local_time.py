@@ -125,6 +125,18 @@ class LocalClock:
             return Moment(day, midnight + since_midnight - ahead)
         return Moment(before if since_midnight < turn else after, midnight + since_midnight)
 
+    def latest_day(self, text: str) -> date:
+        """The last day that a FHIR date may mean: a year, or a month, may be all of it; what is no date, any
+        day."""
+        moment = self.read(text)
+        if isinstance(moment, Moment):
+            return moment.day
+        if moment is TimeProblem.PARTIAL:
+            year, month = int(text[:4]), int(text[5:7] or 12)
+            if _FIRST_YEAR <= year <= _LAST_YEAR and 1 <= month <= 12:
+                return next_month(date(year, month, 1)) - ONE_DAY
+        return date.max
+
     def _learn_time(self, text: str, offset: str) -> Moment | TimeProblem:
         """A time read in full. Its date and its offset are kept, if they are written as FHIR writes them."""
         text = _without_leap_second(text)

@@ -219,10 +219,12 @@ class Surgery(Struct, frozen=True, gc=False):
 
 
 class Diagnosis(Struct, frozen=True, gc=False):
-    """An active Condition, by a code of ICD-10-CM without its dot."""
+    """An active Condition, by a code of ICD-10-CM without its dot. `since`: the first day on which it was
+    there and known, None where it doesn't say."""
 
     resource: str
     code: str
+    since: date | None = None
 
 
 class Enrolment(Struct, frozen=True, gc=False):

@@ -345,10 +345,34 @@ class Procedure(Resource, gc=False):
 
 
 class Condition(Resource, gc=False):
+    """Of abatement[x] it is only asked whether there is any, whatever its shape."""
+
     clinicalStatus: CodeableConcept | None = None
     verificationStatus: CodeableConcept | None = None
     code: CodeableConcept | None = None
     subject: Reference | None = None
+    onsetDateTime: str | None = None
+    onsetPeriod: Period | None = None
+    recordedDate: str | None = None
+    abatementDateTime: Raw = Raw()
+    abatementAge: Raw = Raw()
+    abatementPeriod: Raw = Raw()
+    abatementRange: Raw = Raw()
+    abatementString: Raw = Raw()
+    abatementBoolean: Raw = Raw()
+    """Before R4."""
+
+    @property
+    def abated(self) -> bool:
+        told = (
+            self.abatementDateTime,
+            self.abatementAge,
+            self.abatementPeriod,
+            self.abatementRange,
+            self.abatementString,
+            self.abatementBoolean,
+        )
+        return any(bytes(one) not in (b"", b"null", b"false") for one in told)
 
 
 class CarePlan(Resource, gc=False):

@@ -40,8 +40,8 @@ class Staff:
 
     @cached_property
     def practices(self) -> tuple[Practice, ...]:
-        """In which organisation and specialty each person works, where a role names both (D35). A provider
-        taxonomy code under `code` names a specialty as well."""
+        """In which organisation and specialty each person works, where a role names both (D35). Where a role
+        states no specialty, a provider taxonomy code under `code` names it."""
         found: set[Practice] = set()
         for role in self._roles.values():
             person = self._person(role.practitioner)
@@ -51,7 +51,7 @@ class Staff:
             taxonomy = [coding for coding in concepts(role.code) if canonical(coding.system) == PROVIDERS]
             found |= {
                 Practice(person, organization, coding_name(coding))
-                for coding in (*concepts(role.specialty), *taxonomy)
+                for coding in [one for one in concepts(role.specialty) if one.code] or taxonomy
                 if coding.code
             }
         return tuple(sorted(found))

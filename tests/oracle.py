@@ -55,8 +55,11 @@ Decided here too, where the specification leaves room:
   same-day services where the month's visits lie beside no minutes, surgery where an entry of unknown kind
   was not read, the device where no day counts;
 - payers: where the payer's table doesn't reach back, nothing has changed (D34, D40); a Condition without a
-  clinical status, or of after `--as-of`, is none that is active (D40);
+  clinical status, with an end, or of after the window, is none that is active (D40);
 - of two programs the one that somebody chose is decided and the other waits, whichever shows enrolment (D38).
+
+Decided after it was written, and not in the rules' own text: an EpisodeOfCare that is over and holds nothing of
+a program is about something else (`_pass_over_other_care`).
 
 What it leaves out: several patients in one run, statements that were attested, resolutions that choose
 anything but a program or a line (D38), enrolments that were confirmed, references;
@@ -483,6 +486,8 @@ class Facts:
     unclear_charges: list[Unclear] = field(default_factory=list)
     specific_charges: list[tuple[date, date]] = field(default_factory=list)
     care: list[tuple[date, date | None]] = field(default_factory=list)
+    care_of: dict[str, list[tuple[date, date | None]]] = field(default_factory=dict)  # of each program
+    care_unread: dict[str, date] = field(default_factory=dict)  # the end of what may have been of a program
     enrolled: set[str] = field(default_factory=set)
     died: Moment | None = None
     begun: dict[str, date | None] = field(default_factory=dict)
@@ -492,7 +497,7 @@ class Facts:
     ordered: set[tuple[str, str]] = field(default_factory=set)  # D35: which program, by whom
     performed: set[tuple[str, str]] = field(default_factory=set)  # D35: charges of which program, by whom
     surgery: list[tuple[date | None, date | None]] = field(default_factory=list)  # D36
-    conditions: set[Coding] = field(default_factory=set)  # D40: active ones
+    conditions: list[tuple[Coding, date]] = field(default_factory=list)  # D40: active ones, since when
 
     @property
     def held(self) -> list[Charge]:
@@ -1538,13 +1543,15 @@ def _global_period(facts: Facts, window: Window) -> bool:
 
 def _read_conditions(facts: Facts, found: list[tuple[str, Resource]]) -> None:
     """D40: what the patient has: it says that it is active, nobody doubts it, and it is not over."""
-    for _, r in found:
+    for ref, r in found:
         clinical = {code for _, code in _codings(r.get("clinicalStatus"))}
         verified = {code for _, code in _codings(r.get("verificationStatus"))}
         dates = [_moment(r.get(key), facts.zone) for key in ("onsetDateTime", "recordedDate")]
-        late = any(at is not None and at.day > facts.as_of for at in dates)
-        if clinical & ACTIVE_CONDITION and not verified & NO_CONDITION and not late:
-            facts.conditions |= set(_codings(r.get("code")))
+        since = max((at.day for at in dates if at is not None), default=date.min)
+        over = any(key.startswith("abatement") for key in r)
+        if _is_late(facts, ref, since) or not clinical & ACTIVE_CONDITION or verified & NO_CONDITION or over:
+            continue
+        facts.conditions += [(coding, since) for coding in _codings(r.get("code"))]
 
 
 # -- Observation: what it says ----------------------------------------------------------
@@ -1723,6 +1730,7 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]]) -> None:
     facts.readings.sort(key=lambda reading: (reading.instant, reading.ref))
     facts.first_used = [(r.line, r.device_type) for r in facts.readings if r.doubt is None]
     for program in ("rtm", "rpm"):
+        _pass_over_other_care(facts, program)
         _leave_out_before_set_up(facts, program)
         _leave_out_outside_episodes(facts, program)
     for reading in facts.readings:
@@ -2050,6 +2058,32 @@ def _set_up_days(facts: Facts, program: str) -> list[tuple[date, str]]:
     return [(_local_day(start, facts.zone), ref) for start, ref in sorted(found)]
 
 
+def _pass_over_other_care(facts: Facts, program: str) -> None:
+    """An EpisodeOfCare that is over and holds nothing of the program is about something else.
+
+    Not in the source's text, but decided since: as written (D3, D4) any old EpisodeOfCare ends a program.
+    """
+    held = [(r.day, r.day) for r in facts.readings if r.line in LINES[program]]
+    held += [(day, day) for day, _ in _set_up_days(facts, program)]
+    held += [(c.first, c.last) for c in facts.held if _program_of(c.code) == program]
+    for unclear in facts.unclear_charges:
+        if _program_of(unclear.code) == program and unclear.first and unclear.last:
+            held.append((unclear.first, unclear.last))
+    for work in [*facts.works, *facts.implausible]:
+        if work.program == program and (work.counts or work.activity == "in-person") and work.finished:
+            days = _days_of_work(facts, work) or [_local_day(work.span.start, facts.zone)]
+            held.append((min(days), max(days)))
+    facts.care_of[program] = []
+    for start, end in facts.care:
+        over = end is not None and start <= end < facts.as_of
+        if end is None or not over or any(first <= end and start <= last for first, last in held):
+            facts.care_of[program].append((start, end))
+            continue
+        before = facts.history_from is not None and start < facts.history_from
+        if before or facts.lacks("Observation", start, end) or facts.lacks("Encounter", start, end):
+            facts.care_unread[program] = min(end, facts.care_unread.get(program, end))
+
+
 def _leave_out_before_set_up(facts: Facts, program: str) -> None:
     """D3: readings of an episode before its first set-up don't count, unless a device charge is older."""
     for episode in _episodes(facts, program):
@@ -2139,10 +2173,10 @@ def _months(facts: Facts) -> list[Window]:
 def _episodes(facts: Facts, program: str) -> list[Episode]:
     """D3, D4: a later EpisodeOfCare that starts after the former ended starts afresh."""
     set_ups = [day for day, _ in _set_up_days(facts, program)]
-    if not facts.care:
+    if not facts.care_of[program]:
         return [Episode(None, None)]
     found: list[Episode] = []
-    for start, end in facts.care:
+    for start, end in facts.care_of[program]:
         if not found:
             found.append(Episode(start, end))
         elif found[-1].end is None or start <= found[-1].end:  # it goes on
@@ -2438,7 +2472,7 @@ def _touches(charge: Charge, window: Window) -> bool:
 
 def _after_a_long_gap(facts: Facts, program: str, window: Window) -> bool:
     """D4: more than 90 empty days without EpisodeOfCare, and the window holds a counted day after them."""
-    if facts.care:
+    if facts.care_of[program]:
         return False
     days = sorted({r.day for r in _counted(facts, program)})
     for before, after in pairwise(days):
@@ -2606,8 +2640,11 @@ class Rule:
     covered: str
 
 
-def _rule(facts: Facts, code: str, day: date) -> Rule:
-    """1.1, then what the payer changes: the last row by then, one that names the code before one of all."""
+def _rule(facts: Facts, code: str, day: date, until: date = date.max) -> Rule:
+    """1.1, then what the payer changes: the last row by then, one that names the code before one of all.
+
+    `until`: the window's end, after which a diagnosis comes too late.
+    """
     least = _least(code, day)
     if facts.site.payer_rows is None:
         continues = facts.payer == "unitedhealthcare" and _program_of(code) == "rpm" and day >= NEW_RULES
@@ -2621,14 +2658,15 @@ def _rule(facts: Facts, code: str, day: date) -> Rule:
         return Rule(least, "missing")
     row = max(rows, key=lambda one: one[:2])[2]
     covered = str(row["covered"])
-    if covered == "yes" and row.get("diagnoses") and not _has_one_of(facts, row["diagnoses"]):
+    if covered == "yes" and row.get("diagnoses") and not _has_one_of(facts, row["diagnoses"], until):
         covered = "criteria"
     return Rule(row.get("least", least) if least is not None else None, covered)
 
 
-def _has_one_of(facts: Facts, diagnoses: Iterable[str]) -> bool:
-    """D40: an active Condition whose code of ICD-10-CM begins so."""
-    codes = [code.replace(".", "").upper() for system, code in facts.conditions if system == ICD_10]
+def _has_one_of(facts: Facts, diagnoses: Iterable[str], until: date) -> bool:
+    """D40: an active Condition whose code of ICD-10-CM begins so, there by the window's end."""
+    had = [coding for coding, since in facts.conditions if since <= until]
+    codes = [code.replace(".", "").upper() for system, code in had if system == ICD_10]
     return any(code.startswith(diagnosis.replace(".", "")) for code in codes for diagnosis in diagnoses)
 
 
@@ -2651,9 +2689,11 @@ def _least(code: str, day: date) -> int | None:
 
 def _doubt_by_rule_change(facts: Facts, d: Decision, found: int) -> None:
     """D34: would another rule of the window answer otherwise?"""
-    last = _rule(facts, d.code, d.service_date or d.window.closes)
+    until = d.window.end
+    last = _rule(facts, d.code, d.service_date or d.window.closes, until)
     turns = {NEW_RULES, IN_FORCE_FROM[d.code], *(_day(row["from"]) for row in facts.site.payer_rows or [])}
-    for rule in {_rule(facts, d.code, day) for day in {d.window.start, *filter(d.window.holds, turns)}}:
+    days = {d.window.start, *filter(d.window.holds, turns)}
+    for rule in {_rule(facts, d.code, day, until) for day in days}:
         met = rule.least is not None and found >= rule.least
         known = "missing" not in (rule.covered, last.covered)
         changes = known and (rule.covered == "yes") != (last.covered == "yes")
@@ -2665,7 +2705,7 @@ def _doubt_by_rule_change(facts: Facts, d: Decision, found: int) -> None:
 
 def _by_coverage(facts: Facts, d: Decision) -> set[str]:
     """Section 6: what the payer's answer makes of a met code."""
-    covered = _rule(facts, d.code, d.service_date or d.window.closes).covered
+    covered = _rule(facts, d.code, d.service_date or d.window.closes, d.window.end).covered
     reasons = {"yes": set(), "no": {"payer-does-not-cover"}}
     reasons |= {"unknown": {"payer-unknown"}, "missing": {"payer-unknown"}}
     return reasons.get(covered, {"payer-criteria"})
@@ -3457,6 +3497,8 @@ def _settle(facts: Facts, decisions: list[Decision], resolutions: list[Mapping[s
             reason = one["resolves"]
             if not _speaks_of(facts, one, d) or (reason in WITH_REFERENCE and not one.get("reference")):
                 continue
+            if one.get("choice") and one is not _newest_choice(facts, d, reason, resolutions):
+                continue
             if reason in BY_SENTENCE:
                 d.settled.add(reason)
             elif reason == "two-lines" and one.get("choice") == d.line:
@@ -3475,11 +3517,20 @@ def _settle(facts: Facts, decisions: list[Decision], resolutions: list[Mapping[s
 
 def _is_chosen(facts: Facts, d: Decision, resolutions: list[Mapping[str, Any]]) -> bool:
     """Is it the program, or the line, that somebody chose?"""
+    said = [_newest_choice(facts, d, reason, resolutions) for reason in ("two-lines", "rtm-and-rpm")]
     return d.met_or_charged and any(
-        _speaks_of(facts, one, d)
-        and (one["resolves"], one.get("choice")) in (("two-lines", d.line), ("rtm-and-rpm", d.program))
-        for one in resolutions
+        (one["resolves"], one.get("choice")) in (("two-lines", d.line), ("rtm-and-rpm", d.program))
+        for one in said
+        if one is not None
     )
+
+
+def _newest_choice(
+    facts: Facts, d: Decision, reason: str, resolutions: list[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """Of several choices on one matter the last one stands."""
+    said = [one for one in resolutions if one["resolves"] == reason and _speaks_of(facts, one, d)]
+    return max(reversed(said), key=lambda one: str(one["at"]), default=None)
 
 
 def _speaks_of(facts: Facts, one: Mapping[str, Any], d: Decision) -> bool:
@@ -3525,6 +3576,8 @@ def _unread(facts: Facts, d: Decision) -> set[str]:
         unplaced = any(p.kind == "inpatient" and p.start is None for p in facts.places.values())
         if unplaced or facts.lacks("Encounter", d.window.start, min(d.window.closes, facts.as_of)):
             found.add("in-facility")
+        if d.program in facts.care_unread and facts.care_unread[d.program] < d.window.end:
+            found.add("enrolment")
     if _global_period(facts, d.window):
         found.add("global-period")
     kinds = {r["resourceType"] for r in facts.resources.values()}

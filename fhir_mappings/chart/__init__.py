@@ -165,6 +165,8 @@ class Chart:
         consents, of_consents = documents.consents(patient)
         orders, of_orders = documents.orders(patient)
         care_plans, of_care_plans = documents.care_plans(patient)
+        surgeries, of_surgeries = documents.surgeries(patient)
+        diagnoses, of_diagnoses = documents.diagnoses(patient)
         payer, of_payer = documents.payer(patient, unreadable=completeness.lacks("Coverage"))
         left_out.update(
             self.strangers() if alone else (),
@@ -176,6 +178,8 @@ class Chart:
             of_consents,
             of_orders,
             of_care_plans,
+            of_surgeries,
+            of_diagnoses,
             of_payer,
         )
         contacts = [fact.contact for fact in facts.values() if fact.contact is not None]
@@ -209,8 +213,8 @@ class Chart:
             consents=consents,
             orders=orders,
             care_plans=care_plans,
-            surgeries=documents.surgeries(patient),
-            diagnoses=documents.diagnoses(patient),
+            surgeries=surgeries,
+            diagnoses=diagnoses,
             payer=payer,
             coded_programs=frozenset(
                 fact.coded_program for fact in facts.values() if fact.coded_program is not None

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.identity import References
-from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.local_time import LocalClock, Moment, Window
 from fhir_mappings.prior_charge import (
     NOT_CHARGED,
     NOT_CLAIMED,
@@ -47,6 +47,7 @@ _OTHER_CONSENTS = frozenset({"adr", "research", "patient-privacy"})
 """Scopes of consents to something else than care: advance directives, studies, who may see the record."""
 _DONE = frozenset({"completed", "in-progress"})
 _ACTIVE = frozenset({"active", "recurrence", "relapse"})
+_OVER = frozenset({"inactive", "remission", "resolved"})
 _NOT_BELIEVED = frozenset({"unconfirmed", "provisional", "differential", "refuted", "entered-in-error"})
 """No payer takes for a diagnosis what is only thought of."""
 _EPISODE_STATUSES = frozenset({"active", "onhold", "finished"})
@@ -165,14 +166,22 @@ class DocumentMapper:
                 found.append(Agreement(name, self._day(start)))
         return tuple(found), tuple(left_out)
 
-    def surgeries(self, patient: str) -> tuple[Surgery, ...]:
+    def surgeries(self, patient: str) -> Mapped[Surgery]:
         """What may have been a surgery with a global period, from Procedures and from charges (D36)."""
         found: list[Surgery] = []
+        left_out: list[Excluded] = []
         for name, done in self._intake.of(patient, fhir.Procedure).items():
-            what, of_kind = fhir.concepts(done.code), fhir.concepts(done.category)
-            if done.status in _DONE and may_be_surgery(what, of_kind):
-                period = done.performedPeriod or fhir.Period(done.performedDateTime, done.performedDateTime)
-                found.append(Surgery(name, days_of(period, self._clock)))
+            if done.status not in _DONE:
+                continue
+            period = done.performedPeriod or fhir.Period(done.performedDateTime, done.performedDateTime)
+            if self._is_late(period.start):
+                left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+            elif may_be_surgery(fhir.concepts(done.code), fhir.concepts(done.category)):
+                days = days_of(period, self._clock)
+                if days is not None and done.status == "in-progress" and period.end is None:
+                    # It is not over: the days after it have not begun.
+                    days = Window(days.start, date.max)
+                found.append(Surgery(name, days))
         for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
             if charge.status not in NOT_CHARGED and any(map(is_surgery_code, fhir.concepts(charge.code))):
                 found.append(Surgery(name, occurrence_of(charge, self._clock)))
@@ -186,17 +195,26 @@ class DocumentMapper:
                 for item in claim.item or ()
                 if claim.status not in NOT_CLAIMED and any(map(is_surgery_code, fhir.concepts(item.claimed)))
             ]
-        return tuple(one for one in found if one.days is None or one.days.start <= self._as_of)
+        so_far = tuple(one for one in found if one.days is None or one.days.start <= self._as_of)
+        return so_far, tuple(left_out)
 
-    def diagnoses(self, patient: str) -> tuple[Diagnosis, ...]:
-        """Conditions that somebody has now, by their ICD-10-CM codes."""
-        return tuple(
-            Diagnosis(name, coding.code.strip().upper().replace(".", ""))
-            for name, condition in self._intake.of(patient, fhir.Condition).items()
-            if _is_active(condition)
-            for coding in fhir.concepts(condition.code)
-            if canonical(coding.system) == ICD_10_CM and coding.code
-        )
+    def diagnoses(self, patient: str) -> Mapped[Diagnosis]:
+        """Conditions that somebody has now, by their ICD-10-CM codes (D40)."""
+        found: list[Diagnosis] = []
+        left_out: list[Excluded] = []
+        for name, condition in self._intake.of(patient, fhir.Condition).items():
+            onset = condition.onsetDateTime or (condition.onsetPeriod and condition.onsetPeriod.start)
+            dates = [text for text in (onset, condition.recordedDate) if text]
+            if any(self._is_late(text) for text in dates):
+                left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
+            elif _is_active(condition):
+                since = max(map(self._clock.latest_day, dates), default=None)
+                found += [
+                    Diagnosis(name, coding.code.strip().upper().replace(".", ""), since)
+                    for coding in fhir.concepts(condition.code)
+                    if canonical(coding.system) == ICD_10_CM and coding.code
+                ]
+        return tuple(found), tuple(left_out)
 
     def payer(self, patient: str, *, unreadable: bool) -> tuple[str | None, tuple[Excluded, ...]]:
         """The payer that the Coverages in force name, in the site's words; None where none is in force or the
@@ -261,10 +279,12 @@ class DocumentMapper:
 
 
 def _is_active(condition: fhir.Condition) -> bool:
-    """Without a status it is taken as one that somebody has: problem lists often say none."""
+    """It says so itself: without a clinical status nobody can tell what was from what is. A reason of the
+    payer stands until something proves it met, so the error is a question that need not have been asked."""
     clinical = {coding.code for coding in fhir.concepts(condition.clinicalStatus)}
     verified = {coding.code for coding in fhir.concepts(condition.verificationStatus)}
-    return not clinical - _ACTIVE and not verified & _NOT_BELIEVED
+    says_so = bool(clinical & _ACTIVE) and not clinical & _OVER and not condition.abated
+    return says_so and not verified & _NOT_BELIEVED
 
 
 def _payors(payors: Iterable[fhir.Reference], references: References) -> list[fhir.Coding | str]:

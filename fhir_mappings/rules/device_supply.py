@@ -262,6 +262,8 @@ def _window_candidates(
         )
         if not count.evidence:
             unverified |= _UNVERIFIED
+        if episode.may_be_another(window):
+            unverified |= {Unverified.ENROLMENT}
         tiers = [
             _candidate(chart, terms, window, service_date, count, charges, unverified)
             for terms in chart.policy.in_force(chart.program, _KINDS, service_date)
@@ -305,7 +307,7 @@ def _candidate(
         modifiers=chart.therapy_modifiers(rule, window) if chart.has_therapist else (),
         line=rule.line,
     )
-    if terms.changes_within(Window(window.start, service_date), count.found):
+    if terms.changes_within(Window(window.start, service_date), count.found, chart.diagnosed(window)):
         candidate.add_rule_change()
     if charges:
         add_charges(candidate, charges)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from datetime import date, timedelta
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from msgspec import Struct, field
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, period_number, period_window
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading, SetUp
 from fhir_mappings.rules.charged import uncredited
+from fhir_mappings.rules.minutes import clock_of
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.series import Series
 from fhir_mappings.rules.tables import Kind
@@ -33,6 +35,9 @@ class Episode(Struct, gc=False):
     first_day: date | None = None
     anchor_charged: bool = False
     """A charged device period fixes the grid, also backwards."""
+    perhaps_after: date | None = None
+    """The last day of an EpisodeOfCare that seems to be about something else, where not all that lies in it
+    was read."""
     grid_given: bool = False
     """A charged device period or an enrolment fixes the grid, whatever readings there are."""
     counts_from: date | None = None
@@ -52,6 +57,10 @@ class Episode(Struct, gc=False):
     def window(self, number: int) -> Window:
         assert self.anchor is not None
         return period_window(self.anchor, number)
+
+    def may_be_another(self, window: Window) -> bool:
+        """Whether, for all that was read, care may have ended before a window."""
+        return self.perhaps_after is not None and self.perhaps_after < window.end
 
     @property
     def first_number(self) -> int | None:
@@ -88,7 +97,9 @@ def episodes_of(
 
     `series`: the record's readings, of whatever program (`series_of`).
     """
-    of_ehr = _documented_spans(record, None)
+    elsewhere = _about_something_else(record, series, program, policy)
+    unread = [last for start, last in elsewhere if _is_unread(record, Window(start, last))]
+    of_ehr = _documented_spans(record, None, elsewhere)
     spans = of_ehr or _documented_spans(record, program)
     set_ups = [set_up for set_up in record.set_ups if set_up.program in (program, Program.ANY)]
     device_charges = [
@@ -113,6 +124,7 @@ def episodes_of(
                 unclear=position > 0 and set_up is None,
                 documented=bool(spans),
                 confirmed=bool(spans) and not of_ehr,
+                perhaps_after=min(unread, default=None),
             )
         )
     floors = _floors(episodes, device_charges)
@@ -154,9 +166,72 @@ def silence(episode: Episode, policy: Policy) -> Window | None:
     )
 
 
-def _documented_spans(record: PatientRecord, program: Program | None) -> list[tuple[date, date | None]]:
+def _about_something_else(
+    record: PatientRecord, series: dict[str, Series], program: Program, policy: Policy
+) -> set[tuple[date, date]]:
+    """From when to when the EHR's EpisodesOfCare lasted that are over and hold nothing of the program: no EHR
+    says what one is about, and a knee operated on years ago must not end, or begin, this program's care.
+
+    Each program is asked by itself. One that holds anything of it ends it as ever; one that goes on may still
+    come to hold something.
+    """
+    over = [
+        (episode.start, episode.end)
+        for episode in record.episodes
+        if episode.program is None
+        and episode.start is not None
+        and episode.end is not None
+        and episode.start <= episode.end < record.as_of
+    ]
+    if not over:
+        return set()
+    traces = _traces(record, series, program, policy)
+    return {
+        (start, end)
+        for start, end in over
+        if not any(trace.start <= end and start <= trace.end for trace in traces)
+    }
+
+
+def _traces(
+    record: PatientRecord, series: dict[str, Series], program: Program, policy: Policy
+) -> list[Window]:
+    """All days on which anything of a program lies, whether or not it counts."""
+    clock = clock_of(record.zone)
+    days = {day for one in series.values() if one.line.program is program for day in one.days}
+    days |= {reading.day for reading in record.doubtful_readings if reading.line.program is program}
+    days |= {set_up.day for set_up in record.set_ups if set_up.program in (program, Program.ANY)}
+    days |= {enrolment.anchor for enrolment in record.enrolments if enrolment.program is program}
+    days |= {contact.day for contact in record.contacts if contact.program is program}
+    found = [Window(day, day) for day in days]
+    found += [
+        Window(clock.day_of(time.start), clock.day_of(max(time.start, time.end - 1)))
+        for time in record.management
+        if time.program is program
+    ]
+    found += [
+        charge.occurrence
+        for charge in record.charges
+        if charge.occurrence is not None and policy.code(charge.code).program is program
+    ]
+    found += [Window(start, end or date.max) for start, end in _documented_spans(record, program)]
+    return found
+
+
+def _is_unread(record: PatientRecord, days: Window) -> bool:
+    """Whether something of the program may lie in these days that was not read."""
+    since = record.history_from
+    missing = record.completeness.of
+    return (since is not None and days.start < since) or bool(
+        missing("Observation", days) or missing("Encounter", days)
+    )
+
+
+def _documented_spans(
+    record: PatientRecord, program: Program | None, elsewhere: Collection[tuple[date, date]] = ()
+) -> list[tuple[date, date | None]]:
     """EpisodesOfCare (None: the EHR's; else those of a program confirmed in the app) as spans of days; those
-    that overlap are one."""
+    that overlap are one. `elsewhere`: those that are passed over."""
     spans: list[tuple[date, date | None]] = []
     known = sorted(
         [
@@ -165,6 +240,7 @@ def _documented_spans(record: PatientRecord, program: Program | None) -> list[tu
             if episode.program is program
             and episode.start is not None
             and (episode.end is None or episode.start <= episode.end)
+            and (episode.start, episode.end) not in elsewhere
         ]
     )
     for start, end in known:

@@ -187,7 +187,7 @@ def _month_candidates(
         if rule.units_cap is not None and units > rule.units_cap:
             candidate.units = rule.units_cap
             candidate.reasons |= {ReviewReason.UNITS_OVER_CAP}
-        if terms.changes_within(window, _seconds(count), _most(chart.policy, count)):
+        if terms.changes_within(window, _seconds(count), chart.diagnosed(window), _most(chart.policy, count)):
             candidate.add_rule_change()
         if variants:
             _add_variant_doubts(chart, candidate, terms, count, variants)
@@ -325,6 +325,12 @@ def _units(policy: Policy, terms: Terms, count: _Count) -> int:
     return terms.earned(_seconds(count), _most(policy, count))
 
 
+def _to_cap(policy: Policy, terms: Terms, count: _Count) -> int:
+    """The same units; above the cap, that they are."""
+    units, cap = _units(policy, terms, count), terms.rule.units_cap
+    return units if cap is None else min(units, cap + 1)
+
+
 def _seconds(count: _Count) -> int:
     """The seconds that can earn anything: without a conversation, none."""
     return count.tally.seconds if count.contacts else 0
@@ -423,7 +429,8 @@ def _add_variant_doubts(
     count: _Count,
     variants: list[tuple[ReviewReason, _Count]],
 ) -> None:
-    """Would the code or its quantity be another one? A base code also asks for the higher ones."""
+    """Would the code or its quantity be another one? A base code also asks for the higher ones. How far a
+    quantity lies above the cap changes nothing."""
     rule, policy = candidate.rule, chart.policy
     ladder = [
         step
@@ -433,7 +440,7 @@ def _add_variant_doubts(
     ]
     for reason, other in variants:
         if candidate.met:
-            if any(_units(policy, step, count) != _units(policy, step, other) for step in ladder):
+            if any(_to_cap(policy, step, count) != _to_cap(policy, step, other) for step in ladder):
                 candidate.reasons |= {reason}
         elif _units(policy, terms, other):
             candidate.unmet_reasons |= {reason}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -71,13 +71,17 @@ class Terms(Struct, frozen=True, eq=False):
     row: Coverage | None = None
     """What the payer's table says of the code on the day."""
 
-    def doubts_of(self, diagnosed: Iterable[str]) -> frozenset[ReviewReason]:
-        """`doubts` of a patient with active Conditions of these codes: one of the list settles it where
-        a diagnosis is all that it asks for (D40)."""
+    def pays_for(self, diagnosed: Iterable[str]) -> bool:
+        """Whether the payer covers it for a patient with active Conditions of these codes: one of the list is
+        enough where a diagnosis is all that the row asks for (D40)."""
         row = self.row
-        if row is not None and row.covered is Covered.YES and diagnosis_met(row, diagnosed):
-            return self.doubts - {ReviewReason.PAYER_CRITERIA}
-        return self.doubts
+        if row is None or row.covered is not Covered.YES:
+            return False
+        return not row.diagnoses or diagnosis_met(row, diagnosed)
+
+    def doubts_of(self, diagnosed: Iterable[str]) -> frozenset[ReviewReason]:
+        """`doubts` of a patient with active Conditions of these codes."""
+        return self.doubts - {ReviewReason.PAYER_CRITERIA} if self.pays_for(diagnosed) else self.doubts
 
     def earned(self, found: int, at_most: int | None = None) -> int:
         """The units that so many days, or seconds, earn: no midpoint rule, no rounding up. `at_most`: what
@@ -89,9 +93,12 @@ class Terms(Struct, frozen=True, eq=False):
         units = (found - self.needed) // self.least + 1
         return units if at_most is None else min(units, at_most)
 
-    def changes_within(self, window: Window, found: int, at_most: int | None = None) -> bool:
-        """Whether so many days, or seconds, have another answer by what holds on some other day of the window
-        (D34): a threshold, a cap, whether the code is in force, whether the payer covers it.
+    def changes_within(
+        self, window: Window, found: int, diagnosed: Collection[str], at_most: int | None = None
+    ) -> bool:
+        """Whether so many days, or seconds, of a patient with these diagnoses have another answer by what
+        holds on some other day of the window (D34): a threshold, a cap, whether the code is in force, whether
+        the payer covers it.
 
         A payer's table that begins within the window changes nothing: before its first row it says nothing.
         """
@@ -101,14 +108,14 @@ class Terms(Struct, frozen=True, eq=False):
         if not days:
             return False
         others = (self.policy.terms(self.rule.code, day) for day in (window.start, *days))
-        return any(self._differs(other, found, at_most) for other in others)
+        return any(self._differs(other, found, diagnosed, at_most) for other in others)
 
-    def _differs(self, other: Terms, found: int, at_most: int | None) -> bool:
+    def _differs(self, other: Terms, found: int, diagnosed: Collection[str], at_most: int | None) -> bool:
         units = self._charged(found, at_most)
         if units != other._charged(found, at_most):
             return True
         told = self.covered is not None and other.covered is not None
-        return units > 0 and told and (self.covered is Covered.YES) is not (other.covered is Covered.YES)
+        return units > 0 and told and self.pays_for(diagnosed) is not other.pays_for(diagnosed)
 
     def _charged(self, found: int, at_most: int | None) -> int:
         # Start-up is one day's: what came into force or ended on another is no doubt about it.

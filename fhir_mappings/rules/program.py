@@ -82,7 +82,6 @@ class ProgramChart:
         self.lines_by_month = self._lines_by_month()
         self.visits = visits
         self.statements = Statements(record, program, policy.facts, visits)
-        self._diagnosed = tuple(diagnosis.code for diagnosis in record.diagnoses)
         self._plan_from = held_from(record.care_plans)
         self.base_doubts: Reasons = frozenset(
             {ReviewReason.DEATH_DATE_UNKNOWN} if record.death_date_unknown else ()
@@ -207,10 +206,16 @@ class ProgramChart:
             doubts.add(ReviewReason.RECORD_INCOMPLETE)
         return frozenset(doubts)
 
+    def diagnosed(self, window: Window) -> tuple[str, ...]:
+        """The codes of what somebody had by the end of a window (D40)."""
+        return tuple(
+            one.code for one in self.record.diagnoses if one.since is None or one.since <= window.end
+        )
+
     def add_terms(self, candidate: Candidate, terms: Terms) -> None:
         """What the terms of the candidate's service date add to it, and what its modifiers ask for."""
         if terms.doubts:
-            candidate.reasons |= terms.doubts_of(self._diagnosed)
+            candidate.reasons |= terms.doubts_of(self.diagnosed(candidate.window))
         if terms.modifiers:
             candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
         if candidate.modifiers and (self._plan_from is None or candidate.service_date < self._plan_from):

@@ -204,7 +204,8 @@ def _choose_months(candidates: list[Candidate], record: PatientRecord) -> None:
 
 
 def _choose_programs(candidates: list[Candidate], record: PatientRecord, policy: Policy) -> None:
-    """RTM or RPM: one is charged, where the other is neither charged nor chosen on any day of it."""
+    """RTM or RPM: one is charged, where the other is neither charged nor chosen on any day of it. The other
+    waits, even where it alone shows enrolment and would have been decided (D1)."""
     reason = ReviewReason.RTM_AND_RPM
     held = [candidate for candidate in candidates if reason in candidate.reasons]
     released = [
@@ -216,11 +217,13 @@ def _choose_programs(candidates: list[Candidate], record: PatientRecord, policy:
     for candidate in released:
         rivals = [
             other
-            for other in released
+            for other in candidates
             if other.rule.program is not candidate.rule.program and other.window.overlaps(candidate.window)
         ]
-        if not rivals:
+        if not any(rival in released for rival in rivals):
             candidate.reasons -= {reason}
+            for rival in rivals:
+                rival.reasons |= {reason}
 
 
 def _charged_in_other(

@@ -153,6 +153,8 @@ def _candidate(
         | chart.readings_unverified(Window(window.start, last)),
         modifiers=_modifiers(chart, rule, window, set_up),
     )
+    if episode.may_be_another(window):
+        candidate.unverified |= {Unverified.ENROLMENT}
     add_charges(candidate, charges)
     # What is explained with a set-up may be charged on its day, before the first reading.
     first = window.start if set_up is None else min(window.start, set_up.day)
@@ -162,7 +164,7 @@ def _candidate(
         candidate.reasons |= {ReviewReason.SETUP_NOT_DOCUMENTED}
     if count.evidence and count.evidence[0].line is Line.OTHER:
         candidate.reasons |= {ReviewReason.NO_DEVICE_CODE}
-    if terms.changes_within(Window(window.start, last), count.found):
+    if terms.changes_within(Window(window.start, last), count.found, chart.diagnosed(window)):
         candidate.add_rule_change()
     if _may_be_earlier(chart, candidate, episode, count, min(last, as_of)):
         candidate.reasons |= {ReviewReason.RECORD_INCOMPLETE}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec.structs import replace
 
-from fhir_mappings.local_time import LocalClock, Window
+from fhir_mappings.completeness import Completeness, Missing, MissingWhy
+from fhir_mappings.local_time import MICROSECONDS, LocalClock, Window
 from fhir_mappings.record import (
     Enrolment,
     EpisodeOfCare,
     Excluded,
+    LiveContact,
+    ManagementTime,
     PatientRecord,
     PriorCharge,
     Reading,
@@ -21,11 +25,12 @@ from fhir_mappings.record import (
 from fhir_mappings.rules.episodes import Episode, episodes_of, silence
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.rules.series import series_of
-from fhir_mappings.vocabulary import ExcludedReason, Line, Program
+from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role
 
 ZONE = ZoneInfo("America/New_York")
 POLICY = load_policy("medicare")
 NOBODY = PatientRecord("Patient/p1", date(2026, 6, 30), ZONE)
+NOON = LocalClock(ZONE).midnight(date(2026, 1, 20)) + 12 * 3600 * MICROSECONDS
 Span = tuple[str | None, str | None]
 
 
@@ -60,6 +65,10 @@ def charge(start: str, days: int = 30, code: str = "98977") -> PriorCharge:
     )
 
 
+def confirmed(start: str, end: str | None = None, program: Program = Program.RTM) -> EpisodeOfCare:
+    return EpisodeOfCare(f"urn:uuid:{start}", day(start), end and day(end), program)  # type: ignore[arg-type]
+
+
 def episodes(record: PatientRecord) -> list[Episode]:
     return episodes_of(record, series_of(record.readings), Program.RTM, POLICY, set())
 
@@ -90,10 +99,120 @@ def episodes(record: PatientRecord) -> list[Episode]:
     ],
 )
 def test_episodes_that_share_a_day_are_one(told: list[Span], expected: list[Span]) -> None:
-    found = episodes(replace(NOBODY, episodes=care(*told)))
+    held = tuple(charge(start, 1, "98980") for start, _ in told if start)
+    found = episodes(replace(NOBODY, episodes=care(*told), charges=held))
     assert [(one.start, one.end) for one in found] == [
         (start and day(start), end and day(end)) for start, end in expected
     ]
+
+
+def test_an_episode_of_care_that_holds_nothing_of_the_program_is_about_something_else() -> None:
+    record = replace(NOBODY, episodes=care(("01-05", "01-20")), readings=readings("02-01", 3))
+    (found,) = episodes(record)
+    assert (found.start, found.end, found.documented) == (day("02-01"), None, False)
+    assert list(found.periods) == [0]
+
+
+def test_it_is_passed_over_by_the_one_program_and_ends_the_other() -> None:
+    cuff = tuple(
+        replace(one, line=Line.PHYSIOLOGIC, series="physiologic|x", resource=f"{one.resource}-cuff")
+        for one in readings("01-06", 2)
+    )
+    record = replace(NOBODY, episodes=care(("01-05", "01-20")), readings=(*cuff, *readings("02-01", 3)))
+    (ours,) = episodes(record)
+    (other,) = episodes_of(record, series_of(record.readings), Program.RPM, POLICY, set())
+    assert (ours.documented, other.documented) == (False, True)
+    assert (other.start, other.end) == (day("01-05"), day("01-20"))
+
+
+CALL = ManagementTime(
+    "Encounter/call", Program.RTM, Activity.PHONE_CALL, True, None, Role.UNKNOWN, NOON, NOON + 1
+)
+MEETING = LiveContact("Encounter/meeting", Program.RTM, day("01-20"), True, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("held", "kept"),
+    [
+        ({"readings": readings("01-05", 1)}, True),
+        ({"readings": readings("01-20", 1)}, True),
+        ({"readings": (*readings("01-04", 1), *readings("01-21", 1))}, False),
+        ({"doubtful_readings": readings("01-20", 1)}, True),
+        ({"set_ups": (set_up("01-05"),)}, True),
+        ({"set_ups": (replace(set_up("01-05"), program=Program.ANY),)}, True),
+        ({"set_ups": (replace(set_up("01-05"), program=Program.RPM),)}, False),
+        ({"set_ups": (set_up("01-21"),)}, False),
+        ({"charges": (charge("01-20"),)}, True),
+        ({"charges": (charge("01-21"),)}, False),
+        ({"charges": (charge("01-10", code="99454"),)}, False),
+        ({"charges": (replace(charge("01-10"), quantity=-1),)}, True),
+        ({"charges": (replace(charge("01-10"), occurrence=None),)}, False),
+        ({"enrolments": (Enrolment(Program.RTM, day("01-05")),)}, True),
+        ({"enrolments": (Enrolment(Program.RPM, day("01-05")),)}, False),
+        ({"management": (CALL,)}, True),
+        ({"management": (replace(CALL, doubt=ExcludedReason.IMPLAUSIBLE_SPAN),)}, True),
+        ({"management": (replace(CALL, program=Program.ANY),)}, False),
+        ({"contacts": (MEETING,)}, True),
+        ({"contacts": (replace(MEETING, program=Program.ANY),)}, False),
+    ],
+)
+def test_anything_of_the_program_keeps_an_episode_of_care(held: dict[str, Any], kept: bool) -> None:
+    record = replace(NOBODY, episodes=care(("01-05", "01-20")), **held)
+    assert episodes(record)[0].documented is kept
+
+
+@pytest.mark.parametrize(("program", "kept"), [(Program.RTM, True), (Program.RPM, False)])
+def test_so_does_one_that_somebody_confirmed_on_its_days(program: Program, kept: bool) -> None:
+    both = (*care(("01-05", "01-20")), confirmed("01-20", "03-31", program))
+    (found,) = episodes(replace(NOBODY, episodes=both))
+    assert (found.documented, found.confirmed) == (kept, False)
+
+
+@pytest.mark.parametrize(("as_of", "kept"), [("01-20", True), ("01-21", False)])
+def test_an_episode_of_care_that_goes_on_may_still_come_to_hold_something(as_of: str, kept: bool) -> None:
+    record = replace(NOBODY, as_of=day(as_of), episodes=care(("01-05", "01-20")))
+    assert episodes(record)[0].documented is kept
+
+
+def test_what_is_passed_over_leaves_the_next_one_the_first() -> None:
+    spans = care(("01-05", "01-20"), ("02-01", None))
+    (found,) = episodes(replace(NOBODY, episodes=spans, readings=readings("02-03", 2)))
+    assert (found.start, found.unclear) == (day("02-01"), False)
+
+
+@pytest.mark.parametrize(
+    ("since", "end"), [(None, None), ("01-05", None), ("01-06", "01-20"), ("03-01", "01-20")]
+)
+def test_what_was_not_read_of_it_may_have_been_of_the_program(since: str | None, end: str | None) -> None:
+    record = replace(
+        NOBODY,
+        episodes=care(("01-05", "01-20")),
+        readings=readings("03-03", 2),
+        history_from=since and day(since),  # type: ignore[arg-type]
+    )
+    (found,) = episodes(record)
+    assert found.perhaps_after == (end and day(end))
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "last", "end"),
+    [
+        ("Observation", "01-01", "01-05", "01-20"),
+        ("Encounter", "01-20", "01-31", "01-20"),
+        ("Observation", "01-21", "01-31", None),
+        ("Device", "01-05", "01-20", None),
+    ],
+)
+def test_so_may_a_page_that_is_missing(kind: str, first: str, last: str, end: str | None) -> None:
+    lost = Missing(kind, MissingWhy.CUT_OFF, day(first), day(last))
+    spans = care(("01-05", "01-20"), ("02-01", "02-10"))
+    (found,) = episodes(replace(NOBODY, episodes=spans, completeness=Completeness((lost,))))
+    assert found.perhaps_after == (end and day(end))
+    if end is not None:
+        assert [found.may_be_another(Window(day(end), day(last))) for last in ("01-20", "01-21")] == [
+            False,
+            True,
+        ]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +221,7 @@ def test_episodes_that_share_a_day_are_one(told: list[Span], expected: list[Span
 )
 def test_a_set_up_belongs_to_the_episode_that_holds_its_day(on: str, position: int | None) -> None:
     spans = care(("01-05", "01-20"), ("02-01", None))
-    found = episodes(replace(NOBODY, episodes=spans, set_ups=(set_up(on),)))
+    found = episodes(replace(NOBODY, episodes=spans, set_ups=(set_up(on),), readings=readings("01-10", 1)))
     assert [one.set_up is not None for one in found] == [position == 0, position == 1]
     assert [one.unclear for one in found] == [False, position != 1]
 
@@ -110,10 +229,6 @@ def test_a_set_up_belongs_to_the_episode_that_holds_its_day(on: str, position: i
 def test_the_first_of_several_set_ups_is_the_episodes() -> None:
     (found,) = episodes(replace(NOBODY, set_ups=(set_up("01-05"), set_up("02-05"))))
     assert found.set_up == set_up("01-05")
-
-
-def confirmed(start: str, end: str | None = None, program: Program = Program.RTM) -> EpisodeOfCare:
-    return EpisodeOfCare(f"urn:uuid:{start}", day(start), end and day(end), program)  # type: ignore[arg-type]
 
 
 def test_an_episode_that_was_confirmed_counts_for_its_program_where_the_ehr_documents_none() -> None:
@@ -254,7 +369,8 @@ def test_a_charge_of_before_the_first_episode_fixes_its_grid_and_no_later_one() 
     one = replace(NOBODY, episodes=spans, charges=(charge("01-25"),))
     first, second = episodes(replace(one, readings=(*readings("02-12", 2), *readings("04-02", 2))))
     assert (first.anchor, second.anchor) == (day("01-25"), day("04-02"))
-    first, second = episodes(replace(one, charges=(charge("04-05"),), readings=readings("04-02", 2)))
+    begun = replace(one, set_ups=(set_up("02-12"),))
+    first, second = episodes(replace(begun, charges=(charge("04-05"),), readings=readings("04-02", 2)))
     assert (first.anchor, second.anchor) == (None, day("04-05"))
 
 

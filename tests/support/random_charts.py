@@ -1328,7 +1328,7 @@ def surgery(draw: st.DrawFn, origin: date) -> list[Event]:
         told["period"] = [_later(date.fromisoformat(day), -3), day]
     elif when == "open":
         told["period"] = [day]
-    if when != "open" and draw(st.integers(0, 4)) == 0:
+    if draw(st.integers(0, 4)) == 0:
         told["status"] = draw(st.sampled_from(["in-progress", "not-done", "preparation", "entered-in-error"]))
     return [run, {"procedure": told}]
 
