@@ -58,8 +58,8 @@ Decided here too, where the specification leaves room:
   clinical status, with an end, or of after the window, is none that is active (D40);
 - of two programs the one that somebody chose is decided and the other waits, whichever shows enrolment (D38).
 
-Decided after it was written, and not in the rules' own text: an EpisodeOfCare that is over and holds nothing of
-a program is about something else (`_pass_over_other_care`).
+Decided after it was written, and not in the rules' own text: an EpisodeOfCare that is over and holds nothing
+of a program is about something else (`_pass_over_other_care`).
 
 What it leaves out: several patients in one run, statements that were attested, resolutions that choose
 anything but a program or a line (D38), enrolments that were confirmed, references;
@@ -2953,13 +2953,24 @@ def _local_days(facts: Facts, span: range) -> list[date]:
     return list(_days(first, _local_day(span.stop - 1, facts.zone) if span else first))
 
 
+def _at_work(facts: Facts, program: str, month: Window, works: Iterable[Work]) -> list[Slice]:
+    """D35: everybody's work of the month, whatever else takes its seconds: it shows who has a part in it."""
+    return _before_visits(facts, program, month, works, removed=[])
+
+
 def _before_visits(
-    facts: Facts, program: str, month: Window, works: Iterable[Work], gone: Iterable[date] = ()
+    facts: Facts,
+    program: str,
+    month: Window,
+    works: Iterable[Work],
+    gone: Iterable[date] = (),
+    removed: list[range] | None = None,
 ) -> list[Slice]:
     """The seconds of each participant in the month that nothing else has used, visits apart.
 
     `gone`: days of which nothing counts, whoever's it is.
     """
+    used = _removed(facts) if removed is None else removed
     of_the_month = _seconds_of(month.start, month.end, facts.zone)
     found = []
     for number, work in enumerate(works):
@@ -2968,7 +2979,7 @@ def _before_visits(
         for part in work.parts:
             span = _overlap(part.span, of_the_month)
             seconds = set(span)
-            for other in _removed(facts) if not part.bare else []:
+            for other in used if not part.bare else []:
                 seconds.difference_update(_overlap(span, other))
             for day in gone:
                 seconds.difference_update(_overlap(span, _seconds_of(day, day, facts.zone)))
@@ -2990,7 +3001,7 @@ def _slices(
     `doubtful_visits`: what if visits of which nobody can tell whose they were are of the program's people?
     """
     before = _before_visits(facts, program, month, works, gone)
-    people = _people_of(facts, program, before)
+    people = _people_of(facts, program, _at_work(facts, program, month, works))
     ours = {(who, day) for who, day in _visit_days(facts) if _is_of_the_program(facts, who, people)}
     ours |= {(who, day) for who, day in _visit_days(facts) if doubtful_visits and not who}
     found = []
@@ -3198,7 +3209,7 @@ def _doubt_month(
         doubts.everywhere("call-across-months")
     if not any(month.holds(r.day) for r in _counted(facts, program)):
         doubts.everywhere("no-data-in-month")
-    people = _people_of(facts, program, _before_visits(facts, program, month, shown))
+    people = _people_of(facts, program, _at_work(facts, program, month, shown))
     if any(day == month.end and _is_of_the_program(facts, who, people) for who, day in _visit_days(facts)):
         doubts.everywhere("visit-on-service-date")
     if ("", month.end) in _visit_days(facts):
@@ -3376,7 +3387,7 @@ def _in_person(facts: Facts, program: str, month: Window, works: list[Work]) -> 
     if program == "rtm":
         counted = counted | THERAPISTS | ASSISTANTS
     days = _seconds_of(month.start, month.end, facts.zone)
-    people = _people_of(facts, program, _before_visits(facts, program, month, facts.works))
+    people = _people_of(facts, program, _at_work(facts, program, month, facts.works))
 
     def takes_part(part: Part) -> bool:
         return not _is_known(part) or _is_of_the_program(facts, part.person, people)
