@@ -986,12 +986,47 @@ SITES: list[tuple[str, list[Event], dict[str, Any], dict[str, str]]] = [
         plan(FALLING),
         {"98985": "suggest 12"},
     ),
+    # D3, D4: an EpisodeOfCare that is over
+    (
+        "an old episode of care of something else",
+        [DAYS_16, {"episode": {"from": "2024-01-05", "to": "2024-02-03"}}],
+        {},
+        {"98977": "suggest 16"},
+    ),
+    (
+        "an old episode of care of the program, which it ended",
+        [
+            DAYS_16,
+            {"days": {"of": "HEP", "on": ["2024-02-03"]}},
+            {"episode": {"from": "2024-01-05", "to": "2024-02-03"}},
+        ],
+        {},
+        {"98977": "out-of-reach 1"},
+    ),
     # D40: payers
     ("a diagnosis that nobody has", [CUFF_16], plan(HEART), {"99454": "review 16 payer-criteria"}),
     ("a diagnosis of the list", [CUFF_16, has("I50.22")], plan(HEART), {"99454": "suggest 16"}),
     (
         "one that is over",
         [CUFF_16, has("I50.22", "resolved")],
+        plan(HEART),
+        {"99454": "review 16 payer-criteria"},
+    ),
+    (
+        "one that began on the window's last day",
+        [CUFF_16, has("I50.22", onsetDateTime="2026-02-03")],
+        plan(HEART),
+        {"99454": "suggest 16"},
+    ),
+    (
+        "one that began a day later",
+        [CUFF_16, has("I50.22", onsetDateTime="2026-02-04")],
+        plan(HEART),
+        {"99454": "review 16 payer-criteria"},
+    ),
+    (
+        "one that has an end",
+        [CUFF_16, has("I50.22", abatementDateTime="2025-01-01")],
         plan(HEART),
         {"99454": "review 16 payer-criteria"},
     ),
@@ -1133,8 +1168,18 @@ SETTLED: list[tuple[str, list[Event], dict[str, Any], list[dict[str, Any]], dict
         "both programs, which is neither",
         BOTH,
         {},
-        [settled("rtm-and-rpm", choice="rpm"), settled("rtm-and-rpm", choice="rtm")],
+        [
+            settled("rtm-and-rpm", choice="rpm", codes=["99454"]),
+            settled("rtm-and-rpm", choice="rtm", codes=["98977"]),
+        ],
         {"99454": "review 16 rtm-and-rpm", "98977": "review 16 rtm-and-rpm"},
+    ),
+    (
+        "the other program, chosen anew: the newer choice stands",
+        BOTH,
+        {},
+        [settled("rtm-and-rpm", choice="rpm"), settled("rtm-and-rpm", choice="rtm")],
+        {"99454": "review 16 rtm-and-rpm", "98977": "suggest 16"},
     ),
     (
         "the program that shows no enrolment: then the other waits",
