@@ -300,7 +300,7 @@ def _explain(demo: Demo) -> None:
 
   1. Open   {demo.ehr_url}/
      It is the sandbox EHR. Choose "Ready: home exercise" and "Open inside the chart" (or in a new tab).
-  2. The app reads the chart and shows one card a code. Open "Evidence and rule" on any number.
+  2. The app reads the chart and says what stands. Press a day of the strip, or open "Why" at a code.
   3. Press "Review and accept", confirm the statements, choose what the claim needs, and write the charge.
   4. Back in the EHR, "Chart" lists the new ChargeItem.
 

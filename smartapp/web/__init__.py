@@ -55,14 +55,10 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(scopes.pages)
     app.register_blueprint(style.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(
-        words=words, ways_out=resolutions.ways_out, settled_of=resolutions.settled_of
-    )
+    app.jinja_env.globals.update(words=words, settled_of=resolutions.settled_of)
     app.jinja_env.filters.update(
         day=_day,
-        plain=words.plain,
         reason=words.reason,
-        amount=words.amount,
         address=own_pages.address_of,
     )
 

@@ -16,7 +16,7 @@ from enum import Enum
 from fhir_mappings.decision import Requirement
 from fhir_mappings.local_time import Window
 from fhir_mappings.rules.tables import Kind
-from fhir_mappings.vocabulary import RequirementKind, ReviewReason, Unverified
+from fhir_mappings.vocabulary import RequirementKind, ReviewReason, Unit, Unverified
 from smartapp.web import words
 from smartapp.web.windows import Code, Standing, WindowOfCodes
 
@@ -322,6 +322,50 @@ def _charged(asked: Asked) -> list[Sentence]:
             latest[one.monthly] = one
     found = [(one, one.among(Standing.CHARGED)) for one in latest.values()]
     return [Sentence(Topic.CHARGED, f"Charged: {_of_windows(found, asked.today)}.")] if found else []
+
+
+# A row
+
+
+def row_text(code: Code, today: date) -> str:
+    """What there is for one code of a window, and what becomes of it."""
+    there = ", ".join(filter(None, (_of(code.need(DAYS)), _of(code.need(TIME)), _conversation(code))))
+    match code.standing:
+        case Standing.READY if code.kind is Kind.START_UP and code.decision.service_date is not None:
+            return f"Earned on {words.short_day(code.decision.service_date, today)}. Can be charged now."
+        case Standing.SAFE:
+            begins = code.open_from
+            day = "" if begins is None else f" Can be charged from {words.short_day(begins, today)}."
+            return f"{there}.{day}{_becomes(code, today)}"
+        case Standing.OPEN:
+            until = code.decision.forecast.reachable_until if code.decision.forecast else None
+            return f"{there}." if until is None else f"{there}. Open until {words.short_day(until, today)}."
+    return f"{there}{_without_set_up(code)}." if there else ""
+
+
+def _becomes(code: Code, today: date) -> str:
+    forecast = code.decision.forecast
+    if forecast is None or forecast.next_code == code.decision.code:
+        return ""
+    until = words.short_day(forecast.reachable_until, today)
+    if forecast.unit == Unit.COUNT:
+        return ""
+    if forecast.unit == Unit.SECONDS:
+        return f" {forecast.next_code} is {words.minutes(forecast.missing)} away, until {until}."
+    days = "1 more day" if forecast.missing == 1 else f"{forecast.missing} more days"
+    return f" {days} with data by {words.short_day(code.decision.period.end, today)}: {forecast.next_code}."
+
+
+def _conversation(code: Code) -> str:
+    part = code.need(LIVE)
+    if part is None or code.need(RequirementKind.BASE_CODE) is not None:
+        return ""
+    return "live conversation recorded" if part.met else "no live conversation recorded"
+
+
+def _without_set_up(code: Code) -> str:
+    part = code.need(RequirementKind.SET_UP)
+    return ", set-up not documented" if part is not None and not part.met else ""
 
 
 # In words

@@ -18,7 +18,7 @@ _AGAIN = "Open the app again from the patient's chart."
 _HTTP_SENTENCES = {
     400: "This form was not sent from one of this session's own pages, or it is too old.",
     404: "There is no such page.",
-    405: "This page cannot be used like that.",
+    405: "This step expired. Go back to the patient and begin it again.",
     413: "What was sent is too large.",
 }
 

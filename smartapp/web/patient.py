@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, url_for
+import msgspec
+from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from launch.errors import LaunchError
+from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
 from smartapp.web.by_hand import by_hand
-from smartapp.web.cards import patient_view
 from smartapp.web.changes import changes_view
 from smartapp.web.months import certified_months
+from smartapp.web.patient_view import patient_view
 from smartapp.web.permission import Action, looking_refusal, refusal, role_of
+from smartapp.web.records import record_view
 from smartapp.web.security import drop_cookie, session_cookie_name
 from smartapp.web.waiting import take_seat
+
+WAITS_MS = (150, 150, 250, 400, 700)
+"""How long the page waits before it looks again: most charts are read at once, and a long one takes long."""
 
 pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
 
@@ -32,7 +39,7 @@ def page() -> str:
 @pages.get("/content")
 def content() -> Response:
     """What the page waits for, as a fragment: progress, failure or the cards."""
-    return make_response(render_template("_content.html", **_content()))
+    return make_response(render_template("_content.html", fragment=True, **_content()))
 
 
 @pages.post("/read")
@@ -75,7 +82,7 @@ def decisions() -> tuple[Response, int]:
 
 @pages.get("/evidence/<address>")
 def evidence(address: str) -> Response:
-    """One source record of the snapshot, as the EHR sent it."""
+    """One source record: in words, and as the EHR sent it."""
     here = services()
     found = here.jobs.findings(g.session.id)
     known = () if found is None else found[1].versions
@@ -92,12 +99,28 @@ def evidence(address: str) -> Response:
                     snapshot=found[0].id,
                     record=wanted,
                 )
-                return Response(resource.raw, mimetype="application/fhir+json")
+                return make_response(
+                    render_template(
+                        "evidence.html",
+                        person=found[1].patient,
+                        record=record_view(wanted, found[1]),
+                        raw=_laid_out(resource.raw),
+                    )
+                )
     raise NotFound
+
+
+def _laid_out(raw: bytes) -> str:
+    """JSON on several lines; what is no JSON as it came."""
+    try:
+        return msgspec.json.format(raw, indent=2).decode(errors="replace")
+    except msgspec.DecodeError:
+        return raw.decode(errors="replace")
 
 
 def _content() -> dict[str, object]:
     here = services()
+    look = max(0, request.args.get("look", 0, type=int))
     job = here.jobs.state(g.session)
     found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
     view = changes = own_hand = None
@@ -123,4 +146,12 @@ def _content() -> dict[str, object]:
         "by_hand": own_hand,
         "months": months,
         "locks_months": here.site.lock_certified_months,
+        "missing_records": [] if found is None else _missing_records(found[1]),
+        "look": look,
+        "wait_ms": WAITS_MS[min(look, len(WAITS_MS) - 1)],
     }
+
+
+def _missing_records(findings: Findings) -> list[str]:
+    """Names of records that something points to and the EHR did not give: for audit, not for reading."""
+    return [one.detail for one in findings.notices if one.kind is NoticeKind.MISSING and one.detail]

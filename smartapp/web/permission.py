@@ -80,13 +80,12 @@ def refusal(
     if role is Role.UNKNOWN:
         return (
             f"The EHR does not say in which role you work, so you can look but not {DOING[action]}. "
-            f"An administrator can list {session.fhir_user} under `users` in the site file, or your role's "
-            "coding under `terminology.staff`."
+            "Whoever runs this app can settle it."
         )
     if role not in getattr(site.permissions, action.value):
         return (
             f"At this site your role ({ROLES[role]}) does not {DOING[action]}. "
-            f"An administrator can change that under `permissions.{action.value}` in the site file."
+            "You can see what is earned and why."
         )
     return None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, g, make_response, render_template
 
+from fhir_mappings.vocabulary import Role
 from launch.scopes import difference
 from smartapp.commands.registration import PURPOSES
 from smartapp.services import FEATURES
+from smartapp.web.permission import ROLES, role_here
 
 pages = Blueprint("scopes", __name__, url_prefix="/s/<sid>/scopes")
 
@@ -17,5 +19,11 @@ def page() -> Response:
     found = difference(g.session.requested_scope, g.session.granted_scope, FEATURES)
     lost = [(feature.value, PURPOSES[feature]) for feature in found.lost_features]
     return make_response(
-        render_template("scopes.html", found=found, lost=lost, requested=g.session.requested_scope.split())
+        render_template(
+            "scopes.html",
+            found=found,
+            lost=lost,
+            requested=g.session.requested_scope.split(),
+            role=ROLES[role_here() or Role.UNKNOWN],
+        )
     )

@@ -100,7 +100,7 @@ def _session_of_cookie(session_id: str) -> LaunchSession:
     session = here.store.launches.get_session(session_id)
     if session is None or not hmac.compare_digest(digest(value), session.cookie_digest):
         # The same words for both: an address alone must not tell whether a session exists.
-        raise NoSession("This page belongs to a session that this browser does not have.")
+        raise NoSession("You are signed out of this app.")
     now = here.clock.now()
     if session.ended_at is None and (
         session.expires_at <= now or session.last_seen + here.settings.session_idle <= now

@@ -67,7 +67,7 @@ _KNOWN: dict[str, tuple[Callable[[object], str | None], tuple[str, ...]]] = {
     "dim_spacing_size": (_length(4, 32), ("--pico-spacing",)),
     "font_family_body": (_font, ("--pico-font-family",)),
 }
-_SELECTOR = ':root[data-theme="light"]'
+_SELECTOR = ':root:not([data-theme="dark"])'
 _WHITE = "#ffffff"
 _CARRIES_WHITE_TEXT = ("color_highlight", "color_error", "color_success")
 
@@ -94,8 +94,19 @@ def style_sheet(document: Mapping[str, Any]) -> str:
     if min(contrast(text, paper), contrast(text, _WHITE), contrast("#53616f", paper)) < LEAST_CONTRAST:
         read.pop("color_text", None)
         read.pop("color_background", None)
-    lines = [f"  {name}: {value};" for key, value in read.items() for name in _KNOWN[key][1]]
-    return "" if not lines else "\n".join((f"{_SELECTOR} {{", *lines, "}", ""))
+    colours = [line for key in read if key.startswith("color_") for line in _lines(key, read[key])]
+    others = [line for key in read if not key.startswith("color_") for line in _lines(key, read[key])]
+    # Whoever asks for a dark page gets it: an EHR's colours are checked against light backgrounds only.
+    light = ("@media not (prefers-color-scheme: dark) {", *_rule(colours), "}") if colours else ()
+    return "".join(f"{line}\n" for line in (*light, *(_rule(others) if others else ())))
+
+
+def _lines(key: str, value: str) -> list[str]:
+    return [f"  {name}: {value};" for name in _KNOWN[key][1]]
+
+
+def _rule(lines: list[str]) -> tuple[str, ...]:
+    return f"{_SELECTOR} {{", *lines, "}"
 
 
 def contrast(one: str, other: str) -> float:

@@ -27,9 +27,11 @@ from fhir_mappings.time_log import (
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
 from smartapp.ehr.encounters import WriteBack
 from smartapp.ehr.reading.display import Choice
+from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, TimeEntry
 from smartapp.web import own_pages, words
+from smartapp.web.entry_words import counts_for
 from smartapp.web.errors import error_page
 from smartapp.web.permission import ROLES, Action, refused_here
 from smartapp.web.security import Moved
@@ -450,7 +452,9 @@ def _form_values(logged: LoggedTime, note: str) -> dict[str, str]:
 
 
 def _choices() -> dict[str, object]:
+    shown = {str(anchor.program) for anchor in own_pages.chart().findings.anchors}
     return {
+        "only_program": shown.pop() if len(shown) == 1 else None,
         "people": _people(),
         "roles": [(str(role), ROLES[role]) for role in STATED_ROLES],
         "programs": [(str(program), words.PROGRAMS[program]) for program in MONITORING_PROGRAMS],
@@ -494,6 +498,7 @@ def _entry_page(found: TimeEntry, problems: tuple[str, ...], status: int) -> Res
             "time_entry.html",
             chart=chart,
             entry=EntryView.of(found),
+            counts=_counts(found, chart.findings),
             problems=problems,
             blockers=_sign_problems(found) if found.state is EntryState.DRAFT else (),
             can_sign=can_sign,
@@ -503,6 +508,14 @@ def _entry_page(found: TimeEntry, problems: tuple[str, ...], status: int) -> Res
         ),
         status,
     )
+
+
+def _counts(found: TimeEntry, findings: Findings) -> str:
+    """What a signed entry counts toward; nothing is said of one that counts nothing by itself."""
+    if not found.counts:
+        return ""
+    logged = found.latest.content.logged
+    return counts_for(found.id, logged, findings, services().site.today(logged.start))
 
 
 def _correction_page(found: TimeEntry, form: EntryForm | None, status: int) -> Response:

@@ -9,8 +9,8 @@ from flask import Blueprint, Response, g, make_response, render_template, reques
 
 from fhir_mappings.rules.what_if import MOST_DAYS, MOST_MINUTES, read_what_if
 from smartapp.services import services
-from smartapp.web.cards import patient_view
 from smartapp.web.own_pages import chart
+from smartapp.web.patient_view import patient_view
 from smartapp.web.security import Moved
 
 pages = Blueprint("what_if", __name__, url_prefix="/s/<sid>/what-if")

@@ -55,6 +55,18 @@ class Standing(Enum):
     CHARGED = "charged"
 
 
+class Cell(Enum):
+    """One day of a strip."""
+
+    COUNTED = "counted"
+    WARD = "ward"
+    """Measured, in a facility: it does not count."""
+    LEFT_OUT = "left-out"
+    """Measured, and left out for another reason."""
+    EMPTY = "empty"
+    COMING = "coming"
+
+
 _SENT_FROM_HERE = {
     ChargeState.AWAITING: Standing.AWAITING,
     ChargeState.SENT: Standing.ON_ITS_WAY,

@@ -6,12 +6,14 @@ An enum value without words here would show its bare name; a test keeps the tabl
 from __future__ import annotations
 
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from fhir_mappings.anchor import AnchorSource
 from fhir_mappings.completeness import MissingWhy
+from fhir_mappings.decision import Requirement
 from fhir_mappings.local_time import Window
 from fhir_mappings.reconciliation import ChangeKind, ChangeReason
 from fhir_mappings.time_log import EntryProblem
@@ -27,23 +29,57 @@ from fhir_mappings.vocabulary import (
 )
 from launch.errors import HttpError
 from launch.limiter import PauseKind
-from smartapp.ehr.reading.notices import NoticeKind
+from smartapp.ehr.reading.notices import Notice, NoticeKind
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Progress
 from smartapp.store.time_log import EntryState, Measured
+from smartapp.web.windows import Cell, Standing
 
-OUTCOMES: dict[Outcome, tuple[str, str]] = {
-    Outcome.SUGGEST: ("Ready to charge", "Every requirement is met and the period is over."),
-    Outcome.REVIEW: ("Needs review", "The requirements are met, but a person must look first."),
-    Outcome.PROVISIONAL: ("Met, period still open", "Nothing that may still come changes this code."),
-    Outcome.SHORT: ("Not yet met", "Still reachable in this period."),
-    Outcome.OUT_OF_REACH: ("Not met", "Not reachable in this period any more."),
-    Outcome.BLOCKED: ("Covered by another code", "Met, but a higher code of the same group applies."),
-    Outcome.CHARGED: ("Already charged", "The EHR holds this charge."),
+OUTCOMES: dict[Outcome, str] = {
+    Outcome.SUGGEST: "Ready to charge",
+    Outcome.REVIEW: "To decide",
+    Outcome.PROVISIONAL: "Earned, still open",
+    Outcome.SHORT: "Open",
+    Outcome.OUT_OF_REACH: "Not met",
+    Outcome.BLOCKED: "Covered by another code",
+    Outcome.CHARGED: "Already charged",
+}
+"""What was decided of a code by itself; how it stands for a reader is `STANDINGS`."""
+
+STANDINGS: dict[Standing, tuple[str, str]] = {
+    Standing.READY: ("✓", "Ready to charge"),
+    Standing.DECIDE: ("?", "To decide"),
+    Standing.SHUT: ("‖", "Met, rules not confirmed"),
+    Standing.CLOSED: ("▣", "Earned, month certified"),
+    Standing.AWAITING: ("…", "Awaits approval"),
+    Standing.ON_ITS_WAY: ("→", "On its way to the EHR"),
+    Standing.UNANSWERED: ("!", "Check in the EHR"),
+    Standing.WRITTEN: ("■", "Written to the EHR"),
+    Standing.SAFE: ("◐", "Earned, still open"),
+    Standing.OPEN: ("○", "Open"),
+    Standing.NEAR: ("△", "Not met as recorded"),
+    Standing.LOST: ("–", "Not met"),
+    Standing.EMPTY: ("–", "Nothing recorded"),
+    Standing.UNREAD: ("–", "Not read"),
+    Standing.COVERED: ("↳", "Covered by another code"),
+    Standing.CHARGED: ("■", "Already charged"),
+}
+"""A shape and words for how a code stands: nothing is told by colour alone."""
+
+CELLS: dict[Cell, str] = {
+    Cell.COUNTED: "counted",
+    Cell.WARD: "in a facility, not counted",
+    Cell.LEFT_OUT: "left out",
+    Cell.EMPTY: "no data",
+    Cell.COMING: "still to come",
 }
 
-SHUT = ("Met, rules not confirmed", "Every requirement is met by the rules as they were last checked.")
-"""Of a suggestion that waits for the rules of its service date (D37)."""
+SHORT_PROGRAMS: dict[Program, str] = {
+    Program.RTM: "RTM",
+    Program.RPM: "RPM",
+    Program.ANY: "Remote monitoring",
+    Program.OTHER: "Another program",
+}
 
 PROGRAMS: dict[Program, str] = {
     Program.RTM: "Remote therapeutic monitoring",
@@ -99,12 +135,9 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.NO_DEVICE_CODE: "There is no device code for what is monitored here.",
     ReviewReason.NO_DATA_IN_MONTH: "The month holds management time but no monitoring data.",
     ReviewReason.SETUP_NOT_DOCUMENTED: "The record does not show that set-up and teaching took place.",
-    ReviewReason.EPISODE_UNCLEAR: (
-        "It is not clear whether a new episode of care has begun. Where the EHR documents none, it can be "
-        'confirmed under "Where the periods begin".'
-    ),
+    ReviewReason.EPISODE_UNCLEAR: ("It is not clear whether a new episode of care has begun."),
     ReviewReason.PERIODS_OVERLAP: "The period overlaps one that was charged on another grid.",
-    ReviewReason.RECORD_INCOMPLETE: "Something was not read that could change this: read the chart again.",
+    ReviewReason.RECORD_INCOMPLETE: "Something was not read that could change this.",
     ReviewReason.HISTORY_INCOMPLETE: "Older data may exist: where the 30-day periods begin is not certain.",
     ReviewReason.ANCHOR_MOVED: "An earlier reading has turned up since the 30-day periods were fixed.",
     ReviewReason.DEVICE_UNKNOWN: "Readings come from a device this app cannot place.",
@@ -129,7 +162,7 @@ REASONS: dict[ReviewReason, str] = {
     ReviewReason.VISIT_ON_SERVICE_DATE: "There is a visit on the service date.",
     ReviewReason.BILLING_PROFESSIONAL_UNKNOWN: "It is not clear which professional's time this is.",
     ReviewReason.TWO_PROFESSIONALS: "The time belongs to two professionals.",
-    ReviewReason.STAFF_ROLE: "The role of somebody whose time counts is not known.",
+    ReviewReason.STAFF_ROLE: "The role of somebody whose time counts is not recorded.",
     ReviewReason.CLINICIAN_DOUBLE_BOOKED: "A clinician was with another patient at the same time.",
     ReviewReason.UNITS_OVER_CAP: "More units are earned than may be charged.",
     ReviewReason.DEATH_DATE_UNKNOWN: "The patient has died, and the date is not recorded.",
@@ -140,12 +173,12 @@ ATTESTATIONS: dict[Unverified, str] = {
     Unverified.ORDER: "Remote monitoring was ordered for this patient.",
     Unverified.PLAN_OF_CARE: "The monitoring is part of a current plan of care.",
     Unverified.ENROLMENT: "The patient was enrolled in this program for the whole period.",
-    Unverified.FDA_DEVICE: "The device is a medical device as the FDA defines one.",
+    Unverified.FDA_DEVICE: "The device is FDA-cleared, or listed as a medical device.",
     Unverified.DEVICE_SUPPLIED_BY_PRACTICE: "The device was supplied by this practice.",
     Unverified.TIME: "The recorded times are the time actually spent on this patient's monitoring.",
-    Unverified.CONVERSATION: "There was a live, two-way talk with the patient or a caregiver this month.",
+    Unverified.CONVERSATION: "There was a live, two-way talk with the patient or a caregiver in the month.",
     Unverified.STAFF_ROLE: "Everybody whose time is counted was qualified to give it.",
-    Unverified.BILLING_PROFESSIONAL: "The performing practitioner named below is the one who may bill this.",
+    Unverified.BILLING_PROFESSIONAL: "The performing practitioner you choose may bill this.",
     Unverified.PRIOR_CHARGES: "This period was not charged before, here or in another system.",
     Unverified.OTHER_PROGRAM: (
         "No other remote monitoring, therapeutic, physiologic or of another system, is charged for this time,"
@@ -196,7 +229,7 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.ZERO_DURATION: "begins and ends at the same moment",
     ExcludedReason.BACKWARD_PERIOD: "ends before it begins",
     ExcludedReason.IMPLAUSIBLE_SPAN: "lasts implausibly long",
-    ExcludedReason.CODE_NOT_CONFIGURED: "a coding that is not monitored here",
+    ExcludedReason.CODE_NOT_CONFIGURED: "not a monitoring measurement at this site",
     ExcludedReason.NOT_A_MEASUREMENT: "no measurement",
     ExcludedReason.NO_VALUE: "has no value",
     ExcludedReason.IMPLAUSIBLE_VALUE: "has a value that no person has",
@@ -212,7 +245,7 @@ EXCLUDED: dict[ExcludedReason, str] = {
     ExcludedReason.IN_FACILITY_UNCLEAR: "may have been taken in a facility",
     ExcludedReason.BEFORE_SET_UP: "before the device was set up",
     ExcludedReason.OUTSIDE_EPISODE: "outside the episode of care",
-    ExcludedReason.ACTIVITY_NOT_CONFIGURED: "a kind of contact that is not configured here",
+    ExcludedReason.ACTIVITY_NOT_CONFIGURED: "not a kind of contact that counts at this site",
     ExcludedReason.NOT_MANAGEMENT: "no management work",
     ExcludedReason.PROGRAM_NOT_SHOWN: "does not show which program it belongs to",
     ExcludedReason.BILLED_ELSEWHERE: "billed under another code",
@@ -245,10 +278,10 @@ ENTRY_PROBLEMS: dict[EntryProblem, str] = {
 }
 
 ENTRY_STATES: dict[EntryState, tuple[str, str]] = {
-    EntryState.DRAFT: ("Not signed", "It counts nothing until somebody signs it."),
-    EntryState.SIGNED: ("Signed", "It counts."),
-    EntryState.WRITTEN: ("Signed, in the EHR", "It counts, and the EHR holds it as an Encounter."),
-    EntryState.WITHDRAWN: ("Withdrawn", "It counts nothing. It is kept."),
+    EntryState.DRAFT: ("Not signed", "Not signed: not counted."),
+    EntryState.SIGNED: ("Signed", ""),
+    EntryState.WRITTEN: ("Signed, in the EHR", "The EHR holds it as an Encounter."),
+    EntryState.WITHDRAWN: ("Withdrawn", "Not counted. It is kept."),
 }
 
 MEASURED: dict[Measured, str] = {
@@ -293,7 +326,7 @@ NOTICES: dict[NoticeKind, str] = {
     NoticeKind.FOREIGN: "belonged to another patient and was dropped",
     NoticeKind.OTHER_BASE: (
         "dropped, because it names this patient at another address. If that is this EHR's own, an "
-        "administrator lists it under fhir_base_aliases"
+        "administrator can add it to this app"
     ),
     NoticeKind.SERVER_SAYS: "the EHR remarked",
 }
@@ -391,6 +424,31 @@ def pause(progress: Progress, zone: ZoneInfo) -> str:
     return f"{PAUSES[PauseKind(progress.waits_for)]}. It goes on by itself at {at:%H:%M:%S}."
 
 
+def missing_records(notices: Iterable[Notice]) -> list[str]:
+    """Records that something points to and the EHR did not give, counted by type: their names help nobody who
+    reads, and stand in the details for audit."""
+    found = Counter(notice.what for notice in notices if notice.kind is NoticeKind.MISSING)
+    told = []
+    for what, number in found.items():
+        is_, it = ("is", "it") if number == 1 else ("are", "them")
+        if what == "Device":
+            named = _number(number, "device")
+            told.append(
+                f"{named} named by readings {is_} missing in the EHR; what comes from {it} may not count."
+            )
+        else:
+            named = _number(number, "record")
+            told.append(f"{named} ({what}) that another one points to {is_} missing in the EHR.")
+    return told
+
+
+def attestation(statement: Unverified, window: Window) -> str:
+    """A statement about one window: "in November 2026", not "this month", which would be another one."""
+    told = ATTESTATIONS[statement]
+    month = f"in {window.start:%B %Y}"
+    return told.replace("in the month", month) if statement is Unverified.CONVERSATION else told
+
+
 def resource_type(name: str) -> str:
     """A resource type, or that nobody knows which."""
     return name or "Something of any type"
@@ -402,7 +460,7 @@ def plain(value: object) -> str:
 
 
 def outcome(value: str) -> str:
-    return OUTCOMES[Outcome(value)][0]
+    return OUTCOMES[Outcome(value)]
 
 
 def reason(value: str) -> str:
@@ -442,14 +500,15 @@ _MODIFIERS = {
     "GP": "a physical therapist bills this time.",
     "GO": "an occupational therapist bills this time.",
     "GN": "a speech-language pathologist bills this time.",
-    "CQ": "a physical therapist's assistant did more of it than the de minimis share.",
-    "CO": "an occupational therapist's assistant did more of it than the de minimis share.",
+    "CQ": "a physical therapist's assistant did more than {percent} % of the time.",
+    "CO": "an occupational therapist's assistant did more than {percent} % of the time.",
 }
 
 
-def modifier(value: str) -> str:
-    """Why a modifier is proposed; one that is not a therapist's comes from the payer's table."""
-    return _MODIFIERS.get(value, "the payer's table asks for it.")
+def modifier(value: str, percent: int) -> str:
+    """Why a modifier is proposed; one that is not a therapist's comes from the payer's table. `percent`: the
+    share of an assistant's time that needs none."""
+    return _MODIFIERS.get(value, "the payer's table asks for it.").format(percent=percent)
 
 
 def scope(codes: Iterable[str], window: Window | None) -> str:
@@ -485,9 +544,21 @@ def window(value: Window, today: date) -> str:
     start, end = value.start, value.end
     if start.day == 1 and end == start.replace(day=monthrange(start.year, start.month)[1]):
         return f"{start:%B}" if start.year == today.year else f"{start:%B %Y}"
-    if start.year != end.year or start.year != today.year:
+    return period(value, today)
+
+
+def period(value: Window, today: date) -> str:
+    """A 30-day period by its days, also where they happen to be those of a month: a block of a period stands
+    beside one of that month."""
+    start, end = value.start, value.end
+    if start.year != end.year:
         return f"{day(start)} to {day(end)}"
     return f"{start.day}{'' if start.month == end.month else f' {start:%b}'} to {short_day(end, today)}"
+
+
+def clock(moment: datetime) -> str:
+    """A local time of day, with seconds only where there are any."""
+    return f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -522,6 +593,19 @@ def found_of(found: int, needed: int, unit: str) -> str:
     return whole if found % 60 == 0 else f"{minutes(found)} of {needed // 60} minutes"
 
 
+def requirement(part: Requirement) -> str:
+    """What there is of a requirement, in the words that fit it."""
+    yes, no = _THERE.get(part.requirement, ("", ""))
+    return (yes if part.met else no) or found_of(part.found, part.needed, part.unit)
+
+
+_THERE: dict[RequirementKind, tuple[str, str]] = {
+    RequirementKind.LIVE_CONTACT: ("recorded", "none recorded"),
+    RequirementKind.SET_UP: ("documented", "not documented"),
+    RequirementKind.BASE_CODE: ("earned in the same month", "not earned in the same month"),
+}
+
+
 def days(start: date | None, end: date | None) -> str:
     """A run of days, either end of which may be open."""
     if start is None:
@@ -530,10 +614,7 @@ def days(start: date | None, end: date | None) -> str:
 
 
 def amount(number: int, unit: str) -> str:
-    """A requirement's number with its unit: days, minutes and seconds, or a bare count."""
+    """A number with its unit: days, minutes and seconds, or a bare count."""
     if unit == "seconds":
-        minutes, seconds = divmod(number, 60)
-        return f"{minutes}:{seconds:02} min"
-    if unit == "days":
-        return f"{number} day" if number == 1 else f"{number} days"
-    return str(number)
+        return minutes(number)
+    return _number(number, "day") if unit == "days" else str(number)

@@ -79,10 +79,12 @@ def topics(story: str, today: date = FIRST, **more: object) -> dict[Topic, str]:
 
 
 def test_what_can_be_charged_comes_first_by_code_and_window():
-    assert told("ready-musculoskeletal")[:2] == [
-        "98977, 98980 and 98981 for November can be charged.",
-        "5 things to confirm before charging.",
-    ]
+    assert told("ready-musculoskeletal")[0] == "98977, 98980 and 98981 for November can be charged."
+
+
+def test_what_a_clinician_must_confirm_is_counted_once_for_all_codes_that_ask_for_it():
+    assert topics("calls-not-in-the-ehr")[Topic.CONFIRM] == "1 thing to confirm before charging."
+    assert Topic.CONFIRM not in topics("ready-musculoskeletal"), "the record shows it all"
 
 
 def test_a_near_miss_is_said_and_that_what_took_place_can_be_logged():
@@ -104,7 +106,7 @@ def test_a_start_up_code_is_ready_while_its_period_runs_and_nothing_calls_the_pe
 
 
 def test_one_day_short_says_what_is_earned_and_what_one_more_day_makes_of_it():
-    assert told("one-day-short")[2] == (
+    assert told("one-day-short")[1] == (
         "98985 is earned and can be charged from 7 Dec; 1 more day with data by 6 Dec makes it 98977 instead "
         "(15 of 16 days)."
     )

@@ -58,7 +58,7 @@ def test_a_statement_counts_as_evidence_and_the_card_says_who_made_it_and_when(w
     assert "Statements made (1)" in told.text
     assert lacking(browser, page) == set()
     card = browser.get(page.url)
-    assert "Stated by a clinician (1)" in card.text
+    assert "Confirmed by a clinician (1)" in card.text
     assert f"{CONSENT} Avery Synthetic-Physician" in card.text
     (kept,) = decisions(browser, page)["attestations"]
     assert (kept["statement"], kept["by"], kept["codes"]) == ("consent", PHYSICIAN, [])

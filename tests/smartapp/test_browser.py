@@ -56,7 +56,8 @@ def accept_first(place, code):
             place.get_by_label(name).select_option(index=1)
     place.get_by_role("button", name="See what will be written").click()
     place.get_by_role("button", name=f"Write {code} to the EHR").click()
-    return place.locator("#charge-item").inner_text()
+    place.get_by_role("heading", name="The charge is in the EHR").wait_for()
+    return place.locator("#charge-item").text_content()
 
 
 def charge_ids(world):
@@ -180,13 +181,13 @@ def test_a_call_that_the_ehr_does_not_hold_is_logged_signed_and_charged_in_a_sid
     app.get_by_label("Program").select_option("rtm")
     app.get_by_label("What was done").select_option("phone-call")
     app.get_by_label("Live, two-way").select_option("yes")
-    app.get_by_role("button", name="Enter, to be signed next").click()
-    assert app.locator("#entry-length").inner_text() == "22:00 min"
+    app.get_by_role("button", name="Save and sign").click()
+    assert app.locator("#entry-length").inner_text() == "22 minutes"
     assert app.evaluate("document.documentElement.scrollWidth") <= 400
     app.get_by_role("checkbox").check()
     app.get_by_role("button", name="Sign as").click()
 
-    app.get_by_role("link", name="State what the record does not show").click()
+    app.get_by_role("link", name="Confirm consent, order, device").click()
     app.get_by_role("radio").first.check()
     app.get_by_label("Codes").select_option("all")
     app.get_by_role("checkbox").check()
@@ -198,3 +199,87 @@ def test_a_call_that_the_ehr_does_not_hold_is_logged_signed_and_charged_in_a_sid
     written = accept_first(app, "98980")
     assert written in {f"ChargeItem/{charge['id']}" for charge in world.charges(patient)}
     assert complaints == []
+
+
+MOST_WORDS = 250
+FIRST_SCREEN = {"width": 400, "height": 700}
+
+
+def chart_of(world, window, patient=PATIENT, **size):
+    """The patient page in a tab, read."""
+    page = window.new_page()
+    page.goto(f"{world.ehr.base_url}/")
+    with window.expect_page() as opened:
+        page.locator(f"#{patient} button[value=tab]").click()
+    app = opened.value
+    if size:
+        app.set_viewport_size(size)
+    app.locator("#findings").wait_for()
+    return app
+
+
+@pytest.mark.parametrize("patient", ["ready-respiratory", "ready-musculoskeletal", "ready-physiologic"])
+def test_the_first_screen_of_a_side_panel_holds_the_answer_and_a_button(world, window, patient):
+    app = chart_of(world, window, patient, **FIRST_SCREEN)
+    heading = app.get_by_role("heading", level=1).bounding_box()
+    button = app.get_by_role("button", name="Review and accept").first.bounding_box()
+    assert heading["y"] + heading["height"] < 300
+    assert button["y"] + button["height"] <= FIRST_SCREEN["height"]
+    words = app.evaluate("document.body.innerText").split()
+    assert len(words) <= MOST_WORDS, len(words)
+    closed = " ".join(app.locator("details:not([open])").all_text_contents())
+    assert "Review and accept" not in closed
+    assert "Ready to charge" not in closed
+
+
+def test_a_day_of_the_strip_opens_in_place_and_closes(world, window):
+    app = chart_of(world, window, "hospital-stay")
+    day = app.locator("a.cell.ward").first
+    assert "in a facility, not counted" in day.get_attribute("aria-label")
+    day.click()
+    opened = app.locator(".opened:target")
+    assert "mmHg" in opened.inner_text()
+    assert "taken while the patient was in a facility" in opened.inner_text()
+    assert app.locator(".opened:visible").count() == 1
+    opened.get_by_role("link", name="Close").click()
+    assert app.locator(".opened:visible").count() == 0
+
+
+def test_whoever_listens_hears_the_answer_when_the_chart_has_been_read(world, window):
+    world.ehr.sandbox.quirks.slow_ms = 100
+    app = chart_of(world, window)
+    assert app.locator("#announce").text_content() == app.locator("#summary").text_content()
+
+
+def test_where_one_script_is_blocked_the_page_looks_again_by_itself(world, window):
+    world.ehr.sandbox.quirks.slow_ms = 100
+    window.route("**/vendor/htmx-*", lambda route: route.abort())
+    app = chart_of(world, window)
+    assert "can be charged." in app.locator("#summary").inner_text()
+
+
+def test_every_target_is_large_enough_to_hit(world, window):
+    app = chart_of(world, window, **FIRST_SCREEN)
+    small = app.evaluate(
+        """() => [...document.querySelectorAll("a, button, summary, input, select")]
+            .filter(one => one.offsetParent !== null && !one.classList.contains("skip"))
+            .map(one => [one.textContent.trim().slice(0, 40), one.getBoundingClientRect()])
+            .filter(([, box]) => box.width && (box.width < 24 || box.height < 24))
+            .map(([text, box]) => `${text}: ${box.width} x ${box.height}`)"""
+    )
+    assert small == []
+
+
+def test_whoever_asks_for_a_dark_page_gets_one(world, window):
+    app = chart_of(world, window)
+    light = app.evaluate("getComputedStyle(document.body).backgroundColor")
+    app.emulate_media(color_scheme="dark")
+    assert app.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_on_paper_the_evidence_is_open_and_there_is_no_navigation(world, window):
+    app = chart_of(world, window)
+    app.emulate_media(media="print")
+    assert app.locator(".block table").first.is_visible()
+    for gone in (".own", ".top", ".action"):
+        assert not app.locator(gone).first.is_visible()

@@ -47,7 +47,7 @@ def after_the_break(browser, page, code="98985"):
 def test_the_anchor_page_tells_of_the_silence_and_leads_to_the_episode(shared_world, browser):
     page = shared_world.open(browser, PATIENT)
     shown = browser.get(f"{page.url}anchor")
-    assert "the EHR documents none" in shown.text
+    assert "none in the EHR. Enter the episode" in shown.text
     assert "No data from" in shown.text
     assert any(address.endswith("/episode/rtm") for address, _ in shown.links)
     assert "Everything from" in episode(browser, page).text
@@ -60,7 +60,7 @@ def test_a_silence_is_for_review_until_somebody_confirms_that_it_was_one_episode
     assert any("episode-unclear" in one["reasons"] for one in before)
     preview = check(browser, page)
     assert f"one episode of care, {told(FIRST)} to now?" in preview.text
-    assert "Needs review" in preview.text
+    assert "To decide" in preview.text
     assert "Ready to charge" in preview.text
     assert world.store.attestations.episodes("sandbox", PATIENT) == (), "a preview keeps nothing"
     kept = browser.submit(preview.form("/episode/rtm"))

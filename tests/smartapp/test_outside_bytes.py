@@ -16,15 +16,19 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fhir_mappings.local_time import LocalClock
 from launch.http import Response
 from smartapp.ehr.charges.create import _id_of
 from smartapp.ehr.charges.present import carries
-from smartapp.ehr.reading.display import banner, choices, decode, evidence_text
+from smartapp.ehr.reading.display import banner, choices, decode
+from smartapp.ehr.reading.seen import Names
+from smartapp.ehr.reading.seen import seen as told
 from smartapp.ehr.wire.bundles import (
     MOST_ENTRIES,
     NotAPage,
@@ -42,6 +46,7 @@ from tests.launch.magnitudes import MAGNITUDES, written
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 fuzz = settings(max_examples=EXAMPLES, deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ)
 BASE = "https://ehr.example/fhir"
+CLOCK = LocalClock(ZoneInfo("America/New_York"))
 US = {"reference": "Patient/p1"}
 
 
@@ -454,7 +459,7 @@ def test_any_answer_to_a_search_is_read_entry_by_entry() -> None:
             assert isinstance(version_of(seen, raw), str)
             resource = decode(raw)
             reached["resources"] += bool(resource)
-            evidence_text(resource)
+            assert isinstance(told(resource, CLOCK, Names()).value, str)
             banner(resource)
             carries(resource, "s|v")
             outcome_text(raw)

@@ -27,6 +27,13 @@ def netloc(world):
     return urlsplit(world.settings.base_url).netloc
 
 
+def technical(page):
+    """The address of the first reading that can be opened as the EHR sent it."""
+    return next(
+        target for target, text in page.links if text.startswith("Technical") and "Home exercise done" in text
+    )
+
+
 def with_cookies(world, browser):
     return {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies(netloc(world)).items())}
 
@@ -201,20 +208,24 @@ def test_the_json_twin_is_the_contract_and_names_its_snapshot(shared_world, brow
     assert twin.headers["X-Snapshot-Id"][:12] in opened.text
 
 
-def test_a_card_says_outcome_numbers_days_evidence_and_rule(opened):
+def test_a_row_says_state_numbers_days_evidence_and_rule(opened):
     for words in (
         "Ready to charge",
-        "18 days found, 16 days needed",
+        "18 days (needs 16)",
         "18 of 30 days",
-        "Evidence (18) and rule",
+        "98977 needs 16 days with data in a period of 30 days",
+        "last checked 22 Nov 2026",
     ):
         assert words in opened.text
 
 
-def test_evidence_opens_as_the_record_the_ehr_sent(browser, opened):
-    link = next(target for target, text in opened.links if text.startswith("Observation/"))
-    record = json.loads(browser.get(link).body)
-    assert record["resourceType"] == "Observation"
+def test_evidence_opens_in_words_and_as_the_record_the_ehr_sent(browser, opened):
+    record = browser.get(technical(opened))
+    assert "Patient Synthetic-Ready-Musculoskeletal" in record.text
+    assert "Synthetic home exercise app" in record.text
+    raw = record.text[record.text.index("{") : record.text.rindex("}") + 1]
+    assert json.loads(raw)["resourceType"] == "Observation"
+    assert "Back to the patient" in record.text
 
 
 def test_a_record_that_is_no_evidence_cannot_be_fetched(browser, opened):
@@ -235,7 +246,7 @@ def test_what_they_were_left_out_for_stands_beside_them(world, browser):
     for one in sorted(readings, key=lambda one: str(one["effectiveDateTime"]))[-3:]:
         world.ehr_changes("Observation", one["id"], code=odd, component=[], valueQuantity={"value": 60})
     page = world.open(browser, "ready-physiologic")
-    assert "3 × LOINC 2160-0 (Creatinine <b>in</b> serum)" in page.text
+    assert "LOINC 2160-0 (Creatinine <b>in</b> serum) 3" in page.text
     assert "<b>in" not in page.body
 
 
@@ -253,7 +264,7 @@ def test_a_record_that_was_replaced_says_which_chart_to_open(world, browser):
 
 
 def test_a_chart_without_monitoring_says_so(shared_world, browser):
-    assert "No remote monitoring was found" in shared_world.open(browser, "nothing").text
+    assert "no remote monitoring was found" in shared_world.open(browser, "nothing").text
 
 
 def test_names_from_the_chart_are_text_never_markup(world, browser):
@@ -373,8 +384,7 @@ def test_the_ehrs_ids_of_charges_stand_in_no_address(world, browser):
 
 def test_opening_evidence_is_audited(world, browser):
     page = world.open(browser, PATIENT)
-    link = next(target for target, text in page.links if text.startswith("Observation/"))
-    browser.get(link)
+    browser.get(technical(page))
     (entry,) = [one for one in world.store.audit.entries() if one["event"] == "evidence-opened"]
     assert entry["user"] == "Practitioner/syn-physician"
     assert entry["record"].startswith("Observation/")

@@ -50,10 +50,10 @@ def test_staff_log_time_and_nothing_else_as_shipped(issuer, role):
 
 
 @pytest.mark.parametrize("action", Action)
-def test_an_unknown_role_reads_only_and_is_told_what_an_administrator_can_do(issuer, action):
+def test_an_unknown_role_reads_only_and_is_told_who_can_settle_it(issuer, action):
     sentence = refusal(action, session(), issuer, Role.UNKNOWN, site())
-    assert "Practitioner/7" in sentence
-    assert "`users`" in sentence
+    assert "Whoever runs this app can settle it." in sentence
+    assert "Practitioner/7" not in sentence, "that is for the page of permissions"
 
 
 @pytest.mark.parametrize("action", Action)
@@ -72,7 +72,8 @@ def test_a_site_may_let_a_coder_approve_and_nobody_else(issuer):
     own = site(Permissions(approve=frozenset({Role.NON_CLINICAL})))
     assert refusal(Action.APPROVE, session(), issuer, Role.NON_CLINICAL, own) is None
     sentence = refusal(Action.APPROVE, session(), issuer, Role.PHYSICIAN, own)
-    assert "permissions.approve" in sentence
+    assert "does not approve charges" in sentence
+    assert "permissions.approve" not in sentence, "the settings are no clinician's"
 
 
 def test_before_the_chart_was_read_nobody_is_believed_to_have_a_role(issuer):

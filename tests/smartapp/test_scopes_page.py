@@ -18,6 +18,8 @@ def test_where_everything_was_granted_the_page_says_so(shared_world: World, brow
     told = opened(shared_world, browser)
     assert "Everything that was asked for was granted" in told
     assert "patient/Observation.rs" in told
+    assert "Practitioner/syn-physician , role physician" in told
+    assert "permissions" in told, "where whoever runs the app can change what a role may do"
 
 
 def test_what_was_not_granted_is_named_with_what_it_costs(

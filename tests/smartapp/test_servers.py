@@ -36,7 +36,7 @@ def test_references_under_a_name_nobody_listed_are_dropped_and_the_page_says_whi
     page, twin = decided(world, browser)
     assert suggested(twin) == set()
     assert {"Observation", "Encounter"} <= {one["type"] for one in twin["completeness"]["missing"]}
-    assert "lists it under fhir_base_aliases" in page.text
+    assert "an administrator can add it to this app" in page.text
     assert INSIDE in page.text
     assert "Nothing to charge now" not in page.text
     assert "belonged to another patient" not in page.text

@@ -12,8 +12,12 @@ def test_known_keys_become_our_own_variables():
         {"color_background": "#FFF", "dim_font_size": "15px", "font_family_body": "Georgia, Lato"}
     )
     assert made.splitlines() == [
-        ':root[data-theme="light"] {',
+        "@media not (prefers-color-scheme: dark) {",
+        ':root:not([data-theme="dark"]) {',
         "  --paper: #fff;",
+        "}",
+        "}",
+        ':root:not([data-theme="dark"]) {',
         "  --pico-font-size: 15px;",
         '  --pico-font-family: "Georgia", "Lato", sans-serif;',
         "}",

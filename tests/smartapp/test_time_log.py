@@ -6,6 +6,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -13,12 +14,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
+from fhir_mappings.decision import Assessment
+from fhir_mappings.record import Excluded
 from fhir_mappings.time_log import TIME_LOG, LoggedTime
-from fhir_mappings.vocabulary import Activity, Program
+from fhir_mappings.vocabulary import Activity, ExcludedReason, Program
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.time_log import EntryContent, EntryState, Measured
+from smartapp.web.entry_words import counts_for
 from tests.support.sandbox import DAY
 
 PATIENT = "calls-not-in-the-ehr"
@@ -129,6 +133,36 @@ def test_a_call_is_logged_signed_and_charged_and_the_charge_says_where_its_minut
     (kept,) = [one for one in packet["evidence"]["records"] if one["reference"] == record]
     assert kept["resource"]["type"][0]["text"] == "RTM phone call, logged in this app"
     assert packet["evidence"]["time_log"][0]["signed_by"] == PHYSICIAN
+
+
+def test_a_signed_entry_says_what_it_counts_toward(world, browser):
+    page = world.open(browser, PATIENT)
+    entry = signed(browser, page)
+    assert re.search(r"minutes of it count\. .*98980, .*: \d+ minutes \(needs 20\)\.", entry.by_id["counts"])
+
+
+def test_what_counts_for_nothing_is_never_said_to_count():
+    logged = LoggedTime(
+        start=datetime(2026, 3, 10, 10, tzinfo=ZONE),
+        end=datetime(2026, 3, 10, 10, 25, tzinfo=ZONE),
+        person=PHYSICIAN,
+        program=Program.RPM,
+        activity=Activity.PHONE_CALL,
+        live=True,
+    )
+    nothing = SimpleNamespace(
+        logged={"urn:uuid:1": "1"},
+        assessment=Assessment((), (Excluded("urn:uuid:1", ExcludedReason.PROGRAM_NOT_SHOWN),)),
+    )
+    said = counts_for("1", logged, nothing, last_month())
+    assert said == "It counts for nothing: it was logged for RPM, and the patient has no RPM data."
+    assert counts_for("2", logged, nothing, last_month()) == "Nothing was decided with it yet."
+
+
+def test_the_program_is_preset_where_the_patient_has_only_one(world, browser):
+    form = browser.get(f"{world.open(browser, PATIENT).url}time")
+    assert '<option value="rtm" selected>' in form.body
+    assert '<option value="rpm" selected>' not in form.body
 
 
 # Who and when

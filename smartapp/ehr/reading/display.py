@@ -5,7 +5,7 @@ All of it is display and choice: nothing decides whether a code is earned. Never
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -204,34 +204,28 @@ def choices(resources: list[dict[str, Any]]) -> Choices:
     return Choices(**ordered)
 
 
-def evidence_text(resource: dict[str, Any]) -> str:
-    """One line on a source record: what, when as written, which value."""
-    if resource.get("resourceType") == "Observation":
-        when = resource.get("effectiveDateTime") or resource.get("effectiveInstant")
-        when = when or _dict(resource.get("effectivePeriod")).get("start")
-        return "  ".join(
-            part for part in (_text(when), concept_text(resource.get("code")), _value(resource)) if part
-        )
-    if resource.get("resourceType") == "Encounter":
-        period = _dict(resource.get("period"))
-        kind = next((concept_text(part) for part in _dicts(resource.get("type"))), "")
-        kind = kind or _text(_dict(resource.get("class")).get("display"))
-        kind = kind or _text(_dict(resource.get("class")).get("code"))
-        span = f"{_text(period.get('start'))} to {_text(period.get('end'))}"
-        return f"{span}  {kind}".strip()
-    if resource.get("resourceType") == "ChargeItem":
-        return f"{concept_text(resource.get('code'))}  {_text(resource.get('status'))}"
-    return ""
+def value_text(observation: Mapping[str, Any]) -> str:
+    """What an Observation measured, with its unit; its parts each with their own where they differ."""
+    parts = _dicts(observation.get("component"))
+    values = [part for part in map(_value, parts) if part[0]]
+    if not values or _value(observation)[0]:
+        return " ".join(filter(None, _value(observation)))
+    units = {unit for _, unit in values}
+    if len(units) == 1:
+        return f"{'/'.join(value for value, _ in values)} {units.pop()}".strip()
+    return " / ".join(" ".join(filter(None, part)) for part in values)
 
 
-def _value(observation: dict[str, Any]) -> str:
+def _value(observation: Mapping[str, Any]) -> tuple[str, str]:
+    """Value and unit."""
     quantity = _dict(observation.get("valueQuantity"))
     if "value" in quantity:
-        return f"{quantity['value']} {_text(quantity.get('unit')) or _text(quantity.get('code'))}".strip()
+        return str(quantity["value"])[:LONGEST_TEXT], _text(quantity.get("unit")) or _text(
+            quantity.get("code")
+        )
     for key in ("valueString", "valueInteger", "valueBoolean"):
         if key in observation:
-            return str(observation[key])[:LONGEST_TEXT]
+            return str(observation[key])[:LONGEST_TEXT], ""
     if "valueCodeableConcept" in observation:
-        return concept_text(observation["valueCodeableConcept"])
-    parts = [_value(part) for part in _dicts(observation.get("component"))]
-    return " / ".join(part for part in parts if part)
+        return concept_text(observation["valueCodeableConcept"]), ""
+    return "", ""

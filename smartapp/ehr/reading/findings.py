@@ -26,9 +26,10 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.reading.auditor_notes import days_late
-from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choices, banner, choices, decode, evidence_text
+from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choices, banner, choices, decode
 from smartapp.ehr.reading.notices import Notice, missing_from
 from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLine
+from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, described, seen
 from smartapp.ehr.wire.bundles import last_day, look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
@@ -51,8 +52,6 @@ class Findings(Struct, frozen=True):
     assessment: Assessment
     patient: Banner
     choices: Choices
-    evidence: dict[str, str]
-    """Reference -> one line on the record."""
     versions: dict[str, str]
     """Reference -> version, of all evidence and of every ChargeItem: what accepting compares."""
     notices: tuple[Notice, ...]
@@ -80,6 +79,11 @@ class Findings(Struct, frozen=True):
     """Reading -> days between measuring and receipt, where there were any."""
     writes: Writes | None = None
     """What the EHR takes of ChargeItem, as it declares; None where nobody knows."""
+    seen: dict[str, Seen] = {}
+    """Reference -> the record in words: all evidence, some more readings of counted days, and what was left
+    out."""
+    readings: tuple[int, ...] = ()
+    """How many readings each of `assessment.days` has; the page shows a few of them."""
     changes: tuple[Change, ...] = ()
     """Every charge of the EHR, and what should become of it."""
 
@@ -136,6 +140,7 @@ class FindingsMaker:
         self._first: list[StoredResource] = []
         self._chart: Chart | None = None
         self._choosable: list[dict[str, Any]] = []
+        self._names = Names()
         self._charges: dict[str, str] = {}
         self._own_resources = 0
 
@@ -179,6 +184,8 @@ class FindingsMaker:
         type_ = resource.reference.split("/", 1)[0]
         if type_ in CHOOSABLE and self._may_be_chosen(resource.raw):
             self._choosable.append(decode(resource.raw))
+        if type_ in NAMED:
+            self._names.add(resource.reference, decode(resource.raw))
         elif type_ == "ChargeItem":
             self._charges[resource.reference] = resource.version
 
@@ -217,7 +224,7 @@ class FindingsMaker:
         settled: Iterable[Resolution] = (),
         performer: str | None = None,
     ) -> Findings:
-        """Decide. `reopen` goes through the resources once more, for a line on each piece of evidence.
+        """Decide. `reopen` goes through the resources once more, for what each piece of evidence says.
 
         `imagined`: what there might be besides, `supposed`: episodes that nobody has confirmed yet; such
         findings are shown as not real and never kept; nor are those with `settled`, what somebody is about
@@ -243,15 +250,18 @@ class FindingsMaker:
         wanted = {reference for decision in assessment.decisions for reference in evidence_of(decision)}
         wanted |= {reference for decision in assessment.decisions for reference in decision.charges}
         ours = ours_among(record.charges, assessment.decisions, self._base, self._patient, self._written)
-        texts, versions, late = _describe(reopen(), wanted, LocalClock(self._site.zone))
+        beside = {reference for day in assessment.days for reference in day.evidence[:MOST_OF_A_DAY]}
+        beside.update(described(assessment.excluded))
+        told, versions, late = _describe(reopen(), wanted, beside, LocalClock(self._site.zone), self._names)
         patient = next((item for item in self._choosable if item.get("resourceType") == "Patient"), {})
         return Findings(
             contract=to_contract(record, assessment, policy.payer, policy.version)
             | self._own.told(self._copies),
-            assessment=_slim(assessment, wanted),
+            assessment=_slim(assessment, wanted | beside),
             patient=banner(patient),
             choices=choosable,
-            evidence=texts,
+            seen=told,
+            readings=tuple(len(day.evidence) for day in assessment.days),
             versions=versions | self._charges,
             notices=notices,
             completeness=record.completeness,
@@ -302,17 +312,19 @@ def _slim(assessment: Assessment, shown: set[str]) -> Assessment:
 
 
 def _describe(
-    resources: Iterable[StoredResource], wanted: set[str], clock: LocalClock
-) -> tuple[dict[str, str], dict[str, str], dict[str, int]]:
-    """A line, the version and the lateness of each record that is evidence."""
-    texts: dict[str, str] = {}
+    resources: Iterable[StoredResource], wanted: set[str], beside: set[str], clock: LocalClock, names: Names
+) -> tuple[dict[str, Seen], dict[str, str], dict[str, int]]:
+    """What each record that is evidence says, its version and lateness; what those `beside` it say."""
+    told: dict[str, Seen] = {}
     versions: dict[str, str] = {}
     late: dict[str, int] = {}
     for resource in resources:
         if resource.reference in wanted:
             body = decode(resource.raw)
-            texts[resource.reference] = evidence_text(body)
+            told[resource.reference] = seen(body, clock, names)
             versions[resource.reference] = resource.version
             if days := days_late(body, clock):
                 late[resource.reference] = days
-    return texts, versions, late
+        elif resource.reference in beside and resource.raw:
+            told[resource.reference] = seen(decode(resource.raw), clock, names)
+    return told, versions, late

@@ -1,0 +1,215 @@
+"""Everything the patient page shows of one snapshot: the answer, a block a window, and what was left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from fhir_mappings.record import NOT_SAID, Excluded
+from fhir_mappings.vocabulary import ExcludedReason, ReviewReason
+from smartapp.ehr.reading.display import Banner
+from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.notices import Notice
+from smartapp.ehr.reading.seen import Seen
+from smartapp.site import Site
+from smartapp.store.charges import Charge
+from smartapp.store.months import month_of
+from smartapp.store.reading import Snapshot
+from smartapp.web import words
+from smartapp.web.answer import Asked, Sentence, answer, row_text
+from smartapp.web.blocks import BlockView, block, why_lost
+from smartapp.web.cards import card
+from smartapp.web.gaps import Gaps, gaps_of
+from smartapp.web.records import RecordView, record_view
+from smartapp.web.windows import Now, Standing, WindowOfCodes, windows_of
+
+MOST_EXCLUDED_SHOWN = 40
+
+_PRESSING = (
+    Standing.READY,
+    Standing.AWAITING,
+    Standing.ON_ITS_WAY,
+    Standing.UNANSWERED,
+    Standing.WRITTEN,
+)
+_TO_SETTLE = (Standing.DECIDE, Standing.NEAR, Standing.SHUT, Standing.CLOSED)
+_RUNNING = (Standing.SAFE, Standing.OPEN)
+
+
+@dataclass(frozen=True)
+class ExcludedGroup:
+    """Records that were left out for one reason and with one coding."""
+
+    reason: str
+    coding: str
+    count: int
+    shown: tuple[RecordView, ...]
+
+
+@dataclass(frozen=True)
+class PatientView:
+    """Everything the page shows."""
+
+    banner: Banner
+    snapshot: Snapshot
+    read_at: datetime
+    as_of: date
+    history_from: date
+    payer: str
+    rules_version: str
+    zone: str
+    resources: int
+    answer: tuple[Sentence, ...]
+    """What stands, in whole sentences; the first one is the headline."""
+    choice: str | None
+    """A decision that waits for the choice between the two programs (`Decision.key`), where one does."""
+    now: tuple[BlockView, ...]
+    """What a clinician may act on or is waiting for, by the day on which it is decided."""
+    settled: tuple[BlockView, ...]
+    """Windows in which everything is charged, or was not met and is over."""
+    empty_months: str
+    """Months that are over and hold nothing, by name."""
+    excluded: tuple[ExcludedGroup, ...]
+    excluded_total: int
+    notices: tuple[Notice, ...]
+    gaps: Gaps | None
+    refusal: str | None
+    rules_end: str | None
+    """That the rules end soon, or ended (D37); None while there is time."""
+
+
+def patient_view(
+    snapshot: Snapshot,
+    findings: Findings,
+    site: Site,
+    charges: Sequence[Charge],
+    refusal: str | None,
+    closed: Collection[date] = (),
+) -> PatientView:
+    """The page of one snapshot. `charges`: the patient's outbox rows. `refusal`: why none may be written.
+    `closed`: first days of the months that are certified."""
+    today = date.fromisoformat(findings.contract["as_of"])
+    policy = site.policies.of(findings.contract["payer"])
+    own = {charge.content.decision: charge for charge in charges}
+    sent = {key: charge.state for key, charge in own.items()}
+    now = Now(today, lambda code: policy.code(code).kind, findings.history_from, sent, closed)
+    windows = windows_of(findings.assessment.decisions, now)
+    cards = {
+        code.decision.key: card(
+            code.decision,
+            findings,
+            site,
+            own.get(code.decision.key),
+            refusal,
+            code.standing,
+            row_text(code, today),
+        )
+        for one in windows
+        for code in one.codes
+    }
+    both = len({one.program for one in windows}) > 1
+    blocks = {one.key: block(one, cards, findings, site, both) for one in windows}
+    gaps = gaps_of(findings)
+    shown = sorted((one for one in windows if _is_current(one, today)), key=_by_day)
+    settled = [one for one in reversed(windows) if one not in shown]
+    empty = [one for one in settled if _is_empty(one)]
+    return PatientView(
+        banner=findings.patient,
+        snapshot=snapshot,
+        read_at=snapshot.created_at.astimezone(site.zone),
+        as_of=today,
+        history_from=findings.history_from,
+        payer=policy.rule.label if policy.rule is not None else words.plain(findings.contract["payer"]),
+        rules_version=findings.contract["rules_version"],
+        zone=findings.contract["timezone"],
+        resources=findings.resources,
+        answer=answer(
+            Asked(
+                windows,
+                today,
+                may_charge=refusal is None,
+                not_fully_read=gaps is not None,
+                readings_unsure=gaps is not None and gaps.readings_unsure,
+                replaced=bool(findings.patient.replaced_by),
+                why_lost=lambda one: why_lost(blocks[one.key].days),
+            )
+        ),
+        choice=next(
+            (
+                code.decision.key
+                for one in windows
+                for code in one.among(Standing.DECIDE)
+                if ReviewReason.RTM_AND_RPM in code.decision.reasons
+            ),
+            None,
+        ),
+        now=tuple(blocks[one.key] for one in shown),
+        settled=tuple(blocks[one.key] for one in settled if one not in empty),
+        empty_months=words.listed(dict.fromkeys(words.window(one.window, today) for one in empty))
+        if empty
+        else "",
+        excluded=_excluded_groups(findings),
+        excluded_total=len(findings.assessment.excluded),
+        notices=findings.notices,
+        gaps=gaps,
+        refusal=refusal,
+        rules_end=words.rules_end_soon(policy.checked_to) if policy.ends_soon(today) else None,
+    )
+
+
+def _is_current(one: WindowOfCodes, today: date) -> bool:
+    """Still to be acted on, not over, or the month before this one with nothing in it: who forgot to log a
+    whole month must not have to look for it."""
+    if one.window.end >= today or one.among(*_PRESSING, *_TO_SETTLE, *_RUNNING):
+        return True
+    return (
+        _is_empty(one) and one.monthly and one.window.start == month_of(month_of(today) - timedelta(days=1))
+    )
+
+
+def _is_empty(one: WindowOfCodes) -> bool:
+    return all(code.standing is Standing.EMPTY for code in one.codes)
+
+
+def _by_day(one: WindowOfCodes) -> tuple[int, date, date, bool, str]:
+    """What can be charged, then what must be settled, then what is open, each by the day that decides it."""
+    rank = 0 if one.among(*_PRESSING) else 1 if one.among(*_TO_SETTLE) else 2
+    return rank, one.decided_on, one.window.start, one.monthly, one.key
+
+
+def _excluded_groups(findings: Findings) -> tuple[ExcludedGroup, ...]:
+    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in findings.assessment.excluded:
+        told = findings.seen.get(entry.resource)
+        grouped[_why_left_out(entry, findings), _coding(entry, told)].append(entry.resource)
+    return tuple(
+        ExcludedGroup(
+            reason,
+            coding,
+            len(found),
+            tuple(
+                one
+                for one in (record_view(name, findings, reason) for name in found[:MOST_EXCLUDED_SHOWN])
+                if one.day is not None or one.value
+            ),
+        )
+        for (reason, coding), found in sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0]))
+    )
+
+
+def _coding(entry: Excluded, told: Seen | None) -> str:
+    """What it is, as people say it; a number only of the systems that coders know by heart."""
+    about = entry.about
+    known_by_heart = about.code and about.system and not about.in_words.startswith(about.system)
+    if about != NOT_SAID and known_by_heart:
+        return about.in_words
+    return (told.what if told is not None else "") or about.type_text or about.code
+
+
+def _why_left_out(entry: Excluded, findings: Findings) -> str:
+    """An entry of our own does say its program; it is the patient who has none of its data."""
+    if entry.resource in findings.logged and entry.reason is ExcludedReason.PROGRAM_NOT_SHOWN:
+        return "logged here for a program of which the patient has no data"
+    return words.excluded(entry.reason)

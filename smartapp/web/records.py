@@ -1,0 +1,53 @@
+"""Source records on a page: what each says, and whether it counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.seen import Seen
+from smartapp.web import words
+
+LOGGED_HERE = "logged in this app"
+
+
+@dataclass(frozen=True)
+class RecordView:
+    """One record, in words."""
+
+    day: date | None
+    time: str
+    what: str
+    value: str
+    by: str
+    left_out: str = ""
+    """Why it does not count; "" for one that does."""
+    reference: str | None = None
+    """Of a record that a clinician may open as the EHR sent it. Never shown."""
+    entry: str | None = None
+    """The entry of the time log, where it was logged in this app."""
+
+
+def record_view(reference: str, findings: Findings, left_out: str = "") -> RecordView:
+    """A record by its name. One that is not in the snapshot says that it is not."""
+    told = findings.seen.get(reference, Seen())
+    entry = findings.logged.get(reference)
+    opens = reference in findings.versions and reference.count("/") == 1
+    return RecordView(
+        told.day,
+        told.time,
+        told.what or ("" if told.day else "A record that was not put into words"),
+        told.value,
+        words.listed(told.by) if told.by else LOGGED_HERE if entry is not None else "",
+        left_out,
+        reference if opens and not left_out else None,
+        entry,
+    )
+
+
+def record_views(references: Iterable[str], findings: Findings) -> tuple[RecordView, ...]:
+    """Records that count, in the order of their days and times."""
+    found = [record_view(reference, findings) for reference in references]
+    return tuple(sorted(found, key=lambda one: (one.day or date.min, one.time)))
