@@ -159,7 +159,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "retention_years",
-        "7",
+        "10",
         _positive_number,
         "How long what is kept of patients stays, in years: charges with their evidence packets from their "
         "service date; logged time, statements, months, enrolments and what audit entries say from their "
@@ -224,7 +224,7 @@ class Settings:
     session_idle_minutes: int = 30
     session_hours: int = 8
     job_lease_seconds: int = 20
-    retention_years: int = 7
+    retention_years: int = 10
     signing_keys: Path | None = None
     trusted_proxies: int = 0
     mode: Mode = Mode.PRODUCTION

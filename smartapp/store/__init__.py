@@ -15,6 +15,7 @@ from smartapp.store.charges import ChargeStore
 from smartapp.store.database import Database
 from smartapp.store.launches import SqlLaunchStore
 from smartapp.store.months import MonthStore
+from smartapp.store.packets import Packets
 from smartapp.store.reading import ReadingStore
 from smartapp.store.time_log import TimeLog
 from smartapp.store.vault import Vault
@@ -33,6 +34,7 @@ class Store:
         self.reading = ReadingStore(self.database, vault)
         self.charges = ChargeStore(self.database, vault, self.audit)
         self.changes = ChangeStore(self.database, vault, self.audit)
+        self.packets = Packets(self.database, vault)
         self.months = MonthStore(self.database, vault, self.audit)
         self.time_log = TimeLog(self.database, vault, self.audit)
         self.attestations = AttestationStore(self.database, vault, self.audit)

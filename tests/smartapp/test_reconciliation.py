@@ -138,6 +138,7 @@ def test_the_preview_shows_before_and_after_and_writes_nothing(world, browser, g
 
 
 def test_what_is_charged_more_needs_its_statements_confirmed_again(world, browser, grown):
+    world.ehr_shows_surgery(PATIENT)
     again = browser.submit(confirm_form(preview(world, browser, "98979")))
     assert again.status == 422
     assert "not confirmed" in again.text

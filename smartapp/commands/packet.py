@@ -1,0 +1,121 @@
+"""`smartapp packet`: the kept evidence of what was written, for whoever audits without a session in the EHR.
+
+A packet names a patient: a file of it is readable by its owner alone, and why it was taken out is asked and
+stands in the audit trail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from smartapp.commands.checks import CANNOT, Fault, Parser
+from smartapp.config import ConfigurationError, read_setting, setting
+from smartapp.store import Store
+from smartapp.store.chain import Words
+from smartapp.store.database import SchemaOutdated
+from smartapp.store.packets import Kept, PacketAltered
+from smartapp.store.vault import SealBroken
+
+LONGEST_REASON = 500
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command. Exit status 0; 1 where a packet is not what was written; 2 with one line."""
+    try:
+        options = _parser().parse_args(list(arguments))
+        with closing(Store(read_setting(setting("database_url")), read_setting(setting("keys")))) as store:
+            store.database.check_schema()
+            return _list(store, options) if options.command == "list" else _export(store, options)
+    except SchemaOutdated as fault:
+        print(f"smartapp packet: {fault} Run `smartapp migrate` first.", file=sys.stderr)
+    except PacketAltered as altered:
+        print(f"smartapp packet: {altered} is not what was written; nothing was exported", file=sys.stderr)
+        return 1
+    except SealBroken:
+        print("smartapp packet: no key of SMARTAPP_KEYS opens it", file=sys.stderr)
+        return 1
+    except (Fault, ConfigurationError) as fault:
+        print(f"smartapp packet: {fault}", file=sys.stderr)
+    except SQLAlchemyError as fault:
+        # Its text may hold the database's address.
+        print(f"smartapp packet: the database: {type(fault).__name__}", file=sys.stderr)
+    except OSError as fault:
+        print(f"smartapp packet: {fault.filename}: {fault.strerror}", file=sys.stderr)
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    return CANNOT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="smartapp packet", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    listing = commands.add_parser("list", help="what is kept; nothing is opened")
+    listing.add_argument("--patient", metavar="ID", help="the packets of one patient alone")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    export = commands.add_parser("export", help="write one packet as it was kept")
+    export.add_argument("name", metavar="NAME", help="as `list` names it: charge-7, change-...")
+    export.add_argument("file", metavar="FILE", type=Path, help="a new file; it will hold a patient's data")
+    export.add_argument("--reason", required=True, help="why it is taken out; kept in the audit trail")
+    return parser
+
+
+def _list(store: Store, options: argparse.Namespace) -> int:
+    found = store.packets.all(options.patient)
+    if options.json:
+        print(json.dumps([_told(one) for one in found], indent=2))
+        return 0
+    for one in found:
+        told = _told(one)
+        print("  ".join(told[name] for name in ("name", "written", "keep_until", "patient", "charge_item")))
+    if not found:
+        print("No packet is kept.")
+    return 0
+
+
+def _told(kept: Kept) -> dict[str, str]:
+    return {
+        "name": kept.name,
+        "issuer": kept.issuer_id,
+        "patient": f"Patient/{kept.patient}",
+        "charge_item": f"ChargeItem/{kept.charge_item}",
+        "written": f"{kept.created_at:%Y-%m-%d}",
+        "keep_until": kept.keep_until.isoformat(),
+        "sha256": kept.sha256,
+    }
+
+
+def _export(store: Store, options: argparse.Namespace) -> int:
+    reason = options.reason.strip()[:LONGEST_REASON]
+    if not reason:
+        raise Fault("say why it is taken out: --reason")
+    kept = store.packets.named(options.name)
+    if kept is None:
+        raise Fault(f"no packet {options.name!r} is kept; `smartapp packet list` names them")
+    content = store.packets.content(kept)
+    handle = os.open(options.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        store.audit.add(
+            datetime.now(UTC),
+            "packet-exported",
+            issuer=kept.issuer_id,
+            patient=kept.patient,
+            packet=kept.name,
+            packet_sha256=kept.sha256,
+            reason=Words(reason),
+        )
+    except BaseException:
+        options.file.unlink(missing_ok=True)
+        raise
+    print(f"{options.file}: {kept.name}, sha256 {kept.sha256}.")
+    return 0
