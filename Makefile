@@ -8,7 +8,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli change_store episod
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find
 	$(BIN)/smartapp demo --check
 
 test: $(READY) ## Run every test (the browser's too, where Debian's chromium is installed)
-	$(BIN)/python -m pytest -n 2 -q -m "not days"
+	$(BIN)/python -m pytest -n 2 -q -m "not days and not interop"
 
 test-days: $(READY) ## The whole way and demo-check on new year, leap days, changes of the clocks, noon and near midnight
 	$(BIN)/python -m pytest -n 2 -q -m days tests/smartapp/test_days.py
@@ -39,8 +39,17 @@ test-postgresql: $(READY) ## What works with the database, on a PostgreSQL serve
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser and not days" \
 	  -W "ignore::pytest.PytestUnraisableExceptionWarning" $(STORE_TESTS:%=tests/smartapp/test_%.py)
 
-strangers: ## Install the independent SMART and OAuth implementations that judge ours (Node.js 20)
-	npm ci --prefix tests/strangers --silent
+interop: $(READY) interop-servers ## Hold the app against HAPI FHIR, Medplum and two SMART implementations (Node.js 20, Java 17, Maven)
+	$(BIN)/python -m pytest -q tests/interop -m interop
+
+interop-servers: build/interop/hapi/classes/HapiR4.class tests/interop/node_modules/.package-lock.json
+
+build/interop/hapi/classes/HapiR4.class: tests/interop/hapi/pom.xml tests/interop/hapi/HapiR4.java
+	mvn -q -B -f tests/interop/hapi/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/interop/hapi/lib
+	javac -nowarn -cp 'build/interop/hapi/lib/*' -d build/interop/hapi/classes tests/interop/hapi/HapiR4.java
+
+tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
+	npm ci --prefix tests/interop --silent
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

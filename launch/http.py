@@ -195,11 +195,13 @@ class EhrClient:
     ) -> Response:
         """One FHIR interaction. `target` is relative to the FHIR base ("Patient/p1") or absolute under it.
 
+        No answer may come from a cache, nor from one of the server's own (HAPI has one): a chart
+        is decided on, and looked through for charges, as it is now.
         Every status but a redirect is given back. GETs are repeated; `repeatable=True` says that a POST may
         be too (`_search`). Raises HttpError.
         """
         absolute = self.resolve(target)
-        sent = {"Accept": "application/fhir+json", **(headers or {})}
+        sent = {"Accept": "application/fhir+json", "Cache-Control": "no-cache", **(headers or {})}
         if body is not None:
             sent.setdefault("Content-Type", "application/fhir+json")
         if token is not None:

@@ -155,7 +155,7 @@ ASKS_THE_MACHINE = {
     "tests/smartapp/test_demo.py": "compares a clock with the machine's",
     "tests/smartapp/test_doctor.py": "a command that compares an EHR's clock with the machine's",
     "tests/smartapp/test_evaluate.py": "without --as-of it is today",
-    "tests/strangers/test_strangers.py": "strangers have the machine's clock",
+    "tests/interop/test_strangers.py": "strangers have the machine's clock",
     "tests/support/sandbox.py": "the clock of a test's EHR, ahead of the machine's",
 }
 

@@ -133,6 +133,31 @@ def test_every_page_is_read():
     assert notices == ()
 
 
+def test_a_further_page_of_somebody_elses_records_ends_the_search_and_is_told():
+    def answer(target, _):
+        if "page=2" in target:
+            return bundle(observation("o2", patient="p2"), observation("o3"))
+        return bundle(observation("o1"), following=f"{BASE}?page=2")
+
+    _, notices, run = read(FakeEhr(answer))
+    (told,) = (one for one in notices if one.kind is NoticeKind.CUT_OFF)
+    assert told.detail == "a further page holds records of another patient"
+    assert missing(run) == {"Observation"}
+
+
+def test_an_ehr_that_counts_more_than_it_gives_was_not_fully_read():
+    def answer(total):
+        status, page = bundle(observation("o1"))
+        return lambda *_: (status, {**page, "total": total})
+
+    _, notices, run = read(FakeEhr(answer(3)))
+    assert {one.detail for one in notices} == {"the EHR counts 3 and gave 1"}
+    assert missing(run) == {"Observation"}
+    for total in (0, 1, None, "3"):
+        _, notices, run = read(FakeEhr(answer(total)))
+        assert (notices, missing(run)) == ((), set())
+
+
 def test_pages_that_lead_in_a_circle_are_cut_off_and_told():
     kept, notices, run = read(FakeEhr(lambda *_: bundle(observation("o1"), following=f"{BASE}?page=1")))
     assert kept == ["Observation/o1"]

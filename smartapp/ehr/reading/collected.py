@@ -104,25 +104,29 @@ class Collected:
         }
         return in_order(found)
 
-    def keep_page(self, wanted: Search, origin: str, entries: Iterable[Entry]) -> None:
-        """What a page of a search holds. What the server says beside it becomes a notice."""
-        self.keep(wanted, origin, self._matches(wanted, entries))
+    def keep_page(self, wanted: Search, origin: str, entries: Iterable[Entry]) -> bool:
+        """What a page of a search holds. What the server says beside it becomes a notice. Gives back whether
+        records of somebody else were among it."""
+        return self.keep(wanted, origin, self._matches(wanted, entries))
 
-    def keep(self, wanted: Search, origin: str, found: list[Entry]) -> None:
-        """Hand each resource on once."""
+    def keep(self, wanted: Search, origin: str, found: list[Entry]) -> bool:
+        """Hand each resource on once. Gives back whether somebody else's were dropped."""
         fresh: list[StoredResource] = []
         with self._lock:
+            dropped = self._foreign.total() + self._elsewhere.total()
             for entry in found:
                 resource = self._judged(wanted, origin, entry)
                 if resource is not None:
                     fresh.append(resource)
                     self.sink(resource)
             self.resources += len(fresh)
+            others = self._foreign.total() + self._elsewhere.total() > dropped
         if fresh:
             # Compressing and encrypting needs no lock: the other threads decode meanwhile.
             chunk = self._seal(origin, fresh)
             with self._lock:
                 self.chunks.append(chunk)
+        return others
 
     def _matches(self, wanted: Search, entries: Iterable[Entry]) -> list[Entry]:
         """The resources a search found. What the server says beside them becomes a notice."""

@@ -15,8 +15,6 @@ from launch.tokens import SessionClient
 from smartapp.ehr.reading.searches import Search
 from smartapp.ehr.wire.bundles import search
 
-FRESH = {"Cache-Control": "no-cache"}
-"""What lies between may keep answers: a chart is decided on as it is now."""
 MOST_SILENT = 2
 """Requests without any answer, after which a reading asks for nothing more: each takes a minute and more."""
 READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=16 * MEGABYTE)
@@ -77,13 +75,13 @@ class Fetch:
         return self.first_page(wanted.type, way, strict=strict)
 
     def first_page(self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool) -> Response:
-        headers = FRESH | ({"Prefer": "handling=strict"} if strict else {})
+        headers = {"Prefer": "handling=strict"} if strict else {}
         limits = self._limits()
         return self._received(lambda: search(self.client, type_, parameters, headers=headers, limits=limits))
 
     def get(self, target: str) -> Response:
         limits = self._limits()
-        return self._received(lambda: self.client.fhir("GET", target, headers=FRESH, limits=limits))
+        return self._received(lambda: self.client.fhir("GET", target, limits=limits))
 
     def _limits(self) -> Limits:
         """Of the next request. Raises ReadingStopped and ReadingFailed where there is to be none."""

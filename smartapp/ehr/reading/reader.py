@@ -360,6 +360,7 @@ class ChartReading:
 
     def _pages(self, wanted: Search, response: Response) -> None:
         visited: set[str] = set()
+        total, counted, of_others = None, 0, False
         for number in range(1, self._page_limit + 1):
             try:
                 page = search_page(response.body)
@@ -373,11 +374,22 @@ class ChartReading:
                 return
             if wanted.since and number == 1 and not ("_lastUpdated" in page.self_url or self._knows_since()):
                 raise SinceNotKnown
-            self._collected.keep_page(wanted, f"{wanted.name} page {number:04}", page.entries)
+            others = self._collected.keep_page(wanted, f"{wanted.name} page {number:04}", page.entries)
             if page.cut_off:
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, page.cut_off)
+            if number > 1 and others and not of_others:
+                # What goes on elsewhere does not go on here.
+                led_astray = "a further page holds records of another patient"
+                self._collected.tell(wanted, NoticeKind.CUT_OFF, led_astray)
+                return
+            of_others |= others
+            total = page.total if number == 1 else total
+            counted += len(page.entries)
             following = page.next_url
             if following is None:
+                if total is not None and counted < total:
+                    short = f"the EHR counts {total} and gave {counted}"
+                    self._collected.tell(wanted, NoticeKind.CUT_OFF, short)
                 return
             if following in visited:
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, "the EHR's pages lead in a circle")

@@ -107,6 +107,7 @@ class Entry(Struct):
 
 class _Page(Struct):
     resourceType: str = ""  # noqa: N815
+    total: Any = None
     link: Raw = Raw()
     entry: Raw = Raw()
 
@@ -124,6 +125,8 @@ class SearchPage(Struct, frozen=True):
     """Why something of this search is not here, and will not come."""
     self_url: str = ""
     """The search as the server understood it."""
+    total: int | None = None
+    """How many the server says there are, on all pages together."""
 
 
 def search_page(body: bytes) -> SearchPage:
@@ -143,7 +146,8 @@ def search_page(body: bytes) -> SearchPage:
     cut_off = "a page that holds more than this app reads at once, or breaks off" if more else ""
     if lost:
         cut_off = cut_off or "the link to the next page cannot be read"
-    return SearchPage(tuple(map(_entry, found)), links.get("next"), cut_off, links.get("self", ""))
+    total = page.total if isinstance(page.total, int) else None
+    return SearchPage(tuple(map(_entry, found)), links.get("next"), cut_off, links.get("self", ""), total)
 
 
 def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
@@ -153,7 +157,7 @@ def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
         type_ = decoded_as(found.members.get("resourceType", b""), str)
     except Unreadable:
         raise NotAPage from None
-    page = _Page(type_, Raw(found.members.get("link", b"")))
+    page = _Page(type_, link=Raw(found.members.get("link", b"")))
     return page, list(map(Raw, found.entries)), not found.whole
 
 
