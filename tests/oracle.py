@@ -1202,18 +1202,20 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
             if facts.died is None or not _is_after(starts, facts.died, facts.zone):
                 facts.implausible.append(work)
             continue
-        elif _is_after_death(facts, work, starts):
-            facts.excluded[ref] = "after-death"
-            facts.after_death.append(work)
-            continue
         facts.works.append(work)
     _leave_out_twins(facts)
+    facts.after_death = [work for work in facts.works if _is_after_death(facts, work)]
+    facts.works = [work for work in facts.works if work not in facts.after_death]
+    facts.excluded |= {work.ref: "after-death" for work in facts.after_death}
 
 
-def _is_after_death(facts: Facts, work: Work, starts: Moment) -> bool:
+def _is_after_death(facts: Facts, work: Work) -> bool:
     """D6: would it count, had the patient lived?"""
+    start = _start_of(facts, facts.resources[work.ref])
     lasts = any(part.span for part in work.parts)
-    return work.counts and lasts and facts.died is not None and _is_after(starts, facts.died, facts.zone)
+    if start is None or facts.died is None or not (work.counts and lasts):
+        return False
+    return _is_after(Moment(_local_day(start, facts.zone), start), facts.died, facts.zone)
 
 
 def _leave_out_twins(facts: Facts) -> None:

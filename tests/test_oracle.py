@@ -172,7 +172,7 @@ def _exclusion_differences(told: Answer, expected: Answer) -> Iterator[str]:
             continue
         if ref.startswith("Claim/") and ours.get(ref) == ["not-active"] and ref not in theirs:
             continue
-        if ref.startswith(("Consent/", "ServiceRequest/", "EpisodeOfCare/", "Procedure/", "Condition/")):
+        if ref.startswith(("Consent/", "ServiceRequest/", "EpisodeOfCare/")):
             continue
         if ours.get(ref) != theirs.get(ref):
             yield f"{ref}: excluded as {ours.get(ref)}, oracle {theirs.get(ref)}"
