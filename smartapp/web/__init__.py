@@ -12,6 +12,7 @@ from smartapp.web import (
     anchor,
     approvals,
     attestations,
+    audit_record,
     changes,
     charges,
     episode,
@@ -49,6 +50,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(time_log.pages)
     app.register_blueprint(attestations.pages)
     app.register_blueprint(resolutions.pages)
+    app.register_blueprint(audit_record.pages)
     app.register_blueprint(anchor.pages)
     app.register_blueprint(episode.pages)
     app.register_blueprint(what_if.pages)

@@ -32,6 +32,7 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.store.vault import SealBroken
 from smartapp.web import own_pages, words
+from smartapp.web.audit_record import record_of
 from smartapp.web.cards import card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
 from smartapp.web.gaps import gaps_of
@@ -226,7 +227,13 @@ def result(key: str) -> AnyResponse:
     found = services().jobs.findings(g.session.id)
     g.findings = None if found is None else found[1]
     return make_response(
-        render_template("result.html", charge=charge, key=key, person=g.findings and g.findings.patient)
+        render_template(
+            "result.html",
+            charge=charge,
+            key=key,
+            record=record_of(charge),
+            person=g.findings and g.findings.patient,
+        )
     )
 
 

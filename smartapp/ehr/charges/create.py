@@ -321,6 +321,8 @@ class ChargeWriter(Workflow[Charge]):
                 "read_back": None if held.body is None else msgspec.Raw(held.body),
                 "attested": content.attested,
                 "confirmed_by": content.confirmed_by,
+                "confirmed_by_name": content.confirmed_by_name,
+                "anchor": content.anchor,
                 "approval": content.approval,
                 "snapshot": {"id": content.snapshot_id, "sha256": content.snapshot_sha256},
                 "evidence": msgspec.Raw(content.evidence),
