@@ -195,3 +195,20 @@ def test_windows_that_share_a_day_overlap() -> None:
 def test_an_unknown_zone_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ValueError, match="unknown time zone"):
         zone_named(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("2026-02-03", date(2026, 2, 3)),
+        ("2026-02-04T03:00:00Z", date(2026, 2, 3)),
+        ("2026-02", date(2026, 2, 28)),
+        ("2026-12", date(2026, 12, 31)),
+        ("2019", date(2019, 12, 31)),
+        ("2026-13", date.max),
+        ("1899", date.max),
+        ("childhood", date.max),
+    ],
+)
+def test_a_year_or_a_month_may_mean_its_last_day_and_what_is_no_date_any(text: str, last: date) -> None:
+    assert LocalClock(ZoneInfo("America/New_York")).latest_day(text) == last
