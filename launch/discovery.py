@@ -17,7 +17,7 @@ from typing import Any
 
 from launch.errors import HttpError, LaunchError, LaunchReason
 from launch.http import MEGABYTE, EhrClient, Limits, Response
-from launch.issuers import Issuer, is_secure
+from launch.issuers import Issuer
 from launch.ports import Clock, Events
 from launch.profiles import ScopeStyle
 from launch.seats import Seats
@@ -258,7 +258,7 @@ def checked_endpoint(document: Mapping[str, Any], key: str, issuer: Issuer) -> s
         url = parse_url(absolute)
     except UnsafeUrl as fault:
         raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} holds {fault}") from None
-    if not is_secure(url, loopback=issuer.allow_loopback):
+    if not issuer.takes(url):
         raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} is not https")
     if url.origin not in issuer.origins:
         raise LaunchError(LaunchReason.DISCOVERY_FAILED, detail=f"{key} is on a host not in oauth_hosts")

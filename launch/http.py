@@ -3,7 +3,8 @@
 What it guarantees, for every request:
 - only the issuer's own addresses: FHIR calls lie under its FHIR base, OAuth calls on its listed origins; the
   bearer token is only ever attached under the FHIR base; no redirect is followed;
-- https (http only to loopback, in the demo), the issuer's CA bundle and proxy, nothing from the environment;
+- https (http only to loopback in the demo, and to a tester's own server), the issuer's CA bundle and proxy,
+  nothing from the environment;
 - the address a name resolves to is checked and then used for the connection, so that a name cannot point
   somewhere else a moment later (behind a proxy, the proxy resolves names; literal addresses are checked);
 - limits on time (connect, read, total; looking a name up is part of connecting), on size (after
@@ -26,7 +27,7 @@ import time
 import uuid
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -48,7 +49,7 @@ from urllib3.util.connection import create_connection
 
 from launch.addresses import AddressPolicy
 from launch.errors import HttpError, HttpProblem
-from launch.issuers import Issuer, is_secure
+from launch.issuers import Issuer
 from launch.limiter import IssuerLimiter, Pause
 from launch.lookups import Lookups
 from launch.urls import UnsafeUrl, Url, is_under, join_url, parse_url
@@ -250,7 +251,7 @@ class EhrClient:
             url = parse_url(text)
         except UnsafeUrl:
             raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host) from None
-        if not is_secure(url, loopback=self.issuer.allow_loopback):
+        if not self.issuer.takes(url):
             raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
         return url
 
@@ -361,8 +362,10 @@ MOST_CLIENTS = 64
 class EhrClients:
     """One client for each EHR in use, so that its limits hold across all sessions of this process."""
 
-    def __init__(self, user_agent: str = USER_AGENT) -> None:
+    def __init__(self, user_agent: str = USER_AGENT, make: Callable[..., EhrClient] = EhrClient) -> None:
+        """`make`: what a client is made with, from the same arguments as `EhrClient`."""
         self._user_agent = user_agent
+        self._make = make
         self._lock = threading.Lock()
         self._clients: OrderedDict[Issuer, EhrClient] = OrderedDict()
         self._limiters: dict[str, IssuerLimiter] = {}
@@ -377,7 +380,7 @@ class EhrClients:
                 limiter = self._limiters.setdefault(
                     issuer.registration, IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
                 )
-                self._clients[issuer] = EhrClient(issuer, limiter=limiter, user_agent=self._user_agent)
+                self._clients[issuer] = self._make(issuer, limiter=limiter, user_agent=self._user_agent)
             self._clients.move_to_end(issuer)
             if len(self._clients) > MOST_CLIENTS:
                 # Whoever still holds it can go on: a closed client opens connections anew.

@@ -126,7 +126,9 @@ class Issuer:
     """Its name on the app's own front page, for launches that begin there; "" keeps it off the page."""
     allow_private: bool = False
     allow_loopback: bool = False
-    """Set by the demo and by tests only; then http is accepted too, on loopback hosts."""
+    """Set by the demo, by tests and for a tester's server; then http is accepted too, on loopback hosts."""
+    allow_http: bool = False
+    """Set for a tester's server only, which holds nobody's data: http anywhere."""
     max_parallel: int = 4
     requests_per_minute: int = 240
 
@@ -154,6 +156,10 @@ class Issuer:
     def addresses(self) -> AddressPolicy:
         """Which network addresses may be connected to for this EHR."""
         return AddressPolicy(self.allow_private, self.allow_loopback)
+
+    def takes(self, url: Url) -> bool:
+        """Whether a request for this EHR may travel as that URL says: encrypted, exceptions aside."""
+        return self.allow_http or is_secure(url, loopback=self.allow_loopback)
 
     @property
     def origins(self) -> frozenset[str]:
@@ -256,16 +262,19 @@ def load_issuers(
     *,
     profiles: Mapping[str, Any] | None = None,
     loopback: bool = False,
+    plain_http: bool = False,
 ) -> Issuers:
     """Parse the tables `issuers` and `profiles` of a configuration file (see the module's example).
 
     `secrets` holds client secrets and private keys under the names the table uses (an environment, usually).
-    `loopback=True` (demo and tests) lets every listed EHR have a loopback address, over http too.
+    `loopback=True` (demo and tests) lets every listed EHR have a loopback address, over http too;
+    `plain_http=True` (a tester's own server) lets it speak http wherever it is.
     Raises ConfigurationError with the place of the first fault.
     """
     own = _own_profiles(profiles or {})
     issuers = tuple(
-        _issuer(name, table, secrets or {}, own, loopback=loopback) for name, table in mapping.items()
+        _issuer(name, table, secrets or {}, own, loopback=loopback, plain_http=plain_http)
+        for name, table in mapping.items()
     )
     bases = [issuer.fhir_base for issuer in issuers]
     paths = [issuer.redirect_path for issuer in issuers]
@@ -297,9 +306,15 @@ def _own_profiles(tables: Mapping[str, Any]) -> dict[str, Profile]:
 
 
 def _issuer(
-    name: str, table: Any, secrets: Mapping[str, str], own: Mapping[str, Profile], *, loopback: bool
+    name: str,
+    table: Any,
+    secrets: Mapping[str, str],
+    own: Mapping[str, Profile],
+    *,
+    loopback: bool,
+    plain_http: bool,
 ) -> Issuer:
-    entry = _Entry(f"issuers.{name}", table)
+    entry = _Entry(f"issuers.{name}", table, loopback=loopback, plain_http=plain_http)
     if not _ID.fullmatch(name):
         raise ConfigurationError(entry.where, "an issuer's name is lower-case letters, digits and hyphens")
     entry.refuse_unknown(_KEYS)
@@ -312,7 +327,7 @@ def _issuer(
     ca_bundle = entry.text("ca_bundle", "")
     issuer = Issuer(
         id=name,
-        fhir_base=entry.base("fhir_base", loopback=loopback),
+        fhir_base=entry.base("fhir_base"),
         client_id=entry.text("client_id"),
         profile=profile,
         client_auth=client_auth,
@@ -324,16 +339,15 @@ def _issuer(
         extra_scopes=entry.texts("extra_scopes"),
         redirect_path=entry.text("redirect_path", f"/callback/{name}"),
         fhir_base_aliases=tuple(entry.alias(text) for text in entry.texts("fhir_base_aliases")),
-        oauth_hosts=tuple(entry.origin(text, loopback=loopback) for text in entry.texts("oauth_hosts")),
+        oauth_hosts=tuple(entry.origin(text) for text in entry.texts("oauth_hosts")),
         oidc_issuer=entry.text("oidc_issuer", "") or None,
-        frame_ancestors=tuple(
-            entry.origin(text, loopback=loopback) for text in entry.texts("frame_ancestors")
-        ),
+        frame_ancestors=tuple(entry.origin(text) for text in entry.texts("frame_ancestors")),
         ca_bundle=Path(ca_bundle) if ca_bundle else None,
         proxy=entry.text("proxy", "") or None,
         front_page=entry.text("front_page", "").strip(),
         allow_private=entry.flag("allow_private"),
         allow_loopback=loopback,
+        allow_http=plain_http,
         max_parallel=entry.count("max_parallel", profile.max_parallel),
         requests_per_minute=entry.count("requests_per_minute", profile.requests_per_minute),
     )
@@ -380,8 +394,9 @@ def _roles(scope: str) -> int:
 class _Entry:
     """One `[issuers.<name>]` table, read key by key, with the place of every fault."""
 
-    def __init__(self, where: str, table: Any) -> None:
+    def __init__(self, where: str, table: Any, *, loopback: bool, plain_http: bool) -> None:
         self.where = where
+        self._loopback, self._plain_http = loopback, plain_http
         if not isinstance(table, Mapping):
             raise ConfigurationError(where, "is not a table")
         self._table = table
@@ -454,29 +469,29 @@ class _Entry:
             raise ConfigurationError(f"{self.where}.{key}", "names a secret that is not there")
         return secrets[name]
 
-    def base(self, key: str, *, loopback: bool) -> str:
+    def base(self, key: str) -> str:
         text = self.text(key)
         try:
             url = parse_base(text)
         except UnsafeUrl as fault:
             raise ConfigurationError(f"{self.where}.{key}", f"holds {fault}") from None
-        self._require_secure(url, key, loopback=loopback)
+        self._require_secure(url, key)
         if "*" in url.path and [part for part in url.path.split("/") if "*" in part] != ["*"]:
             raise ConfigurationError(f"{self.where}.{key}", "may hold one *, which is a whole path segment")
         return url.base
 
-    def origin(self, text: str, *, loopback: bool) -> str:
+    def origin(self, text: str) -> str:
         try:
             url = parse_url(text)
         except UnsafeUrl as fault:
             raise ConfigurationError(self.where, f"{text!r} holds {fault}") from None
         if url.path not in {"", "/"} or url.query:
             raise ConfigurationError(self.where, f"{text!r} is more than an origin")
-        self._require_secure(url, text, loopback=loopback)
+        self._require_secure(url, text)
         return url.origin
 
-    def _require_secure(self, url: Url, key: str, *, loopback: bool) -> None:
-        if not is_secure(url, loopback=loopback):
+    def _require_secure(self, url: Url, key: str) -> None:
+        if not self._plain_http and not is_secure(url, loopback=self._loopback):
             raise ConfigurationError(f"{self.where}.{key}", "must use https")
 
 

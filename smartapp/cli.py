@@ -77,10 +77,24 @@ def _config(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _seed(arguments: list[str]) -> int:
+    from smartapp.commands.seed import run_seed
+
+    return run_seed(arguments)
+
+
+def _unseed(arguments: list[str]) -> int:
+    from smartapp.commands.seed import run_unseed
+
+    return run_unseed(arguments)
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
     "rules": (_rules, "print the rules in force on a day, and what nobody has checked lately"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
+    "seed": (_seed, "write the synthetic charts to a FHIR server with test data"),
+    "unseed": (_unseed, "remove from a FHIR server exactly what seed and connect wrote"),
     "migrate": (_migrate, "make or update the tables of the app's database"),
     "audit": (_audit, "verify or export the chained audit trail"),
     "packet": (_packet, "list and export the kept evidence of what was written"),

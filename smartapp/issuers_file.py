@@ -20,6 +20,7 @@ def read_issuers(
     *,
     now: datetime | None = None,
     loopback: bool = False,
+    plain_http: bool = False,
 ) -> Issuers:
     """The EHRs of the file; `keys` is the folder that `"@keys"` refers to, `now` says which of them sign
     (default: the machine's time). Raises ConfigurationError."""
@@ -29,7 +30,9 @@ def read_issuers(
         if not isinstance(table, dict) or not isinstance(profiles, dict):
             raise ConfigurationError("issuers or profiles is not a table")
         table, pems = filled_in(table, keys, now or datetime.now(UTC))
-        issuers = load_issuers(table, {**secrets, **pems}, profiles=profiles, loopback=loopback)
+        issuers = load_issuers(
+            table, {**secrets, **pems}, profiles=profiles, loopback=loopback, plain_http=plain_http
+        )
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except (

@@ -49,7 +49,14 @@ def test_imports_run_one_way(part: str) -> None:
 
 
 LAYERS = (
-    ("smartapp.cli", "smartapp.commands", "smartapp.application", "smartapp.serving", "smartapp.web"),
+    (
+        "smartapp.cli",
+        "smartapp.commands",
+        "smartapp.testing",
+        "smartapp.application",
+        "smartapp.serving",
+        "smartapp.web",
+    ),
     ("smartapp.services",),
     ("smartapp.ehr.charges", "smartapp.ehr.encounters"),
     ("smartapp.ehr.reading", "smartapp.ehr.people"),
@@ -99,7 +106,7 @@ def test_the_sandbox_is_an_island() -> None:
     assert found == set()
 
 
-def test_only_the_demo_knows_the_sandbox() -> None:
+def test_only_the_demo_and_seed_know_the_sandbox() -> None:
     found = {
         path.name
         for part in ("smartapp", "launch", "fhir_mappings")
@@ -107,7 +114,18 @@ def test_only_the_demo_knows_the_sandbox() -> None:
         for name in imported(path)
         if name.startswith("launch.sandbox")
     }
-    assert found <= {"demo.py", "demo_check.py"}
+    assert found <= {"demo.py", "demo_check.py", "seed.py"}
+
+
+def test_nothing_but_a_testers_commands_knows_the_testing_server() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for part in ("smartapp", "launch", "fhir_mappings")
+        for path in modules(part)
+        for name in imported(path)
+        if name.startswith("smartapp.testing") and not path.is_relative_to(ROOT / "smartapp" / "testing")
+    }
+    assert found <= {"smartapp/commands/connect.py", "smartapp/commands/seed.py"}
 
 
 def test_evaluate_needs_neither_the_web_nor_the_slow_models() -> None:
@@ -145,6 +163,7 @@ ASKS_THE_MACHINE = {
     "smartapp/commands/keys.py": "a command runs when it runs",
     "smartapp/commands/purge.py": "a command runs when it runs",
     "smartapp/commands/reseal.py": "a command runs when it runs",
+    "smartapp/commands/seed.py": "without --as-of its charts are told today",
     "smartapp/commands/rules.py": "without --as-of it is today",
     "launch/sandbox/__main__.py": "started by hand its charts are told today, and its clock is the machine's",
     "launch/sandbox/config.py": "a sandbox's clock, unless it is given another",
