@@ -161,6 +161,7 @@ ASKS_THE_MACHINE = {
     "smartapp/commands/doctor/command.py": "a command runs when it runs",
     "smartapp/commands/evaluate.py": "without --as-of it is today",
     "smartapp/commands/keys.py": "a command runs when it runs",
+    "smartapp/commands/packet.py": "a command runs when it runs",
     "smartapp/commands/purge.py": "a command runs when it runs",
     "smartapp/commands/reseal.py": "a command runs when it runs",
     "smartapp/commands/seed.py": "without --as-of its charts are told today",
