@@ -63,7 +63,8 @@ def needs(
     months.
 
     Never less than the whole of last month: a month that just ended is still to be charged. Nor less than the
-    period of a suggestion of ours that billing has not taken up: it follows the record until then.
+    period of a suggestion of ours that billing has not taken up: it follows the record until then. `policy`:
+    that of the chart's payer, as far as it is known; diagnoses are needed only where that payer asks for one.
     """
     return Needs(
         start=_start(policy, as_of, list(enrolments), list(charges), months_back),
@@ -78,10 +79,9 @@ def needs(
             TypeNeed("Consent"),
             TypeNeed("ServiceRequest"),
             TypeNeed("CarePlan"),
-            TypeNeed("Condition"),
             TypeNeed("Procedure"),
             TypeNeed("Coverage"),
-            TypeNeed("Account"),
+            *((TypeNeed("Condition"),) if _asks_diagnoses(policy) else ()),
         ),
         categories=CATEGORIES,
         codings=tuple(
@@ -92,6 +92,11 @@ def needs(
             )
         ),
     )
+
+
+def _asks_diagnoses(policy: Policy) -> bool:
+    """Whether the payer covers some code for some diagnoses alone; of all others no decision needs any."""
+    return policy.rule is not None and any(row.diagnoses for row in policy.rule.coverage)
 
 
 def _start(

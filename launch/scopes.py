@@ -150,7 +150,7 @@ FEATURE_SCOPES: dict[Feature, tuple[str, ...]] = {
     Feature.DIAGNOSES: ("patient/Condition.rs",),
     Feature.SURGERY: ("patient/Procedure.rs",),
     Feature.ACCOUNTS: ("patient/Account.rs",),
-    Feature.STAFF_ROLES: ("user/Practitioner.r", "user/PractitionerRole.rs"),
+    Feature.STAFF_ROLES: ("user/Practitioner.rs", "user/PractitionerRole.rs"),
     Feature.PROVENANCE: ("patient/Provenance.c",),
 }
 CORE_FEATURES = (

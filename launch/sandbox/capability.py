@@ -53,6 +53,7 @@ def capability_statement(config: SandboxConfig) -> dict[str, Any]:
                     ],
                 },
                 "resource": [_resource(config, type_) for type_ in PARAMETERS],
+                "interaction": [] if config.quirks.no_batch else [{"code": "batch"}],
             }
         ],
     }

@@ -30,6 +30,7 @@ FHIR_JSON = "application/fhir+json; charset=utf-8"
 _JSON_TYPES = {"application/fhir+json", "application/json"}
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _DEFAULT_COUNT = 50
+_MOST_IN_A_BATCH = 50
 #: Readable without a token: what a client must know before it can have one.
 _PUBLIC = {"fhir.metadata", "fhir.smart_well_known"}
 
@@ -348,6 +349,32 @@ def _subset(results: ResultSet, body: str) -> str:
     kept = {name: value for name, value in resource.items() if name.lstrip("_") in names}
     kept["meta"] = {**kept["meta"], "tag": [*kept["meta"].get("tag", ()), _SUBSETTED]}
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+
+
+# --- several at once -------------------------------------------------------------------------------------
+
+
+@fhir.post("/", strict_slashes=False)
+def batch() -> Response:
+    """A batch of reads and searches; each is answered as it would be by itself."""
+    try:
+        bundle = json.loads(request.get_data())
+        asked = [(entry["request"]["method"], entry["request"]["url"]) for entry in bundle["entry"]]
+    except (ValueError, KeyError, TypeError):
+        raise Refused(400, "structure", "a batch is a Bundle of requests") from None
+    if _sandbox().quirks.no_batch or bundle.get("type") != "batch" or len(asked) > _MOST_IN_A_BATCH:
+        raise Refused(400, "not-supported", f"a batch of {_MOST_IN_A_BATCH} requests at most")
+    headers = {name: request.headers[name] for name in ("Authorization", "Prefer") if name in request.headers}
+    entries = []
+    for method, url in asked:
+        if method != "GET" or not isinstance(url, str):
+            raise Refused(400, "not-supported", "a batch holds GETs here")
+        with current_app.test_client() as client:
+            answer = client.get(f"/fhir/r4/{url}", base_url=request.host_url, headers=headers)
+        entry: dict[str, Any] = {"response": {"status": str(answer.status_code)}}
+        entry["resource" if answer.status_code == 200 else "outcome"] = answer.get_json(force=True)
+        entries.append(entry)
+    return _json({"resourceType": "Bundle", "type": "batch-response", "entry": entries})
 
 
 # --- create and update -----------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ class Quirks:
     incomplete_searches: bool = False
     #: `_lastUpdated` is no search parameter: refused under strict handling, else passed over.
     no_last_updated: bool = False
+    #: Batches are refused and not declared.
+    no_batch: bool = False
     #: `_id` takes one value.
     one_id_at_a_time: bool = False
     #: References name the server by this base instead of its own.

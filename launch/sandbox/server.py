@@ -15,7 +15,7 @@ from launch.sandbox.config import ConfigurationError, SandboxConfig, is_loopback
 if TYPE_CHECKING:
     from launch.sandbox.app import Sandbox
 
-_THREADS = 8
+_THREADS = 16
 
 
 class RunningSandbox:
@@ -24,6 +24,7 @@ class RunningSandbox:
     def __init__(self, config: SandboxConfig, listening: socket.socket) -> None:
         app = create_sandbox(config)
         self.config = config
+        self.app = app
         self.sandbox: Sandbox = app.extensions["sandbox"]
         # Queue depth says "the client is ahead of us", which a load test is; nobody needs to read it.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -208,6 +208,14 @@ class ReadingStore:
             self._keep(connection, snapshot, chunks)
         return True
 
+    def amend(self, snapshot_id: str, result: bytes) -> bool:
+        """Show more of the same pages. False if the snapshot is not there any more."""
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(sealed=self._vault.seal(result))
+            )
+        return changed.rowcount == 1
+
     def _keep(self, connection: Connection, snapshot: Snapshot, chunks: Sequence[SealedChunk]) -> None:
         connection.execute(
             insert(SNAPSHOTS).values(

@@ -24,7 +24,7 @@ from fhir_mappings.vocabulary import DISCIPLINES, Outcome, Role
 from smartapp.ehr.charges.create import Acceptance, counts_minutes
 from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.reading.display import Choice
-from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.findings import Findings, ForTheForm
 from smartapp.services import services
 from smartapp.site_file import BILLING_PROFESSIONALS
 from smartapp.store.charges import Charge
@@ -119,6 +119,7 @@ def preview(key: str) -> AnyResponse:
     if charge is not None and charge.state not in ACCEPTABLE:
         return redirect(url_for("charges.result", sid=g.session.id, key=key))
     own_pages.bring_up_to_date()
+    own_pages.fill_form()
     case = case_of(key)
     if (shut := shut_page(case)) is not None:
         return shut
@@ -383,15 +384,15 @@ def _role(case: Case, reference: str) -> Role:
 
 
 def _fields(case: Case) -> tuple[Field, ...]:
-    choices = case.findings.choices
+    choices, form = case.findings.choices, case.findings.form or ForTheForm()
     people = tuple(one for one in choices.practitioners if _role(case, one.reference) not in NEVER_PERFORM)
     signed_in = g.session.fhir_user
     listed = signed_in in {person.reference for person in choices.practitioners}
     if signed_in and not listed and _role(case, signed_in) not in NEVER_PERFORM:
         people = (Choice(signed_in, g.session.user_name or signed_in), *people)
-    places = (*_opened_from_first(choices.encounters), *choices.accounts)
+    places = (*_opened_from_first(choices.encounters), *form.accounts)
     return (
-        Field("diagnosis", "Diagnosis this monitoring treats", choices.conditions, "without a diagnosis"),
+        Field("diagnosis", "Diagnosis this monitoring treats", form.conditions, "without a diagnosis"),
         Field("performing", "Performing practitioner", people, "without a performing practitioner"),
         Field("ordering", "Ordering practitioner", people, "without an ordering practitioner"),
         Field("place", "Encounter or account", places, "without an encounter or account"),
@@ -470,7 +471,12 @@ def _resource(case: Case, form: Form, entered_at: datetime) -> dict[str, object]
     """The ChargeItem of these choices; validated. Raises ChargeNotValid."""
     chosen = {name: value for name, value in form.chosen.items() if value != NONE}
     condition = next(
-        (c for c in case.findings.choices.conditions if c.reference == chosen.get("diagnosis")), None
+        (
+            c
+            for c in (case.findings.form or ForTheForm()).conditions
+            if c.reference == chosen.get("diagnosis")
+        ),
+        None,
     )
     place = chosen.get("place", "")
     return charge_item(

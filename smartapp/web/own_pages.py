@@ -61,6 +61,16 @@ def bring_up_to_date() -> None:
         g.pop("present_findings")
 
 
+def fill_form() -> None:
+    """Before the form of a charge: what nobody else needs is read when it is first opened."""
+    found = present_findings()
+    if found is None or found[1].form is not None:
+        return
+    take_seat()
+    if services().fresh.fill_form(Present(g.session, *found)):
+        g.pop("present_findings")
+
+
 def posted_chart() -> Chart:
     """The same for a form, which must have been made from this very snapshot of this very patient."""
     here = chart()

@@ -198,7 +198,7 @@ def test_a_site_may_ask_for_more_and_is_taken_at_its_word():
 @pytest.mark.smart(141)
 def test_staff_are_asked_for_at_the_users_level():
     asked = request_scope((Feature.STAFF_ROLES,), kind=LaunchKind.EHR, v2=True)
-    assert asked.endswith("user/Practitioner.r user/PractitionerRole.rs")
+    assert asked.endswith("user/Practitioner.rs user/PractitionerRole.rs")
 
 
 @pytest.mark.smart(46, 124, 146, 148)

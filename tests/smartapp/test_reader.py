@@ -59,9 +59,11 @@ class FakeEhr:
     asked: list = field(default_factory=list)
     patience: list = field(default_factory=list)
 
+    parallel: int = 8
+
     @property
     def issuer(self):
-        return Issuer("fake", BASE, "app", load_profile(self.profile))
+        return Issuer("fake", BASE, "app", replace(load_profile(self.profile), max_parallel=self.parallel))
 
     def fhir(self, method, target, *, headers=None, limits=None, body=None):
         self.asked.append((target, headers or {}))
@@ -301,9 +303,45 @@ def test_codings_are_searched_in_groups_that_fit_in_an_address():
     assert code_groups([]) == ()
 
 
+def in_parts(target):
+    """Whether a search is for some of the days; the last ones begin in February and have no end."""
+    return "date=lt" in target or "date=ge2026-02" in target
+
+
+def many_pages(*resources):
+    """The first of so many pages that they are read in parts."""
+    status, page = bundle(*resources, following=f"{BASE}?page=2")
+    return status, page | {"total": 16 * max(1, len(resources))}
+
+
+def test_readings_of_few_pages_are_one_search_and_those_of_many_are_read_in_parts():
+    few = FakeEhr(lambda target, _: bundle() if "page=2" in target else bundle(following=f"{BASE}?page=2"))
+    read(few)
+    assert len(few.asked) == 2
+    many = FakeEhr(lambda target, _: bundle() if in_parts(target) else many_pages(observation("o1")))
+    kept, _, _ = read(many)
+    assert kept == ["Observation/o1"]
+    assert len(many.asked) == 1 + 8
+
+
+def test_where_nobody_says_how_many_there_are_a_few_pages_come_first():
+    def answer(target, _):
+        if in_parts(target):
+            return bundle()
+        number = int((parse_qs(urlsplit(target).query).get("page") or ["1"])[0])
+        return bundle(observation(f"o{number}"), following=f"{BASE}?page={number + 1}")
+
+    ehr = FakeEhr(answer)
+    kept, _, _ = read(ehr)
+    assert kept == [f"Observation/o{number}" for number in range(1, 5)]
+    assert len(ehr.asked) == 4 + 8
+
+
 def test_what_one_slice_lacks_is_missing_for_its_own_days():
     def answer(target, _):
-        return (410, outcome("gone")) if "date=ge2026-01-15" in target else bundle()
+        if "date=ge2026-01-15" in target:
+            return 410, outcome("gone")
+        return bundle() if in_parts(target) else many_pages()
 
     run = read(FakeEhr(answer))[2]
     (found,) = missing_from(run.notices())
@@ -384,8 +422,7 @@ def test_half_a_character_in_the_patients_name_closes_no_chart():
 
 def test_two_versions_of_one_record_are_both_handed_on():
     old, new = (observation("o1", meta={"versionId": number}) for number in "12")
-    answers = iter([bundle(old), bundle(new)])
-    kept, _, _ = read(FakeEhr(lambda *_: next(answers, bundle(old))))
+    kept, _, _ = read(FakeEhr(lambda *_: bundle(old, new)))
     assert kept == ["Observation/o1", "Observation/o1"]
 
 
@@ -473,9 +510,12 @@ def test_each_way_to_give_no_readings_has_words_of_its_own_and_is_missing(answer
 
 def test_an_ehr_that_fell_silent_is_not_asked_for_everything_else():
     def answer(target, _):
-        raise HttpError(HttpProblem.TIMEOUT)
+        if in_parts(target):
+            raise HttpError(HttpProblem.TIMEOUT)
+        return many_pages()
 
     ehr = FakeEhr(answer)
+    ehr.parallel = 2
     _, notices, run = read(ehr)
     assert len(ehr.asked) < 8
     assert {notice.kind for notice in notices} == {NoticeKind.SLOW, NoticeKind.NOT_SEARCHED}
@@ -739,4 +779,28 @@ def test_evidence_under_an_earlier_id_is_still_there():
     ehr.answer = lambda target, headers: (
         (200, observation("o2", "p2")) if target == "Observation/o2" else plain(target, headers)
     )
-    assert run.check({"Observation/o2": "1"}, lambda _: None) == frozenset()
+    run.check({"Observation/o2": "1"}, lambda _: None)
+    assert run.gone == set()
+
+
+def test_evidence_under_an_earlier_id_is_not_gone_while_that_id_is_not_known_yet():
+    ehr = merged({"p1": person("p1", replaces=["p2"]), "p2": person("p2")}, {"p2": [observation("o2", "p2")]})
+    plain = ehr.answer
+    ehr.answer = lambda target, headers: (
+        (200, observation("o2", "p2")) if target == "Observation/o2" else plain(target, headers)
+    )
+    run = reading(ehr)
+    run.read_first(lambda _: None, known={"Observation/o2": "1", "Observation/o3": "1"})
+    assert run.gone == {"Observation/o3"}
+
+
+def test_what_came_under_an_earlier_id_before_it_was_known_is_taken():
+    ehr = merged(
+        {"p1": person("p1", replaces=["p2"]), "p2": person("p2")},
+        {"p1": [observation("o2", "p2"), observation("o3", "p3")]},
+    )
+    kept = []
+    run = reading(ehr)
+    run.read_first(lambda one: kept.append(one.reference), assumed=NEEDS)
+    assert sorted(kept) == ["Observation/o2", "Patient/p1", "Patient/p2"]
+    assert [(one.kind, one.count) for one in run.notices()] == [(NoticeKind.FOREIGN, 1)]

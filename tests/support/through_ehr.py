@@ -106,7 +106,7 @@ class EhrOfACase:
             store.append(resource)
             maker.add(resource)
 
-        reading.read_first(first)
+        reading.read_first(first, assumed=maker.assumed())
         reading.read_rest(maker.needs(), rest)
         return maker.findings(reading.notices(), lambda: store, server_time=reading.server_time)
 

@@ -12,11 +12,20 @@ from launch.scopes import Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.reading.fetch import ReadingFailed
-from smartapp.ehr.reading.findings import Findings, FindingsMaker, Writes
+from smartapp.ehr.reading.findings import (
+    FORM_TYPES,
+    READ_FIRST,
+    Findings,
+    FindingsMaker,
+    ForTheForm,
+    Writes,
+    for_the_form,
+)
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
-from smartapp.ehr.reading.reader import READ_FIRST, ChartReading
+from smartapp.ehr.reading.reader import ChartReading
 from smartapp.ehr.reading.searches import Learned
+from smartapp.ehr.reading.shared import SharedRecords
 from smartapp.ehr.wire.bundles import look, references
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.site import Site
@@ -24,6 +33,8 @@ from smartapp.store import Store
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MEGABYTE = 1024 * 1024
+FORM_SECONDS = 30.0
+"""How long somebody waits for the form of a charge."""
 
 
 class Charts:
@@ -45,6 +56,7 @@ class Charts:
         self._client_of = client_of
         self._capabilities = capabilities
         self._learned = Learned()
+        self._shared = SharedRecords(store.reading.seal_chunk, store.reading.open_chunk)
 
     def today(self) -> date:
         """The site's day."""
@@ -58,13 +70,15 @@ class Charts:
         seconds: float,
         since: datetime | None = None,
         linked: Iterable[str] = (),
+        batch: bool = False,
     ) -> ChartReading:
-        """A reading of the session's patient. Raises ReadingFailed where there is none, and LaunchError."""
+        """A reading of the session's patient; `batch`: in as few requests as the server declares to take,
+        though none is answered before all are. Raises ReadingFailed where there is none, and LaunchError."""
         if session.patient is None:
             raise ReadingFailed("no-patient")
-        settings = self._settings
+        settings, client = self._settings, self._client_of(session)
         return ChartReading(
-            self._client_of(session),
+            client,
             Scopes.parse(session.granted_scope),
             session.patient,
             session.fhir_user,
@@ -80,6 +94,8 @@ class Charts:
             since=since,
             linked=linked,
             learned=self._learned,
+            batch=batch and self._capabilities.seen(client).batch,
+            shared=self._shared,
         )
 
     def maker(
@@ -111,7 +127,9 @@ class Charts:
         """The whole chart, decided on, and its pages."""
         maker = self.maker(session, self.today())
         # Beside the first searches: whoever waits for an EHR that hangs is told how far it is.
-        reading.read_first(maker.add_first, lambda: maker.takes(self._writes(session)))
+        reading.read_first(
+            maker.add_first, [lambda: maker.takes(self._writes(session))], assumed=maker.assumed()
+        )
         reading.read_rest(maker.needs(), maker.add)
         chunks = [*reading.chunks, *self._own_pages(maker.add_own())]
         store = self._store.reading
@@ -121,6 +139,14 @@ class Charts:
             server_time=reading.server_time,
         )
         return findings, chunks
+
+    def for_the_form(self, session: LaunchSession) -> ForTheForm:
+        """What only the form of a charge needs. What does not come is told. Raises ReadingFailed."""
+        reading = self.reading(session, seconds=FORM_SECONDS)
+        found: list[StoredResource] = []
+        reading.read_types(FORM_TYPES, found.append)
+        bases = self._client_of(session).issuer.bases
+        return for_the_form(found, reading.notices(), reading.patient, bases)
 
     def decided(
         self,

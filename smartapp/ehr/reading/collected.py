@@ -72,8 +72,20 @@ class Collected:
         """Dropped as another patient's, by type."""
         self._elsewhere = Counter[tuple[str, str]]()
         """Dropped, by type and the address under which they name a patient of the same id."""
+        self._held: list[tuple[Search, str, Entry]] | None = None
+        """What may be another patient's, as long as it is not known under which ids this one's is kept."""
         self._missed: dict[str, tuple[Days, list[Missing]]] = {}
         """What single records that cannot be read may have been, and within which days they were found."""
+
+    def hold(self) -> None:
+        """From now on nothing is dropped as another patient's, until `settle`."""
+        self._held = []
+
+    def settle(self) -> None:
+        """It is known under which ids the patient's records are kept: judge what was held back."""
+        held, self._held = self._held, None
+        for number, (wanted, origin, entry) in enumerate(held or ()):
+            self.keep(wanted, f"{origin} held {number}", [entry])
 
     def add(self, notice: Notice) -> None:
         self._notices.add(notice)
@@ -110,23 +122,28 @@ class Collected:
         return self.keep(wanted, origin, self._matches(wanted, entries))
 
     def keep(self, wanted: Search, origin: str, found: list[Entry]) -> bool:
-        """Hand each resource on once. Gives back whether somebody else's were dropped."""
+        """Hand each resource on once. Gives back whether somebody else's were among it."""
         fresh: list[StoredResource] = []
         with self._lock:
-            dropped = self._foreign.total() + self._elsewhere.total()
+            before = self._others
             for entry in found:
                 resource = self._judged(wanted, origin, entry)
                 if resource is not None:
                     fresh.append(resource)
                     self.sink(resource)
             self.resources += len(fresh)
-            others = self._foreign.total() + self._elsewhere.total() > dropped
+            others = self._others > before
         if fresh:
             # Compressing and encrypting needs no lock: the other threads decode meanwhile.
             chunk = self._seal(origin, fresh)
             with self._lock:
                 self.chunks.append(chunk)
         return others
+
+    @property
+    def _others(self) -> int:
+        """Records of somebody else, those that are held back among them."""
+        return self._foreign.total() + self._elsewhere.total() + len(self._held or ())
 
     def _matches(self, wanted: Search, entries: Iterable[Entry]) -> list[Entry]:
         """The resources a search found. What the server says beside them becomes a notice."""
@@ -155,7 +172,10 @@ class Collected:
         """
         found = self._judged_here(entry, wanted.type)
         if found.whose is Whose.FOREIGN:
-            self._dropped(found)
+            if self._held is None:
+                self._dropped(found)
+            else:
+                self._held.append((wanted, origin, entry))
             return None
         if found.type == "OperationOutcome":
             self._remarked(wanted, found.raw)

@@ -17,6 +17,7 @@ from fhir_mappings.anchor import ProgramAnchor, anchors_of
 from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Completeness
 from fhir_mappings.decision import Assessment, Decision, to_contract
+from fhir_mappings.identity import Bases
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
@@ -26,7 +27,7 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.reading.auditor_notes import days_late
-from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choices, banner, choices, decode
+from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choice, Choices, banner, choices, decode
 from smartapp.ehr.reading.notices import Notice, missing_from
 from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLine
 from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, described, seen
@@ -42,6 +43,14 @@ class Writes(Struct, frozen=True):
 
     create: bool
     update: bool
+
+
+class ForTheForm(Struct, frozen=True):
+    """What only the form of a charge needs, read when it is first opened."""
+
+    conditions: tuple[Choice, ...] = ()
+    accounts: tuple[Choice, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 class Findings(Struct, frozen=True):
@@ -77,6 +86,8 @@ class Findings(Struct, frozen=True):
     """The anchors that were confirmed here, by program."""
     late: dict[str, int] = {}
     """Reading -> days between measuring and receipt, where there were any."""
+    form: ForTheForm | None = None
+    """None until the form of a charge was opened."""
     writes: Writes | None = None
     """What the EHR takes of ChargeItem, as it declares; None where nobody knows."""
     seen: dict[str, Seen] = {}
@@ -97,7 +108,22 @@ def evidence_of(decision: Decision) -> tuple[str, ...]:
     return tuple(dict.fromkeys(record for part in decision.requirements for record in part.evidence))
 
 
+FORM_TYPES = ("Condition", "Account")
+"""What can be chosen for a charge, and is read for its form alone."""
+
+
+def for_the_form(
+    resources: Iterable[StoredResource], notices: Iterable[Notice], patient: str, bases: Bases
+) -> ForTheForm:
+    """What of these can be chosen: it names this patient and nobody else."""
+    ours = [one.raw for one in resources if one.raw and look(one.raw).whose(patient, bases) is Whose.OURS]
+    found = choices([decode(raw) for raw in ours])
+    return ForTheForm(found.conditions, found.accounts, tuple(notices))
+
+
 _DATED = frozenset({"Observation", "Encounter"})
+READ_FIRST = frozenset({"Patient", "ChargeItem"})
+"""What says from which day on the rest is needed."""
 
 
 class FindingsMaker:
@@ -149,16 +175,24 @@ class FindingsMaker:
         self._writes = writes
 
     def add_first(self, resource: StoredResource) -> None:
-        """The patient and prior charges: what says how far back the rest is needed."""
+        """What comes before it is known how far back the rest is needed."""
         self._first.append(resource)
+
+    def assumed(self) -> Needs:
+        """What must be read as far as is known before any charge was: how far back, and what."""
+        terminology = self._site.terminology
+        found = needs(terminology, self._site.policy, self._today, self._anchors, (), self._history_months)
+        return found if self._history_from is None else replace(found, start=self._history_from)
 
     def needs(self) -> Needs:
         """What else must be read. To be called once, after the first resources."""
         policy, terminology = self._site.policy, self._site.terminology
         first = Chart(terminology, self._site.zone, self._today, self._bases, codes=policy.known)
         for resource in self._first:
-            first.add(resource.raw, resource.full_url, resource.origin)
-        charges = first.record(self._patient).charges
+            if resource.reference.split("/", 1)[0] in READ_FIRST | {"Coverage"}:
+                first.add(resource.raw, resource.full_url, resource.origin)
+        record = first.record(self._patient)
+        policy, charges = self._site.policies.of(record.payer), record.charges
         found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
         start = self._history_from or found.start
         self._chart = Chart(

@@ -23,7 +23,7 @@ from smartapp.config import Settings
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fetch import ReadingFailed
 from smartapp.ehr.reading.findings import Findings, evidence_of
-from smartapp.ehr.reading.notices import Notice, in_order
+from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.own_record import ORIGIN, URN
 from smartapp.ehr.reading.reader import SinceNotKnown
 from smartapp.store import Store
@@ -133,6 +133,32 @@ class FreshLook:
         age = self._clock.now() - present.snapshot.created_at
         return age > timedelta(minutes=self._settings.snapshot_minutes)
 
+    def fill_form(self, present: Present) -> bool:
+        """Read what only the form of a charge needs, if nobody opened it before; whether anything was read
+        that the session has now. Raises HttpError and LaunchError."""
+        if present.findings.form is not None:
+            return False
+        try:
+            form = self._charts.for_the_form(present.session)
+        except ReadingFailed:
+            raise HttpError(HttpProblem.TIMEOUT) from None
+        result = msgspec.json.encode(msgspec.structs.replace(present.findings, form=form))
+        if not self._store.reading.amend(present.snapshot.id, result):
+            return False
+        session = present.session
+        dropped = [one for one in form.notices if one.kind is NoticeKind.FOREIGN]
+        self._store.audit.add(
+            self._clock.now(),
+            "form-read",
+            session=session.id,
+            issuer=session.issuer_id,
+            patient=session.patient,
+            user=session.fhir_user,
+            snapshot=present.snapshot.id,
+            dropped=", ".join(f"{one.what} {one.count}" for one in dropped),
+        )
+        return True
+
     def bring_up_to_date(self, present: Present) -> bool:
         """Look again; whether what was found is what the session has read now."""
         return self.keep(present.session, self.of(present))
@@ -156,35 +182,34 @@ class FreshLook:
             seconds=LOOK_SECONDS,
             since=findings.server_time - MARGIN,
             linked=charts.pointed_to(session, readings),
+            batch=True,
         )
         fetched: list[StoredResource] = []
-        reading.read_first(fetched.append)
         asking = charts.maker(session, charts.today())
+        known = {one.reference: one.version for one in readings if one.raw and not is_made_up(one.reference)}
+        asked = {name: known[name] for name in findings.versions if name in known}
+        assumed = msgspec.structs.replace(asking.assumed(), start=findings.history_from)
+        reading.read_first(fetched.append, assumed=assumed, known=asked)
         for resource in fetched:
             asking.add_first(resource)
         needs = asking.needs()
         if needs.start < findings.history_from:
             raise SinceNotKnown
         reading.read_rest(needs, fetched.append)
-        known = {one.reference: one.version for one in readings if one.raw and not is_made_up(one.reference)}
-        evidence: Iterable[str] = findings.versions
-        gone: set[str] = set()
-        checked: set[str] = set()
+        checked = set(asked)
         for _ in range(MOST_ROUNDS):
-            unsure = known.keys() - checked - _named(fetched)
-            asked = {name: known[name] for name in evidence if name in unsure}
-            gone |= reading.check(asked, fetched.append)
-            checked |= asked.keys()
-            left_out = gone | _named(fetched)
+            left_out = reading.gone | _named(fetched)
             now = [*(one for one in readings if one.reference not in left_out), *fetched]
             notices = in_order({*_of_readings(findings.notices), *reading.notices()})
             decided, own = charts.decided(
                 session, now, notices, findings.history_from, reading.server_time, findings.writes
             )
-            evidence = decided.versions
-            if not known.keys() & evidence.keys() - checked - left_out:
+            unsure = known.keys() & decided.versions.keys() - checked - left_out
+            if not unsure:
                 chunks = [*self._without(pages, left_out), *reading.chunks, *own]
                 return self._fresh(present, decided, chunks, old, now)
+            reading.check({name: known[name] for name in unsure}, fetched.append)
+            checked |= unsure
         raise SinceNotKnown
 
     def _without(self, pages: Iterable[SealedChunk], left_out: set[str]) -> Iterator[SealedChunk]:
@@ -207,6 +232,7 @@ class FreshLook:
         now: list[StoredResource],
     ) -> Fresh:
         pages = tuple(chunks)
+        findings = msgspec.structs.replace(findings, form=present.findings.form)
         snapshot = Snapshot(
             id=secrets.token_hex(16),
             session_id=present.session.id,

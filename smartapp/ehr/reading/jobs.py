@@ -27,10 +27,10 @@ from launch.ports import Clock, LaunchSession
 from smartapp.config import Settings
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
-from smartapp.ehr.reading.findings import Findings, FindingsMaker
+from smartapp.ehr.reading.findings import READ_FIRST, Findings, FindingsMaker
 from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.ehr.reading.own_record import ORIGIN, present_basis
-from smartapp.ehr.reading.reader import READ_FIRST, ChartReading
+from smartapp.ehr.reading.reader import ChartReading
 from smartapp.store import Store
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
 
@@ -131,6 +131,7 @@ class ReadingJobs:
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
             server_time=findings.server_time,
         )
+        result = msgspec.structs.replace(result, form=findings.form)
         snapshot = Snapshot(
             id=secrets.token_hex(16),
             session_id=session.id,

@@ -1,9 +1,11 @@
 """Reads one patient's chart: what `needs` asks for, in the searches this EHR allows.
 
-Prior charges come first, because they say from which day on the rest is needed. Then everything else in
-parallel, Observations in slices of time. Nothing is dropped in silence: what the EHR refused, what was cut
-off, what cannot be read and what belongs to somebody else is in the reading's notices. Only the patient's own
-record is indispensable: whatever else does not come is told, and decided on as missing.
+Everything is asked for at once, from the oldest day that may be needed; prior charges say from which day on
+it is. Readings that fill many pages are read from that day on in parts, at the same time. People and devices
+that something points to come last, many in one search where the server takes that. Nothing is dropped in
+silence: what the EHR refused, what was cut off, what cannot be read and what belongs to somebody else is in
+the reading's notices. Only the patient's own record is indispensable: whatever else does not come is told,
+and decided on as missing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+import msgspec
+
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs
 from fhir_mappings.terminology import Terminology
@@ -27,10 +31,23 @@ from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.collected import Collected, single
 from smartapp.ehr.reading.fetch import NOT_ALLOWED, NOT_UNDERSTOOD, Fetch, ReadingFailed, ReadingStopped
+from smartapp.ehr.reading.findings import READ_FIRST
 from smartapp.ehr.reading.notices import Notice, NoticeKind
-from smartapp.ehr.reading.searches import SLICES, Learned, Search, Searches
-from smartapp.ehr.reading.still_there import GONE, StillThere
-from smartapp.ehr.wire.bundles import NotAPage, declared, outcome_text, read_target, search_page
+from smartapp.ehr.reading.searches import BATCH, MOST_PARTS, PAGES_A_PART, Learned, Search, Searches
+from smartapp.ehr.reading.shared import SharedRecords
+from smartapp.ehr.reading.still_there import GONE, StillThere, id_groups
+from smartapp.ehr.wire.bundles import (
+    Entry,
+    NotAPage,
+    SearchPage,
+    declared,
+    look,
+    outcome_text,
+    read_target,
+    references,
+    search_page,
+    search_target,
+)
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MOST_READS_BY_ID = 200
@@ -38,8 +55,6 @@ _NOT_BY_DATE = NOT_UNDERSTOOD | {403}
 """How a server answers that takes no search of readings without a category or a code."""
 MOST_BETWEEN_TICKS = 2.0
 """Seconds after which a page that waits is told how far it is, though nothing came."""
-
-READ_FIRST = frozenset({"Patient", "ChargeItem"})
 
 LINKED = ("Device", "DeviceMetric", "Practitioner", "PractitionerRole")
 """Read by id where a reading or an encounter points to one that no search brought."""
@@ -78,6 +93,8 @@ class ChartReading:
         since: datetime | None = None,
         linked: Iterable[str] = (),
         learned: Learned | None = None,
+        batch: bool = False,
+        shared: SharedRecords | None = None,
     ) -> None:
         self.patient = patient
         self.base = client.issuer.fhir_base
@@ -100,6 +117,16 @@ class ChartReading:
             name for name in (user, *linked) if name and name.split("/", 1)[0] in LINKED
         )
         self._lock = threading.Lock()
+        self._assumed: Needs | None = None
+        """What was asked for before it was known what is needed."""
+        self.gone: set[str] = set()
+        """Of `known`, what is not there any more."""
+        self._more: list[Callable[[], None]] = []
+        self._long: list[tuple[Search, int]] = []
+        """Searches whose other pages are read in parts, and about how many they are."""
+        self._roles_of: set[str] = set()
+        self._batch = batch
+        self._shared = shared
         self._not_by_date: list[tuple[Search, Response]] = []
         """Searches of Observations that the server does not take without a category or code."""
         self._steps = self._steps_done = 0
@@ -133,16 +160,41 @@ class ChartReading:
     # What to read
 
     def read_first(
-        self, sink: Callable[[StoredResource], None], beside: Callable[[], None] | None = None
+        self,
+        sink: Callable[[StoredResource], None],
+        beside: Iterable[Callable[[], None]] = (),
+        *,
+        assumed: Needs | None = None,
+        known: Mapping[str, str] | None = None,
     ) -> None:
-        """The patient, and every ChargeItem of theirs. `beside`: what else is asked at the same time."""
+        """The patient, every ChargeItem of theirs, and what is `assumed` to be needed beside: no more than a
+        few pages of it. `beside`: what else is asked at the same time. `known`: see `check`."""
         self._collected.sink = sink
+        self._collected.hold()
+        searches = self._whole("ChargeItem", self._searches)
+        self._assumed = assumed
+        if assumed is not None:
+            searches += self._all_of(assumed, self._searches)
+        still_there = StillThere(self._fetch, self._collected, self.patient, known or {})
+        batches = list(still_there.batches())
         # About what follows is counted in advance, so that the progress shown never runs backwards.
-        self._steps = 2 + SLICES + 10
-        work: list[Callable[[], None]] = [partial(self._read, f"Patient/{self.patient}")]
-        work += self._whole("ChargeItem", self._searches)
-        self._run(work if beside is None else [*work, beside])
+        self._steps = len(searches) + 12
+        self._ask_together(searches, still_there, batches)
+        self._run(
+            [
+                partial(self._read, f"Patient/{self.patient}"),
+                *map(self._task, searches),
+                *(partial(still_there.look_for, names) for names in batches),
+                *beside,
+            ]
+        )
         self._read_earlier()
+        self._collected.settle()
+        gone = {name: version for name, version in (known or {}).items() if name in still_there.gone}
+        if gone and self._collected.earlier:
+            self.check(gone, sink)  # it may stand under an id that was not known for the patient's
+        else:
+            self.gone |= gone.keys()
 
     def _read_earlier(self) -> None:
         """What the record says to stand for, to the end of the chain: from now on records under these ids are
@@ -159,40 +211,71 @@ class ChartReading:
             self._run(
                 [
                     *(partial(self._read, f"Patient/{old}") for old in found),
-                    *self._whole("ChargeItem", earlier),
+                    *map(self._task, self._whole("ChargeItem", earlier)),
                 ]
             )
 
     def read_rest(self, needs: Needs, sink: Callable[[StoredResource], None]) -> None:
         """Everything else that is needed, and what it points to."""
         self._collected.sink = sink
-        work: list[Callable[[], None]] = []
-        for need in needs.types:
-            if need.type == "Observation":
-                if self._may("Observation", Interaction.SEARCH):
-                    work += map(self._task, self._observations(needs))
-            elif need.dated:
-                if self._may(need.type, Interaction.SEARCH):
-                    dated = [one.dated(need.type, needs.search_start) for one in self._searches]
-                    work += map(self._task, dated)
-            elif need.type not in READ_FIRST:
-                work += self._whole(need.type, self._searches)
+        work = list(map(self._task, self._not_asked_for(needs)))
         self._steps = self._steps_done + len(work)
         self._run(work)
         self._read_by_code(needs)
+        self._read_in_parts(needs)
         for _ in range(2):  # a DeviceMetric leads to its Device
-            missing = sorted(
-                reference for reference in self._collected.pointers if reference not in self._collected.names
-            )
-            self._collected.pointers.clear()
-            self._read_linked(missing)
-        self._read_roles()
+            self._read_linked()
 
-    def _observations(self, needs: Needs) -> list[Search]:
+    def _not_asked_for(self, needs: Needs) -> list[Search]:
+        if self._assumed is None:
+            return self._all_of(needs, self._searches)
+        searches = self._all_of(needs, self._searches[1:])
+        asked = {need.type for need in self._assumed.types}
+        more = tuple(need for need in needs.types if need.type not in asked)
+        searches += self._all_of(msgspec.structs.replace(needs, types=more), self._searches[:1])
+        if needs.start < self._assumed.start:
+            own = self._searches[0]
+            for need in needs.types:
+                if not need.dated or not self._may(need.type, Interaction.SEARCH):
+                    continue
+                if need.type == "Observation":
+                    searches += own.observations_before(needs, self._assumed.search_start)
+                else:
+                    searches.append(own.dated(need.type, needs.search_start, " before"))
+        return searches
+
+    def _all_of(self, needs: Needs, searches: Iterable[Searches]) -> list[Search]:
+        """Every search for what is needed, but for what is read first."""
+        found: list[Search] = []
+        each = list(searches)
+        for need in needs.types if each else ():
+            if need.type in READ_FIRST or not self._may(need.type, Interaction.SEARCH):
+                continue
+            if need.type == "Observation":
+                found += self._observations(needs, each)
+            elif need.dated:
+                found += [one.dated(need.type, needs.search_start) for one in each]
+            else:
+                found += [one.whole(need.type) for one in each]
+        return found
+
+    def _ask_together(
+        self, searches: list[Search], still_there: StillThere, batches: list[list[str]]
+    ) -> None:
+        """Where the server declares batches: all of these in one request. What does not come of it is asked
+        for by itself."""
+        if not self._batch or not self._learned.takes_lists(self._issuer, BATCH):
+            return
+        targets = [search_target(one.type, one.ways[0]) for one in searches]
+        targets += [search_target(*still_there.search_for(names)) for names in batches]
+        if not self._fetch.together([read_target(f"Patient/{self.patient}"), *targets]):
+            self._learned.refused_a_list(self._issuer, BATCH)
+
+    def _observations(self, needs: Needs, searches: list[Searches]) -> list[Search]:
         if self._since is None:
-            return [search for one in self._searches for search in one.observations(needs)]
+            return [search for one in searches for search in one.observations(needs)]
         since = self._since
-        changed = [search for one in self._searches for search in one.changed_observations(needs, since)]
+        changed = [search for one in searches for search in one.changed_observations(needs, since)]
         if not changed:
             raise SinceNotKnown
         return changed
@@ -209,15 +292,20 @@ class ChartReading:
             return False
         return response.ok and "_lastUpdated" in declared(response.body, "Observation").parameters
 
-    def check(self, known: Mapping[str, str], sink: Callable[[StoredResource], None]) -> frozenset[str]:
-        """Which of these records (reference -> version) are gone. One that changed is handed on as it is now.
+    def read_types(self, types: Iterable[str], sink: Callable[[StoredResource], None]) -> None:
+        """All of the patient's resources of these types, and nothing else."""
+        self._collected.sink = sink
+        searches = [search for type_ in types for search in self._whole(type_, self._searches)]
+        self._steps = len(searches)
+        self._run(list(map(self._task, searches)))
 
-        Raises ReadingFailed where that cannot be told.
-        """
+    def check(self, known: Mapping[str, str], sink: Callable[[StoredResource], None]) -> None:
+        """Which of these records (reference -> version) are `gone`. One that changed is handed on as it is
+        now. Raises ReadingFailed where that cannot be told."""
         self._collected.sink = sink
         asking = StillThere(self._fetch, self._collected, self.patient, known)
         self._run([partial(asking.look_for, names) for names in asking.batches()])
-        return frozenset(asking.gone)
+        self.gone |= asking.gone
 
     def _may(self, type_: str, interaction: Interaction) -> bool:
         if self._scopes.can(type_, interaction):
@@ -226,9 +314,9 @@ class ChartReading:
             self._collected.add(Notice(NoticeKind.NOT_GRANTED, type_))
         return False
 
-    def _whole(self, type_: str, searches: Iterable[Searches]) -> list[Callable[[], None]]:
+    def _whole(self, type_: str, searches: Iterable[Searches]) -> list[Search]:
         """All of the patient's resources of a type."""
-        return [self._task(one.whole(type_)) for one in searches if self._may(type_, Interaction.SEARCH)]
+        return [one.whole(type_) for one in searches if self._may(type_, Interaction.SEARCH)]
 
     def _read_by_code(self, needs: Needs) -> None:
         """Where the server did not take a search by date alone: every coding that can count, by itself."""
@@ -243,26 +331,102 @@ class ChartReading:
         self._steps += len(by_code)
         self._run(list(map(self._task, by_code)))
 
-    def _read_linked(self, wanted: list[str]) -> None:
-        work: list[Callable[[], None]] = []
-        for reference in wanted[:MOST_READS_BY_ID]:
-            type_ = reference.split("/", 1)[0]
-            if type_ in LINKED and self._may(type_, Interaction.READ):
-                work.append(partial(self._read, reference))
+    def _read_in_parts(self, needs: Needs) -> None:
+        """Readings that fill more pages than are read one after the other."""
+        long, self._long = self._long, []
+        work = [
+            self._task(part)
+            for search, pages in long
+            if search.parts is not None
+            for part in search.parts(search, needs, pages)
+        ]
+        self._steps += len(work)
+        self._run(work)
+
+    def _read_linked(self) -> None:
+        """What something points to and no search brought; and in which roles the people work, the signed-in
+        user too: an Encounter names a person, and whose minutes count depends on the role."""
+        pointers, self._collected.pointers = self._collected.pointers, set()
+        wanted = sorted(pointers - self._collected.names)
         if len(wanted) > MOST_READS_BY_ID:
             for type_ in sorted({reference.split("/", 1)[0] for reference in wanted[MOST_READS_BY_ID:]}):
                 self._collected.add(
                     Notice(NoticeKind.CUT_OFF, type_, "too many different devices and people")
                 )
+        by_type: dict[str, list[str]] = {}
+        for reference in wanted[:MOST_READS_BY_ID]:
+            by_type.setdefault(reference.split("/", 1)[0], []).append(reference)
+        work: list[Callable[[], None]] = []
+        for type_, names in by_type.items():
+            if type_ in LINKED and self._may(type_, Interaction.READ):
+                missing = [name for name in names if not self._from_shared(name, name)]
+                work += self._reads(type_, missing)
+        people = {name for name in {*wanted, *self._collected.names} if name.startswith("Practitioner/")}
+        work += self._roles(sorted(people - self._roles_of))
+        self._roles_of |= people
         self._steps += len(work)
         self._run(work)
 
-    def _read_roles(self) -> None:
-        """In which roles those whose names were read work, the signed-in user too: an Encounter names a
-        person, and whose minutes count depends on the role."""
-        people = sorted(name for name in self._collected.names if name.startswith("Practitioner/"))
-        if people and self._may("PractitionerRole", Interaction.SEARCH):
-            self._run([self._task(search) for search in self._searches[0].roles(people)])
+    def _reads(self, type_: str, names: list[str]) -> Iterable[Callable[[], None]]:
+        """Many in one search where that may be asked and the server takes it, else one by one."""
+        together = len(names) > 1 and self._scopes.can(type_, Interaction.SEARCH)
+        if together and self._learned.takes_lists(self._issuer, type_):
+            yield from (partial(self._read_together, type_, group) for group in id_groups(names))
+        else:
+            yield from (partial(self._read, name) for name in names)
+
+    def _read_together(self, type_: str, names: list[str]) -> None:
+        """By `_id`: what such a search does not bring is read by itself before it is called missing."""
+        brought: dict[str, Entry] = {}
+        ids = ",".join(name.split("/", 1)[1] for name in names)
+        parameters = [("_id", ids), ("_count", str(len(names)))]
+        try:
+            response = self._fetch.first_page(type_, parameters, strict=self._fetch.strict)
+            entries = search_page(response.body).entries if response.ok else ()
+        except (HttpError, NotAPage):
+            entries = ()
+        else:
+            # The server may have passed over the parameter: only what was asked for is taken.
+            brought = {look(one.resource).reference: one for one in entries if not one.problem}
+            if not brought.keys() & set(names) and trouble_of(response) is None:
+                self._learned.refused_a_list(self._issuer, type_)
+        for name in names:
+            if name in brought:
+                self._taken(name, name, [brought[name]])
+            else:
+                self._later(partial(self._read, name))
+
+    def _roles(self, people: list[str]) -> list[Callable[[], None]]:
+        if not people or not self._may("PractitionerRole", Interaction.SEARCH):
+            return []
+        unknown = [name for name in people if not self._from_shared(f"roles of {name}", "PractitionerRole")]
+        return [self._task(search) for search in self._searches[0].roles(unknown)] if unknown else []
+
+    # What was read for somebody else a moment ago
+
+    def _from_shared(self, key: str, origin: str) -> bool:
+        """Whether it was read a moment ago, and may be used for this patient."""
+        found = None if self._shared is None else self._shared.found(self.base, self.patient, key)
+        if found is None:
+            return False
+        self._collected.keep(Search(origin.split("/", 1)[0], origin, ()), f"kept {key}", found)
+        return True
+
+    def _share_roles(self, people: Iterable[str], found: list[Entry] | None) -> None:
+        """All roles of these people, where they were read to the end."""
+        if self._shared is None or found is None:
+            return
+        bases = self._issuer.bases
+        told = [(one, set(references(look(one.resource), bases))) for one in found]
+        for name in people:
+            entries = [one for one, names in told if name in names]
+            self._shared.keep(self.base, self.patient, f"roles of {name}", entries, bases)
+
+    def _taken(self, name: str, origin: str, entries: list[Entry]) -> None:
+        """A record that was read by its id."""
+        self._collected.keep(Search(name.split("/", 1)[0], name, ()), origin, entries)
+        if self._shared is not None and name.split("/", 1)[0] in LINKED:
+            self._shared.keep(self.base, self.patient, name, entries, self._issuer.bases)
 
     # Doing it
 
@@ -270,7 +434,7 @@ class ChartReading:
         """All of `work` in parallel; ticks while it runs. The first failure stops the rest and is raised."""
         if not work:
             return
-        with ThreadPoolExecutor(min(self._parallel, len(work)), thread_name_prefix="reading") as pool:
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="reading") as pool:
             pending: set[Future[None]] = {pool.submit(task) for task in work}
             try:
                 while pending:
@@ -279,12 +443,21 @@ class ChartReading:
                     for future in done:
                         future.result()
                         self._steps_done += 1
+                    with self._lock:
+                        more, self._more = self._more, []
+                    self._steps += len(more)
+                    pending |= {pool.submit(task) for task in more}
                     self._report()
             except BaseException:
                 self._fetch.stop()
                 for future in pending:
                     future.cancel()
                 raise
+
+    def _later(self, task: Callable[[], None]) -> None:
+        """One thing more for those that work already."""
+        with self._lock:
+            self._more.append(task)
 
     def _report(self) -> None:
         self._fetch.time_left()
@@ -314,8 +487,7 @@ class ChartReading:
         if trouble is NoticeKind.WEB_PAGE:
             self._collected.add(Notice(trouble, type_))
         elif response.ok:
-            one = Search(type_, reference, ())
-            self._collected.keep(one, reference, [single(response.body)])
+            self._taken(reference, reference, [single(response.body)])
         elif response.status in GONE:
             self._collected.add(Notice(NoticeKind.MISSING, type_, reference))
         else:
@@ -361,6 +533,7 @@ class ChartReading:
     def _pages(self, wanted: Search, response: Response) -> None:
         visited: set[str] = set()
         total, counted, of_others = None, 0, False
+        found: list[Entry] | None = [] if wanted.people else None
         for number in range(1, self._page_limit + 1):
             try:
                 page = search_page(response.body)
@@ -385,11 +558,19 @@ class ChartReading:
             of_others |= others
             total = page.total if number == 1 else total
             counted += len(page.entries)
+            if found is not None:
+                found = None if page.cut_off else [*found, *page.entries]
             following = page.next_url
             if following is None:
                 if total is not None and counted < total:
                     short = f"the EHR counts {total} and gave {counted}"
                     self._collected.tell(wanted, NoticeKind.CUT_OFF, short)
+                else:
+                    self._share_roles(wanted.people, found)
+                return
+            if wanted.parts is not None and (pages := _pages_left(page, number)):
+                with self._lock:
+                    self._long.append((wanted, pages))
                 return
             if following in visited:
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, "the EHR's pages lead in a circle")
@@ -408,6 +589,18 @@ class ChartReading:
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, lost, outcome_text(response.body))
                 return
         self._collected.tell(wanted, NoticeKind.CUT_OFF, "more pages than this app reads at once")
+
+
+MOST_IN_A_ROW = 4
+"""Pages of one search that are read one after the other."""
+
+
+def _pages_left(page: SearchPage, number: int) -> int:
+    """How many pages a search has, or a guess, where they are too many to be read one after the other."""
+    if page.total is None:
+        return MOST_PARTS * PAGES_A_PART if number >= MOST_IN_A_ROW else 0
+    pages = -(-page.total // max(1, len(page.entries)))
+    return pages if pages > MOST_IN_A_ROW or number >= MOST_IN_A_ROW else 0
 
 
 _CLOSES = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import quote
 
@@ -17,10 +17,12 @@ from fhir_mappings.needs import Needs
 from launch.issuers import Issuer
 from launch.profiles import DateBounds, Profile
 
-SLICES = 8
-SLICES_BY_CATEGORY = 2
+MOST_PARTS = 8
+PAGES_A_PART = 2
+"""So many pages or more each part of a search is to bring: parts end in half-empty pages."""
 PEOPLE_AT_A_TIME = 20
 REMEMBERED_SECONDS = 3600.0
+BATCH = "batch"
 LONGEST_CODES = 1500
 """Characters of one list of codings, as it stands in an address: servers take addresses of a few thousand."""
 
@@ -46,6 +48,14 @@ class Search:
     """Readings of every kind at once: what a server that wants a category or a code does not take."""
     since: bool = False
     """Only what changed since a moment, if the server knows how to search for that."""
+    people: tuple[str, ...] = ()
+    """Whose roles it brings."""
+    label: str = ""
+    more: Parameters = ()
+    """What it asks for beside patient and days, and what that is called."""
+    parts: Callable[[Search, Needs, int], list[Search]] | None = field(default=None, compare=False)
+    """The same in parts that can be read at the same time, from the days that are needed and the number of
+    pages; None where there is no way."""
 
 
 class Learned:
@@ -53,6 +63,7 @@ class Learned:
 
     def __init__(self) -> None:
         self._want_category: dict[str, float] = {}
+        self._no_lists: dict[tuple[str, str], float] = {}
 
     def profile_of(self, issuer: Issuer) -> Profile:
         """The issuer's profile, and what was learned since."""
@@ -64,6 +75,15 @@ class Learned:
     def refused_by_date_alone(self, issuer: Issuer) -> None:
         """The server did not take a search of readings without category or code."""
         self._want_category[issuer.fhir_base] = time.monotonic()
+
+    def takes_lists(self, issuer: Issuer, what: str) -> bool:
+        """Whether it is worth asking for several at once: `what` is a type, by `_id`, or BATCH."""
+        refused = self._no_lists.get((issuer.fhir_base, what))
+        return refused is None or time.monotonic() - refused >= REMEMBERED_SECONDS
+
+    def refused_a_list(self, issuer: Issuer, what: str) -> None:
+        """The server did not give several at once."""
+        self._no_lists[issuer.fhir_base, what] = time.monotonic()
 
 
 class Searches:
@@ -93,10 +113,10 @@ class Searches:
         """All of the patient's records of a type."""
         return Search(type_, f"{type_}{self._label}", self._by_patient())
 
-    def dated(self, type_: str, start: date) -> Search:
+    def dated(self, type_: str, start: date, label: str = "") -> Search:
         """Those from this day on."""
         dated = self._by_patient(("date", f"ge{start.isoformat()}"))
-        return Search(type_, f"{type_}{self._label}", (*dated, *self._by_patient()))
+        return Search(type_, f"{type_}{self._label}{label}", (*dated, *self._by_patient()))
 
     def observations(self, needs: Needs) -> list[Search]:
         """Everything that may hold a reading that counts.
@@ -105,10 +125,20 @@ class Searches:
         that is declared is searched by itself too, and the categories only show what else there is.
         """
         if not self._profile.observation_needs_category:
-            return [
-                replace(self._sliced("all", part), by_date_alone=True) for part in self._slices(needs, SLICES)
-            ]
+            return [replace(self._from("all", needs.search_start), by_date_alone=True)]
         return self.by_code_and_category(needs)
+
+    def observations_before(self, needs: Needs, end: date) -> list[Search]:
+        """The same of the days before `end` alone."""
+        return [
+            part
+            for search in self.observations(needs)
+            for part in (
+                self._in_parts(search, ((needs.search_start, end),))
+                if self._profile.date_bounds is DateBounds.PAIR
+                else [replace(search, name=f"{search.name} before")]
+            )
+        ]
 
     def by_code_and_category(self, needs: Needs) -> list[Search]:
         """What a server takes that refuses a search of readings by date alone."""
@@ -116,19 +146,18 @@ class Searches:
         return [
             *by_code,
             *(
-                replace(self._sliced(category, part, ("category", category)), beside=bool(by_code))
+                replace(
+                    self._from(category, needs.search_start, ("category", category)), beside=bool(by_code)
+                )
                 for category in self._profile.observation_categories
-                for part in self._slices(needs, SLICES_BY_CATEGORY)
             ),
         ]
 
     def by_code(self, needs: Needs) -> list[Search]:
         """Readings of every coding that tables and site declare, in groups."""
-        groups = code_groups(needs.codings)
         return [
-            self._sliced(f"code {number}", part, ("code", group))
-            for number, group in enumerate(groups, 1)
-            for part in self._slices(needs, SLICES_BY_CATEGORY)
+            self._from(f"code {number}", needs.search_start, ("code", group))
+            for number, group in enumerate(code_groups(needs.codings), 1)
         ]
 
     def roles(self, people: list[str]) -> list[Search]:
@@ -143,15 +172,31 @@ class Searches:
                 "PractitionerRole",
                 f"PractitionerRole {number:02}",
                 ((("practitioner", ",".join(_escaped(name.split("/", 1)[1]) for name in group)), count),),
+                people=tuple(group),
             )
             for number, group in enumerate(groups)
         ]
 
-    def _slices(self, needs: Needs, count: int) -> Iterable[tuple[int, date, date | None]]:
-        slices = date_slices(needs.search_start, needs.search_end, count)
+    def _from(self, label: str, start: date, *more: tuple[str, str]) -> Search:
+        """Readings from a day on, in one search as long as they fill few pages."""
+        search = self._sliced(label, (0, start, None), *more)
         if self._profile.date_bounds is DateBounds.SINGLE:
-            slices = ((needs.search_start, None),)
-        return ((number, begin, end) for number, (begin, end) in enumerate(slices))
+            return search
+        return replace(search, label=label, more=more, parts=self._parts)
+
+    def _parts(self, wanted: Search, needs: Needs, pages: int) -> list[Search]:
+        count = min(MOST_PARTS, max(2, pages // PAGES_A_PART))
+        return self._in_parts(wanted, date_slices(needs.search_start, needs.search_end, count))
+
+    def _in_parts(self, wanted: Search, days: Iterable[tuple[date, date | None]]) -> list[Search]:
+        return [
+            replace(
+                self._sliced(f"{wanted.label} part", (number, begin, end), *wanted.more),
+                beside=wanted.beside,
+                by_date_alone=wanted.by_date_alone,
+            )
+            for number, (begin, end) in enumerate(days)
+        ]
 
     def _sliced(self, label: str, part: tuple[int, date, date | None], *more: tuple[str, str]) -> Search:
         number, begin, end = part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from launch.errors import HttpError
 from smartapp.ehr.reading.collected import Collected, single
@@ -10,8 +10,25 @@ from smartapp.ehr.reading.fetch import Fetch, ReadingFailed
 from smartapp.ehr.reading.searches import Search
 from smartapp.ehr.wire.bundles import Entry, NotAPage, look, read_target, search_page, version_of
 
-IDS_AT_A_TIME = 50
+IDS_AT_A_TIME = 100
+LONGEST_IDS = 2500
+"""Characters of one list of ids: servers take addresses of a few thousand."""
 GONE = frozenset({404, 410})
+
+
+def id_groups(names: Iterable[str]) -> Iterator[list[str]]:
+    """References of one type, as many as one search by `_id` takes."""
+    group: list[str] = []
+    length = 0
+    for name in names:
+        size = len(name.split("/", 1)[1]) + 3
+        if group and (len(group) == IDS_AT_A_TIME or length + size > LONGEST_IDS):
+            yield group
+            group, length = [], 0
+        group.append(name)
+        length += size
+    if group:
+        yield group
 
 
 class StillThere:
@@ -34,8 +51,13 @@ class StillThere:
         for reference in self._known:
             by_type.setdefault(reference.split("/", 1)[0], []).append(reference)
         for names in by_type.values():
-            for position in range(0, len(names), IDS_AT_A_TIME):
-                yield names[position : position + IDS_AT_A_TIME]
+            yield from id_groups(names)
+
+    def search_for(self, names: list[str]) -> tuple[str, list[tuple[str, str]]]:
+        """The search by `_id` for a batch."""
+        ids = ",".join(name.split("/", 1)[1] for name in names)
+        parameters = [("_id", ids), ("patient", self._patient), ("_count", str(len(names)))]
+        return names[0].split("/", 1)[0], parameters
 
     def look_for(self, names: list[str]) -> None:
         """One batch. Raises ReadingFailed where it cannot be told."""
@@ -46,9 +68,7 @@ class StillThere:
 
     def _seen_by_id(self, names: list[str]) -> set[str]:
         """Which of these one search by `_id` brings; none where the server does not take it."""
-        type_ = names[0].split("/", 1)[0]
-        ids = ",".join(name.split("/", 1)[1] for name in names)
-        parameters = [("_id", ids), ("patient", self._patient), ("_count", str(len(names)))]
+        type_, parameters = self.search_for(names)
         there: set[str] = set()
         response = self._fetch.first_page(type_, parameters, strict=self._fetch.strict)
         for _ in range(len(names)):

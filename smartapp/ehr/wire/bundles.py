@@ -13,6 +13,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
+import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.chart.bundles import says_incomplete
@@ -75,6 +76,40 @@ def search(
     )
 
 
+class _Answered(Struct):
+    status: Any = None
+
+
+class _BatchEntry(Struct):
+    resource: Raw = Raw()
+    response: _Answered | None = None
+
+
+def batch_of(targets: Iterable[str]) -> bytes:
+    """A Bundle that asks for all of these at once."""
+    entries = [{"request": {"method": "GET", "url": target}} for target in targets]
+    return msgspec.json.encode({"resourceType": "Bundle", "type": "batch", "entry": entries})
+
+
+def batch_answers(body: bytes, number: int) -> list[bytes] | None:
+    """What a batch brought, in the order in which it was asked for, empty where it brought nothing; None
+    where the body does not answer a batch of this many."""
+    try:
+        bundle = decoded_whole(body, _Page)
+        entries, more = elements(bundle.entry, MOST_ENTRIES)
+        found = [decoded_whole(bytes(raw), _BatchEntry) for raw in entries]
+    except Unreadable:
+        return None
+    if bundle.resourceType != "Bundle" or bundle.type != "batch-response" or more or len(found) != number:
+        return None
+    return [
+        bytes(one.resource)
+        if one.response is not None and str(one.response.status).startswith("200")
+        else b""
+        for one in found
+    ]
+
+
 # A page of a search
 
 
@@ -107,6 +142,7 @@ class Entry(Struct):
 
 class _Page(Struct):
     resourceType: str = ""  # noqa: N815
+    type: Any = None
     total: Any = None
     link: Raw = Raw()
     entry: Raw = Raw()
@@ -146,7 +182,7 @@ def search_page(body: bytes) -> SearchPage:
     cut_off = "a page that holds more than this app reads at once, or breaks off" if more else ""
     if lost:
         cut_off = cut_off or "the link to the next page cannot be read"
-    total = page.total if isinstance(page.total, int) else None
+    total = page.total if type(page.total) is int and page.total >= 0 else None
     return SearchPage(tuple(map(_entry, found)), links.get("next"), cut_off, links.get("self", ""), total)
 
 
@@ -386,6 +422,7 @@ class _Statement(Struct):
 
 class _Rest(Struct):
     resource: Raw = Raw()
+    interaction: Raw = Raw()
     searchParam: Raw = Raw()  # noqa: N815
     """Of every type."""
 
@@ -414,6 +451,16 @@ def declared(body: bytes, type_: str) -> Declared:
                 item.updateCreate is True,
             )
     return Declared()
+
+
+def takes_batches(body: bytes) -> bool:
+    """Whether a CapabilityStatement declares that several requests may come in one Bundle."""
+    try:
+        rests, _ = elements(decoded_whole(body, _Statement).rest, _MOST_DECLARED)
+        found = [decoded_whole(bytes(rest), _Rest).interaction for rest in rests]
+    except Unreadable:
+        return False
+    return any("batch" in _words(interaction, "code") for interaction in found)
 
 
 def _resources(rest: Raw) -> Iterator[_Declared]:

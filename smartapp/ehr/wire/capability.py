@@ -9,7 +9,7 @@ from threading import Lock
 from launch.errors import HttpError, LaunchError
 from launch.http import MEGABYTE, Limits
 from launch.tokens import SessionClient
-from smartapp.ehr.wire.bundles import declared, look
+from smartapp.ehr.wire.bundles import declared, look, takes_batches
 
 CAPABILITY_LIFE = 3600.0
 UNSURE_LIFE = 60.0
@@ -26,6 +26,8 @@ class Capability:
     update_create: bool = False
     update: bool = False
     search_by_identifier: bool = False
+    batch: bool = False
+    """Whether several requests may come in one Bundle: of the server, whatever the type."""
     known: bool = False
     """Whether there was a CapabilityStatement at all."""
 
@@ -72,5 +74,6 @@ def parse_capability(body: bytes) -> Capability:
         update_create=found.update_create,
         update="update" in found.interactions,
         search_by_identifier="search-type" in found.interactions and "identifier" in found.parameters,
+        batch=takes_batches(body),
         known=look(body).resourceType == "CapabilityStatement",
     )
