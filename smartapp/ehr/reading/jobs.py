@@ -164,7 +164,7 @@ class ReadingJobs:
             return None
         maker, chunks = gathered
         reading = self._store.reading
-        return maker.findings(
+        result = maker.findings(
             found[1].notices,
             lambda: (resource for chunk in chunks for resource in reading.open_chunk(chunk)),
             changes,
@@ -172,6 +172,7 @@ class ReadingJobs:
             settled=settled,
             performer=performer,
         )
+        return msgspec.structs.replace(result, form=found[1].form)
 
     def _gathered(
         self, session: LaunchSession, snapshot: Snapshot, findings: Findings
