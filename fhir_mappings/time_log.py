@@ -79,6 +79,9 @@ class LoggedTime(Struct, frozen=True, kw_only=True):
     activity: Activity | None = None
     program: Program | None = None
     live: bool | None = None
+    day: date | None = None
+    """The local day, of an entry that is a length alone: then `start` is its midnight and `end` that much
+    later, and neither says at which time it was."""
 
     @property
     def seconds(self) -> int:
@@ -101,6 +104,12 @@ def span_of(
         return EntryProblem.END_BEFORE_START
     _, began, ended = min(spans, key=lambda span: span[0] if span[0] else timedelta.max)
     return began, ended
+
+
+def span_on(day: date, length: timedelta, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """A length on a day, of which nobody knows the times: from the day's midnight on."""
+    start = _with_offset(datetime.combine(day, time(), zone), zone)
+    return start, _with_offset(start + length, zone)
 
 
 def _readings(day: date, at: time, zone: ZoneInfo) -> list[datetime]:
@@ -172,9 +181,14 @@ def encounter_of(entry_id: str, patient: str, entry: LoggedTime, zone: ZoneInfo)
     """
     if missing := missing_of(entry):
         raise ValueError(f"not complete: {', '.join(missing)}")
-    period = {
-        name: _with_offset(at, zone).isoformat() for name, at in (("start", entry.start), ("end", entry.end))
-    }
+    period = (
+        {"start": entry.day.isoformat(), "end": entry.day.isoformat()}
+        if entry.day is not None
+        else {
+            name: _with_offset(at, zone).isoformat()
+            for name, at in (("start", entry.start), ("end", entry.end))
+        }
+    )
     code = f"{entry.program}-{entry.activity}"
     individual, contained = _individual(entry)
     encounter: dict[str, Any] = {
@@ -193,6 +207,9 @@ def encounter_of(entry_id: str, patient: str, entry: LoggedTime, zone: ZoneInfo)
             }
         ],
         "period": period,
+        "length": []
+        if entry.day is None
+        else {"value": entry.seconds, "unit": "s", "system": "http://unitsofmeasure.org", "code": "s"},
     }
     return {name: value for name, value in encounter.items() if value != []}
 
@@ -239,7 +256,9 @@ def says_the_same(held: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     Everything that decides minutes must be as it was sent; an EHR may add to it.
     """
     return all(
-        _contains(held.get(name), own.get(name)) for name in ("status", "class", "type", "period")
+        _contains(held.get(name), own.get(name))
+        for name in ("status", "class", "type", "period", "length")
+        if name in own
     ) and (_people(held) == _people(own))
 
 

@@ -47,11 +47,21 @@ class Measured(Enum):
     """By a clock, and corrected by hand afterwards."""
 
 
+class Talk(msgspec.Struct, frozen=True):
+    """What a conversation was, as auditors ask; how it was held is the entry's activity."""
+
+    with_whom: str = ""
+    data: str = ""
+    """Which monitored data were talked about."""
+    decided: str = ""
+
+
 class EntryContent(msgspec.Struct, frozen=True, kw_only=True):
     """One version: what it states, and who made it."""
 
     logged: LoggedTime
     note: str = ""
+    talk: Talk = Talk()
     measured: Measured = Measured.TYPED
     by: str
     by_name: str = ""
@@ -226,6 +236,8 @@ class TimeLog:
     def with_another_patient(self, entry: TimeEntry) -> bool:
         """Whether an entry that counts has the same person with somebody else at the same time."""
         logged = entry.latest.content.logged
+        if logged.day is not None:
+            return False  # a length says no time
         with self._database.read() as connection:
             candidates = select(TIME_ENTRIES.c.entry_id).where(
                 TIME_ENTRIES.c.issuer_id == entry.issuer_id,
@@ -240,7 +252,10 @@ class TimeLog:
                 .order_by(TIME_ENTRIES.c.position)
             ).all()
         return any(
-            other.person == logged.person and other.start < logged.end and logged.start < other.end
+            other.person == logged.person
+            and other.day is None
+            and other.start < logged.end
+            and logged.start < other.end
             for found in self._entries(rows)
             if found.counts
             for other in (found.latest.content.logged,)

@@ -27,7 +27,7 @@ from fhir_mappings.rules.reviews import (
     load_reviews,
     problem_of,
 )
-from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, Program, ReviewReason, Role
+from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Outcome, Program, ReviewReason, Role
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.own_record import SettledLine
 from smartapp.services import services
@@ -82,7 +82,10 @@ def _way_out(review: Review, decision: Decision) -> WayOut:
         case How.LOG:
             set_up = review.reason == ReviewReason.SETUP_NOT_DOCUMENTED
             label = "Log the set-up" if set_up else "Log a conversation"
-            return WayOut(review.reason, review.says, label, "time_log.page")
+            activity = Activity.SETUP_EDUCATION if set_up else Activity.PHONE_CALL
+            return WayOut(
+                review.reason, review.says, label, "time_log.page", program | {"activity": str(activity)}
+            )
         case How.PERIODS if review.reason == ReviewReason.EPISODE_UNCLEAR:
             return WayOut(review.reason, review.says, "Confirm the episode of care", "episode.page", program)
         case How.PERIODS:

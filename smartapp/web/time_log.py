@@ -23,13 +23,14 @@ from fhir_mappings.time_log import (
     missing_of,
     problem_of,
     span_of,
+    span_on,
 )
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
 from smartapp.ehr.encounters import WriteBack
 from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, TimeEntry
+from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, Talk, TimeEntry
 from smartapp.web import own_pages, words
 from smartapp.web.entry_words import counts_for
 from smartapp.web.errors import error_page
@@ -41,7 +42,15 @@ pages = Blueprint("time_log", __name__, url_prefix="/s/<sid>/time")
 
 LONGEST_NOTE = 1000
 TITLE = "Time cannot be logged here"
-FIELDS = ("day", "start", "end_day", "end", "person", "role", "program", "activity", "live", "note")
+LONGEST_TALK = 300
+TALK = ("with_whom", "data", "decided")
+FIELDS = (
+    *("day", "start", "end_day", "end", "length", "person", "role", "program", "activity", "live", "note"),
+    *TALK,
+)
+PREFILLED = ("day", "length", "program", "activity")
+"""What an address may fill in: a person completes it, and nothing of it is kept by that."""
+WITH_WHOM = ("the patient", "a caregiver", "the patient and a caregiver")
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,9 @@ def _only_those_who_may() -> AnyResponse | None:
 
 @pages.get("")
 def page() -> Response:
-    """Every entry, the clock, and the form for a new entry."""
-    return _page(EntryForm({}), 200)
+    """Every entry, the clock, and the form for a new entry, filled in with what a row of the patient page
+    knows of it."""
+    return _page(EntryForm({name: request.args.get(name, "").strip()[:40] for name in PREFILLED}), 200)
 
 
 @pages.post("")
@@ -84,7 +94,7 @@ def enter() -> AnyResponse:
     entry_id = services().store.time_log.enter(
         chart.issuer_id,
         chart.patient,
-        EntryContent(logged=logged, note=form.note, by=by, by_name=by_name),
+        EntryContent(logged=logged, note=form.note, talk=_talk(form), by=by, by_name=by_name),
         services().clock.now(),
         **own_pages.facts(),
     )
@@ -118,6 +128,7 @@ def correct(entry_id: str) -> AnyResponse:
     content = EntryContent(
         logged=logged,
         note=form.note,
+        talk=_talk(form),
         measured=_measured(before, logged),
         by=by,
         by_name=by_name,
@@ -325,7 +336,15 @@ def _to_ehr(found: TimeEntry) -> AnyResponse:
 
 def _sent() -> EntryForm:
     values = {name: request.form.get(name, "").strip() for name in FIELDS}
-    return EntryForm(values | {"note": request.form.get("note", "").strip()[:LONGEST_NOTE]})
+    told = {name: values[name][:LONGEST_TALK] for name in TALK}
+    return EntryForm(values | told | {"note": request.form.get("note", "").strip()[:LONGEST_NOTE]})
+
+
+def _talk(form: EntryForm) -> Talk:
+    """What is said of a conversation; of what is none, nothing."""
+    if form.live != "yes":
+        return Talk()
+    return Talk(form.with_whom if form.with_whom in WITH_WHOM else "", form.data, form.decided)
 
 
 def _understood(form: EntryForm) -> tuple[LoggedTime | None, tuple[str, ...]]:
@@ -347,6 +366,7 @@ def _understood(form: EntryForm) -> tuple[LoggedTime | None, tuple[str, ...]]:
         activity=Activity(form.activity) if form.activity in set(LOGGED_ACTIVITIES) else None,
         program=Program(form.program) if form.program in set(MONITORING_PROGRAMS) else None,
         live={"yes": True, "no": False}.get(form.live),
+        day=span[0].date() if form.length and not form.start else None,
     )
     if (problem := problem_of(logged, here.clock.now())) is not None:
         problems.append(words.ENTRY_PROBLEMS[problem])
@@ -365,7 +385,11 @@ def _role(form: EntryForm, problems: list[str]) -> Role | None:
 
 
 def _span(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | None:
+    if form.length and not (form.start or form.end or form.end_day):
+        return _length_of(form, problems)
     try:
+        if form.length:
+            raise ValueError
         day = date.fromisoformat(form.day)
         end_day = date.fromisoformat(form.end_day) if form.end_day else day
         start, end = time.fromisoformat(form.start), time.fromisoformat(form.end)
@@ -379,13 +403,27 @@ def _span(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | N
         ):
             raise ValueError
     except ValueError:
-        problems.append("Give the date, and start and end as times such as 14:05.")
+        problems.append(
+            "Give the date, and start and end as times such as 14:05, or the length in whole minutes."
+        )
         return None
     found = span_of(day, start, end_day, end, services().site.zone)
     if isinstance(found, EntryProblem):
         problems.append(words.ENTRY_PROBLEMS[found])
         return None
     return found
+
+
+def _length_of(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | None:
+    """A length on a day, where nobody noted the times."""
+    try:
+        day, minutes = date.fromisoformat(form.day), int(form.length)
+        if not (2000 <= day.year <= 2199 and 1 <= minutes <= 24 * 60):
+            raise ValueError
+    except ValueError:
+        problems.append("Give the date, and the length in whole minutes.")
+        return None
+    return span_on(day, timedelta(minutes=minutes), services().site.zone)
 
 
 def _certified(*entries: LoggedTime) -> tuple[str, ...]:
@@ -434,26 +472,29 @@ def _people() -> tuple[Choice, ...]:
     return (Choice(by, by_name), *others)
 
 
-def _form_values(logged: LoggedTime, note: str) -> dict[str, str]:
+def _form_values(logged: LoggedTime, note: str, talk: Talk) -> dict[str, str]:
     zone = services().site.zone
     start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
     return {
         "day": start.date().isoformat(),
-        "start": f"{start:%H:%M:%S}",
-        "end_day": "" if start.date() == end.date() else end.date().isoformat(),
-        "end": f"{end:%H:%M:%S}",
+        "start": "" if logged.day else f"{start:%H:%M:%S}",
+        "end_day": "" if logged.day or start.date() == end.date() else end.date().isoformat(),
+        "end": "" if logged.day else f"{end:%H:%M:%S}",
+        "length": str(logged.seconds // 60) if logged.day else "",
         "person": logged.person,
         "role": logged.role or "",
         "program": logged.program or "",
         "activity": logged.activity or "",
         "live": "" if logged.live is None else "yes" if logged.live else "no",
         "note": note,
+        **msgspec.to_builtins(talk),
     }
 
 
 def _choices() -> dict[str, object]:
     shown = {str(anchor.program) for anchor in own_pages.chart().findings.anchors}
     return {
+        "with_whom": WITH_WHOM,
         "only_program": shown.pop() if len(shown) == 1 else None,
         "people": _people(),
         "roles": [(str(role), ROLES[role]) for role in STATED_ROLES],
@@ -529,7 +570,7 @@ def _correction_page(found: TimeEntry, form: EntryForm | None, status: int) -> R
             "time_correct.html",
             chart=own_pages.chart(),
             entry=EntryView.of(found),
-            form=form or EntryForm(_form_values(content.logged, content.note)),
+            form=form or EntryForm(_form_values(content.logged, content.note, content.talk)),
             zone=services().site.zone.key,
             **_choices(),
         ),
@@ -552,6 +593,8 @@ class VersionView:
     who: str
     live: str
     note: str
+    talk: tuple[tuple[str, str], ...]
+    """Of a conversation: what is asked of it, and what was said."""
     measured: str
 
 
@@ -603,12 +646,19 @@ def _version_view(version: EntryVersion) -> VersionView:
         at=version.at.astimezone(zone),
         by=content.by_name or content.by,
         day=start.date(),
-        span=f"{start:%H:%M:%S} to {told_end}",
+        span="a length, without times" if logged.day else f"{start:%H:%M:%S} to {told_end}",
         length=words.amount(logged.seconds, "seconds"),
         what=activity_text(logged) if complete else "not said yet",
         who=logged.person_name or logged.person,
         live={True: "live conversation", False: "no live conversation", None: "not said yet"}[logged.live],
         note=content.note,
+        talk=_talk_view(content.talk) if logged.live else (),
         measured=words.MEASURED[content.measured]
         + (f"; role stated: {ROLES[logged.role]}" if logged.role else ""),
     )
+
+
+def _talk_view(talk: Talk) -> tuple[tuple[str, str], ...]:
+    """What auditors ask of a conversation; what was not said says so."""
+    told = (("With", talk.with_whom), ("Data talked about", talk.data), ("Decided", talk.decided))
+    return tuple((name, said or "not said") for name, said in told)

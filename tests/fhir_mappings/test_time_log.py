@@ -26,6 +26,7 @@ from fhir_mappings.time_log import (
     problem_of,
     says_the_same,
     span_of,
+    span_on,
 )
 from fhir_mappings.vocabulary import Activity, ExcludedReason, Outcome, Program, Role
 
@@ -264,6 +265,17 @@ def test_twenty_logged_minutes_with_a_call_lead_to_suggest(record_of, minutes, s
 
 
 # Local time
+
+
+def test_a_length_alone_counts_on_its_day_in_full_and_says_no_time(record_of):
+    start, end = span_on(date(2026, 3, 8), timedelta(minutes=25), ZONE)
+    made = encounter(start=start, end=end, day=date(2026, 3, 8))
+    Model.model_validate(made)
+    assert made["period"] == {"start": "2026-03-08", "end": "2026-03-08"}
+    (found,) = record_of(made).management
+    assert (found.seconds, found.documented) == (25 * 60, False)
+    assert says_the_same(made, made)
+    assert not says_the_same(made, encounter(start=start, end=end + timedelta(minutes=5), day=start.date()))
 
 
 def test_a_span_across_midnight_names_its_second_day():

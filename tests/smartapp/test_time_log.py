@@ -679,3 +679,77 @@ def test_everything_that_was_done_stands_in_the_audit_trail(world, browser):
     assert all(one["user"] == PHYSICIAN for one in events)
     assert NOTE not in json.dumps(events)
     assert world.store.audit.verify() is None
+
+
+# A length alone, and what a conversation was
+
+TALK = {"with_whom": "a caregiver", "data": "Inhaler use of March", "decided": "Spacer ordered"}
+
+
+def test_a_length_with_a_day_counts_on_that_day_and_the_times_must_be_stated(world, browser):
+    page = world.open(browser, PATIENT)
+    entry = signed(browser, page, start="", end="", length="25")
+    assert "a length, without times" in entry.text
+    decision = month_code(browser, page)
+    assert (decision["outcome"], seconds(decision)) == ("suggest", 25 * 60)
+    assert "time" in decision["unverified"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"start": "", "end": "", "length": "0"}, "length in whole minutes"),
+        ({"start": "", "end": "", "length": "a while"}, "length in whole minutes"),
+        ({"start": "", "end": "", "length": "241"}, "4 hours"),
+        ({"length": "25"}, "or the length in whole minutes"),
+        ({"start": "", "end": ""}, "or the length in whole minutes"),
+        ({"start": "", "end": "", "length": "25", "day": (DAY + timedelta(days=1)).isoformat()}, "future"),
+    ],
+)
+def test_a_length_is_whole_minutes_instead_of_times(shared_world, browser, changes, said):
+    refused = entered(browser, shared_world.open(browser, PATIENT), **changes)
+    assert refused.status == 422
+    assert said in refused.text
+
+
+def test_a_length_is_corrected_as_a_length_and_in_the_ehr_too_has_no_times(make_world, browser):
+    world = make_world(extra_scopes=WRITE_BACK)
+    page = world.open(browser, PATIENT)
+    entry = entered(browser, page, start="", end="", length="25")
+    correction = browser.get(f"{entry.url}/correct").form("/correct")
+    assert {one.name: one.value for one in correction.controls}["length"] == "25"
+    done = browser.submit(entry.form("/sign"), confirm="yes")
+    assert done.status == 200, done.text
+    assert "Not written" not in done.text, done.text
+    (held,) = encounters(world)
+    assert held["period"] == {"start": last_month().isoformat(), "end": last_month().isoformat()}
+    assert (held["length"]["value"], held["length"]["code"]) == (25 * 60, "s")
+    world.read(browser, browser.get(page.url))
+    assert seconds(month_code(browser, page)) == 25 * 60
+
+
+def test_what_a_conversation_was_is_kept_with_it_and_what_is_none_has_none(world, browser):
+    page = world.open(browser, PATIENT)
+    entry = signed(browser, page, **TALK)
+    for said in ("With a caregiver", "Data talked about Inhaler use of March", "Decided Spacer ordered"):
+        assert said in entry.text
+    (told,) = decisions(browser, page)["time_log"]
+    assert told["talk"] == TALK
+    review = entered(browser, page, **TALK, activity="data-review", live="no")
+    assert "Spacer ordered" not in review.text
+
+
+def test_what_is_not_said_of_a_conversation_is_seen(shared_world, browser):
+    entry = entered(browser, shared_world.open(browser, PATIENT))
+    assert "Decided not said" in entry.text
+
+
+def test_an_address_fills_in_what_a_row_knows_and_keeps_nothing(shared_world, browser):
+    page = shared_world.open(browser, PATIENT)
+    before = shared_world.store.time_log.of_patient("sandbox", PATIENT)
+    known = {"day": last_month().isoformat(), "length": "12", "program": "rtm", "activity": "phone-call"}
+    form = browser.get(f"{page.url}time?" + "&".join(f"{k}={v}" for k, v in known.items())).form("/time")
+    shown = {control.name: control.value for control in form.controls}
+    assert {name: shown[name] for name in known} == known
+    assert shown["live"] == ""
+    assert shared_world.store.time_log.of_patient("sandbox", PATIENT) == before

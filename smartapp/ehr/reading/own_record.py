@@ -178,6 +178,7 @@ class OwnRecord:
                 "version": entry.latest.version,
                 "origin": MARK,
                 "measured": entry.latest.content.measured.value,
+                "talk": msgspec.to_builtins(entry.latest.content.talk),
                 "signed_by": signed.content.by,
                 "signed_at": signed.at.isoformat(),
             }
