@@ -167,7 +167,7 @@ def test_a_posted_form_cannot_overrule_the_ehrs_episode(world, browser):
     form = episode(browser, page).form("/rtm/check")
     other = world.open(browser, DOCUMENTED)
     form.action = f"{other.url}episode/rtm/check"
-    own = browser.get(f"{other.url}statements").form("/statements")
+    own = browser.get(f"{other.url}time").form("/time")
     given = {control.name: control.value for control in own.controls}
     for control in form.controls:
         if control.name in {"form_token", "patient", "snapshot"}:
