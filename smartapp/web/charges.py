@@ -267,7 +267,8 @@ def _posted_case(key: str) -> Case:
     found = services().jobs.findings(g.session.id)
     if found is None:
         raise Moved
-    require_same(g.session.patient, found[0].id)
+    as_good = {name for name, keys in found[1].same_as.items() if key in keys}
+    require_same(g.session.patient, found[0].id, as_good)
     return case_of(key)
 
 
@@ -520,13 +521,14 @@ def _digest(resource: dict[str, object]) -> str:
 
 
 def told(key: str, result: Result[Charge]) -> AnyResponse:
-    """Where a finished attempt leads. A written charge makes the snapshot old, so the chart is read again."""
+    """Where a finished attempt leads. A written charge makes the
+    snapshot old: the chart is read again, unless what was read holds it already."""
     if result.step in {Step.MOVED, Step.OVERLAPS, Step.LOCKED}:
         page = render_template(
             "moved.html", result=result, why=result.step.value, compared=_compared(result.before, result.now)
         )
         return make_response(page, 409)
-    if result.step is Step.WRITTEN:
+    if result.step is Step.WRITTEN and not result.shown:
         services().jobs.read_again(g.session)
     return _to_result(key)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -136,9 +136,11 @@ def _check_form() -> None:
         abort(400)
 
 
-def require_same(patient: str | None, snapshot: str) -> None:
-    """A form carries the patient and the snapshot it was made for. Raises Moved if either has changed."""
-    if request.form.get("patient") != patient or request.form.get("snapshot") != snapshot:
+def require_same(patient: str | None, snapshot: str, as_good: Collection[str] = ()) -> None:
+    """A form carries the patient and the snapshot it was made for. Raises Moved if either has changed.
+    `as_good`: earlier snapshots that say the same of what the form is about."""
+    made_for = request.form.get("snapshot")
+    if request.form.get("patient") != patient or not (made_for == snapshot or made_for in as_good):
         raise Moved
 
 

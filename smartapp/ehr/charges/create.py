@@ -31,14 +31,14 @@ from smartapp.ehr.charges.evidence import (
     service_date_of,
 )
 from smartapp.ehr.charges.guards import Guards, charge_differences
-from smartapp.ehr.charges.present import PresentCharges, carries, held_charge, whole_page
+from smartapp.ehr.charges.present import HeldCharge, PresentCharges, carries, held_charge, whole_page
 from smartapp.ehr.charges.read_back import read_back
 from smartapp.ehr.charges.workflow import Facts, Found, Hand, Holds, Result, Step, Workflow
 from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.reading.findings import Findings, evidence_of
-from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
+from smartapp.ehr.reading.fresh import Fresh, FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
 from smartapp.ehr.wire.bundles import look, search
 from smartapp.ehr.wire.capability import Capabilities
@@ -108,12 +108,17 @@ class ChargeWriter(Workflow[Charge]):
     def accept(self, client: SessionClient, acceptance: Acceptance) -> Result[Charge]:
         """Write the charge, or say why not. Raises HttpError and LaunchError only where nothing was sent."""
         charge = self.prepared(acceptance)
-        return self._begin(
+        looks: list[Fresh] = []
+        result = self._begin(
             Hand(client, acceptance.session),
             charge,
-            lambda: self._what_stands_in_the_way(client, acceptance, charge),
+            lambda: self._what_stands_in_the_way(client, acceptance, charge, looks),
             second=self._site.second_approval,
         )
+        if result.step is not Step.WRITTEN or result.held is None or not looks:
+            return result
+        shown = self._fresh.keep_with(acceptance.present, looks[-1], result.held)
+        return replace(result, shown=shown)
 
     def approve(self, client: SessionClient, approver: Acceptance, charge: Charge) -> Result[Charge]:
         """A second person's yes to a charge that awaits it.
@@ -184,11 +189,11 @@ class ChargeWriter(Workflow[Charge]):
     # Before the write
 
     def _what_stands_in_the_way(
-        self, client: SessionClient, acceptance: Acceptance, charge: Charge
+        self, client: SessionClient, acceptance: Acceptance, charge: Charge, looks: list[Fresh] | None = None
     ) -> Result[Charge] | None:
         """Read prior charges and what changed in the chart again: anything that overlaps, or moved the
         answer, stops the write; so does a certified month. What is found then is what the session has read
-        from now on."""
+        from now on. `looks` takes the look at the chart that found nothing in the way."""
         if (locked := self._locked(charge)) is not None:
             return locked
         decision = acceptance.decision
@@ -200,7 +205,9 @@ class ChargeWriter(Workflow[Charge]):
         )
         fresh = self._fresh.of(acceptance.present, acceptance.performer(self._site))
         told = (
-            *charge_differences(acceptance.findings, others),
+            *charge_differences(
+                acceptance.findings, self._not_written_here(charge, others, acceptance.findings)
+            ),
             *moved(acceptance.present, decision, fresh, acceptance.attested),
             *own,
         )
@@ -209,7 +216,20 @@ class ChargeWriter(Workflow[Charge]):
             now = fresh.decision(decision.key)
             return Result(Step.MOVED, None, tuple(dict.fromkeys(told)), decision, now)
         self._capabilities.of(client)
+        if looks is not None:
+            looks.append(fresh)
         return None
+
+    def _not_written_here(
+        self, charge: Charge, others: Mapping[str, HeldCharge] | None, findings: Findings
+    ) -> Mapping[str, HeldCharge] | None:
+        """Without what was written from here since the chart was read: nobody is surprised by that, and what
+        it means for this charge is decided anew."""
+        if others is None:
+            return None
+        rows = self._store.charges.of_patient(charge.issuer_id, charge.patient)
+        ours = {f"ChargeItem/{row.charge_item}" for row in rows if row.state is ChargeState.CONFIRMED}
+        return {name: held for name, held in others.items() if name in findings.versions or name not in ours}
 
     def _repeats(
         self, client: SessionClient, session: LaunchSession, charge: Charge
@@ -264,7 +284,7 @@ class ChargeWriter(Workflow[Charge]):
 
     def _made(self, _row: Charge, response: Response) -> Found:
         made = _id_of(response)
-        return Found(Holds.UNSURE) if made is None else Found(Holds.OURS, made)
+        return Found(Holds.UNSURE) if made is None else Found(Holds.OURS, made, response.body)
 
     # Without an answer
 
@@ -304,17 +324,15 @@ class ChargeWriter(Workflow[Charge]):
         if row.state in {ChargeState.SENT, ChargeState.UNKNOWN}:
             found = self._find(hand, row)
             if found.holds is Holds.OURS:
-                return self._close(hand, row, found.charge_item, "", sent=False)
+                return self._close(hand, row, found, "", sent=False)
         return self._presented(row)
 
     # After the write
 
-    def _close(
-        self, hand: Hand, row: Charge, charge_item: str, _holder: str, *, sent: bool
-    ) -> Result[Charge]:
+    def _close(self, hand: Hand, row: Charge, found: Found, _holder: str, *, sent: bool) -> Result[Charge]:
         """Read the charge back, and close the row: packet, enrolment and audit entry with it."""
         content = row.content
-        held = read_back(hand.client, content.resource, row.patient, charge_item)
+        held = read_back(hand.client, content.resource, row.patient, found.charge_item, found.body)
         packet = msgspec.json.encode(
             {
                 "written": content.resource,
@@ -330,7 +348,7 @@ class ChargeWriter(Workflow[Charge]):
         )
         self._store.charges.confirm(
             row,
-            charge_item,
+            found.charge_item,
             self._clock.now(),
             packet,
             problem=held.problem,
@@ -340,7 +358,7 @@ class ChargeWriter(Workflow[Charge]):
             read_back="differs" if held.differences else "same" if held.body else "not possible",
             **self._facts(row, hand.session, sent=sent),
         )
-        return Result(Step.WRITTEN, self._kept(row), held.differences)
+        return Result(Step.WRITTEN, self._kept(row), held.differences, held=held.body)
 
     def _anchor(self, acceptance: Acceptance) -> Enrolment | None:
         """The first day of the 30-day grid this charge rests on; None for a monthly code."""

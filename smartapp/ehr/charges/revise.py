@@ -310,7 +310,7 @@ class ChargeChanger(Workflow[ChargeChange]):
     # After the write
 
     def _close(
-        self, hand: Hand, row: ChargeChange, charge_item: str, holder: str, *, sent: bool
+        self, hand: Hand, row: ChargeChange, found: Found, holder: str, *, sent: bool
     ) -> Result[ChargeChange]:
         """Read the charge back and close the row, or go on to the second half of a replacement."""
         read_back, problem = self._read_back(hand.client, row)
@@ -319,7 +319,7 @@ class ChargeChanger(Workflow[ChargeChange]):
             {
                 "change": row.number,
                 "kind": row.kind,
-                "charge_item": charge_item,
+                "charge_item": found.charge_item,
                 "before": content.before,
                 "written": content.after,
                 "read_back": read_back,

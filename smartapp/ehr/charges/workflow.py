@@ -85,6 +85,10 @@ class Result(Generic[RowT]):
     differences: tuple[str, ...] = ()
     before: Decision | None = None
     now: Decision | None = None
+    held: bytes | None = None
+    """What the EHR holds since this press, where it was read back."""
+    shown: bool = False
+    """Whether what the session has read holds it already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class Found:
 
     holds: Holds
     charge_item: str = ""
+    body: bytes = b""
+    """The charge as the EHR says to hold it, where its answer brought it."""
 
 
 Facts = dict[str, str | int | bool | None]
@@ -156,7 +162,7 @@ class Workflow(ABC, Generic[RowT]):
         """Why something that is not there yet is not sent again; None where that is safe."""
 
     @abstractmethod
-    def _close(self, hand: Hand, row: RowT, charge_item: str, holder: str, *, sent: bool) -> Result[RowT]:
+    def _close(self, hand: Hand, row: RowT, found: Found, holder: str, *, sent: bool) -> Result[RowT]:
         """The EHR holds it: read it back, and close the row. `sent`: by this very press."""
 
     @abstractmethod
@@ -266,7 +272,7 @@ class Workflow(ABC, Generic[RowT]):
         made = self._made(sent, answer.response)
         if made.holds is not Holds.OURS:
             return self._in_doubt(hand, sent, holder, "The EHR did not say which charge it made.")
-        return self._close(hand, sent, made.charge_item, holder, sent=True)
+        return self._close(hand, sent, made, holder, sent=True)
 
     def _in_doubt(
         self, hand: Hand, row: RowT, holder: str, problem: str, *, certain: bool = False
@@ -280,7 +286,7 @@ class Workflow(ABC, Generic[RowT]):
         except (HttpError, LaunchError):
             found = Found(Holds.UNSURE)
         if found.holds is Holds.OURS:
-            return self._close(hand, row, found.charge_item, holder, sent=True)
+            return self._close(hand, row, found, holder, sent=True)
         if found.holds is Holds.OVERTAKEN:
             return self._stale(hand, row, holder, found)
         if found.holds is Holds.NOT_YET and certain:
@@ -292,7 +298,7 @@ class Workflow(ABC, Generic[RowT]):
         """Somebody sent this before and did not live to see the answer, or got none."""
         found = self._find(hand, row)
         if found.holds is Holds.OURS:
-            return self._close(hand, row, found.charge_item, holder, sent=False)
+            return self._close(hand, row, found, holder, sent=False)
         if found.holds is Holds.OVERTAKEN:
             return self._stale(hand, row, holder, found)
         problem = row.problem or "The EHR gave no answer."

@@ -86,6 +86,8 @@ class Findings(Struct, frozen=True):
     """The anchors that were confirmed here, by program."""
     late: dict[str, int] = {}
     """Reading -> days between measuring and receipt, where there were any."""
+    same_as: dict[str, frozenset[str]] = {}
+    """Earlier snapshot -> decisions of which nothing has changed since, but for charges written from here."""
     form: ForTheForm | None = None
     """None until the form of a charge was opened."""
     writes: Writes | None = None

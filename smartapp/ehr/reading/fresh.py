@@ -26,6 +26,7 @@ from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.own_record import ORIGIN, URN
 from smartapp.ehr.reading.reader import SinceNotKnown
+from smartapp.ehr.wire.bundles import look, version_of
 from smartapp.store import Store
 from smartapp.store.reading import SealedChunk, Snapshot, StoredResource, snapshot_digest
 
@@ -36,6 +37,8 @@ LOOK_SECONDS = 120.0
 MOST_ROUNDS = 10
 """Of asking whether newly named evidence is still there; after them all is read whole."""
 MOST_TOLD = 12
+WRITTEN = "written here"
+"""Where the page of a charge comes from that was written since the chart was read."""
 _NO_EXPLANATION = frozenset({"Practitioner", "PractitionerRole", "Account", "Condition"})
 """What a difference is not explained by."""
 
@@ -59,6 +62,8 @@ class Fresh:
     chunks: tuple[SealedChunk, ...]
     versions: Mapping[str, str]
     """Every record of it, with its version."""
+    resources: tuple[StoredResource, ...]
+    """All of it but what is kept here."""
     news: tuple[str, ...]
     """What came, changed or went, beside readings, in sentences."""
     performed: Findings | None = None
@@ -128,6 +133,25 @@ class FreshLook:
             )
         return kept
 
+    def keep_with(self, present: Present, fresh: Fresh, charge: bytes) -> bool:
+        """The chart as it was looked at, with a charge that was written since; whether the session has read
+        that now. Forms that were made of what it had read before stay good for what is the same still."""
+        seen = look(charge)
+        if seen.reference in fresh.versions:
+            return False
+        new = StoredResource(
+            f"{WRITTEN} {seen.reference}", None, seen.reference, version_of(seen, charge), charge
+        )
+        now = [*fresh.resources, new]
+        session, found = present.session, fresh.findings
+        decided, own = self._charts.decided(
+            session, now, found.notices, found.history_from, found.server_time, found.writes
+        )
+        decided = msgspec.structs.replace(decided, same_as=_same_as(present, decided))
+        pages = [chunk for chunk in fresh.chunks if chunk.origin != ORIGIN]
+        chunks = [*pages, self._store.reading.seal_chunk(new.origin, [new]), *own]
+        return self.keep(session, self._fresh(present, decided, chunks, list(fresh.resources), now))
+
     def is_old(self, present: Present) -> bool:
         """Whether the reading is older than the site allows for the form of a charge."""
         age = self._clock.now() - present.snapshot.created_at
@@ -169,7 +193,8 @@ class FreshLook:
         reading = self._charts.reading(present.session, seconds=LOOK_SECONDS)
         findings, chunks = self._charts.read(present.session, reading)
         store = self._store.reading
-        now = [resource for chunk in chunks for resource in store.open_chunk(chunk)]
+        pages = [chunk for chunk in chunks if chunk.origin != ORIGIN]
+        now = [resource for chunk in pages for resource in store.open_chunk(chunk)]
         return self._fresh(present, findings, chunks, old, now)
 
     def _changes(self, present: Present, pages: list[SealedChunk], old: list[StoredResource]) -> Fresh:
@@ -240,7 +265,22 @@ class FreshLook:
             sha256=snapshot_digest(pages),
             result=msgspec.json.encode(findings),
         )
-        return Fresh(present.snapshot, snapshot, findings, pages, _versions(now), tuple(_news(old, now)))
+        return Fresh(
+            present.snapshot, snapshot, findings, pages, _versions(now), tuple(now), tuple(_news(old, now))
+        )
+
+
+def _same_as(present: Present, now: Findings) -> dict[str, frozenset[str]]:
+    """Of which decisions a form that was made of an earlier snapshot still tells the truth."""
+    before = present.findings
+    same = frozenset(
+        one.key
+        for one in now.assessment.decisions
+        if (was := before.decision(one.key)) is not None
+        and (essence(was), was.unverified, was.reasons) == (essence(one), one.unverified, one.reasons)
+        and all(before.versions.get(name) == now.versions.get(name) for name in evidence_of(one))
+    )
+    return {name: keys & same for name, keys in before.same_as.items()} | {present.snapshot.id: same}
 
 
 def moved(present: Present, decision: Decision, fresh: Fresh, confirmed: Iterable[str]) -> tuple[str, ...]:
