@@ -196,6 +196,10 @@ class LaunchStore(Protocol):
         """The present tokens; None once the session has ended."""
         ...
 
+    def token_version(self, session_id: str) -> int | None:
+        """`version` of the present tokens; None once the session has ended. Asked before every request."""
+        ...
+
     def replace_tokens(self, session_id: str, tokens: TokenSet, expected_version: int) -> bool:
         """Compare and set: store `tokens` if the present `version` is `expected_version`.
 

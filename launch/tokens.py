@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +33,8 @@ UNSTATED_LIFE = timedelta(seconds=300)
 LONGEST_LIFE = timedelta(days=1)
 LEASE_LIFE = timedelta(seconds=30)
 """Longer than a token request may take (launch.http.OAUTH_LIMITS)."""
+MOST_KEPT = 500
+"""Sessions whose tokens a process keeps opened."""
 _POLL = 0.05
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}")
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9\-._]{1,255}")
@@ -133,6 +137,9 @@ class TokenKeeper:
         self._clock = clock
         self._events = events
         self._sleep = sleep
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, TokenSet] = OrderedDict()
+        """Opened once; good as long as the store's version is theirs, which ends with the session."""
 
     def access_token(self, session_id: str, *, rejected: str | None = None) -> str:
         """A token to use now; renewed if it ends within a minute, or is the one the EHR just rejected (401).
@@ -140,8 +147,13 @@ class TokenKeeper:
         Raises LaunchError SESSION_ENDED or PATIENT_CHANGED (the session is over), REFRESH_BUSY or HttpError
         (try again later).
         """
+        kept = self._kept.get(session_id)
+        good = kept is not None and not self._must_renew(kept, rejected)
+        if kept is not None and good and self._store.token_version(session_id) == kept.version:
+            return kept.access_token
         session, tokens = self._open(session_id)
         if not self._must_renew(tokens, rejected):
+            self._keep(session_id, tokens)
             return tokens.access_token
         if tokens.refresh_token is None:
             if tokens.access_token != rejected and tokens.expires_at > self._clock.now():
@@ -160,10 +172,19 @@ class TokenKeeper:
         if session and tokens and revoke:
             self._revoke(session, tokens)
 
+    def _keep(self, session_id: str, tokens: TokenSet) -> None:
+        with self._lock:
+            self._kept[session_id] = tokens
+            self._kept.move_to_end(session_id)
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+
     def _open(self, session_id: str) -> tuple[LaunchSession, TokenSet]:
         session = self._store.get_session(session_id)
         tokens = self._store.get_tokens(session_id)
         if session is None or tokens is None or session.ended_at is not None:
+            with self._lock:
+                self._kept.pop(session_id, None)
             because = session.ended_because if session else None
             raise LaunchError(_REASONS.get(because, LaunchReason.SESSION_ENDED))
         return session, tokens

@@ -136,6 +136,12 @@ class SqlLaunchStore:
             ).scalar_one_or_none()
         return None if sealed is None else self._vault.unseal_record(sealed, TokenSet)
 
+    def token_version(self, session_id: str) -> int | None:
+        with self._database.read() as connection:
+            return connection.execute(
+                select(TOKENS.c.version).where(TOKENS.c.session_id == session_id)
+            ).scalar_one_or_none()
+
     def replace_tokens(self, session_id: str, tokens: TokenSet, expected_version: int) -> bool:
         with self._database.write() as connection:
             replaced = connection.execute(

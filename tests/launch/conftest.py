@@ -268,6 +268,10 @@ class MemoryStore:
     def get_tokens(self, session_id: str) -> TokenSet | None:
         return self.tokens.get(session_id)
 
+    def token_version(self, session_id: str) -> int | None:
+        tokens = self.tokens.get(session_id)
+        return None if tokens is None else tokens.version
+
     def replace_tokens(self, session_id: str, tokens: TokenSet, expected_version: int) -> bool:
         with self._lock:
             present = self.tokens.get(session_id)

@@ -630,6 +630,18 @@ def test_the_signed_in_user_is_read_as_the_resource_fhir_user_names(door, ehr, s
     assert session_client.fhir("GET", session.fhir_user).json() == {"resourceType": "Practitioner"}
 
 
+def test_a_token_is_opened_once_and_used_until_the_session_ends_wherever_that_is(door, monkeypatch):
+    session = door.open().session
+    token = door.keeper.access_token(session.id)
+    true, opened = door.store.get_tokens, []
+    monkeypatch.setattr(door.store, "get_tokens", lambda name: opened.append(name) or true(name))
+    assert {door.keeper.access_token(session.id) for _ in range(10)} == {token}
+    assert opened == []
+    # Another process ends it: no moment longer is it good here.
+    door.store.end_session(session.id, door.store.sessions[session.id].last_seen, SessionEnd.LOGGED_OUT)
+    assert refused(door.keeper.access_token, session.id).reason is LaunchReason.SESSION_ENDED
+
+
 # Logging out
 
 

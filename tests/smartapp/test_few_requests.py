@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from launch import limiter
 from smartapp.commands.demo_check import Browser, Page
 from tests.smartapp.conftest import World
 
@@ -126,6 +127,35 @@ def ninety_days(world: World, patient: str) -> None:
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     return make_world(issuer_more=ISSUER_MORE)
+
+
+TIGHT = """
+max_parallel = 4
+requests_per_minute = 40
+[issuers.sandbox.search]
+page_size = 100
+"""
+
+
+def test_charts_that_are_opened_faster_than_the_ehr_may_be_asked_wait_and_all_open(make_world, monkeypatch):
+    """One chart a second at 240 requests a minute, scaled: a minute of two seconds, a sixth of the charts."""
+    monkeypatch.setattr(limiter, "_MINUTE", 2.0)
+    world = make_world(issuer_more=TIGHT)
+    with ExitStack() as stack, counted(world) as counter:
+        browsers = [stack.enter_context(closing(Browser())) for _ in range(8)]
+        pages = []
+        for browser in browsers:
+            pages.append(world.launch(browser, PATIENT))
+            time.sleep(0.2)
+        assert "in line" in browsers[-1].get(pages[-1].url).text
+        for browser, page in zip(browsers, pages, strict=True):
+            read = world.read(browser, page)
+            assert "99454" in read.text
+            assert "asked this app for fewer requests" not in read.text
+    begun = sorted(begun for begun, _, target in counter.asked if "smart-configuration" not in target)
+    # A little more than the limit, since what is counted here began a moment after it was let go.
+    most = max(sum(start <= one < start + 1.8 for one in begun) for start in begun)
+    assert most <= 44
 
 
 def opened(world: World, browser: Browser, patient: str, seconds: float = 0.0) -> tuple[Page, Counter]:

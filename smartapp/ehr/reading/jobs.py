@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import threading
+import time
 from collections.abc import Iterable
 from datetime import date, timedelta
 
@@ -40,6 +42,8 @@ MOST_AT_WORK = 4
 """Jobs of one EHR in one process."""
 MOST_IN_ALL = 32
 """Jobs of one process: each holds a chart in memory."""
+PROGRESS_SECONDS = 0.5
+"""How often the progress of a job is written at most: people see no more."""
 MOST_TOLD = 200
 """Decisions that an audit entry names one by one."""
 
@@ -284,10 +288,15 @@ class ReadingJobs:
         self, job: ReadingJob, session: LaunchSession, holder: str
     ) -> tuple[Snapshot, Findings, ChartReading, list[SealedChunk]]:
         lease = self._settings.job_lease
+        told = -math.inf
 
         def tick(progress: Progress) -> bool:
+            nonlocal told
             if self._closing.is_set():
                 return False
+            if time.monotonic() - told < PROGRESS_SECONDS:
+                return True
+            told = time.monotonic()
             now, pause = self._clock.now(), reading.pause
             if pause is not None:
                 until = now + timedelta(seconds=pause.seconds)
