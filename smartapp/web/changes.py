@@ -514,7 +514,9 @@ def _drafted(
                 enterer=g.session.fhir_user or "",
                 entered_at=entered_at,
                 rules_version=rules,
-                attested=tuple(words.ATTESTATIONS[entry] for entry in statements if entry in attested),
+                attested=tuple(
+                    words.attestation(entry, decision.period) for entry in statements if entry in attested
+                ),
                 **kept_here(decision, chart.findings, services().site),
                 revision=revision(decision.key),
             )

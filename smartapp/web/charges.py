@@ -510,7 +510,7 @@ def _resource(case: Case, form: Form, entered_at: datetime) -> dict[str, object]
 
 def confirmed_sentences(decision: Decision, attested: Collection[str]) -> tuple[str, ...]:
     """What was confirmed for a charge, as it was read: for the note in the EHR."""
-    return tuple(words.ATTESTATIONS[entry] for entry in decision.unverified if entry in attested)
+    return tuple(words.attestation(one, decision.period) for one in decision.unverified if one in attested)
 
 
 def _digest(resource: dict[str, object]) -> str:

@@ -51,7 +51,11 @@ class CaseWorld:
         )
 
     def form(self, key: str, reason: str) -> Any:
-        return self.browser.get(f"{self.page.url}settled/{key}/{reason}").form(f"/{reason}")
+        """The form to which the row of the decision leads, or the page where it says a reason once."""
+        links = [target for target, _ in self.browser.get(self.page.url).links if "/settled/" in target]
+        own = [target for target in links if target.endswith(f"/{key}/{reason}")]
+        link = next(iter(own or [target for target in links if target.endswith("/rtm-and-rpm")]))
+        return self.browser.get(link).form(f"/{reason}")
 
     def settle(self, key: str, reason: str, **said: str) -> Any:
         form = self.form(key, reason)
