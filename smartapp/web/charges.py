@@ -18,7 +18,15 @@ from flask import Blueprint, Response, abort, g, make_response, redirect, render
 from msgspec.structs import replace
 from werkzeug.wrappers import Response as AnyResponse
 
-from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid, Diagnosis, Performer, charge_item
+from fhir_mappings.charge_item import (
+    PERFORMING,
+    ChargeDetails,
+    ChargeNotValid,
+    Diagnosis,
+    Performer,
+    charge_item,
+    performer_in,
+)
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import DISCIPLINES, Outcome, Role
 from smartapp.ehr.charges.create import Acceptance, counts_minutes
@@ -425,7 +433,33 @@ def _first_form(case: Case) -> Form:
     fields["performing"] = fitting
     if here in fields["place"]:
         fields["place"] = [here]
-    return Form(frozenset(), {name: found[0] for name, found in fields.items() if len(found) == 1})
+    chosen = {name: found[0] for name, found in fields.items() if len(found) == 1}
+    before = _chosen_before(case)
+    return Form(frozenset(), {**{name: one for name, one in before.items() if one in fields[name]}, **chosen})
+
+
+def _chosen_before(case: Case) -> dict[str, str]:
+    """What was chosen for the last charge that was accepted in this session: whoever charges several codes of
+    a patient answers once, and sees it filled in. Statements are never taken over."""
+    rows = services().store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
+    last = next((row for row in reversed(rows) if row.content.session_id == g.session.id), None)
+    if last is None:
+        return {}
+    resource = last.content.resource
+    codes = {coding["code"] for reason in resource.get("reason", ()) for coding in reason["coding"]}
+    diagnosis = (
+        condition.reference
+        for condition in case.findings.choices.conditions
+        if codes & {coding["code"] for coding in condition.codings}
+    )
+    places = [resource.get("context"), *resource.get("account", ())]
+    found = {
+        "diagnosis": next(diagnosis, None),
+        "performing": performer_in(resource, PERFORMING),
+        "ordering": performer_in(resource, "ordering"),
+        "place": next((place["reference"] for place in places if place), None),
+    }
+    return {name: reference for name, reference in found.items() if reference is not None}
 
 
 def _not_confirmed(case: Case, form: Form) -> tuple[str, ...]:

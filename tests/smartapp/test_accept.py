@@ -100,6 +100,23 @@ def test_what_has_one_possible_answer_is_chosen_beforehand(shared_world, browser
     assert options_of(choices, "ordering").value == "", "several may have ordered it"
 
 
+def test_what_was_chosen_for_one_code_is_filled_in_for_the_next_and_no_statement_is(world, browser):
+    world.ehr_shows_surgery(PATIENT)
+    link, choices = choices_for(world, browser)
+    form = choices.form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    chosen = chosen_in(form, ordering=PHYSICIAN, place="none")
+    preview = browser.submit(form, attest=statements, **chosen)
+    browser.submit(preview.form(urlsplit(link).path))
+    page = world.read(browser, browser.get(link.partition("charges")[0]))
+    other = next(target for target, text in page.links if text.endswith("98980"))
+    following = browser.get(other)
+    filled = {name: options_of(following, name).value for name in ("diagnosis", "performing", "ordering")}
+    assert filled == {name: chosen[name] for name in filled}
+    assert options_of(following, "place").value == "", "that nothing was chosen is no choice"
+    assert " checked" not in following.body
+
+
 def test_nobody_is_offered_who_may_not_perform(shared_world, browser):
     _, choices = choices_for(shared_world, browser)
     for field in ("performing", "ordering"):
