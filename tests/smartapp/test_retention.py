@@ -15,7 +15,7 @@ from fhir_mappings.reconciliation import ChangeKind
 from fhir_mappings.time_log import LoggedTime
 from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store import Store
-from smartapp.store.attestations import ConfirmedEpisode, Statement
+from smartapp.store.attestations import ConfirmedEpisode, Settlement, Statement
 from smartapp.store.changes import ChangeContent, ChargeChange, change_id
 from smartapp.store.charges import Charge, ChargeContent, Enrolment
 from smartapp.store.claims import ChargeState
@@ -222,6 +222,32 @@ def episode(store: Store, at: datetime, end: date | None) -> str:
         program=Program.RTM, start=date(2018, 1, 1), end=end, source="chart", by="Practitioner/7"
     )
     return store.attestations.confirm_episode("general", "p1", content, at)
+
+
+def settled(store: Store, at: datetime, window: Window | None, until: date | None) -> str:
+    content = Settlement(
+        resolves="payer-unknown", says="It accepts this.", window=window, until=until, by="Practitioner/7"
+    )
+    return store.attestations.settle("general", "p1", content, at)
+
+
+@pytest.mark.parametrize(
+    ("end", "until", "stays"),
+    [
+        (BEFORE, None, False),
+        (AFTER, BEFORE, False),
+        (None, BEFORE, False),
+        (AFTER, AFTER, True),
+        (None, None, True),
+    ],
+)
+def test_what_was_settled_goes_when_its_last_day_is_past_and_stays_without_one(
+    store: Store, end: date | None, until: date | None, stays: bool
+) -> None:
+    window = None if end is None else Window(date(2018, 1, 1), end)
+    kept = settled(store, CUTOFF - DAY, window, until)
+    Retention(store.database, store.vault, store.audit).purge(NOW, CUTOFF)
+    assert [item.id for item in store.attestations.settlements("general", "p1")] == [kept] * stays
 
 
 def revoke(store: Store, id_: str, at: datetime) -> None:
