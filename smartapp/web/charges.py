@@ -28,7 +28,7 @@ from fhir_mappings.charge_item import (
     performer_in,
 )
 from fhir_mappings.decision import Decision
-from fhir_mappings.vocabulary import DISCIPLINES, Outcome, Role
+from fhir_mappings.vocabulary import DISCIPLINES, Outcome, Program, Role
 from smartapp.ehr.charges.create import Acceptance, counts_minutes
 from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.reading.display import Choice
@@ -348,11 +348,17 @@ def _understood(case: Case, form: Form) -> tuple[Case, Form, tuple[str, ...]]:
 
 
 def _contradicts(case: Case, performer: str) -> str | None:
-    """Why whoever was chosen cannot be who a modifier says that bills."""
+    """Why whoever was chosen cannot be who bills this: a therapist never bills RPM (R5-4), and a modifier
+    says whose therapy it is."""
     rule = services().site.policy.code(case.decision.code)
     role = _role(case, performer)
     if performer == NONE or role is Role.UNKNOWN:
         return None
+    if rule.program is Program.RPM and role in DISCIPLINES:
+        return (
+            f"A therapist cannot bill {rule.code}, and {own_pages.name_of(performer)} works as "
+            f"{ROLES[role]}. Choose the physician or other professional who bills it."
+        )
     for discipline, modifier in rule.therapy_modifiers.items():
         therapist = next(role for role, of in DISCIPLINES.items() if of == discipline)
         if modifier in case.decision.modifiers and role is not therapist:

@@ -141,6 +141,21 @@ def test_a_performer_who_contradicts_the_modifier_stops_the_preview_with_the_rea
     assert browser.submit(form, **said, **chosen_in(form)).status == 200
 
 
+@pytest.mark.parametrize("code", ["99454", "99457"])
+def test_a_therapist_performs_no_rpm_whoever_is_signed_in(shared_world, browser, code):
+    page = shared_world.open(browser, "ready-physiologic", user=THERAPIST)
+    link = next(target for target, text in page.links if text.endswith(f"accept {code}"))
+    choices = browser.get(link)
+    assert options_of(choices, "performing").value != THERAPIST, "not chosen beforehand, though signed in"
+    form = choices.form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    said = {"attest": statements} if statements else {}
+    refused = browser.submit(form, **said, **chosen_in(form, performing=THERAPIST))
+    assert refused.status == 422
+    assert f"A therapist cannot bill {code}" in refused.text
+    assert browser.submit(form, **said, **chosen_in(form, performing=PHYSICIAN)).status == 200
+
+
 def test_the_preview_can_be_loaded_again_and_changing_something_keeps_everything(world, browser):
     world.ehr_shows_surgery(PATIENT)
     link, choices = choices_for(world, browser)
