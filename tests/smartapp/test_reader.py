@@ -804,3 +804,46 @@ def test_what_came_under_an_earlier_id_before_it_was_known_is_taken():
     run.read_first(lambda one: kept.append(one.reference), assumed=NEEDS)
     assert sorted(kept) == ["Observation/o2", "Patient/p1", "Patient/p2"]
     assert [(one.kind, one.count) for one in run.notices()] == [(NoticeKind.FOREIGN, 1)]
+
+
+def staff_of(answer_to_list):
+    """Two people whom an Encounter names; `answer_to_list`: to a search by `_id`."""
+    people = [{"individual": {"reference": f"Practitioner/{name}"}} for name in "ab"]
+    call = {
+        "resourceType": "Encounter",
+        "id": "e1",
+        "subject": {"reference": "Patient/p1"},
+        "participant": people,
+    }
+
+    def answer(target, _):
+        if target.startswith("Encounter"):
+            return bundle(call)
+        if target.startswith("Practitioner?"):
+            return answer_to_list
+        if target.startswith("Practitioner/"):
+            return 200, {"resourceType": "Practitioner", "id": target.split("/")[1]}
+        return bundle()
+
+    ehr, kept, learned = FakeEhr(answer), [], Learned()
+    needs = msgspec.structs.replace(NEEDS, types=(TypeNeed("Encounter", dated=True),))
+    for _ in range(2):
+        reading(ehr, learned=learned).read_rest(needs, lambda one: kept.append(one.reference))
+    return set(kept) - {"Encounter/e1"}, [one for one, _ in ehr.asked if one.startswith("Practitioner")]
+
+
+BOTH = {"Practitioner/a", "Practitioner/b"}
+
+
+def test_people_are_read_many_at_a_time():
+    found = bundle(*({"resourceType": "Practitioner", "id": name} for name in "ab"))
+    kept, asked = staff_of(found)
+    assert kept == BOTH
+    assert not [target for target in asked if target.startswith("Practitioner/")]
+
+
+def test_where_a_list_brings_others_or_nothing_each_is_read_by_itself_and_no_list_is_asked_for_again():
+    for odd in (bundle({"resourceType": "Practitioner", "id": "z"}), (400, outcome("one value")), bundle()):
+        kept, asked = staff_of(odd)
+        assert kept == BOTH
+        assert len([target for target in asked if "_id=" in target]) <= 2  # strict and not, of one reading
