@@ -75,16 +75,16 @@ def of_another(lines: Sequence[bytes], number: int) -> list[bytes]:
 
 def pages(lines: Sequence[bytes], size: int) -> list[bytes]:
     """The same resources as searchset Bundles of `size` entries, as a FHIR server sends them."""
-    return [_page(lines[first : first + size], len(lines)) for first in range(0, len(lines), size)]
+    return [_page(lines[first : first + size]) for first in range(0, len(lines), size)]
 
 
-def _page(lines: Sequence[bytes], total: int) -> bytes:
+def _page(lines: Sequence[bytes]) -> bytes:
     entries = b",".join(
         b'{"fullUrl":"https://ehr.invalid/fhir/%s","resource":%s,"search":{"mode":"match"}}'
         % (_name(text), text.rstrip())
         for text in lines
     )
-    return b'{"resourceType":"Bundle","type":"searchset","total":%d,"entry":[%s]}' % (total, entries)
+    return b'{"resourceType":"Bundle","type":"searchset","entry":[%s]}' % entries
 
 
 def _name(text: bytes) -> bytes:

@@ -28,7 +28,7 @@ AS_OF = date(2026, 4, 1)
 OTHERS = "it hangs on another patient's records, which a session of this patient never sees"
 FILES = "it is about what a file says beside its records"
 BEFORE = "what lies before the last charged period is not read"
-FILES_ALONE = frozenset({"Claim", "ExplanationOfBenefit"})
+FILES_ALONE = frozenset({"Claim", "ExplanationOfBenefit", "DocumentReference"})
 NOT_ALIKE = {
     "somebody else's device": OTHERS,
     "somebody else's reading": OTHERS,
@@ -38,6 +38,7 @@ NOT_ALIKE = {
     "a charged period fixes the grid backwards": BEFORE,
     "the later of two overlapping periods is charged already": BEFORE,
     "a period given as such is never dated late": BEFORE,
+    "an old episode of care that held a reading of the program": BEFORE,
     "a page of readings that follows is not there": FILES,
     "a page of readings of days that are over is not there": FILES,
     "a reading that was deleted": FILES,
@@ -47,7 +48,7 @@ CASES = [
     case
     for case in read_cases(Path(__file__).parent / "cases")
     # Statements and suppositions of the command line, and what has no zone or patient, are for files alone;
-    # so are claims and payers' answers, which no EHR is searched for.
+    # so are claims, payers' answers and documents, which no EHR is searched for.
     if not case.options
     and not case.attestations
     and case.timezone

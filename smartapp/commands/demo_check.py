@@ -239,18 +239,19 @@ def _check(demo: Demo, browser: Browser) -> None:
     page = browser.get(link)
     step(f"opened the suggestion {key}")
 
-    page = browser.submit(page.form(f"/charges/{key}/check"))
+    form = page.form(f"/charges/{key}/check")
+    chosen: dict[str, str | list[str]] = {
+        control.name: control.value or next(value for value in control.options if value)
+        for control in form.controls
+        if control.kind == "select"
+    }
+    page = browser.submit(form)
     if page.status != 422:
         raise DemoError("an empty form was not refused")
     step("nothing is written while a statement or a choice is open: 422")
 
     form = page.form(f"/charges/{key}/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
-    chosen: dict[str, str | list[str]] = {
-        control.name: control.value or next(value for value in control.options if value)
-        for control in form.controls
-        if control.kind == "select"
-    }
     page = browser.submit(form, **({"attest": statements} if statements else {}), **chosen)
     if page.status != 200:
         raise DemoError(f"the preview was refused: {page.text[:300]}")

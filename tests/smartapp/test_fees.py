@@ -63,7 +63,7 @@ def test_the_card_tells_the_sites_amount_with_its_year_and_source(
     row = f"- {{code: '98977', amount: '43.20', year: {DAY.year}, source: our own table}}\n"
     (tmp_path / "fees.yaml").write_text(row)
     told = make_world(site_more="fee_table: fees.yaml\n").open(browser, "ready-musculoskeletal").text
-    assert "Expected amount: 43.20 USD" in told
+    assert "Expected amount 43.20 USD" in told
     assert "(our own table)" in told
 
 
