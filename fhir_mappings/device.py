@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fhir_mappings.identity import References, about_of, owner_of
 from fhir_mappings.record import About
-from fhir_mappings.resources import Device, concepts, is_test_data
+from fhir_mappings.resources import Device, concepts
 from fhir_mappings.terminology import DeviceKind, Terminology
 from fhir_mappings.vocabulary import Line
 
@@ -52,7 +52,7 @@ def read_device(
         ),
         facts.supplied,
         _about(device, name),
-        is_test_data(device.meta),
+        terminology.is_test_data(device.meta),
         meaning.continuous_glucose,
     )
 

@@ -29,7 +29,6 @@ from fhir_mappings.resources import (
     Quantity,
     Reference,
     concepts,
-    is_test_data,
 )
 from fhir_mappings.terminology import EncounterMeaning, Terminology
 from fhir_mappings.vocabulary import (
@@ -122,7 +121,7 @@ def read_encounter(
     billed_as_visit: bool = False,
 ) -> EncounterFacts:
     """One Encounter's facts. `billed_as`: another charge has this Encounter as its context (D12)."""
-    if is_test_data(encounter.meta):
+    if terminology.is_test_data(encounter.meta):
         # Nobody real was seen in it: neither minutes nor a place.
         return EncounterFacts(excluded=ExcludedReason.TEST_DATA)
     extent, meaning = _extent(encounter, clock), _meaning(encounter, terminology)

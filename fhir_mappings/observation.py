@@ -89,6 +89,10 @@ class Origins:
         self._known: dict[_SaysOfOrigin, Origin | LeftOut] = {}
         self._categories: dict[bytes, _Mark] = {}
 
+    def is_test_data(self, meta: Meta) -> bool:
+        """See `Terminology.is_test_data`."""
+        return self._terminology.is_test_data(meta)
+
     def of(self, observation: Observation) -> Origin | LeftOut:
         """Where an Observation comes from, or why one of this coding makes no monitoring day."""
         marks = 0
@@ -188,7 +192,7 @@ def read_observation(
     meta = observation.meta
     if status not in COUNTED_STATUSES:
         return LeftOut(status_reason(status, _STATUSES), meta)
-    if meta is not None and meta.security and any(label.code == "HTEST" for label in meta.security):
+    if meta is not None and meta.security and origins.is_test_data(meta):
         return LeftOut(ExcludedReason.TEST_DATA, meta)
     origin = origins.of(observation)
     if type(origin) is not Origin:

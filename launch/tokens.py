@@ -272,7 +272,10 @@ class TokenKeeper:
 
 
 class SessionClient:
-    """FHIR calls of one session: its token, only under its EHR's FHIR base; one renewal after a 401."""
+    """FHIR calls of one session: its token, only under its EHR's FHIR base; one renewal after a 401.
+
+    An empty token is that of a server where nobody signs in (`smartapp connect`): nothing is sent.
+    """
 
     def __init__(self, client: EhrClient, keeper: TokenKeeper, session_id: str) -> None:
         self._client = client
@@ -305,7 +308,13 @@ class SessionClient:
         token = self._keeper.access_token(self.session_id)
         for renew in (True, False):
             answer = self._client.fhir(
-                method, target, token=token, body=body, headers=headers, limits=limits, repeatable=repeatable
+                method,
+                target,
+                token=token or None,
+                body=body,
+                headers=headers,
+                limits=limits,
+                repeatable=repeatable,
             )
             if answer.status != 401 or not renew:
                 break

@@ -46,11 +46,12 @@ def load_issuers_file(settings: Settings, secrets: Mapping[str, str]) -> Issuers
         secrets,
         now=SystemClock(settings.clock_ahead).now(),
         loopback=settings.mode is not Mode.PRODUCTION,
+        plain_http=settings.mode is Mode.CONNECT,
     )
 
 
-def build(settings: Settings | None = None) -> Flask:
-    """See `smartapp.create_app`."""
+def build(settings: Settings | None = None, clients: EhrClients | None = None) -> Flask:
+    """See `smartapp.create_app`. `clients`: the way to the EHRs, where it is another than the usual."""
     settings = settings or Settings.from_environment()
     # At DEBUG it writes every address with its query, and a search names its patient there.
     logging.getLogger("urllib3").setLevel(logging.INFO)
@@ -65,7 +66,7 @@ def build(settings: Settings | None = None) -> Flask:
 
     app = Flask("smartapp", static_folder="static", template_folder="templates")
     app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, SECRET_KEY=None, TRUSTED_HOSTS=None)
-    app.extensions["smartapp"] = _services(settings, site, issuers, store)
+    app.extensions["smartapp"] = _services(settings, site, issuers, store, clients or EhrClients())
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops)  # type: ignore[method-assign]
@@ -73,10 +74,11 @@ def build(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _services(settings: Settings, site: Site, issuers: Issuers, store: Store) -> Services:
+def _services(
+    settings: Settings, site: Site, issuers: Issuers, store: Store, clients: EhrClients
+) -> Services:
     clock = SystemClock(settings.clock_ahead)
     events = AuditedEvents(store.audit, clock)
-    clients = EhrClients()
     seats = Seats()
     discovery = Discovery(clock, events, seats)
     keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)

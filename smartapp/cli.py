@@ -77,6 +77,12 @@ def _config(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _connect(arguments: list[str]) -> int:
+    from smartapp.commands.connect import run
+
+    return run(arguments)
+
+
 def _seed(arguments: list[str]) -> int:
     from smartapp.commands.seed import run_seed
 
@@ -93,6 +99,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
     "rules": (_rules, "print the rules in force on a day, and what nobody has checked lately"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
+    "connect": (_connect, "start the app for one FHIR server with test data, open or SMART"),
     "seed": (_seed, "write the synthetic charts to a FHIR server with test data"),
     "unseed": (_unseed, "remove from a FHIR server exactly what seed and connect wrote"),
     "migrate": (_migrate, "make or update the tables of the app's database"),

@@ -4,8 +4,8 @@
 `docs/settings.md` compares with. Every setting comes from an environment variable `SMARTAPP_<NAME>`.
 
 Neither the mode nor the clock is a setting: an environment variable can never turn a production server into a
-demo, nor tell it another day than today. Only `smartapp demo` and the tests build `Settings` with another
-mode and, with that, another clock, in code.
+demo, nor tell it another day than today. Only `smartapp demo`, `smartapp connect` and the tests build
+`Settings` with another mode and, with that, another clock, in code.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Mode(Enum):
     DEMO = "demo"
     """Started by `smartapp demo`: synthetic patients, loopback only, DEMO on every page."""
     TEST = "test"
+    CONNECT = "connect"
+    """Started by `smartapp connect`: one server with test data, TEST on every page."""
 
 
 @dataclass(frozen=True)

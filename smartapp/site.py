@@ -12,7 +12,7 @@ from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
 from launch.issuers import Issuer
-from smartapp.config import ConfigurationError, Settings
+from smartapp.config import ConfigurationError, Mode, Settings
 from smartapp.fees import FeeTable
 from smartapp.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
 
@@ -74,11 +74,19 @@ class Site:
 
 def load_site(settings: Settings) -> Site:
     """The site of these settings. Raises ConfigurationError with one plain line."""
-    return read_site(settings.site_file, settings.timezone, settings.payer)
+    return read_site(
+        settings.site_file,
+        settings.timezone,
+        settings.payer,
+        reads_test_data=settings.mode is Mode.CONNECT,
+    )
 
 
-def read_site(path: Path | None, timezone: str | None, payer: str | None) -> Site:
-    """The site of its file, with the settings that override it. Raises ConfigurationError with one line."""
+def read_site(
+    path: Path | None, timezone: str | None, payer: str | None, *, reads_test_data: bool = False
+) -> Site:
+    """The site of its file, with the settings that override it. Raises ConfigurationError with one line.
+    `reads_test_data`: see `Terminology`."""
     try:
         entries = SiteFile() if path is None else read_site_file(path)
         zone = timezone or entries.timezone
@@ -86,7 +94,7 @@ def read_site(path: Path | None, timezone: str | None, payer: str | None) -> Sit
             raise ConfigurationError("No time zone: set SMARTAPP_TIMEZONE, or `timezone` in the site file.")
         return Site(
             zone=ZoneInfo(zone),
-            terminology=load_terminology(entries.terminology),
+            terminology=load_terminology(entries.terminology, reads_test_data=reads_test_data),
             policies=entries.policies(payer),
             permissions=entries.permissions,
             users=entries.users,

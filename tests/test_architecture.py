@@ -157,6 +157,7 @@ ASKS_THE_MACHINE = {
     "smartapp/issuers_file.py": "a command's default",
     "smartapp/commands/audit.py": "a command runs when it runs",
     "smartapp/commands/config_check.py": "a command runs when it runs",
+    "smartapp/commands/connect.py": "--as-of says how far from today",
     "smartapp/commands/demo.py": "without --as-of it is today",
     "smartapp/commands/doctor/command.py": "a command runs when it runs",
     "smartapp/commands/evaluate.py": "without --as-of it is today",

@@ -241,7 +241,7 @@ class Chart:
         own = self._intake.of(patient, fhir.Patient).get(patient)
         if own is None:
             return None
-        if fhir.is_test_data(own.meta):
+        if self._terminology.is_test_data(own.meta):
             return ExcludedReason.TEST_DATA
         return ExcludedReason.MERGED_PATIENT if patient in self._intake.replaced else None
 

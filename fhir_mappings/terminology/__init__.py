@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fhir_mappings.resources import CodeableConcept, Coding, Device
+from fhir_mappings.resources import CodeableConcept, Coding, Device, Meta, is_test_data
 from fhir_mappings.terminology.believable import Believable, BelievableValues
 from fhir_mappings.terminology.devices import DeviceFacts, DeviceKind, DeviceMeaning, DeviceTypes
 from fhir_mappings.terminology.entries import (
@@ -132,7 +132,9 @@ _CAUTION = {
 class Terminology:
     """Look-ups from codings to meanings. Built once, shared, never changed afterwards."""
 
-    def __init__(self, site: SiteTerminology | None = None) -> None:
+    def __init__(self, site: SiteTerminology | None = None, *, reads_test_data: bool = False) -> None:
+        """`reads_test_data`: where everything is test data, HTEST sets nothing apart."""
+        self._reads_test_data = reads_test_data
         site = site or SiteTerminology()
         observations = shipped("observations", _Observations)
         devices = shipped("devices", _Devices)
@@ -201,6 +203,10 @@ class Terminology:
         self._staff = {
             entry.key: StaffMeaning(entry.role, entry.discipline) for entry in (*staff.staff, *site.staff)
         }
+
+    def is_test_data(self, meta: Meta | None) -> bool:
+        """Whether a record is left out because it says that it is about nobody real (D30)."""
+        return not self._reads_test_data and is_test_data(meta)
 
     def observation(self, codings: Sequence[Coding] | None) -> ObservationMeaning | None:
         """What these codings monitor. A coding that says 'no measurement' outweighs the others; the site's
@@ -318,17 +324,20 @@ class Terminology:
         return None
 
 
-def load_terminology(entries: Mapping[str, Any] | SiteTerminology | None = None) -> Terminology:
+def load_terminology(
+    entries: Mapping[str, Any] | SiteTerminology | None = None, *, reads_test_data: bool = False
+) -> Terminology:
     """The shipped tables with a site's entries over them (the `terminology` of its site.yaml).
+    `reads_test_data`: see `Terminology`.
 
     Raises `ValueError` with one line that names the entry at fault.
     """
     if isinstance(entries, SiteTerminology):
-        return Terminology(entries)
-    if not entries:
+        return Terminology(entries, reads_test_data=reads_test_data)
+    if not entries and not reads_test_data:
         return _shipped_alone()
     try:
-        return Terminology(msgspec.convert(entries, SiteTerminology))
+        return Terminology(msgspec.convert(entries or {}, SiteTerminology), reads_test_data=reads_test_data)
     except msgspec.ValidationError as fault:
         raise ValueError(f"terminology: {fault}") from None
 

@@ -171,7 +171,7 @@ class Seeder:
         if not answer.ok:
             self._refused(name, answer)
             return
-        made = _name_in(answer)
+        made = name_in(answer)
         if made is None:
             raise Stopped(f"the server did not say under which id it keeps {name}")
         if answer.status != 201 and f'"{code}"'.encode() not in answer.body:
@@ -288,7 +288,7 @@ def _statuses(answer: Response) -> list[bool]:
     return [isinstance(one, dict) and str(one.get("status", "")).startswith("2") for one in told]
 
 
-def _name_in(answer: Response) -> str | None:
+def name_in(answer: Response) -> str | None:
     """`Type/id` of what was made, by `Location` or the body."""
     found = _LOCATION.search(answer.headers.get("location", "").partition("?")[0])
     if found and NAME.fullmatch(found[1]):

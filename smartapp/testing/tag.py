@@ -12,14 +12,16 @@ from typing import Any
 from fhir_mappings.charge_item import NAMESPACE
 
 SYSTEM = f"{NAMESPACE}:test-data"
+ANY = "test"
+"""The code that everything bears: what one searches for, where a server wants more than a system."""
 CONNECT = "connect"
-"""The tag's code on what was accepted in a `smartapp connect`; what was seeded bears its run's."""
+"""And the code of what was accepted in a `smartapp connect`; what was seeded bears that of its run."""
 
 
 def tagged(resource: Mapping[str, Any], *codes: str) -> dict[str, Any]:
     """The resource with our tag; what it bears already stays."""
     meta = resource.get("meta") or {}
-    tags = [*(meta.get("tag") or ()), *({"system": SYSTEM, "code": code} for code in codes)]
+    tags = [*(meta.get("tag") or ()), *({"system": SYSTEM, "code": code} for code in (ANY, *codes))]
     distinct = [tag for number, tag in enumerate(tags) if tag not in tags[:number]]
     return {**resource, "meta": {**meta, "tag": distinct}}
 

@@ -71,6 +71,11 @@ class Target:
         answer = self._client.fhir("GET", target, token=self._token, limits=limits)
         return answer.status, answer.json(METADATA.max_bytes) if answer.ok else None
 
+    def document(self, path: str) -> tuple[int, Any]:
+        """The same of a document that is no FHIR. Raises HttpError."""
+        answer = self._client.oauth_get(f"{self.base.base}/{path}")
+        return answer.status, answer.json() if answer.ok else None
+
     def send(self, method: str, target: str, body: bytes | None = None, **more: Any) -> Any:
         """A request that changes something; the answer whatever its status. Raises HttpError."""
         return self._client.fhir(method, target, token=self._token, body=body, **more)
