@@ -94,6 +94,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "Observation": ("patient", "date"),
     "Encounter": ("patient", "date"),
     "ChargeItem": ("patient", "identifier"),
+    "Practitioner": ("_id",),
     "PractitionerRole": ("practitioner",),
 }
 

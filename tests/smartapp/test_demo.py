@@ -25,7 +25,7 @@ def test_the_check_drives_the_whole_way_and_names_the_charge():
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "opened the suggestion 98977-2026-03-01" in done.stdout, "it is told on the day that is given"
+    assert "opened the suggestion 98980-2026-02-01" in done.stdout, "it is told on the day that is given"
     assert re.fullmatch(r"ChargeItem/\S+", done.stdout.strip().splitlines()[-1])
 
 

@@ -311,6 +311,7 @@ QUIRKS: dict[str, Told | Silent] = {
     "refused_category": Silent("a category that no search asks for"),
     "implants_only": Silent("what readings name is read by its id"),
     "no_last_updated": Silent("everything is read again instead"),
+    "no_batch": Silent("records are looked at again one request at a time"),
     "one_id_at_a_time": Silent("records are read again one by one"),
     "refused": Told(CheckId.SEARCH, "failure", "403", "scope", about="Observation", value="Observation"),
     "failing": Told(CheckId.SEARCH, "failure", "500", "", about="Observation", value="Observation"),
