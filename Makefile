@@ -8,7 +8,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli change_store episod
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test-postgresql: $(READY) ## What works with the database, on a PostgreSQL serve
 
 interop: $(READY) interop-servers ## Hold the app against HAPI FHIR, Medplum and two SMART implementations (Node.js 20, Java 17, Maven)
 	$(BIN)/python -m pytest -q tests/interop -m interop
+
+strangers: $(READY) tests/interop/node_modules/.package-lock.json ## The two SMART implementations alone (Node.js 20)
+	$(BIN)/python -m pytest -q tests/interop/test_strangers.py
 
 interop-servers: build/interop/hapi/classes/HapiR4.class tests/interop/node_modules/.package-lock.json
 

@@ -52,7 +52,7 @@ def test_the_app_loads_neither_the_sandbox_nor_what_only_writes_and_migrations_n
 
 
 def test_the_app_starts_within_half_a_second_beyond_flask_and_authlib(shared_world, tmp_path):
-    """Or within twice what those two take, where the machine is slow: then they are slow as well."""
+    """Or within 2.5 times what those two take, where the machine is slow: then they are slow as well."""
     started(shared_world, tmp_path)  # compiles
     runs = [started(shared_world, tmp_path) for _ in range(3)]
-    assert any(ours < max(0.5, 2 * given) for given, ours in runs), runs
+    assert any(ours < max(0.5, 2.5 * given) for given, ours in runs), runs
