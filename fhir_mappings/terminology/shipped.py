@@ -23,8 +23,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_table(text: str) -> Any:
-    """A table in YAML."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    """A table in YAML. Raises YAMLError, also for what looks like a value and is none: a day of a 13th month,
+    or more brackets within each other than can be followed."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    except (ValueError, RecursionError) as fault:
+        raise yaml.YAMLError(str(fault)) from None
 
 
 def shipped(name: str, kind: type[_Table]) -> _Table:

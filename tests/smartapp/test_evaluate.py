@@ -247,6 +247,20 @@ def test_no_attestation_says_that_the_rules_of_a_year_were_checked(
     assert "rules-of-the-year is nobody's to attest" in err
 
 
+@pytest.mark.parametrize("text", ["- {patient: Patient/p1, by: A, at: 2026-13-45}\n", "[" * 20_000])
+def test_a_file_of_impossible_values_is_named_and_no_trace_is_shown(
+    tmp_path: Path, site: Path, text: str
+) -> None:
+    chart, stated = tmp_path / "chart.json", tmp_path / "stated.yaml"
+    chart.write_text('{"resourceType": "Patient", "id": "p1"}')
+    stated.write_text(text)
+    program = "import sys; from smartapp.cli import main; sys.exit(main())"
+    options = ["--site", str(site), "--as-of", "2026-05-01", "--attestations", str(stated)]
+    command = [sys.executable, "-c", program, "evaluate", str(chart), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"smartapp evaluate: {stated}: not YAML\n")
+
+
 def test_attestations_may_be_json_and_say_when(tmp_path: Path, site: Path, run: Run) -> None:
     chart = ndjson(tmp_path / "chart.ndjson", [CUFF, *readings(2)])
     statements = tmp_path / "attestations.json"
