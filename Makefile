@@ -59,8 +59,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(READY) ## Make docs/rules.md anew from the tables, docs/conformance.md from the marks of the tests
+docs: $(READY) ## Make docs/rules.md anew from the tables, docs/conformance.md from the marks of the tests, the contract's schema
 	$(BIN)/smartapp rules --markdown > docs/rules.md
+	$(BIN)/python -m fhir_mappings.contract > docs/reference/contract.schema.json
 	$(BIN)/python -m tests.conformance
 
 bench: $(READY) ## Measure, as ratios in one run

@@ -116,8 +116,13 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand. Exit status 2 with one line for a call that can't be understood."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"smartapp {version('smart-remote-monitoring')}")
+        return 0
     if given[:1] in ([], ["-h"], ["--help"]):
-        print("usage: smartapp COMMAND [options]\n")
+        print("usage: smartapp COMMAND [options]; smartapp --version\n")
         for name, (_, purpose) in COMMANDS.items():
             print(f"  {name:10} {purpose}")
         print("\nsmartapp COMMAND --help tells the options of one.")

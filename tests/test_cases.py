@@ -8,13 +8,17 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from fhir_mappings.contract import schema
 from fhir_mappings.rules.tables import load_tables
 from smartapp.cli import main
 
 from .support.evaluation import STATED, Case, check_case, read_cases, write_case
 
 CASES = list(read_cases(Path(__file__).parent / "cases"))
+SHIPPED_SCHEMA = Path(__file__).parents[1] / "docs" / "reference" / "contract.schema.json"
+SCHEMA = Draft202012Validator(schema())
 
 
 def run(case: Case, folder: Path) -> int:
@@ -40,7 +44,31 @@ def test_the_worked_case_comes_out_as_written(
         assert len(err.strip().splitlines()) == 1
         return
     assert code == 0, err
-    check_case(case, json.loads(out))
+    answer = json.loads(out)
+    check_case(case, answer)
+    assert [fault.message for fault in SCHEMA.iter_errors(answer)] == []
+
+
+def test_the_schema_that_is_shipped_is_made_from_the_types_and_is_a_schema() -> None:
+    assert json.loads(SHIPPED_SCHEMA.read_text("utf-8")) == schema()
+    Draft202012Validator.check_schema(schema())
+
+
+def test_the_schema_refuses_what_the_contract_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(next(case for case in CASES if "exit" not in case.expect), tmp_path)
+    answer = json.loads(capsys.readouterr().out)
+    decision = answer["decisions"][0]
+    spoilt = [
+        answer | {"money": 1},
+        {key: value for key, value in answer.items() if key != "completeness"},
+        answer | {"decisions": [decision | {"outcome": "ready"}]},
+        answer | {"decisions": [decision | {"reasons": ["because"]}]},
+        answer | {"decisions": [decision | {"quantity": -1}]},
+    ]
+    assert SCHEMA.is_valid(answer)
+    assert [SCHEMA.is_valid(one) for one in spoilt] == [False] * len(spoilt)
 
 
 def test_every_case_has_a_name_of_its_own_and_its_source() -> None:

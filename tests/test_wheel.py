@@ -79,3 +79,7 @@ def test_the_wheel_serves_its_sandbox_and_its_app(run: Run) -> None:
     count, made = run("-c", script).stdout.split()
     assert int(count) >= 12
     assert made == "True"
+
+
+def test_it_tells_its_version(run: Run) -> None:
+    assert run("-m", "smartapp.cli", "--version").stdout == "smartapp 0.1.0\n"
