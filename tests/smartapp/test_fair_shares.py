@@ -22,7 +22,7 @@ from smartapp.serving import AppServer
 from smartapp.store.reading import JobState
 from smartapp.web.security import PROBE_COOKIE
 from tests.smartapp.conftest import World
-from tests.support.sandbox import DAY, start_sandbox
+from tests.support.sandbox import DAY, held, start_sandbox
 
 PATIENT = "ready-musculoskeletal"
 
@@ -102,7 +102,7 @@ def test_an_ehr_whose_charts_come_slowly_delays_no_chart_of_another(both, browse
 def test_whoever_waits_in_line_is_told_the_place(both, browser, monkeypatch):
     monkeypatch.setattr(reading_jobs, "MOST_AT_WORK", 1)
     _, world = both
-    with slow(world.ehr, 300):
+    with held(world.ehr, "/Observation"):
         pages = [world.launch(browser, PATIENT) for _ in range(3)]
         assert "This one is number 2 in line" in browser.get(pages[2].url).text
     assert "98977" in world.read(browser, pages[2]).text

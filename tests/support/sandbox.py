@@ -8,7 +8,10 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,6 +23,8 @@ from launch.sandbox.server import RunningSandbox, serve_sandbox
 
 DAY = date(2026, 4, 15)
 """The day of a test's world. Last month and the month of the period that closed yesterday are two."""
+LONG = 60
+"""Seconds, for what comes at once unless something is broken: a loaded machine fails no test."""
 NOON = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=ZONE)
 
 
@@ -48,3 +53,51 @@ def _charts(as_of: date, readings: int) -> Path:
 @cache
 def _key() -> SigningKey:
     return SigningKey()
+
+
+class Gate:
+    """Answers of a sandbox wait behind it until it opens: a test looks meanwhile at what is still going on,
+    however fast or slow the machine is."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+        self._state = threading.Condition()
+        self._waiting = 0
+
+    def open(self) -> None:
+        """Let go of every answer held, and of all that come."""
+        self._opened.set()
+
+    def wait_for(self, number: int = 1) -> None:
+        """Until so many answers are held."""
+        with self._state:
+            assert self._state.wait_for(lambda: self._waiting >= number, LONG), "nobody asked for it"
+
+    def hold(self) -> None:
+        """Wait here until the gate is open."""
+        with self._state:
+            self._waiting += 1
+            self._state.notify_all()
+        self._opened.wait()
+        with self._state:
+            self._waiting -= 1
+
+
+@contextmanager
+def held(ehr: RunningSandbox, *paths: str) -> Iterator[Gate]:
+    """A gate for the answers to requests whose path holds one of these words; open at the latest when the
+    block ends. What was asked for is done before its answer waits."""
+    gate, answer = Gate(), ehr.app.wsgi_app
+
+    def answer_later(environ: dict[str, Any], start_response: Any) -> Any:
+        answered = answer(environ, start_response)
+        if any(path in environ["PATH_INFO"] for path in paths):
+            gate.hold()
+        return answered
+
+    ehr.app.wsgi_app = answer_later  # type: ignore[method-assign]
+    try:
+        yield gate
+    finally:
+        gate.open()
+        ehr.app.wsgi_app = answer  # type: ignore[method-assign]
