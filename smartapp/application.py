@@ -24,6 +24,8 @@ from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.present import PresentCharges
 from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
+from smartapp.ehr.handover.charge_item import ChargeItemHandover
+from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
@@ -105,7 +107,8 @@ def _services(
     fresh = FreshLook(settings, store, clock, charts)
     present = PresentCharges(site, store, clock)
     guards = Guards(site, store, present)
-    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, capabilities)
+    handovers = Handovers([ChargeItemHandover(settings, capabilities)])
+    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, handovers)
     return Services(
         settings=settings,
         site=site,
@@ -119,6 +122,7 @@ def _services(
         jobs=ReadingJobs(settings, store, clock, charts),
         fresh=fresh,
         guards=guards,
+        handovers=handovers,
         writer=writer,
         changer=ChargeChanger(settings, site, store, clock, writer, fresh, present, guards),
         encounters=EncounterWriter(site, store, clock),

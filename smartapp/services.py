@@ -19,6 +19,7 @@ from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
+from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.site import Site
@@ -57,6 +58,7 @@ class Services:
     jobs: ReadingJobs
     fresh: FreshLook
     guards: Guards
+    handovers: Handovers
     writer: ChargeWriter
     changer: ChargeChanger
     encounters: EncounterWriter

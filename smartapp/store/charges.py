@@ -7,6 +7,7 @@ that a process which dies between the EHR's answer and our commit leaves a trace
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
-from smartapp.store.claims import Approval, ChargeState, Claims
+from smartapp.handover_settings import Method
+from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
+from smartapp.store.months import certified_among
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
 
 
@@ -30,6 +33,24 @@ class Enrolment:
     confirmed_by: str
     confirmed_at: datetime
     frozen: bool
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """In which way a charge leaves, and exactly what does."""
+
+    method: Method
+    media_type: str
+    body: bytes
+
+
+class Handed(msgspec.Struct, frozen=True):
+    """That a charge left otherwise than as a ChargeItem, or that a person entered it."""
+
+    name: str
+    """What it is called where it went: `Task/12`, the name of a message."""
+    at: datetime
+    by: str
+    by_name: str
 
 
 class ChargeContent(msgspec.Struct, frozen=True):
@@ -54,6 +75,13 @@ class ChargeContent(msgspec.Struct, frozen=True):
     confirmed_by_subject: str = ""
     """Issuer and `sub` of the id_token: the same person under another fhirUser is still the same person."""
     approval: Approval | None = None
+    leaving: Leaving | None = None
+    """None is the ChargeItem itself."""
+    handed: Handed | None = None
+
+    @property
+    def method(self) -> Method:
+        return Method.CHARGE_ITEM if self.leaving is None else self.leaving.method
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +102,12 @@ class Charge:
     @property
     def key(self) -> str:
         return self.identifier
+
+    @property
+    def name(self) -> str | None:
+        """What it is called where it went, once it is there; of a ChargeItem its logical id."""
+        handed = self.content.handed
+        return self.charge_item if handed is None else handed.name
 
 
 class ChargeStore(Claims[Charge]):
@@ -115,6 +149,22 @@ class ChargeStore(Claims[Charge]):
             ).scalars()
             return frozenset(identifier.rsplit("|", 1)[1] for identifier in rows)
 
+    def handed_over(self, issuer_id: str, patient: str) -> tuple[Charge, ...]:
+        """What left otherwise than as a ChargeItem, or was entered by a person, and was not taken back."""
+        return tuple(row for row in self.of_patient(issuer_id, patient) if row.state in HANDED)
+
+    def handed_keys(self, issuer_id: str, patient: str) -> tuple[str, ...]:
+        """The keys of these, without unsealing anything."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(OUTBOX.c.identifier).where(
+                    OUTBOX.c.issuer_id == issuer_id,
+                    OUTBOX.c.patient == patient,
+                    OUTBOX.c.state.in_([state.value for state in HANDED]),
+                )
+            ).scalars()
+            return tuple(sorted(rows))
+
     def confirm(
         self,
         charge: Charge,
@@ -129,20 +179,55 @@ class ChargeStore(Claims[Charge]):
         `problem`: what somebody should know although it was written. True for the call that confirmed; a
         second one changes nothing.
         """
+        values = {"state": ChargeState.CONFIRMED.value, "charge_item": charge_item, **self._problem(problem)}
+        told = {"charge_item": charge_item, **facts}
+        return self._close(charge, values, now, packet, charge_item, "charge-written", told)
+
+    def hand_over(
+        self,
+        charge: Charge,
+        state: ChargeState,
+        event: str,
+        now: datetime,
+        packet: bytes,
+        problem: str | None = None,
+        certified: Iterable[date] = (),
+        /,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        """It left otherwise than as a ChargeItem, or a person entered it (`charge.content.handed`): the same,
+        all or none. False too where a month of one of these days was `certified`."""
+        handed = charge.content.handed
+        assert handed is not None, "what was handed over has a name"
+        values = {
+            "state": state.value,
+            "sealed": self._vault.seal_record(charge.content),
+            **self._problem(problem),
+        }
+        told = {"handed_over": handed.name, "method": charge.content.method.value, **facts}
+        return self._close(charge, values, now, packet, handed.name, event, told, certified)
+
+    def _close(
+        self,
+        charge: Charge,
+        values: dict[str, Any],
+        now: datetime,
+        packet: bytes,
+        name: str,
+        event: str,
+        facts: dict[str, str | int | bool | None],
+        certified: Iterable[date] = (),
+    ) -> bool:
+        days = tuple(certified)
         with self._database.write() as connection:
-            confirmed = connection.execute(
+            if days and certified_among(connection, charge.issuer_id, charge.patient, days):
+                return False
+            closed = connection.execute(
                 update(OUTBOX)
                 .where(OUTBOX.c.identifier == charge.identifier, self._under_way())
-                .values(
-                    state=ChargeState.CONFIRMED.value,
-                    charge_item=charge_item,
-                    holder=None,
-                    lease_until=None,
-                    changed_at=now,
-                    **self._problem(problem),
-                )
+                .values(holder=None, lease_until=None, changed_at=now, **values)
             ).rowcount
-            if confirmed != 1:
+            if closed != 1:
                 return False
             digest = hashlib.sha256(packet).hexdigest()
             connection.execute(
@@ -150,7 +235,7 @@ class ChargeStore(Claims[Charge]):
                     identifier=charge.identifier,
                     issuer_id=charge.issuer_id,
                     patient=charge.patient,
-                    charge_item=charge_item,
+                    charge_item=name,
                     sha256=digest,
                     sealed=self._vault.seal(packet),
                     created_at=now,
@@ -159,9 +244,7 @@ class ChargeStore(Claims[Charge]):
             )
             if charge.content.anchor is not None:
                 _freeze(connection, charge.content.anchor)
-            self._audit.add_with(
-                connection, now, "charge-written", charge_item=charge_item, packet_sha256=digest, **facts
-            )
+            self._audit.add_with(connection, now, event, packet_sha256=digest, **facts)
         return True
 
     def packet(self, identifier: str) -> bytes | None:

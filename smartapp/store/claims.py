@@ -46,13 +46,23 @@ class ChargeState(Enum):
     """Of a change: somebody else changed the charge first; nothing of this was done."""
     TAKEN_BACK = "taken-back"
     """Of a replacement: the old charge is taken back, the new one is not confirmed yet."""
+    HANDED_OVER = "handed-over"
+    """It left otherwise than as a ChargeItem: somebody there makes it a charge."""
+    TO_ENTER = "to-enter"
+    """Accepted, and on the worksheet: nobody has entered it in billing yet."""
+    ENTERED = "entered"
+    """A person entered it in billing, and said so."""
+    TAKING_BACK = "taking-back"
+    """Handed over; that it is taken back was sent, and nobody knows yet whether it arrived."""
 
 
 NEVER_SENT = (ChargeState.PREPARED, ChargeState.REFUSED, ChargeState.DECLINED, ChargeState.STALE)
 """May be begun anew, in the same row."""
 RESUMABLE = (ChargeState.SENT, ChargeState.UNKNOWN, ChargeState.TAKEN_BACK)
 """Somebody who presses again goes on from what the EHR holds."""
-OVER = (ChargeState.CONFIRMED, ChargeState.WITHDRAWN)
+HANDED = (ChargeState.HANDED_OVER, ChargeState.ENTERED, ChargeState.TAKING_BACK)
+"""Charged, though the EHR holds no ChargeItem that was written from here."""
+OVER = (ChargeState.CONFIRMED, ChargeState.WITHDRAWN, *HANDED)
 
 
 class Approval(msgspec.Struct, frozen=True):

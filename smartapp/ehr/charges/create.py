@@ -1,17 +1,13 @@
-"""Writes one accepted charge to the EHR, once.
+"""Writes one accepted charge to the EHR, once, in the way in which this EHR takes charges (`ehr.handover`).
 
-The EHR's own charges are read again and stand in the way if they overlap; the create is conditional on our
-identifier; without an answer the EHR is asked for the identifier. The steps are those of `workflow`.
+The EHR's own charges are read again and stand in the way if they overlap. The steps are those of `workflow`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -19,10 +15,7 @@ import msgspec
 from fhir_mappings.charge_item import PERFORMING, performer_in
 from fhir_mappings.decision import Decision
 from fhir_mappings.rules.tables import Kind
-from launch.errors import HttpError
-from launch.http import Response
 from launch.ports import Clock, LaunchSession
-from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.charges.evidence import (
@@ -31,32 +24,29 @@ from smartapp.ehr.charges.evidence import (
     service_date_of,
 )
 from smartapp.ehr.charges.guards import Guards, charge_differences
-from smartapp.ehr.charges.present import HeldCharge, PresentCharges, carries, held_charge, whole_page
-from smartapp.ehr.charges.read_back import read_back
-from smartapp.ehr.charges.workflow import Facts, Found, Hand, Holds, Result, Step, Workflow
+from smartapp.ehr.charges.present import HeldCharge, PresentCharges
+from smartapp.ehr.charges.workflow import Delivery, Facts, Found, Hand, Holds, Result, Step, Workflow
+from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.people import name_of_user, subject_of
-from smartapp.ehr.reading.display import decode
-from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import Fresh, FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
-from smartapp.ehr.wire.bundles import look, search
-from smartapp.ehr.wire.capability import Capabilities
-from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
 from smartapp.store import Store
-from smartapp.store.charges import Charge, ChargeContent, Enrolment
+from smartapp.store.charges import Charge, ChargeContent, Enrolment, Handed, Leaving
 from smartapp.store.claims import Approval, ChargeState
 from smartapp.store.reading import Snapshot
 
 SETTLED_AFTER = timedelta(minutes=10)
 """A write that the EHR does not hold this long after it was sent did not arrive."""
-_ID_IN_LOCATION = re.compile(r"(?:^|/)ChargeItem/([A-Za-z0-9\-._]{1,255})(?:/_history/[^/]+)?/?$")
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """A clinician's decision to charge: the decision as shown, what was confirmed, what is to be written."""
+    """A clinician's decision to charge: the decision as shown, what was confirmed, what is to be written.
+
+    `leaving`: the way in which it leaves and exactly what does, as shown; None is the ChargeItem itself.
+    """
 
     session: LaunchSession
     snapshot: Snapshot
@@ -64,6 +54,7 @@ class Acceptance:
     decision: Decision
     attested: tuple[str, ...]
     resource: dict[str, Any]
+    leaving: Leaving | None = None
 
     @property
     def present(self) -> Present:
@@ -80,11 +71,9 @@ def counts_minutes(decision: Decision, site: Site) -> bool:
 
 
 class ChargeWriter(Workflow[Charge]):
-    """The ladder's rung for EHRs with a ChargeItem API."""
+    """New charges, in whichever way they leave."""
 
     noun = "charge"
-    also_taken = frozenset({304})
-    """How some servers answer a conditional create that finds its charge."""
 
     def __init__(
         self,
@@ -95,7 +84,7 @@ class ChargeWriter(Workflow[Charge]):
         fresh: FreshLook,
         present: PresentCharges,
         guards: Guards,
-        capabilities: Capabilities,
+        handovers: Handovers,
     ) -> None:
         super().__init__(settings, site, clock, store.charges)
         self._settings = settings
@@ -103,7 +92,7 @@ class ChargeWriter(Workflow[Charge]):
         self._fresh = fresh
         self._present = present
         self._guards = guards
-        self._capabilities = capabilities
+        self._handovers = handovers
 
     def accept(self, client: SessionClient, acceptance: Acceptance) -> Result[Charge]:
         """Write the charge, or say why not. Raises HttpError and LaunchError only where nothing was sent."""
@@ -115,9 +104,10 @@ class ChargeWriter(Workflow[Charge]):
             lambda: self._what_stands_in_the_way(client, acceptance, charge, looks),
             second=self._site.second_approval,
         )
-        if result.step is not Step.WRITTEN or result.held is None or not looks:
+        of_its_own = result.row is None or result.row.charge_item is not None
+        if result.step is not Step.WRITTEN or not looks or (of_its_own and result.held is None):
             return result
-        shown = self._fresh.keep_with(acceptance.present, looks[-1], result.held)
+        shown = self._fresh.keep_with(acceptance.present, looks[-1], result.held if of_its_own else None)
         return replace(result, shown=shown)
 
     def approve(self, client: SessionClient, approver: Acceptance, charge: Charge) -> Result[Charge]:
@@ -173,6 +163,7 @@ class ChargeWriter(Workflow[Charge]):
                 acceptance.findings.contract,
                 self._store.reading.resources(acceptance.snapshot.id),
             ),
+            leaving=acceptance.leaving,
         )
         return Charge(
             identifier=identifier_token(acceptance.resource),
@@ -215,7 +206,7 @@ class ChargeWriter(Workflow[Charge]):
             self._fresh.keep(acceptance.session, fresh)
             now = fresh.decision(decision.key)
             return Result(Step.MOVED, None, tuple(dict.fromkeys(told)), decision, now)
-        self._capabilities.of(client)
+        self._handovers.of(charge).ready(Hand(client, acceptance.session))
         if looks is not None:
             looks.append(fresh)
         return None
@@ -238,7 +229,7 @@ class ChargeWriter(Workflow[Charge]):
             return locked
         if overlaps := self._guards.overlaps_now(client, session, charge):
             return Result(Step.OVERLAPS, None, overlaps)
-        self._capabilities.of(client)
+        self._handovers.of(charge).ready(Hand(client, session))
         return None
 
     def _locked(self, row: Charge) -> Result[Charge] | None:
@@ -266,56 +257,19 @@ class ChargeWriter(Workflow[Charge]):
 
     # The write
 
-    def _request(self, hand: Hand, row: Charge) -> Response:
-        """A conditional create where the EHR has it, else our own id, else a plain create."""
-        client, resource = hand.client, row.content.resource
-        capability = self._capabilities.of(client)
-        headers = {"Prefer": "return=representation"}
-        may_update = Scopes.parse(hand.session.granted_scope).can("ChargeItem", Interaction.UPDATE)
-        if capability.update_create and may_update and not capability.conditional_create:
-            # Only without conditional create: a PUT would overwrite what the EHR did with the charge.
-            own_id = _own_id(row.identifier)
-            body = msgspec.json.encode({**resource, "id": own_id})
-            return client.fhir("PUT", f"ChargeItem/{own_id}", body=body, headers=headers, limits=self._limits)
-        headers["If-None-Exist"] = f"identifier={row.identifier}"
-        return client.fhir(
-            "POST", "ChargeItem", body=msgspec.json.encode(resource), headers=headers, limits=self._limits
-        )
-
-    def _made(self, _row: Charge, response: Response) -> Found:
-        made = _id_of(response)
-        return Found(Holds.UNSURE) if made is None else Found(Holds.OURS, made, response.body)
+    def _deliver(self, hand: Hand, row: Charge) -> Delivery:
+        return self._handovers.of(row).deliver(hand, row)
 
     # Without an answer
 
     def _find(self, hand: Hand, row: Charge) -> Found:
-        """Our charge in the EHR, by its identifier."""
-        client = hand.client
-        if not Scopes.parse(hand.session.granted_scope).can("ChargeItem", Interaction.SEARCH):
-            return Found(Holds.UNSURE)
-        parameters = [("identifier", row.identifier), ("patient", row.patient)]
-        response = search(client, "ChargeItem", parameters, limits=READ_LIMITS)
-        try:
-            page = whole_page(response)
-        except HttpError:
-            return Found(Holds.UNSURE)
-        sure = page.next_url is None
-        for entry in page.entries:
-            # The server may have ignored the parameter: only what carries our identifier is ours.
-            held = held_charge(entry, row.patient, client.issuer.bases)
-            if isinstance(held, Whose):
-                sure = sure and not carries(decode(bytes(entry.resource)), row.identifier)
-            elif carries(held.body, row.identifier) and isinstance(held.body.get("id"), str):
-                return Found(Holds.OURS, str(held.body["id"]))
-            elif not held.body:
-                sure = False
-        return Found(Holds.NOT_YET if sure else Holds.UNSURE)
+        return self._handovers.of(row).find(hand, row)
 
     def _why_not_again(self, hand: Hand, row: Charge) -> str | None:
         if (locked := self._locked(row)) is not None:
             return "It was not sent again. " + " ".join(locked.differences)
         settled = row.changed_at + SETTLED_AFTER <= self._clock.now()
-        if not (self._capabilities.of(hand.client).conditional_create or settled):
+        if not (settled or self._handovers.of(row).may_repeat(hand)):
             return row.problem or "The EHR gave no answer."
         overlaps = self._guards.overlaps_now(hand.client, hand.session, row)
         return "It was not sent again. " + " ".join(overlaps) if overlaps else None
@@ -330,34 +284,25 @@ class ChargeWriter(Workflow[Charge]):
     # After the write
 
     def _close(self, hand: Hand, row: Charge, found: Found, _holder: str, *, sent: bool) -> Result[Charge]:
-        """Read the charge back, and close the row: packet, enrolment and audit entry with it."""
-        content = row.content
-        held = read_back(hand.client, content.resource, row.patient, found.charge_item, found.body)
-        packet = msgspec.json.encode(
-            {
-                "written": content.resource,
-                "read_back": None if held.body is None else msgspec.Raw(held.body),
-                "attested": content.attested,
-                "confirmed_by": content.confirmed_by,
-                "confirmed_by_name": content.confirmed_by_name,
-                "anchor": content.anchor,
-                "approval": content.approval,
-                "snapshot": {"id": content.snapshot_id, "sha256": content.snapshot_sha256},
-                "evidence": msgspec.Raw(content.evidence),
-            }
-        )
-        self._store.charges.confirm(
-            row,
-            found.charge_item,
-            self._clock.now(),
-            packet,
-            problem=held.problem,
-            approved_by=None if content.approval is None else content.approval.by,
-            snapshot_sha256=content.snapshot_sha256,
-            attested=", ".join(content.attested),
-            read_back="differs" if held.differences else "same" if held.body else "not possible",
+        """Read back what the other side holds, and close the row: packet, enrolment and audit entry too."""
+        held = self._handovers.of(row).read_back(hand, row, found)
+        now, content = self._clock.now(), row.content
+        facts: Facts = {
+            "approved_by": None if content.approval is None else content.approval.by,
+            "snapshot_sha256": content.snapshot_sha256,
+            "attested": ", ".join(content.attested),
+            "read_back": "differs" if held.differences else "same" if held.body else "not possible",
             **self._facts(row, hand.session, sent=sent),
-        )
+        }
+        charges, problem = self._store.charges, held.problem
+        if held.charge_item is not None:
+            packet = packet_of(row, held.body)
+            charges.confirm(row, held.charge_item, now, packet, problem=problem, **facts)
+        else:
+            row = handed(row, found.charge_item, now, hand.session)
+            packet = packet_of(row, held.body)
+            state = ChargeState.HANDED_OVER
+            charges.hand_over(row, state, "charge-handed-over", now, packet, problem, **facts)
         return Result(Step.WRITTEN, self._kept(row), held.differences, held=held.body)
 
     def _anchor(self, acceptance: Acceptance) -> Enrolment | None:
@@ -385,6 +330,32 @@ class ChargeWriter(Workflow[Charge]):
         )
 
 
+def handed(row: Charge, name: str, now: datetime, session: LaunchSession) -> Charge:
+    """The row with what it is called where it went, and who handed it over."""
+    content, user = row.content, session.fhir_user or ""
+    known = session.user_name or (content.confirmed_by_name if user == content.confirmed_by else "")
+    return replace(row, content=msgspec.structs.replace(content, handed=Handed(name, now, user, known)))
+
+
+def packet_of(row: Charge, held: bytes | None) -> bytes:
+    """What is kept of a charge for an auditor. `held`: what the other side holds, where it was read back."""
+    content = row.content
+    packet: dict[str, Any] = {
+        "written": content.resource,
+        "read_back": None if held is None else msgspec.Raw(held),
+        "attested": content.attested,
+        "confirmed_by": content.confirmed_by,
+        "confirmed_by_name": content.confirmed_by_name,
+        "anchor": content.anchor,
+        "approval": content.approval,
+        "snapshot": {"id": content.snapshot_id, "sha256": content.snapshot_sha256},
+        "evidence": msgspec.Raw(content.evidence),
+    }
+    if content.leaving is not None:
+        packet |= {"leaving": content.leaving, "handed": content.handed}
+    return msgspec.json.encode(packet)
+
+
 def _what_changed_since_accepted(approver: Acceptance, charge: Charge) -> Result[Charge] | None:
     """A second person approves what was accepted, not what the record has become since."""
     accepted, now = evidence_in(charge.content.evidence), approver.decision
@@ -398,20 +369,6 @@ def _what_changed_since_accepted(approver: Acceptance, charge: Charge) -> Result
         if record.reference in versions and versions[record.reference] != record.version
     ]
     return Result(Step.MOVED, None, tuple(differences)) if differences else None
-
-
-def _id_of(response: Response) -> str | None:
-    """The logical id of what was created, from `Location` or the body."""
-    found = _ID_IN_LOCATION.search(response.headers.get("location", "").split("?", 1)[0])
-    if found:
-        return found[1]
-    seen = look(response.body)
-    return seen.id if seen.resourceType == "ChargeItem" else None
-
-
-def _own_id(identifier: str) -> str:
-    """An id of ours for a PUT: from the identifier, so that the same charge always has the same id."""
-    return base64.b32encode(hashlib.sha256(identifier.encode()).digest()).decode().rstrip("=").lower()[:40]
 
 
 def identifier_token(resource: Mapping[str, Any]) -> str:

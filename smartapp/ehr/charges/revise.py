@@ -19,7 +19,6 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import PLANNED, Change, ChangeKind
 from fhir_mappings.vocabulary import ReviewReason
 from launch.errors import HttpError, LaunchError
-from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
@@ -28,13 +27,14 @@ from smartapp.ehr.charges.evidence import decision_of
 from smartapp.ehr.charges.guards import Guards, charge_differences
 from smartapp.ehr.charges.present import Held, PresentCharges, charge_now
 from smartapp.ehr.charges.read_back import holds
-from smartapp.ehr.charges.workflow import Facts, Found, Hand, Holds, Result, Step, Workflow
+from smartapp.ehr.charges.workflow import Delivery, Facts, Found, Hand, Holds, Result, Step, Workflow
 from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, moved, records_moved
 from smartapp.ehr.reading.own_record import own_differences
 from smartapp.ehr.wire.bundles import look, read_target
 from smartapp.ehr.wire.patient_scope import Whose
+from smartapp.ehr.wire.sending import send
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.changes import ChangeContent, ChargeChange, NewCharge, change_id
@@ -46,6 +46,10 @@ NO_VERSION = (
     "This EHR does not number the versions of a charge, so a change of somebody else's could be overwritten. "
     "Change it in the EHR."
 )
+
+
+SURELY_NOT = frozenset({409, 412})
+"""Statuses that say for certain that a write over one version wrote nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,6 @@ class ChargeChanger(Workflow[ChargeChange]):
     """Updates, replacements and withdrawals through the EHR's ChargeItem API."""
 
     noun = "change"
-    surely_not = frozenset({409, 412})
 
     def __init__(
         self,
@@ -276,18 +279,19 @@ class ChargeChanger(Workflow[ChargeChange]):
 
     # The write
 
-    def _request(self, hand: Hand, row: ChargeChange) -> Response:
+    def _deliver(self, hand: Hand, row: ChargeChange) -> Delivery:
         """Over the version that was read, and no other."""
-        return hand.client.fhir(
-            "PUT",
-            read_target(f"ChargeItem/{row.charge_item}"),
-            body=msgspec.json.encode(row.content.after),
-            headers={"Prefer": "return=representation", "If-Match": row.content.before_etag or ""},
-            limits=self._limits,
+        answer = send(
+            lambda: hand.client.fhir(
+                "PUT",
+                read_target(f"ChargeItem/{row.charge_item}"),
+                body=msgspec.json.encode(row.content.after),
+                headers={"Prefer": "return=representation", "If-Match": row.content.before_etag or ""},
+                limits=self._limits,
+            )
         )
-
-    def _made(self, row: ChargeChange, _response: Response) -> Found:
-        return Found(Holds.OURS, row.charge_item)
+        found = Found(Holds.OURS, row.charge_item)
+        return Delivery(answer.fate, answer.problem, found, certain=answer.status in SURELY_NOT)
 
     def _find(self, hand: Hand, row: ChargeChange) -> Found:
         """Our change, the version before it, or somebody else's."""

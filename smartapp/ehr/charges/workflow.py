@@ -19,7 +19,6 @@ from typing import ClassVar, Generic
 
 from fhir_mappings.decision import Decision
 from launch.errors import HttpError, LaunchError
-from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
@@ -27,7 +26,7 @@ from smartapp.ehr.charges.evidence import rules_version_of
 from smartapp.ehr.people import name_of_user
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.fresh import Present
-from smartapp.ehr.wire.sending import Fate, limits_of_writes, send
+from smartapp.ehr.wire.sending import Fate, limits_of_writes
 from smartapp.site import Site
 from smartapp.store.claims import RESUMABLE, Approval, ChargeState, Claims, RowT
 
@@ -40,6 +39,9 @@ class Step(Enum):
     """How an attempt ended."""
 
     WRITTEN = "written"
+    """The EHR holds it, or it was handed over: it is where it should be."""
+    TO_ENTER = "to-enter"
+    """Accepted, and on the worksheet: a person enters it."""
     MOVED = "moved"
     """The chart, or the charge, is not what the page showed; nothing was written."""
     OVERLAPS = "overlaps"
@@ -70,6 +72,10 @@ _STEPS = {
     ChargeState.REFUSED: Step.REFUSED,
     ChargeState.STALE: Step.MOVED,
     ChargeState.TAKEN_BACK: Step.HALF,
+    ChargeState.HANDED_OVER: Step.WRITTEN,
+    ChargeState.TO_ENTER: Step.TO_ENTER,
+    ChargeState.ENTERED: Step.WRITTEN,
+    ChargeState.TAKING_BACK: Step.UNKNOWN,
 }
 _UNDER_WAY = frozenset({Step.BUSY, Step.HALF})
 _UNDER_APPROVAL = _UNDER_WAY | {Step.AWAITING}
@@ -123,6 +129,17 @@ class Found:
     """The charge as the EHR says to hold it, where its answer brought it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of sending it. `found`: what the answer says was made, if it was TAKEN. `certain`: it says
+    for certain that this request wrote nothing, although the EHR may hold something in its place."""
+
+    fate: Fate
+    problem: str = ""
+    found: Found | None = None
+    certain: bool = False
+
+
 Facts = dict[str, str | int | bool | None]
 
 
@@ -131,10 +148,6 @@ class Workflow(ABC, Generic[RowT]):
 
     noun: ClassVar[str]
     """How the audit trail calls it."""
-    also_taken: ClassVar[frozenset[int]] = frozenset()
-    """Statuses that mean "done" beside 2xx."""
-    surely_not: ClassVar[frozenset[int]] = frozenset()
-    """Statuses in doubt that say for certain that this request wrote nothing."""
 
     def __init__(self, settings: Settings, site: Site, clock: Clock, rows: Claims[RowT]) -> None:
         self._site = site
@@ -146,12 +159,8 @@ class Workflow(ABC, Generic[RowT]):
     # What each kind says
 
     @abstractmethod
-    def _request(self, hand: Hand, row: RowT) -> Response:
-        """The one request that writes."""
-
-    @abstractmethod
-    def _made(self, row: RowT, response: Response) -> Found:
-        """What the EHR wrote, by an answer that says that it did."""
+    def _deliver(self, hand: Hand, row: RowT) -> Delivery:
+        """Send it, once, and understand the answer."""
 
     @abstractmethod
     def _find(self, hand: Hand, row: RowT) -> Found:
@@ -263,16 +272,14 @@ class Workflow(ABC, Generic[RowT]):
                 self._drop(row, holder, locked)
             return locked or self._presented(self._kept(row))
         sent = self._kept(row)
-        answer = send(lambda: self._request(hand, row), self.also_taken)
+        answer = self._deliver(hand, row)
         if answer.fate is Fate.REFUSED:
             return self._refused(hand, sent, holder, answer.problem)
-        if answer.fate is Fate.IN_DOUBT or answer.response is None:
-            certain = answer.status in self.surely_not
-            return self._in_doubt(hand, sent, holder, answer.problem, certain=certain)
-        made = self._made(sent, answer.response)
-        if made.holds is not Holds.OURS:
+        if answer.fate is Fate.IN_DOUBT:
+            return self._in_doubt(hand, sent, holder, answer.problem, certain=answer.certain)
+        if answer.found is None or answer.found.holds is not Holds.OURS:
             return self._in_doubt(hand, sent, holder, "The EHR did not say which charge it made.")
-        return self._close(hand, sent, made, holder, sent=True)
+        return self._close(hand, sent, answer.found, holder, sent=True)
 
     def _in_doubt(
         self, hand: Hand, row: RowT, holder: str, problem: str, *, certain: bool = False

@@ -133,23 +133,26 @@ class FreshLook:
             )
         return kept
 
-    def keep_with(self, present: Present, fresh: Fresh, charge: bytes) -> bool:
+    def keep_with(self, present: Present, fresh: Fresh, charge: bytes | None) -> bool:
         """The chart as it was looked at, with a charge that was written since; whether the session has read
-        that now. Forms that were made of what it had read before stay good for what is the same still."""
-        seen = look(charge)
-        if seen.reference in fresh.versions:
-            return False
-        new = StoredResource(
-            f"{WRITTEN} {seen.reference}", None, seen.reference, version_of(seen, charge), charge
-        )
-        now = [*fresh.resources, new]
+        that now. Forms that were made of what it had read before stay good for what is the same still.
+        `charge`: the EHR's ChargeItem; None of one that was handed over, which is kept here."""
+        new: list[StoredResource] = []
+        if charge is not None:
+            seen = look(charge)
+            if seen.reference in fresh.versions:
+                return False
+            version = version_of(seen, charge)
+            new = [StoredResource(f"{WRITTEN} {seen.reference}", None, seen.reference, version, charge)]
+        now = [*fresh.resources, *new]
         session, found = present.session, fresh.findings
         decided, own = self._charts.decided(
             session, now, found.notices, found.history_from, found.server_time, found.writes
         )
         decided = msgspec.structs.replace(decided, same_as=_same_as(present, decided))
         pages = [chunk for chunk in fresh.chunks if chunk.origin != ORIGIN]
-        chunks = [*pages, self._store.reading.seal_chunk(new.origin, [new]), *own]
+        written = [self._store.reading.seal_chunk(one.origin, [one]) for one in new]
+        chunks = [*pages, *written, *own]
         return self.keep(session, self._fresh(present, decided, chunks, list(fresh.resources), now))
 
     def is_old(self, present: Present) -> bool:

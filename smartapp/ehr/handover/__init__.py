@@ -1,0 +1,1 @@
+"""How a charge leaves: one interface, a module a way, chosen before anybody fills in a form."""
