@@ -23,7 +23,7 @@ from smartapp.store import Store
 from smartapp.store.chain import Words
 from smartapp.store.database import SchemaOutdated
 from smartapp.store.packets import Kept, PacketAltered
-from smartapp.store.vault import SealBroken
+from smartapp.store.vault import SealBroken, SealMoved
 
 LONGEST_REASON = 500
 
@@ -39,6 +39,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"smartapp packet: {fault} Run `smartapp migrate` first.", file=sys.stderr)
     except PacketAltered as altered:
         print(f"smartapp packet: {altered} is not what was written; nothing was exported", file=sys.stderr)
+        return 1
+    except SealMoved:
+        said = "it was sealed for another row, or changed; nothing was exported"
+        print(f"smartapp packet: {said}", file=sys.stderr)
         return 1
     except SealBroken:
         print("smartapp packet: no key of SMARTAPP_KEYS opens it", file=sys.stderr)

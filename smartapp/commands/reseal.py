@@ -64,6 +64,16 @@ def _told(need: Need, keys: int) -> list[str]:
         lines.append(
             f"{plain} values stand in the open, from before they were sealed; `smartapp keys reseal`."
         )
+    if unbound := need.values[Absence.UNBOUND]:
+        lines.append(
+            f"{unbound} values are sealed without their row, by an earlier version; `smartapp keys reseal`."
+        )
+    elif need.done:
+        lines.append("Every seal is bound to its row; none of an earlier version is left.")
+    if moved := need.values[Absence.MOVED] + need.within[Absence.MOVED]:
+        lines.append(
+            f"{moved} values were sealed for another row, or changed: not by this app. They are never shown."
+        )
     if lost := need.values[Absence.UNREADABLE] + need.within[Absence.UNREADABLE]:
         lines.append(f"{lost} values are opened by no key of SMARTAPP_KEYS: bring the missing key back.")
     return lines

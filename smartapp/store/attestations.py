@@ -22,7 +22,7 @@ from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
 from smartapp.store.tables import ATTESTATIONS
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 STATED, EPISODE, SETTLED, REVOKED = "stated", "episode", "settled", "revoked"
 Facts = str | int | bool | None
@@ -222,13 +222,16 @@ class AttestationStore:
         """One row with its audit entry, both or none."""
         attestation_id = attestation_id or str(uuid.uuid4())
         with self._database.write() as connection:
+            named = {
+                "attestation_id": attestation_id,
+                "issuer_id": issuer_id,
+                "patient": patient,
+                "state": state,
+            }
             connection.execute(
                 insert(ATTESTATIONS).values(
-                    attestation_id=attestation_id,
-                    issuer_id=issuer_id,
-                    patient=patient,
-                    state=state,
-                    sealed=self._vault.seal_record(content),
+                    **named,
+                    sealed=self._vault.seal_record(content, place(ATTESTATIONS.c.sealed, named)),
                     created_at=now,
                 )
             )
@@ -259,11 +262,12 @@ class AttestationStore:
             ).all()
         found: dict[str, Stated[Content]] = {}
         for row in rows:
+            bound_to = place(ATTESTATIONS.c.sealed, row)
             if row.state == state:
-                content = self._vault.unseal_record(row.sealed, type_)
+                content = self._vault.unseal_record(row.sealed, bound_to, type_)
                 found[row.attestation_id] = Stated(row.attestation_id, row.created_at, content)
             elif (stated := found.get(row.attestation_id)) is not None:
-                revocation = self._vault.unseal_record(row.sealed, _Revocation)
+                revocation = self._vault.unseal_record(row.sealed, bound_to, _Revocation)
                 found[row.attestation_id] = Stated(
                     stated.id, stated.at, stated.content, row.created_at, revocation.by, revocation.by_name
                 )

@@ -40,7 +40,7 @@ from smartapp.store.chain import (
 from smartapp.store.database import Database
 from smartapp.store.guards import lifted
 from smartapp.store.tables import AUDIT, AUDIT_HEAD
-from smartapp.store.vault import SealBroken, Vault
+from smartapp.store.vault import SealBroken, SealMoved, Vault, place
 
 Fact = str | int | bool | None | Words
 """What an entry says of its event."""
@@ -66,14 +66,15 @@ class AuditTrail:
         if self._vault is None:
             raise ValueError("a trail without a vault takes no entries")
         words = {name: salted(fact.text) for name, fact in facts.items() if isinstance(fact, Words)}
+        head = _head(connection)
         said = {
             "event": event,
             **{name: fact for name, fact in facts.items() if name not in words},
             **{f"{name}_digest": content_digest(word) for name, word in words.items()},
-            AFTER: _head(connection).digest,
+            AFTER: head.digest,
         }
         opened = salted(json.dumps(said, sort_keys=True, ensure_ascii=False))
-        token = self._vault.seal_text(sealed_content(opened, words))
+        token = self._vault.seal_text(sealed_content(opened, words), _of_entry(head.position + 1))
         _append(connection, at, sealed_form(opened, token))
 
     def words(self, position: int) -> dict[str, str]:
@@ -89,7 +90,7 @@ class AuditTrail:
         if self._vault is None:
             raise SealBroken
         try:
-            return words_of(self._vault.unseal_text(token))
+            return words_of(self._vault.unseal_text(token, _of_entry(position)))
         except ValueError:
             raise SealBroken from None
 
@@ -100,7 +101,7 @@ class AuditTrail:
         """
         for link in self.links():
             opened = self._opened(link)
-            if seal_of(opened.entry) is not None:
+            if not opened.entry or seal_of(opened.entry) is not None:
                 raise SealBroken
             yield {"position": link.position, "at": link.at, **facts_of(opened.entry)}
 
@@ -125,7 +126,8 @@ class AuditTrail:
     def whole(self) -> Iterator[tuple[Iterator[Link], Point]]:
         """The chain as it is at one moment, opened where there is a vault, and where it must end.
 
-        An entry that cannot be opened comes as it is kept.
+        An entry that cannot be opened comes as it is kept; one with another's seal comes empty, so that it
+        does not fit its digest.
         """
         with self._snapshot() as connection:
             head = connection.execute(select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest)).one()
@@ -136,7 +138,9 @@ class AuditTrail:
         if self._vault is None or token is None:
             return link
         try:
-            return replace(link, entry=opened_of(self._vault.unseal_text(token)))
+            return replace(link, entry=opened_of(self._vault.unseal_text(token, _of_entry(link.position))))
+        except SealMoved:
+            return replace(link, entry="")
         except SealBroken:
             return link
 
@@ -181,6 +185,10 @@ class AuditTrail:
             said = json.dumps({"event": EMPTIED, "up_to": rows[-1][0], "count": len(rows)}, sort_keys=True)
             _append(connection, now, said)
         return len(rows)
+
+
+def _of_entry(position: int) -> str:
+    return place(AUDIT.c.entry, {"position": position})
 
 
 def _append(connection: Connection, at: datetime, entry: str) -> None:

@@ -19,6 +19,7 @@ from smartapp.store.chain import Words
 from smartapp.store.charges import ChargeContent
 from smartapp.store.claims import RESUMABLE, Approval, ChargeState, Claims
 from smartapp.store.tables import CHANGE_PACKETS, CHARGE_CHANGES, OUTBOX
+from smartapp.store.vault import place
 
 UNFINISHED = frozenset({ChargeState.AWAITING, *RESUMABLE})
 
@@ -125,7 +126,11 @@ class ChangeStore(Claims[ChargeChange]):
         `state`: CONFIRMED, or TAKEN_BACK of a replacement, which keeps its holder. True for the call that did
         it.
         """
-        values: dict[str, Any] = {"state": state.value, "changed_at": now, **self._problem(problem)}
+        values: dict[str, Any] = {
+            "state": state.value,
+            "changed_at": now,
+            **self._problem(change.id, problem),
+        }
         if state is ChargeState.CONFIRMED:
             values |= {"holder": None, "lease_until": None}
         with self._database.write() as connection:
@@ -141,14 +146,17 @@ class ChangeStore(Claims[ChargeChange]):
             if moved != 1:
                 return False
             digest = hashlib.sha256(packet).hexdigest()
+            named = {
+                "change_id": change.id,
+                "issuer_id": change.issuer_id,
+                "patient": change.patient,
+                "charge_item": change.charge_item,
+            }
             connection.execute(
                 insert(CHANGE_PACKETS).values(
-                    change_id=change.id,
-                    issuer_id=change.issuer_id,
-                    patient=change.patient,
-                    charge_item=change.charge_item,
+                    **named,
                     sha256=digest,
-                    sealed=self._vault.seal(packet),
+                    sealed=self._vault.seal(packet, place(CHANGE_PACKETS.c.sealed, named)),
                     created_at=now,
                     keep_until=change.content.keep_until,
                 )
@@ -189,7 +197,7 @@ class ChangeStore(Claims[ChargeChange]):
                     holder=None,
                     lease_until=None,
                     changed_at=now,
-                    **self._problem(None),
+                    **self._problem(change.id, None),
                 )
             ).rowcount
             if moved == 1:
@@ -199,10 +207,12 @@ class ChangeStore(Claims[ChargeChange]):
     def packet(self, id_: str) -> bytes | None:
         """What a change wrote, and why."""
         with self._database.read() as connection:
-            sealed = connection.execute(
-                select(CHANGE_PACKETS.c.sealed).where(CHANGE_PACKETS.c.change_id == id_)
-            ).scalar_one_or_none()
-        return None if sealed is None else self._vault.unseal(sealed)
+            row = connection.execute(
+                select(CHANGE_PACKETS).where(CHANGE_PACKETS.c.change_id == id_)
+            ).one_or_none()
+        if row is None:
+            return None
+        return self._vault.unseal(row.sealed, place(CHANGE_PACKETS.c.sealed, row))
 
     def _opened(self, row: Row[Any]) -> ChargeChange:
         return ChargeChange(
@@ -214,5 +224,5 @@ class ChangeStore(Claims[ChargeChange]):
             state=ChargeState(row.state),
             problem=self._told(row),
             changed_at=row.changed_at,
-            content=self._vault.unseal_record(row.sealed, ChangeContent),
+            content=self._vault.unseal_record(row.sealed, place(CHARGE_CHANGES.c.sealed, row), ChangeContent),
         )

@@ -19,6 +19,7 @@ from smartapp.handover_settings import Method
 from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
 from smartapp.store.months import certified_among
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
+from smartapp.store.vault import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,11 @@ class ChargeStore(Claims[Charge]):
         `problem`: what somebody should know although it was written. True for the call that confirmed; a
         second one changes nothing.
         """
-        values = {"state": ChargeState.CONFIRMED.value, "charge_item": charge_item, **self._problem(problem)}
+        values = {
+            "state": ChargeState.CONFIRMED.value,
+            "charge_item": charge_item,
+            **self._problem(charge.identifier, problem),
+        }
         told = {"charge_item": charge_item, **facts}
         return self._close(charge, values, now, packet, charge_item, "charge-written", told)
 
@@ -201,8 +206,8 @@ class ChargeStore(Claims[Charge]):
         assert handed is not None, "what was handed over has a name"
         values = {
             "state": state.value,
-            "sealed": self._vault.seal_record(charge.content),
-            **self._problem(problem),
+            "sealed": self._sealed(charge),
+            **self._problem(charge.identifier, problem),
         }
         told = {"handed_over": handed.name, "method": charge.content.method.value, **facts}
         return self._close(charge, values, now, packet, handed.name, event, told, certified)
@@ -230,14 +235,17 @@ class ChargeStore(Claims[Charge]):
             if closed != 1:
                 return False
             digest = hashlib.sha256(packet).hexdigest()
+            named = {
+                "identifier": charge.identifier,
+                "issuer_id": charge.issuer_id,
+                "patient": charge.patient,
+                "charge_item": name,
+            }
             connection.execute(
                 insert(CHARGE_PACKETS).values(
-                    identifier=charge.identifier,
-                    issuer_id=charge.issuer_id,
-                    patient=charge.patient,
-                    charge_item=name,
+                    **named,
                     sha256=digest,
-                    sealed=self._vault.seal(packet),
+                    sealed=self._vault.seal(packet, place(CHARGE_PACKETS.c.sealed, named)),
                     created_at=now,
                     keep_until=charge.content.keep_until,
                 )
@@ -250,10 +258,12 @@ class ChargeStore(Claims[Charge]):
     def packet(self, identifier: str) -> bytes | None:
         """The evidence of a written charge."""
         with self._database.read() as connection:
-            sealed = connection.execute(
-                select(CHARGE_PACKETS.c.sealed).where(CHARGE_PACKETS.c.identifier == identifier)
-            ).scalar_one_or_none()
-        return None if sealed is None else self._vault.unseal(sealed)
+            row = connection.execute(
+                select(CHARGE_PACKETS).where(CHARGE_PACKETS.c.identifier == identifier)
+            ).one_or_none()
+        if row is None:
+            return None
+        return self._vault.unseal(row.sealed, place(CHARGE_PACKETS.c.sealed, row))
 
     def _opened(self, row: Row[Any]) -> Charge:
         return Charge(
@@ -265,7 +275,7 @@ class ChargeStore(Claims[Charge]):
             charge_item=row.charge_item,
             problem=self._told(row),
             changed_at=row.changed_at,
-            content=self._vault.unseal_record(row.sealed, ChargeContent),
+            content=self._vault.unseal_record(row.sealed, place(OUTBOX.c.sealed, row), ChargeContent),
         )
 
     # Enrolments

@@ -21,7 +21,7 @@ from smartapp.store.audit import AuditTrail, Fact
 from smartapp.store.chain import Words
 from smartapp.store.database import Database
 from smartapp.store.months import certified_among
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 
 class ChargeState(Enum):
@@ -164,10 +164,10 @@ class Claims(ABC, Generic[RowT]):
             **held,
             **self._begun(row),
             "state": ChargeState.PREPARED.value,
-            "sealed": self._vault.seal_record(row.content),
+            "sealed": self._sealed(row),
             "keep_until": row.content.keep_until,
             "changed_at": now,
-            **self._problem(None),
+            **self._problem(row.key, None),
         }
         try:
             with self._database.write() as connection:
@@ -214,7 +214,7 @@ class Claims(ABC, Generic[RowT]):
             connection.execute(
                 update(self.table)
                 .where(self.key == key, self.table.c.holder == holder)
-                .values(holder=None, lease_until=None, **self._problem(problem))
+                .values(holder=None, lease_until=None, **self._problem(key, problem))
             )
 
     def mark(
@@ -238,9 +238,9 @@ class Claims(ABC, Generic[RowT]):
         values: dict[str, Any] = {
             "state": state.value,
             "changed_at": now,
-            "sealed": self._vault.seal_record(row.content),
+            "sealed": self._sealed(row),
             "keep_until": row.content.keep_until,
-            **self._problem(problem),
+            **self._problem(row.key, problem),
         }
         if not keep:
             values |= _LET_GO
@@ -263,12 +263,18 @@ class Claims(ABC, Generic[RowT]):
     def _under_way(self) -> ColumnElement[bool]:
         return self.table.c.state.not_in([state.value for state in OVER])
 
-    def _problem(self, problem: str | None) -> dict[str, Any]:
-        return {"problem_sealed": self._vault.seal_remark(problem), "problem": None}
+    def _sealed(self, row: RowT) -> bytes:
+        named = {**self._named(row), "issuer_id": row.issuer_id, "patient": row.patient}
+        return self._vault.seal_record(row.content, place(self.table.c.sealed, named))
+
+    def _problem(self, key: str, problem: str | None) -> dict[str, Any]:
+        bound_to = place(self.table.c.problem_sealed, {self.key.name: key})
+        return {"problem_sealed": self._vault.seal_remark(problem, bound_to), "problem": None}
 
     def _told(self, row: Row[Any]) -> str | None:
         """What the row says went wrong."""
-        return row.problem or self._vault.unseal_remark(row.problem_sealed)
+        bound_to = place(self.table.c.problem_sealed, row)
+        return row.problem or self._vault.unseal_remark(row.problem_sealed, bound_to)
 
 
 _LET_GO: Mapping[str, Any] = {"holder": None, "lease_until": None}

@@ -18,7 +18,7 @@ from smartapp.store.tables import (
     SNAPSHOTS,
     TOKENS,
 )
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 
 class SqlLaunchStore:
@@ -33,7 +33,7 @@ class SqlLaunchStore:
             connection.execute(
                 insert(PENDING_LAUNCHES).values(
                     state_digest=pending.state_digest,
-                    sealed=self._vault.seal_record(pending),
+                    sealed=self._vault.seal_record(pending, _of_launch(pending.state_digest)),
                     expires_at=pending.expires_at,
                 )
             )
@@ -49,21 +49,23 @@ class SqlLaunchStore:
             if row.sealed is None:
                 return PendingAbsence.REPLAYED
             connection.execute(update(PENDING_LAUNCHES).where(row_of_state).values(sealed=None))
-        return self._vault.unseal_record(row.sealed, PendingLaunch)
+        return self._vault.unseal_record(row.sealed, _of_launch(state_digest), PendingLaunch)
 
     def create_session(self, session: LaunchSession, tokens: TokenSet) -> None:
         with self._database.write() as connection:
             connection.execute(
                 insert(LAUNCH_SESSIONS).values(
                     id=session.id,
-                    sealed=self._vault.seal_record(session),
+                    sealed=self._vault.seal_record(session, _of_session(session.id)),
                     last_seen=session.last_seen,
                     expires_at=session.expires_at,
                 )
             )
             connection.execute(
                 insert(TOKENS).values(
-                    session_id=session.id, version=tokens.version, sealed=self._vault.seal_record(tokens)
+                    session_id=session.id,
+                    version=tokens.version,
+                    sealed=self._vault.seal_record(tokens, _of_tokens(session.id)),
                 )
             )
 
@@ -82,11 +84,11 @@ class SqlLaunchStore:
             ).one_or_none()
         if row is None:
             return None
-        session = self._vault.unseal_record(row.sealed, LaunchSession)
+        session = self._vault.unseal_record(row.sealed, _of_session(session_id), LaunchSession)
         if row.tokens is not None:
             # A renewed token may be good for less than the first one was: what it grants is what is granted.
-            granted = self._vault.unseal_record(row.tokens, TokenSet).granted_scope
-            session = replace(session, granted_scope=granted)
+            tokens = self._vault.unseal_record(row.tokens, _of_tokens(session_id), TokenSet)
+            session = replace(session, granted_scope=tokens.granted_scope)
         return replace(
             session,
             last_seen=row.last_seen,
@@ -134,7 +136,9 @@ class SqlLaunchStore:
             sealed = connection.execute(
                 select(TOKENS.c.sealed).where(TOKENS.c.session_id == session_id)
             ).scalar_one_or_none()
-        return None if sealed is None else self._vault.unseal_record(sealed, TokenSet)
+        if sealed is None:
+            return None
+        return self._vault.unseal_record(sealed, _of_tokens(session_id), TokenSet)
 
     def token_version(self, session_id: str) -> int | None:
         with self._database.read() as connection:
@@ -147,7 +151,10 @@ class SqlLaunchStore:
             replaced = connection.execute(
                 update(TOKENS)
                 .where(TOKENS.c.session_id == session_id, TOKENS.c.version == expected_version)
-                .values(version=tokens.version, sealed=self._vault.seal_record(tokens))
+                .values(
+                    version=tokens.version,
+                    sealed=self._vault.seal_record(tokens, _of_tokens(session_id)),
+                )
             ).rowcount
         return replaced == 1
 
@@ -190,3 +197,15 @@ class SqlLaunchStore:
             # Tokens, leases, jobs and snapshots of a session go with it (ON DELETE CASCADE).
             sessions = connection.execute(delete(LAUNCH_SESSIONS).where(over)).rowcount
         return launches + sessions
+
+
+def _of_launch(state_digest: str) -> str:
+    return place(PENDING_LAUNCHES.c.sealed, {"state_digest": state_digest})
+
+
+def _of_session(session_id: str) -> str:
+    return place(LAUNCH_SESSIONS.c.sealed, {"id": session_id})
+
+
+def _of_tokens(session_id: str) -> str:
+    return place(TOKENS.c.sealed, {"session_id": session_id})

@@ -13,7 +13,7 @@ from smartapp.store.audit import AuditTrail, Fact
 from smartapp.store.chain import Words
 from smartapp.store.database import Database
 from smartapp.store.tables import MONTHS
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class MonthStore:
             ).all()
         found = {}
         for row in rows:
-            content = self._vault.unseal_record(row.sealed, _Content)
+            content = self._vault.unseal_record(row.sealed, place(MONTHS.c.sealed, row), _Content)
             found[row.first_day] = Month(
                 row.first_day, row.certified, content.by, content.by_name, content.reason, row.changed_at
             )
@@ -114,9 +114,10 @@ class MonthStore:
             MONTHS.c.patient == patient,
             MONTHS.c.first_day == first_day,
         )
+        named = {"issuer_id": issuer_id, "patient": patient, "first_day": first_day}
         values = {
             "certified": certified,
-            "sealed": self._vault.seal_record(content),
+            "sealed": self._vault.seal_record(content, place(MONTHS.c.sealed, named)),
             "changed_at": now,
         }
         with self._database.write() as connection:
@@ -126,9 +127,7 @@ class MonthStore:
             if (before or False) is certified:
                 return False
             if before is None:
-                connection.execute(
-                    insert(MONTHS).values(issuer_id=issuer_id, patient=patient, first_day=first_day, **values)
-                )
+                connection.execute(insert(MONTHS).values(**named, **values))
             else:
                 connection.execute(update(MONTHS).where(*same).values(**values))
             self._audit.add_with(

@@ -16,7 +16,7 @@ from sqlalchemy import Row, select
 
 from smartapp.store.database import Database
 from smartapp.store.tables import CHANGE_PACKETS, CHARGE_PACKETS
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 CHARGE, CHANGE = "charge", "change"
 
@@ -35,6 +35,8 @@ class Kept:
     created_at: datetime
     keep_until: date
     sealed: bytes
+    bound_to: str
+    """The place of the seal."""
 
     @property
     def kind(self) -> str:
@@ -70,7 +72,7 @@ class Packets:
 
     def content(self, kept: Kept) -> bytes:
         """The JSON as it was written. Raises PacketAltered, and SealBroken."""
-        content = self._vault.unseal(kept.sealed)
+        content = self._vault.unseal(kept.sealed, kept.bound_to)
         if hashlib.sha256(content).hexdigest() != kept.sha256:
             raise PacketAltered(kept.name)
         return content
@@ -88,4 +90,5 @@ def _kept(row: Row[Any]) -> Kept:
         row.created_at,
         row.keep_until,
         row.sealed,
+        place((CHARGE_PACKETS if of_charge else CHANGE_PACKETS).c.sealed, row),
     )

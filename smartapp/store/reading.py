@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_
 
 from smartapp.store.database import Database
 from smartapp.store.tables import LAUNCH_SESSIONS, READING_JOBS, SNAPSHOT_CHUNKS, SNAPSHOTS
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 ATTEMPTS = 3
 """A job that lost its process this often has failed."""
@@ -211,10 +211,16 @@ class ReadingStore:
     def amend(self, snapshot_id: str, result: bytes) -> bool:
         """Show more of the same pages. False if the snapshot is not there any more."""
         with self._database.write() as connection:
-            changed = connection.execute(
-                update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(sealed=self._vault.seal(result))
-            )
-        return changed.rowcount == 1
+            row = connection.execute(
+                select(SNAPSHOTS.c.id, SNAPSHOTS.c.session_id)
+                .where(SNAPSHOTS.c.id == snapshot_id)
+                .with_for_update()
+            ).one_or_none()
+            if row is None:
+                return False
+            sealed = self._vault.seal(result, _of_snapshot(row.id, row.session_id))
+            connection.execute(update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(sealed=sealed))
+        return True
 
     def _keep(self, connection: Connection, snapshot: Snapshot, chunks: Sequence[SealedChunk]) -> None:
         connection.execute(
@@ -223,39 +229,35 @@ class ReadingStore:
                 session_id=snapshot.session_id,
                 created_at=snapshot.created_at,
                 sha256=snapshot.sha256,
-                sealed=self._vault.seal(snapshot.result),
+                sealed=self._vault.seal(snapshot.result, _of_snapshot(snapshot.id, snapshot.session_id)),
             )
         )
         for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin)):
+            sealed = self._vault.reseal(chunk.sealed, _unkept(chunk.origin), _of_page(snapshot.id, position))
             connection.execute(
-                insert(SNAPSHOT_CHUNKS).values(
-                    snapshot_id=snapshot.id, position=position, sealed=chunk.sealed
-                )
+                insert(SNAPSHOT_CHUNKS).values(snapshot_id=snapshot.id, position=position, sealed=sealed)
             )
 
     # Snapshots
 
     def chunks(self, snapshot_id: str) -> list[SealedChunk]:
-        """The pages of a snapshot, sealed as they are kept."""
-        with self._database.read() as connection:
-            pages = connection.execute(
-                select(SNAPSHOT_CHUNKS.c.sealed)
-                .where(SNAPSHOT_CHUNKS.c.snapshot_id == snapshot_id)
-                .order_by(SNAPSHOT_CHUNKS.c.position)
-            ).scalars()
-            found = []
-            for sealed in pages:
-                content = self._vault.unseal(sealed)
-                resources = msgspec.msgpack.decode(content, type=list[StoredResource])
-                found.append(SealedChunk(resources[0].origin, hashlib.sha256(content).hexdigest(), sealed))
+        """The pages of a snapshot, sealed as they were when they arrived."""
+        found = []
+        for bound_to, sealed in self._pages(snapshot_id):
+            content = self._vault.unseal(sealed, bound_to)
+            origin = msgspec.msgpack.decode(content, type=list[StoredResource])[0].origin
+            unkept = self._vault.reseal(sealed, bound_to, _unkept(origin))
+            found.append(SealedChunk(origin, hashlib.sha256(content).hexdigest(), unkept))
         return found
 
     def seal_chunk(self, origin: str, resources: Sequence[StoredResource]) -> SealedChunk:
         content = msgspec.msgpack.encode(list(resources))
-        return SealedChunk(origin, hashlib.sha256(content).hexdigest(), self._vault.seal(content))
+        sealed = self._vault.seal(content, _unkept(origin))
+        return SealedChunk(origin, hashlib.sha256(content).hexdigest(), sealed)
 
     def open_chunk(self, chunk: SealedChunk) -> list[StoredResource]:
-        return msgspec.msgpack.decode(self._vault.unseal(chunk.sealed), type=list[StoredResource])
+        content = self._vault.unseal(chunk.sealed, _unkept(chunk.origin))
+        return msgspec.msgpack.decode(content, type=list[StoredResource])
 
     def snapshot_of(self, session_id: str) -> Snapshot | None:
         """The session's present snapshot."""
@@ -268,18 +270,36 @@ class ReadingStore:
             ).one_or_none()
         if row is None:
             return None
-        return Snapshot(row.id, row.session_id, row.created_at, row.sha256, self._vault.unseal(row.sealed))
+        result = self._vault.unseal(row.sealed, _of_snapshot(row.id, row.session_id))
+        return Snapshot(row.id, row.session_id, row.created_at, row.sha256, result)
 
     def resources(self, snapshot_id: str) -> Iterator[StoredResource]:
         """Every resource of a snapshot, page by page."""
+        for bound_to, sealed in self._pages(snapshot_id):
+            yield from msgspec.msgpack.decode(self._vault.unseal(sealed, bound_to), type=list[StoredResource])
+
+    def _pages(self, snapshot_id: str) -> Iterator[tuple[str, bytes]]:
+        """The sealed pages of a snapshot in order, each with its place."""
         with self._database.read() as connection:
-            pages = connection.execute(
-                select(SNAPSHOT_CHUNKS.c.sealed)
+            for row in connection.execute(
+                select(SNAPSHOT_CHUNKS.c.position, SNAPSHOT_CHUNKS.c.sealed)
                 .where(SNAPSHOT_CHUNKS.c.snapshot_id == snapshot_id)
                 .order_by(SNAPSHOT_CHUNKS.c.position)
-            ).scalars()
-            for sealed in pages:
-                yield from msgspec.msgpack.decode(self._vault.unseal(sealed), type=list[StoredResource])
+            ):
+                yield _of_page(snapshot_id, row.position), row.sealed
+
+
+def _unkept(origin: str) -> str:
+    """The place of a page that is in no snapshot yet."""
+    return f"a page of {origin}"
+
+
+def _of_page(snapshot_id: str, position: int) -> str:
+    return place(SNAPSHOT_CHUNKS.c.sealed, {"snapshot_id": snapshot_id, "position": position})
+
+
+def _of_snapshot(id_: str, session_id: str) -> str:
+    return place(SNAPSHOTS.c.sealed, {"id": id_, "session_id": session_id})
 
 
 def _held(job_id: str, holder: str) -> ColumnElement[bool]:

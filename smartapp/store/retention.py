@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, or_, select
 
 from smartapp.store.attestations import (
     EPISODE,
@@ -44,7 +45,7 @@ from smartapp.store.tables import (
     RUNNING_CLOCKS,
     TIME_ENTRIES,
 )
-from smartapp.store.vault import SealBroken, Vault
+from smartapp.store.vault import SealBroken, Vault, place
 
 _AT_ONCE = 500
 """How many values one statement names: databases limit that."""
@@ -131,7 +132,7 @@ class Retention:
         last = func.max(ATTESTATIONS.c.created_at)
         silent = select(ATTESTATIONS.c.attestation_id).group_by(ATTESTATIONS.c.attestation_id)
         rows = connection.execute(
-            select(ATTESTATIONS.c.attestation_id, ATTESTATIONS.c.state, ATTESTATIONS.c.sealed)
+            select(ATTESTATIONS)
             .where(ATTESTATIONS.c.attestation_id.in_(silent.having(last < cutoff)))
             .order_by(ATTESTATIONS.c.position)
         ).all()
@@ -141,7 +142,7 @@ class Retention:
             if row.attestation_id in over:
                 continue
             try:
-                end = self._end_of(row.state, row.sealed)
+                end = self._end_of(row)
             except SealBroken:
                 unopened += 1
                 continue
@@ -149,14 +150,17 @@ class Retention:
                 over.add(row.attestation_id)
         return sorted(over), unopened
 
-    def _end_of(self, state: str, sealed: bytes) -> date | None:
+    def _end_of(self, row: Row[Any]) -> date | None:
         """The last day that a statement is about; None where it has none. Raises SealBroken."""
-        if state == STATED:
-            window = self._vault.unseal_record(sealed, Statement).window
+        bound_to = place(ATTESTATIONS.c.sealed, row)
+        if row.state == STATED:
+            window = self._vault.unseal_record(row.sealed, bound_to, Statement).window
             return None if window is None else window.end
-        if state == SETTLED:
-            return self._vault.unseal_record(sealed, Settlement).last_day
-        return self._vault.unseal_record(sealed, ConfirmedEpisode).end if state == EPISODE else None
+        if row.state == SETTLED:
+            return self._vault.unseal_record(row.sealed, bound_to, Settlement).last_day
+        if row.state == EPISODE:
+            return self._vault.unseal_record(row.sealed, bound_to, ConfirmedEpisode).end
+        return None
 
 
 def _remove_packets(connection: Connection, today: date) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""The tables. Every column of bytes holds a seal of the `Vault`; so does `audit.entry`, as text.
+"""The tables. Every column of bytes holds a seal of the `Vault`, bound to its row (`sealed_column`); so does
+`audit.entry`, as text.
 
 What else stands here is what rows are found by: logical ids of patients and people, codes, states, and days
 and moments (when a program's periods begin, which month is certified, when a clock was started). No name, no
@@ -17,7 +18,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from smartapp.store.database import UtcDateTime
+from smartapp.store.vault import sealed_column
 
 METADATA = MetaData()
 
@@ -34,7 +35,7 @@ PENDING_LAUNCHES = Table(
     "pending_launches",
     METADATA,
     Column("state_digest", String(64), primary_key=True),
-    Column("sealed", LargeBinary(), nullable=True),
+    sealed_column("sealed", "state_digest", nullable=True),
     Column("expires_at", UtcDateTime(), index=True, nullable=False),
 )
 
@@ -44,7 +45,7 @@ LAUNCH_SESSIONS = Table(
     "launch_sessions",
     METADATA,
     Column("id", String(64), primary_key=True),
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "id"),
     Column("last_seen", UtcDateTime(), nullable=False),
     Column("expires_at", UtcDateTime(), nullable=False),
     Column("ended_at", UtcDateTime(), index=True, nullable=True),
@@ -58,7 +59,7 @@ TOKENS = Table(
     METADATA,
     Column("session_id", String(64), ForeignKey("launch_sessions.id", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer(), nullable=False),
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "session_id"),
 )
 
 
@@ -110,7 +111,7 @@ SNAPSHOTS = Table(
     Column("created_at", UtcDateTime(), nullable=False),
     Column("sha256", String(64), nullable=False),
     # The assessment and everything a page shows, as JSON.
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "id", "session_id"),
 )
 
 
@@ -120,7 +121,7 @@ SNAPSHOT_CHUNKS = Table(
     METADATA,
     Column("snapshot_id", String(32), ForeignKey("snapshots.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer(), primary_key=True),
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "snapshot_id", "position"),
 )
 
 
@@ -152,14 +153,14 @@ OUTBOX = Table(
     Column("lease_until", UtcDateTime(), nullable=True),
     Column("attempt", Integer(), nullable=False),
     # The ChargeItem as it is (to be) sent and who confirmed what.
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "identifier", "issuer_id", "patient", "code"),
     Column("charge_item", String(256), nullable=True),
     # In the open only in rows from before revision 0004, until `smartapp keys reseal`.
     Column("problem", Text, nullable=True),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("changed_at", UtcDateTime(), nullable=False),
     # The EHR's own words, which may name somebody.
-    Column("problem_sealed", LargeBinary(), nullable=True),
+    sealed_column("problem_sealed", "identifier", nullable=True),
     # The same day as in the content; of older rows nobody knows it without the key.
     Column("keep_until", Date(), nullable=True),
     Index("outbox_patient", "issuer_id", "patient"),
@@ -176,7 +177,7 @@ CHARGE_PACKETS = Table(
     Column("patient", String(256), nullable=False),
     Column("charge_item", String(256), nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "identifier", "issuer_id", "patient", "charge_item"),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("keep_until", Date(), nullable=False),
     UniqueConstraint("identifier", "charge_item", name="one_packet_a_charge"),
@@ -196,7 +197,7 @@ TIME_ENTRIES = Table(
     Column("person", String(256), nullable=False),
     Column("state", String(16), nullable=False),
     # When, who, what, the note, and who entered or signed it.
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "entry_id", "version", "issuer_id", "patient", "state"),
     Column("created_at", UtcDateTime(), nullable=False),
     UniqueConstraint("entry_id", "version", name="one_row_a_version"),
     Index("time_entries_patient", "issuer_id", "patient"),
@@ -226,7 +227,7 @@ ATTESTATIONS = Table(
     Column("issuer_id", String(128), nullable=False),
     Column("patient", String(256), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "attestation_id", "issuer_id", "patient", "state"),
     Column("created_at", UtcDateTime(), nullable=False),
     UniqueConstraint("attestation_id", "state", name="stated_once_revoked_once"),
     Index("attestations_patient", "issuer_id", "patient"),
@@ -248,13 +249,13 @@ CHARGE_CHANGES = Table(
     Column("lease_until", UtcDateTime(), nullable=True),
     Column("attempt", Integer(), nullable=False),
     # The charge before and after, who confirmed it and why.
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "id", "issuer_id", "patient", "charge_item"),
     # In the open only in rows from before revision 0004, until `smartapp keys reseal`.
     Column("problem", Text, nullable=True),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("changed_at", UtcDateTime(), nullable=False),
     # The EHR's own words, which may name somebody.
-    Column("problem_sealed", LargeBinary(), nullable=True),
+    sealed_column("problem_sealed", "id", nullable=True),
     # The same day as in the content; of older rows nobody knows it without the key.
     Column("keep_until", Date(), nullable=True),
     Index("charge_changes_patient", "issuer_id", "patient"),
@@ -270,7 +271,7 @@ CHANGE_PACKETS = Table(
     Column("patient", String(256), nullable=False),
     Column("charge_item", String(256), nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "change_id", "issuer_id", "patient", "charge_item"),
     Column("created_at", UtcDateTime(), nullable=False),
     Column("keep_until", Date(), nullable=False),
 )
@@ -285,7 +286,7 @@ MONTHS = Table(
     Column("first_day", Date(), primary_key=True),
     Column("certified", Boolean(), nullable=False),
     # Who, and the reason of a reopening.
-    Column("sealed", LargeBinary(), nullable=False),
+    sealed_column("sealed", "issuer_id", "patient", "first_day"),
     Column("changed_at", UtcDateTime(), nullable=False),
 )
 
@@ -297,7 +298,7 @@ AUDIT = Table(
     METADATA,
     Column("position", Integer(), primary_key=True, autoincrement=False),
     Column("at", UtcDateTime(), nullable=False),
-    Column("entry", Text, nullable=False),
+    sealed_column("entry", "position", type_=Text),
     Column("previous", String(64), nullable=False),
     Column("digest", String(64), nullable=False),
 )

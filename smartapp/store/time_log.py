@@ -14,14 +14,14 @@ from enum import Enum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.time_log import LoggedTime
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
 from smartapp.store.tables import RUNNING_CLOCKS, TIME_ENTRIES
-from smartapp.store.vault import Vault
+from smartapp.store.vault import Vault, place
 
 
 class EntryState(Enum):
@@ -170,18 +170,7 @@ class TimeLog:
         """The version that follows `after`, with its audit entry. False if somebody else was first."""
         try:
             with self._database.write() as connection:
-                connection.execute(
-                    insert(TIME_ENTRIES).values(
-                        entry_id=entry_id,
-                        version=after + 1,
-                        issuer_id=issuer_id,
-                        patient=patient,
-                        person=content.logged.person,
-                        state=state.value,
-                        sealed=self._vault.seal_record(content),
-                        created_at=now,
-                    )
-                )
+                self._insert(connection, issuer_id, patient, entry_id, after + 1, state, content, now)
                 self._audit.add_with(
                     connection,
                     now,
@@ -195,6 +184,33 @@ class TimeLog:
         except IntegrityError:
             return False
         return True
+
+    def _insert(
+        self,
+        connection: Connection,
+        issuer_id: str,
+        patient: str,
+        entry_id: str,
+        version: int,
+        state: EntryState,
+        content: EntryContent,
+        now: datetime,
+    ) -> None:
+        named = {
+            "entry_id": entry_id,
+            "version": version,
+            "issuer_id": issuer_id,
+            "patient": patient,
+            "state": state.value,
+        }
+        connection.execute(
+            insert(TIME_ENTRIES).values(
+                **named,
+                person=content.logged.person,
+                sealed=self._vault.seal_record(content, place(TIME_ENTRIES.c.sealed, named)),
+                created_at=now,
+            )
+        )
 
     def of_patient(self, issuer_id: str, patient: str) -> tuple[TimeEntry, ...]:
         """Every entry, the one that was begun last first."""
@@ -271,7 +287,7 @@ class TimeLog:
                     row.version,
                     EntryState(row.state),
                     row.created_at,
-                    self._vault.unseal_record(row.sealed, EntryContent),
+                    self._vault.unseal_record(row.sealed, place(TIME_ENTRIES.c.sealed, row), EntryContent),
                 )
             )
         return [TimeEntry(name, *owners[name], tuple(versions)) for name, versions in found.items()]
@@ -332,17 +348,8 @@ class TimeLog:
             if stopped != 1:
                 return None
             if content is not None:
-                connection.execute(
-                    insert(TIME_ENTRIES).values(
-                        entry_id=entry_id,
-                        version=1,
-                        issuer_id=issuer_id,
-                        patient=clock.patient,
-                        person=content.logged.person,
-                        state=EntryState.DRAFT.value,
-                        sealed=self._vault.seal_record(content),
-                        created_at=now,
-                    )
+                self._insert(
+                    connection, issuer_id, clock.patient, entry_id, 1, EntryState.DRAFT, content, now
                 )
             self._audit.add_with(
                 connection,

@@ -95,7 +95,7 @@ class Form:
     def draft(self, key: str, entered_at: datetime) -> str:
         """Sealed: the EHR's own ids stay out of addresses."""
         draft = Draft(g.session.id, key, tuple(sorted(self.attested)), self.chosen, entered_at)
-        return services().store.vault.seal_text(msgspec.json.encode(draft).decode())
+        return services().store.vault.seal_text(msgspec.json.encode(draft).decode(), _of_draft(draft.key))
 
 
 @dataclass(frozen=True)
@@ -308,10 +308,15 @@ def _is_recent(entered_at: datetime) -> bool:
     return timedelta() <= services().clock.now() - entered_at <= PREVIEW_LIFE
 
 
+def _of_draft(key: str) -> str:
+    """What the draft of a charge is sealed for: this session, this charge."""
+    return f"draft of {key} in {g.session.id}"
+
+
 def _draft(key: str) -> Draft | None:
     """What the address says; None where it says nothing, or nothing of this session and charge."""
     try:
-        text = services().store.vault.unseal_text(request.args.get("draft", ""))
+        text = services().store.vault.unseal_text(request.args.get("draft", ""), _of_draft(key))
         draft = msgspec.json.decode(text, type=Draft)
     except (SealBroken, ValueError):
         return None

@@ -9,6 +9,7 @@ from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from launch.errors import HttpError, LaunchError, LaunchReason, SmartError
+from smartapp.store.vault import SealBroken, SealMoved
 from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie, session_cookie_name
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(NoSession, _no_session)
     app.register_error_handler(NotForPatients, _not_for_patients)
     app.register_error_handler(Moved, _moved)
+    app.register_error_handler(SealBroken, _seal_broken)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
@@ -99,6 +101,20 @@ def _moved(_error: Moved) -> Response:
         "The chart has moved on",
         "This page was made from an earlier reading, or for another patient. Nothing was written.",
         "Go back to the patient page and start from what it shows now.",
+    )
+
+
+def _seal_broken(error: SealBroken) -> Response:
+    """A key that is missing here, or somebody who changed the database: for whoever runs the app."""
+    moved = isinstance(error, SealMoved)
+    log.error("a seal does not open on %s: %s", request.endpoint, "moved or changed" if moved else "no key")
+    why = "was sealed for another place, or was changed" if moved else "cannot be opened with this app's keys"
+    return error_page(
+        500,
+        "What is kept here does not open",
+        f"Something that this page needs {why}. Nothing of it is shown, and nothing was written.",
+        "Tell whoever runs this app.",
+        closed=True,
     )
 
 

@@ -14,7 +14,8 @@ from smartapp.store.chain import opened_of, seal_of, sealed_form
 from smartapp.store.changes import ChangeContent, ChargeChange, change_id
 from smartapp.store.charges import Charge, ChargeContent
 from smartapp.store.claims import ChargeState
-from smartapp.store.vault import SealBroken
+from smartapp.store.tables import AUDIT
+from smartapp.store.vault import SealBroken, place
 from tests.smartapp.conftest import REFUSED
 
 MARCH = date(2026, 3, 31)
@@ -149,8 +150,8 @@ def test_what_a_person_typed_is_kept_with_its_audit_entry_and_shown_by_no_readin
 def test_words_that_an_entry_does_not_vouch_for_are_not_given_out(store, change, now, lease, owner):
     done(store, change, now, lease)
     [link] = store.audit.links()
-    content = store.vault.unseal_text(seal_of(link.entry))
-    forged = store.vault.seal_text(content.replace("Secret", "Other"))
+    content = store.vault.unseal_text(seal_of(link.entry), place(AUDIT.c.entry, {"position": 1}))
+    forged = store.vault.seal_text(content.replace("Secret", "Other"), place(AUDIT.c.entry, {"position": 1}))
     owner.drop_guards("audit")
     owner.run(f"UPDATE audit SET entry = '{sealed_form(opened_of(content), forged)}'")
     with pytest.raises(SealBroken):

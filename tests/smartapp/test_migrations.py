@@ -20,7 +20,7 @@ from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
 from smartapp.store.charges import ChargeContent
 from smartapp.store.claims import ChargeState
-from smartapp.store.vault import Vault
+from tests.support.earlier_seals import record_sealed_earlier, sealed_earlier
 
 KEY = Fernet.generate_key()
 PATIENT = "patient-of-nobody-elses-business"
@@ -34,7 +34,7 @@ def sha256(content: str) -> str:
 
 def plain_entries() -> list[dict[str, object]]:
     """A trail as revision 0003 wrote it: one content emptied, the others open."""
-    reason = Vault([KEY]).seal_text("What a person typed.")
+    reason = sealed_earlier(KEY, b"What a person typed.").decode()
     said = [
         {"event": "chart-opened", "patient": PATIENT},
         {"event": "audit-emptied", "up_to": 1, "count": 1},
@@ -92,7 +92,7 @@ def old(database_url: str) -> Iterator[Store]:
                     " problem, created_at, changed_at) VALUES ('urn:x|1', 'general', 'p1', '98977',"
                     " 'refused', 1, :sealed, :problem, :at, :at)"
                 ),
-                {"sealed": opened.vault.seal_record(a_charge()), "problem": PROBLEM, "at": moment},
+                {"sealed": record_sealed_earlier(KEY, a_charge()), "problem": PROBLEM, "at": moment},
             )
         yield opened
 

@@ -16,6 +16,7 @@ from sqlalchemy import insert, update
 from smartapp.commands.packet import run
 from smartapp.store import Store
 from smartapp.store.tables import CHANGE_PACKETS, CHARGE_PACKETS
+from smartapp.store.vault import place
 from tests.smartapp.conftest import Owner
 
 KEY = Fernet.generate_key()
@@ -35,16 +36,18 @@ def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]
             "issuer_id": "hospital",
             "charge_item": "c1",
             "sha256": hashlib.sha256(PACKET).hexdigest(),
-            "sealed": opened.vault.seal(PACKET),
             "created_at": WRITTEN,
             "keep_until": KEEP,
         }
         with opened.database.write() as connection:
-            for patient in ("one", "other"):
-                connection.execute(
-                    insert(CHARGE_PACKETS).values(identifier=f"urn:x|{patient}", patient=patient, **told)
-                )
-            connection.execute(insert(CHANGE_PACKETS).values(change_id="abc", patient="one", **told))
+            for table, named in (
+                (CHARGE_PACKETS, {"identifier": "urn:x|one", "patient": "one"}),
+                (CHARGE_PACKETS, {"identifier": "urn:x|other", "patient": "other"}),
+                (CHANGE_PACKETS, {"change_id": "abc", "patient": "one"}),
+            ):
+                row = told | named
+                sealed = opened.vault.seal(PACKET, place(table.c.sealed, row))
+                connection.execute(insert(table).values(**row, sealed=sealed))
         yield opened
 
 
@@ -108,12 +111,21 @@ def test_what_cannot_be_done_is_one_line(store, tmp_path, capsys, arguments, sai
 
 def test_a_packet_that_is_not_what_was_written_is_not_handed_out(store, tmp_path, owner: Owner, capsys):
     owner.drop_guards("charge_packets")
+    altered = store.vault.seal(PACKET.replace(b"/7", b"/8"), store.packets.named("charge-1").bound_to)
     with store.database.write() as connection:
-        altered = store.vault.seal(PACKET.replace(b"/7", b"/8"))
         connection.execute(update(CHARGE_PACKETS).where(CHARGE_PACKETS.c.id == 1).values(sealed=altered))
     file: Path = tmp_path / "packet.json"
     assert run(["export", "charge-1", str(file), "--reason", "review"]) == 1
     assert "is not what was written" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_a_packet_with_the_seal_of_another_one_is_not_handed_out(store, tmp_path, owner: Owner, capsys):
+    owner.drop_guards("charge_packets")
+    owner.run("UPDATE charge_packets SET sealed = (SELECT sealed FROM charge_packets WHERE id = 2)")
+    file: Path = tmp_path / "packet.json"
+    assert run(["export", "charge-1", str(file), "--reason", "review"]) == 1
+    assert "sealed for another row, or changed" in capsys.readouterr().err
     assert not file.exists()
 
 

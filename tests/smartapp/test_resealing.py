@@ -5,33 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from fhir_mappings.reconciliation import ChangeKind
-from fhir_mappings.time_log import LoggedTime
-from fhir_mappings.vocabulary import Program, Unverified
-from launch.ports import LaunchKind, LaunchSession, PendingLaunch, TokenSet
+from launch.ports import PendingLaunch, TokenSet
 from smartapp.commands.keys import run
 from smartapp.store import Store
 from smartapp.store import resealing as module
-from smartapp.store.attestations import ConfirmedEpisode, Statement
-from smartapp.store.changes import ChangeContent, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeContent
-from smartapp.store.claims import ChargeState
 from smartapp.store.guards import GUARDED
-from smartapp.store.reading import Snapshot, StoredResource
 from smartapp.store.resealing import PLACES, Absence, Resealing
-from smartapp.store.time_log import EntryContent, EntryState
 from smartapp.store.vault import SealBroken, Vault
 from tests.smartapp.conftest import REFUSED
+from tests.support.filled_store import PENDING, everything, fill
 
 OLD, NEW = Fernet.generate_key(), Fernet.generate_key()
-PROBLEM = "Mrs. Example has no such account"
 
 
 @pytest.fixture
@@ -61,132 +52,6 @@ def both(written, url) -> Iterator[Store]:
 def new_alone(url) -> Iterator[Store]:
     with closing(Store(url, [NEW])) as store:
         yield store
-
-
-def fill(store: Store, now, lease) -> None:
-    session = LaunchSession(
-        id="s1",
-        issuer_id="general",
-        iss="https://ehr.example/fhir",
-        cookie_digest="c" * 64,
-        patient="p1",
-        encounter=None,
-        fhir_user="Practitioner/7",
-        user_subject=None,
-        user_issuer=None,
-        user_name=None,
-        requested_scope="launch",
-        granted_scope="launch",
-        need_patient_banner=True,
-        tenant=None,
-        intent=None,
-        smart_style_url=None,
-        fhir_context=(),
-        created_at=now,
-        last_seen=now,
-        expires_at=now + timedelta(hours=8),
-    )
-    store.launches.create_session(session, TokenSet("access", now + timedelta(hours=1), "launch", "refresh"))
-    store.launches.save_pending(
-        PendingLaunch(
-            state_digest="d" * 64,
-            browser_digest="b" * 64,
-            kind=LaunchKind.EHR,
-            issuer_id="general",
-            iss="https://ehr.example/fhir",
-            redirect_uri="https://app.example/callback/general",
-            authorization_server=None,
-            token_endpoint="https://ehr.example/token",
-            code_verifier="verifier",
-            nonce="nonce",
-            requested_scope="launch",
-            created_at=now,
-            expires_at=now + timedelta(minutes=10),
-        )
-    )
-    job = store.reading.begin("s1", now)
-    store.reading.claim(job.id, "h", now, lease)
-    page = [StoredResource("page", None, "Observation/o1", "1", b'{"id":"o1"}')]
-    chunk = store.reading.seal_chunk("Observation 0001", page)
-    store.reading.finish(Snapshot(job.id, "s1", now, "0" * 64, b"{}"), "h", [chunk, chunk])
-    for number in range(3):
-        charge = a_charge(number, now)
-        store.charges.claim(charge, "h", now, lease)
-        store.charges.confirm(charge, f"c{number}", now, b"packet", PROBLEM)
-    change = a_change(now)
-    store.changes.claim(change, "h", now, lease)
-    store.changes.written(change, ChargeState.CONFIRMED, now, b"change packet", PROBLEM, "charge-taken-back")
-    for month in (date(2026, 2, 1), date(2026, 3, 1), date(2026, 4, 1)):
-        store.months.certify("general", "p1", month, "Practitioner/7", "Avery", now)
-    logged = LoggedTime(start=now, end=now + timedelta(minutes=5), person="Practitioner/7")
-    content = EntryContent(logged=logged, by="Practitioner/7")
-    entry = store.time_log.enter("general", "p1", content, now)
-    store.time_log.append("general", "p1", entry, 1, EntryState.SIGNED, content, now, "time-signed")
-    store.attestations.state("general", "p1", Statement(statement=Unverified.CONSENT, by="P/7"), now)
-    episode = ConfirmedEpisode(program=Program.RTM, start=date(2026, 1, 1), source="chart", by="P/7")
-    store.attestations.confirm_episode("general", "p1", episode, now)
-
-
-def a_charge(number: int, now) -> Charge:
-    content = ChargeContent(
-        resource={},
-        decision="98979-2026-03-01",
-        attested=(),
-        confirmed_by="Practitioner/7",
-        session_id="s1",
-        snapshot_id="n1",
-        snapshot_sha256="0" * 64,
-        keep_until=date(2999, 3, 31),
-        anchor=None,
-        evidence=b"{}",
-    )
-    return Charge(f"urn:x|{number}", "general", "p1", "98979", ChargeState.PREPARED, None, None, now, content)
-
-
-def a_change(now) -> ChargeChange:
-    content = ChangeContent(
-        code="98979",
-        before={},
-        before_version="1",
-        before_etag=None,
-        after={},
-        said="Words of a person.",
-        days=(date(2026, 3, 31),),
-        confirmed_by="Practitioner/7",
-        session_id="s1",
-        snapshot_id="n1",
-        snapshot_sha256="0" * 64,
-        keep_until=date(2999, 3, 31),
-        evidence=b"{}",
-    )
-    id_ = change_id("general", "c1", "1")
-    return ChargeChange(
-        id_, "general", "p1", "c1", ChangeKind.WITHDRAW, ChargeState.PREPARED, None, now, content
-    )
-
-
-def everything(store: Store) -> list[object]:
-    """All that the app itself reads of what was filled in."""
-    snapshot = store.reading.snapshot_of("s1")
-    return [
-        store.launches.get_session("s1"),
-        store.launches.get_tokens("s1"),
-        snapshot,
-        list(store.reading.resources(snapshot.id)),
-        store.charges.of_patient("general", "p1"),
-        [store.charges.packet(f"urn:x|{number}") for number in range(3)],
-        store.changes.of_patient("general", "p1"),
-        store.changes.packet(change_id("general", "c1", "1")),
-        store.months.of_patient("general", "p1"),
-        store.time_log.of_patient("general", "p1"),
-        store.attestations.of_patient("general", "p1"),
-        store.attestations.episodes("general", "p1"),
-        [
-            (entry, store.audit.words(entry["position"]))
-            for entry in store.audit.entries()
-            if entry["event"] != "records-resealed"
-        ],
-    ]
 
 
 def nothing_told(_table: str, _count: int) -> None:
@@ -219,7 +84,7 @@ def test_what_was_written_with_the_old_key_is_all_readable_with_the_new_one_alon
     assert "values need the newest key, which alone opens everything." in out
     assert "Key 2 of SMARTAPP_KEYS is needed by nothing in the database any more" in out
     assert everything(new_alone) == before
-    pending = new_alone.launches.take_pending("d" * 64)
+    pending = new_alone.launches.take_pending(PENDING[0])
     assert isinstance(pending, PendingLaunch)
 
 
@@ -283,10 +148,10 @@ class _Meanwhile(Vault):
         super().__init__(keys)
         self._happens = [happens]
 
-    def reseal(self, sealed: bytes) -> bytes:
+    def reseal(self, sealed: bytes, bound_to: str, anew: str | None = None) -> bytes:
         while self._happens:
             self._happens.pop()()
-        return super().reseal(sealed)
+        return super().reseal(sealed, bound_to, anew)
 
 
 def test_the_app_writes_on_while_everything_is_resealed(both, new_alone, now, monkeypatch):

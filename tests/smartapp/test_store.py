@@ -248,10 +248,19 @@ def test_a_database_in_memory_makes_no_file(tmp_path, monkeypatch):
 
 def test_keys_can_be_rotated_and_a_stranger_reads_nothing():
     old, new = Fernet.generate_key(), Fernet.generate_key()
-    sealed = Vault([old]).seal(b"reading")
-    assert Vault([new, old]).unseal(sealed) == b"reading"
+    sealed = Vault([old]).seal(b"reading", "its place")
+    assert Vault([new, old]).unseal(sealed, "its place") == b"reading"
     with pytest.raises(SealBroken):
-        Vault([new]).unseal(sealed)
+        Vault([new]).unseal(sealed, "its place")
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 17, -1])
+def test_a_seal_with_one_bit_changed_opens_nowhere(at):
+    vault = Vault([Fernet.generate_key()])
+    sealed = bytearray(vault.seal(b"reading", "its place"))
+    sealed[at] ^= 1
+    with pytest.raises(SealBroken):
+        vault.unseal(bytes(sealed), "its place")
 
 
 # Audit
