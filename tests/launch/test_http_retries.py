@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import count
@@ -12,24 +11,10 @@ import pytest
 from launch.errors import HttpError, HttpProblem
 from launch.http import EhrClient, Limits
 from launch.limiter import IssuerLimiter
+from tests.support.fast_time import FastTime
 
 from .conftest import Answer, FakeEhr
 from .test_http import failure, issuer_of, raw
-
-
-class FastTime:
-    """A monotonic clock that sleeping moves at once, and what was slept."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.ahead += seconds
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import pytest
 
 from launch.errors import HttpError, HttpProblem
 from launch.limiter import IssuerLimiter, Pause, PauseKind
-
-from .test_http_retries import FastTime
+from tests.support.fast_time import FastTime
 
 
 @pytest.fixture

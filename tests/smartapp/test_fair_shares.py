@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from flask import request
 
-from launch.sandbox import Client, RunningSandbox
+from launch import discovery
+from launch.sandbox import Client
 from launch.sandbox.quirks import Quirks
+from launch.seats import MOST_SEATED
 from smartapp import create_app
 from smartapp.commands.demo import CLIENT_ID
 from smartapp.ehr.reading import jobs as reading_jobs
@@ -22,14 +26,17 @@ from smartapp.serving import AppServer
 from smartapp.store.reading import JobState
 from smartapp.web.security import PROBE_COOKIE
 from tests.smartapp.conftest import World
-from tests.support.sandbox import DAY, held, start_sandbox
+from tests.support.fast_time import FastTime
+from tests.support.sandbox import DAY, LONG, held, start_sandbox
 
 PATIENT = "ready-musculoskeletal"
+PRESSES = 40
+"""More than there are threads."""
 
 
 @pytest.fixture
 def both(make_world, tmp_path: Path) -> Iterator[tuple[World, World]]:
-    """Two EHRs of one app: a quick one, and one that a test makes slow."""
+    """Two EHRs of one app: a quick one, and one that a test makes hang."""
     quick = make_world(serve=False)
     base_url, port = quick.settings.base_url, urlsplit(quick.settings.base_url).port
     client = Client(CLIENT_ID, redirect_uris=(f"{base_url}/callback/slow",))
@@ -51,23 +58,7 @@ def both(make_world, tmp_path: Path) -> Iterator[tuple[World, World]]:
         with AppServer(create_app(quick.settings), "127.0.0.1", port):
             yield quick, replace(quick, ehr=slow_ehr)
     finally:
-        slow_ehr.sandbox.quirks.slow_ms = 0
         slow_ehr.close()
-
-
-@contextmanager
-def slow(ehr: RunningSandbox, milliseconds: int) -> Iterator[None]:
-    ehr.sandbox.quirks.slow_ms = milliseconds
-    try:
-        yield
-    finally:
-        ehr.sandbox.quirks.slow_ms = 0
-
-
-def seconds_of(call) -> float:
-    begun = time.monotonic()
-    call()
-    return time.monotonic() - begun
 
 
 def begin(world: World) -> requests.Response:
@@ -77,14 +68,17 @@ def begin(world: World) -> requests.Response:
         {"iss": world.fhir_base, "launch": "xyz"},
         cookies={PROBE_COOKIE: "1"},
         allow_redirects=False,
-        timeout=60,
+        timeout=LONG,
     )
 
 
-def test_sixteen_launches_at_once_on_a_cold_cache_all_succeed(both):
+def test_sixteen_launches_at_once_on_a_cold_cache_all_succeed(both, monkeypatch):
+    monkeypatch.setattr(discovery, "WAIT_SECONDS", LONG)
     _, world = both
-    with slow(world.ehr, 500), ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: begin(world), range(16)))
+    with ThreadPoolExecutor(16) as pool, held(world.ehr, ".well-known") as gate:
+        launches = [pool.submit(begin, world) for _ in range(16)]
+        gate.wait_for(1)
+    answers = [launch.result() for launch in launches]
     assert {answer.status_code for answer in answers} == {302}
     assert len({parse_qs(urlsplit(one.headers["location"]).query)["state"][0] for one in answers}) == 16
 
@@ -92,9 +86,9 @@ def test_sixteen_launches_at_once_on_a_cold_cache_all_succeed(both):
 def test_an_ehr_whose_charts_come_slowly_delays_no_chart_of_another(both, browser, monkeypatch):
     monkeypatch.setattr(reading_jobs, "MOST_AT_WORK", 1)
     quick, hanging = both
-    begun = hanging.launch(browser, PATIENT)
-    with slow(hanging.ehr, 4000):
-        assert seconds_of(lambda: quick.open(browser, PATIENT)) < 4
+    with held(hanging.ehr, "/Observation"):
+        begun = hanging.launch(browser, PATIENT)
+        assert "98977" in quick.open(browser, PATIENT).text
         session = urlsplit(begun.url).path.split("/")[2]
         assert quick.store.reading.latest(session).state is JobState.RUNNING
 
@@ -108,18 +102,43 @@ def test_whoever_waits_in_line_is_told_the_place(both, browser, monkeypatch):
     assert "98977" in world.read(browser, pages[2]).text
 
 
+class SeenTime(FastTime):
+    """Sleeping ends when a test has seen that somebody sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = Event()
+
+    def sleep(self, seconds: float) -> None:
+        assert self.seen.wait(LONG)
+        super().sleep(seconds)
+
+
 def test_a_reading_that_the_ehr_asked_to_wait_says_so_and_until_when(make_world, browser, monkeypatch):
+    watch = SeenTime()
+    for module in ("launch.http", "launch.limiter"):
+        monkeypatch.setattr(f"{module}.time", watch)
+    monkeypatch.setattr(
+        Quirks,
+        "seconds_to_wait",
+        lambda _: 20 if "/Observation" in request.path and not watch.seen.is_set() else 0,
+    )
     world = make_world()
-    world.ehr.sandbox.quirks.slow_ms = 200
     page = world.launch(browser, PATIENT)
-    until, seen = time.monotonic() + 5, ""
-    monkeypatch.setattr(Quirks, "seconds_to_wait", lambda _: 4 if time.monotonic() < until else 0)
-    while "Reading the chart" in page.text and "asked this app to wait" not in seen:
-        time.sleep(0.2)
+    until = time.monotonic() + LONG
+    while "asked this app to wait" not in page.text and time.monotonic() < until:
+        assert "Reading the chart" in page.text
+        time.sleep(0.05)
         page = browser.get(page.url)
-        seen = page.text
-    assert "The EHR asked this app to wait. It goes on by itself at 12:" in seen
+    assert "The EHR asked this app to wait. It goes on by itself at 12:" in page.text
+    watch.seen.set()
     assert "98977" in world.read(browser, page).text
+
+
+def others_are_served(world: World) -> None:
+    """Nobody who has nothing to do with the EHR that hangs waits for it."""
+    assert requests.get(f"{world.settings.base_url}/health/live", timeout=LONG).ok
+    assert begin(world).status_code == 302
 
 
 @pytest.mark.threat("5.12")
@@ -127,50 +146,46 @@ def test_presses_that_wait_for_a_hanging_ehr_leave_threads_for_everybody_else(bo
     quick, hanging = both
     form = hanging.final_form(browser, hanging.open(browser, PATIENT), "98977-2026-03-16")
     before = len(hanging.charges(PATIENT))
-    base_url = quick.settings.base_url
     pairs = [(control.name, control.value) for control in form.controls if control.name]
-    cookies = dict(browser.cookies(urlsplit(base_url).netloc))
+    cookies = dict(browser.cookies(urlsplit(quick.settings.base_url).netloc))
 
     def press(_: int) -> int:
-        answer = requests.post(form.action, pairs, cookies=cookies, allow_redirects=False, timeout=90)
+        answer = requests.post(form.action, pairs, cookies=cookies, allow_redirects=False, timeout=2 * LONG)
         return answer.status_code
 
-    with slow(hanging.ehr, 1500), ThreadPoolExecutor(40) as pool:
-        pressed = [pool.submit(press, number) for number in range(40)]
-        time.sleep(1)
-        assert seconds_of(lambda: requests.get(f"{base_url}/health/live", timeout=30)) < 1
-        assert seconds_of(lambda: begin(quick)) < 1
-        told = {one.result() for one in pressed}
-    assert 503 in told
+    with ThreadPoolExecutor(PRESSES) as pool, held(hanging.ehr, "/fhir/") as gate:
+        pressed = [pool.submit(press, number) for number in range(PRESSES)]
+        gate.wait_for(1)
+        # Whoever found no seat is told while the others sit.
+        told = [one.result() for one in islice(as_completed(pressed), PRESSES - MOST_SEATED)]
+        assert set(told) == {503}
+        others_are_served(quick)
     assert len(hanging.charges(PATIENT)) <= before + 1
 
 
 @pytest.mark.threat("5.12")
 def test_callbacks_that_wait_for_a_hanging_ehr_leave_threads_for_everybody_else(both, browser):
     quick, hanging = both
-    base_url = quick.settings.base_url
-    answers = [begin(hanging) for _ in range(40)]
+    answers = [begin(hanging) for _ in range(PRESSES)]
 
     def come_back(answer: requests.Response) -> requests.Response:
         state = parse_qs(urlsplit(answer.headers["location"]).query)["state"][0]
         return requests.get(
-            f"{base_url}/callback/slow",
+            f"{quick.settings.base_url}/callback/slow",
             {"code": "made-up", "state": state},
             cookies=answer.cookies.get_dict(),
             allow_redirects=False,
-            timeout=60,
+            timeout=2 * LONG,
         )
 
-    with slow(hanging.ehr, 4000), ThreadPoolExecutor(40) as pool:
-        waiting = [pool.submit(come_back, answer) for answer in answers]
-        time.sleep(0.5)
-        assert seconds_of(lambda: requests.get(f"{base_url}/health/live", timeout=30)) < 1
-        assert seconds_of(lambda: begin(quick)) < 1
-        told = [one.result() for one in waiting]
-    put_off = [asked for asked, answer in zip(answers, told, strict=True) if answer.status_code == 503]
-    assert put_off
-    assert {answer.headers["refresh"] for answer in told if answer.status_code == 503} == {"2"}
+    with ThreadPoolExecutor(PRESSES) as pool, held(hanging.ehr, "/token") as gate:
+        waiting = {pool.submit(come_back, answer): answer for answer in answers}
+        gate.wait_for(1)
+        put_off = list(islice(as_completed(waiting), PRESSES - MOST_SEATED))
+        assert {one.result().status_code for one in put_off} == {503}
+        assert {one.result().headers["refresh"] for one in put_off} == {"2"}
+        others_are_served(quick)
     # Nothing was spent: the same callback comes again, and it is the EHR that does not know the code.
-    again = come_back(put_off[0])
+    again = come_back(waiting[put_off[0]])
     assert again.status_code == 400
     assert "invalid_grant" in again.text
