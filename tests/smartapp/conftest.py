@@ -37,10 +37,9 @@ from smartapp.web.own_pages import address_of
 from tests.support.case_world import CaseWorld, set_up
 from tests.support.evaluation import Case
 from tests.support.postgres import postgres
-from tests.support.sandbox import NOON, ZONE, start_sandbox
+from tests.support.sandbox import LONG, NOON, ZONE, start_sandbox
 
 SERVE = Path(__file__).with_name("serve_app.py")
-WAIT_SECONDS = 30
 REFUSED = "never changed|never deleted|are kept"
 """What the database says where its guards refuse a change."""
 
@@ -123,7 +122,7 @@ class World:
 
     def read(self, browser: Browser, page: Page) -> Page:
         """Refresh as the page itself asks, until nothing is read any more."""
-        until = time.monotonic() + WAIT_SECONDS
+        until = time.monotonic() + LONG
         while "Reading the chart" in page.text and time.monotonic() < until:
             assert page.refresh, "a page that waits must refresh itself"
             time.sleep(0.05)
@@ -156,9 +155,8 @@ class World:
         assert snapshot is not None
         return snapshot, msgspec.json.decode(snapshot.result, type=Findings)
 
-    @property
-    def settings_as_text(self) -> str:
-        """The settings, for another process on the same database."""
+    def settings_as_text(self, later: timedelta = timedelta()) -> str:
+        """The settings, for another process on the same database whose clock is so much ahead."""
         return json.dumps(
             {
                 "keys": [key.decode() for key in self.settings.keys],
@@ -167,23 +165,24 @@ class World:
                 "site_file": str(self.settings.site_file),
                 "database_url": self.settings.database_url,
                 "job_lease_seconds": self.settings.job_lease_seconds,
-                "clock_ahead": self.settings.clock_ahead.total_seconds(),
+                "clock_ahead": (self.settings.clock_ahead + later).total_seconds(),
             }
         )
 
-    def process(self) -> AppProcess:
-        """The app in a process of its own, on the same database, at another port."""
-        return AppProcess(self)
+    def process(self, later: timedelta = timedelta()) -> AppProcess:
+        """The app in a process of its own, on the same database, at another port; its clock is so much ahead
+        of this one's."""
+        return AppProcess(self, later)
 
 
 class AppProcess:
     """A process that serves the app until it is stopped or killed."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, later: timedelta) -> None:
         self.port = free_port()
         self.base = world.settings.base_url
         self._process = subprocess.Popen(
-            [sys.executable, str(SERVE), str(self.port), world.settings_as_text],
+            [sys.executable, str(SERVE), str(self.port), world.settings_as_text(later)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -201,7 +200,7 @@ class AppProcess:
     def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is committed any more."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LONG)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

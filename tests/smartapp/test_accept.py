@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.claims import ChargeState
 from tests.support.evaluation import Case
+from tests.support.sandbox import held
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"
@@ -285,15 +285,12 @@ def test_a_process_killed_between_the_ehrs_answer_and_our_commit_leaves_one_char
     first = world.process().ready()
     # The launch comes back to the configured address: the first process must be the one that answers there.
     opened = _open_at(world, first, browser)
-    world.ehr.sandbox.quirks.slow_ms = 300
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, held(world.ehr, "POST .*/ChargeItem") as gate:
         pressing = pool.submit(_press_and_ignore, browser, opened)
-        until = time.monotonic() + 20
-        while not device_charges(world) and time.monotonic() < until:
-            time.sleep(0.005)
+        gate.wait_for()
         first.kill()
         pressing.result()
-    world.ehr.sandbox.quirks.slow_ms = 0
+    assert device_charges(world), "the EHR has it, and nobody heard of it"
     identifier = next(iter(world.store.charges.of_patient("sandbox", PATIENT)))
     assert identifier.state is ChargeState.SENT, "killed before it could commit"
 
@@ -328,12 +325,12 @@ def test_a_reading_whose_process_was_killed_is_taken_over_by_another(make_world,
     own = urlsplit(world.settings.base_url).netloc
     first = world.process().ready()
     browser.cookies(f"127.0.0.1:{first.port}").update(browser.cookies(own))
-    world.ehr.sandbox.quirks.slow_ms = 400
     again = page.form("/read")
-    waiting = browser.submit(type(again)(again.method, first.here(again.action), again.controls))
-    assert "Reading the chart" in waiting.text
-    first.kill()
-    world.ehr.sandbox.quirks.slow_ms = 0
+    with held(world.ehr, "/Observation") as gate:
+        waiting = browser.submit(type(again)(again.method, first.here(again.action), again.controls))
+        assert "Reading the chart" in waiting.text
+        gate.wait_for()
+        first.kill()
     assert "can be charged" in world.read(browser, browser.get(page.url)).text
 
 

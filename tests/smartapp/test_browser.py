@@ -10,6 +10,8 @@ import flask
 import pytest
 import requests
 
+from tests.support.sandbox import LONG, held
+
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -40,7 +42,7 @@ def chromium():
 @pytest.fixture
 def window(chromium):
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(1000 * LONG)
     yield context
     context.close()
 
@@ -149,11 +151,11 @@ def test_a_lost_cookie_is_noticed_before_the_ehr_is_asked_and_the_launch_stays_u
         f"{world.settings.base_url}/launch",
         params={"iss": iss, "launch": "unspent"},
         allow_redirects=False,
-        timeout=10,
+        timeout=60,
     )
     assert "__Host-probe" in first.headers["Set-Cookie"]
     second = requests.get(
-        world.settings.base_url + first.headers["Location"], allow_redirects=False, timeout=10
+        world.settings.base_url + first.headers["Location"], allow_redirects=False, timeout=60
     )
     assert second.status_code == 200
     assert "Open in a new window" in second.text
@@ -206,12 +208,14 @@ FIRST_SCREEN = {"width": 400, "height": 700}
 
 
 def chart_of(world, window, patient=PATIENT, **size):
-    """The patient page in a tab, read."""
+    """The patient page in a tab, read after it was seen waiting."""
     page = window.new_page()
     page.goto(f"{world.ehr.base_url}/")
-    with window.expect_page() as opened:
-        page.locator(f"#{patient} button[value=tab]").click()
-    app = opened.value
+    with held(world.ehr, "/Observation"):
+        with window.expect_page() as opened:
+            page.locator(f"#{patient} button[value=tab]").click()
+        app = opened.value
+        app.get_by_text("Reading the chart").first.wait_for()
     if size:
         app.set_viewport_size(size)
     app.locator("#findings").wait_for()
@@ -246,13 +250,11 @@ def test_a_day_of_the_strip_opens_in_place_and_closes(world, window):
 
 
 def test_whoever_listens_hears_the_answer_when_the_chart_has_been_read(world, window):
-    world.ehr.sandbox.quirks.slow_ms = 100
     app = chart_of(world, window)
     assert app.locator("#announce").text_content() == app.locator("#summary").text_content()
 
 
 def test_where_one_script_is_blocked_the_page_looks_again_by_itself(world, window):
-    world.ehr.sandbox.quirks.slow_ms = 100
     window.route("**/vendor/htmx-*", lambda route: route.abort())
     app = chart_of(world, window)
     assert "can be charged." in app.locator("#summary").inner_text()

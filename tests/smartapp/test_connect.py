@@ -117,17 +117,17 @@ def test_every_page_says_test_and_where_what_is_accepted_goes(server, tmp_path, 
 def test_without_the_start_link_nothing_is_shown_and_it_is_good_once(server, tmp_path, browser):
     there = server()
     with connected(tmp_path, there.base) as (app, plan, _said):
-        assert requests.get(f"{plan.url}/testing/patients", timeout=10).status_code == 403
-        opened = requests.post(f"{plan.url}/testing/open", data={"patient": PATIENT}, timeout=10)
+        assert requests.get(f"{plan.url}/testing/patients", timeout=60).status_code == 403
+        opened = requests.post(f"{plan.url}/testing/open", data={"patient": PATIENT}, timeout=60)
         assert opened.status_code == 403
-        assert requests.get(f"{plan.url}/testing/start/guessed", timeout=10).status_code == 403
+        assert requests.get(f"{plan.url}/testing/start/guessed", timeout=60).status_code == 403
         link = app.start_link()
-        assert requests.head(link, timeout=10).status_code == 204, "looked at, it is not spent"
+        assert requests.head(link, timeout=60).status_code == 204, "looked at, it is not spent"
         assert "Choose a patient" in browser.get(link).text
-        assert requests.get(link, timeout=10).status_code == 403, "nobody else comes in by it"
+        assert requests.get(link, timeout=60).status_code == 403, "nobody else comes in by it"
         assert "Choose a patient" in browser.get(link).text, "whoever came by it is sent on"
         earlier, _newest = app.start_link(), app.start_link()
-        assert requests.get(earlier, timeout=10).status_code == 403, "only the newest opens anything"
+        assert requests.get(earlier, timeout=60).status_code == 403, "only the newest opens anything"
 
 
 def test_a_page_of_another_site_cannot_open_a_chart(server, tmp_path, browser):
@@ -145,7 +145,7 @@ def test_a_page_of_another_site_cannot_open_a_chart(server, tmp_path, browser):
                 data=data,
                 headers={**headers, "Cookie": "; ".join(f"{k}={v}" for k, v in cookie.items())},
                 allow_redirects=False,
-                timeout=10,
+                timeout=60,
             )
             assert answer.status_code == 400
 
@@ -158,7 +158,7 @@ def test_under_another_name_it_answers_nothing(server, tmp_path, host):
     with connected(tmp_path, there.base) as (app, plan, _said):
         named = {"Host": host.format(port=plan.port)}
         for path in ("/", "/health", "/testing/patients", urlsplit(app.start_link()).path, "/static/app.css"):
-            assert requests.get(plan.url + path, headers=named, timeout=10).status_code == 421
+            assert requests.get(plan.url + path, headers=named, timeout=60).status_code == 421
 
 
 def test_production_settings_store_and_keys_are_not_touched(server, tmp_path, browser, monkeypatch):
@@ -232,7 +232,7 @@ def test_a_smart_server_is_told_what_to_register_and_opened_by_its_own_sign_in(t
         assert f"redirect URI:   {app_url}/callback/test-server\n" in said
         assert re.search(r"scopes, v2: .*patient/ChargeItem\.crus", said)
         with TestingServer(replace(plan, ahead=ahead)) as app:
-            assert requests.get(app.start_link(), timeout=10).status_code == 404, "one signs in here"
+            assert requests.get(app.start_link(), timeout=60).status_code == 404, "one signs in here"
             form = next(
                 form
                 for form in browser.get(f"{ehr.base_url}/").forms
@@ -358,7 +358,7 @@ def test_the_command_looks_says_and_serves_until_it_is_stopped(server, tmp_path,
         assert "TEST" in page.text
         process.send_signal(signal.SIGTERM)
         assert "Stopped." in process.stdout.read()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

@@ -42,15 +42,15 @@ def test_past_the_last_day_that_rules_are_known_for_the_demo_stays_on_it_and_say
         assert demo.begins.date() == date(2026, 4, 15)
         told = datetime.now(UTC) + demo.settings.clock_ahead
         assert abs(told - demo.begins) < timedelta(minutes=1)
-        assert "It is 15 Apr 2026 here." in requests.get(f"{demo.app_url}/", timeout=10).text
-        assert "Charts as of 2026-04-15" in requests.get(f"{demo.ehr_url}/", timeout=10).text
+        assert "It is 15 Apr 2026 here." in requests.get(f"{demo.app_url}/", timeout=60).text
+        assert "Charts as of 2026-04-15" in requests.get(f"{demo.ehr_url}/", timeout=60).text
 
 
 def test_on_another_day_it_keeps_the_machines_time_and_says_no_day(monkeypatch):
     monkeypatch.setattr(command, "_last_day_of_rules", lambda site: date.max)
     with Demo(readings=50) as demo:
         assert not demo.settings.clock_ahead
-        assert " here." not in requests.get(f"{demo.app_url}/", timeout=10).text
+        assert " here." not in requests.get(f"{demo.app_url}/", timeout=60).text
 
 
 @pytest.mark.parametrize("day", ["yesterday", "2026-02-29", "2026-04-15T12:00Z"])

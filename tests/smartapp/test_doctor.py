@@ -404,7 +404,7 @@ def test_a_server_that_allows_few_requests_does_not_hold_the_doctor_up(doctor, e
     ehr.quirk(rate_limit=1)
     began = time.monotonic()
     doctor(ehr.base, *SEARCHING)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50, "not the minute the server asks for"
 
 
 @pytest.mark.threat("5.3")

@@ -77,7 +77,7 @@ def test_sixteen_launches_at_once_on_a_cold_cache_all_succeed(both, monkeypatch)
     _, world = both
     with ThreadPoolExecutor(16) as pool, held(world.ehr, ".well-known") as gate:
         launches = [pool.submit(begin, world) for _ in range(16)]
-        gate.wait_for(1)
+        gate.wait_for()
     answers = [launch.result() for launch in launches]
     assert {answer.status_code for answer in answers} == {302}
     assert len({parse_qs(urlsplit(one.headers["location"]).query)["state"][0] for one in answers}) == 16
@@ -155,7 +155,7 @@ def test_presses_that_wait_for_a_hanging_ehr_leave_threads_for_everybody_else(bo
 
     with ThreadPoolExecutor(PRESSES) as pool, held(hanging.ehr, "/fhir/") as gate:
         pressed = [pool.submit(press, number) for number in range(PRESSES)]
-        gate.wait_for(1)
+        gate.wait_for()
         # Whoever found no seat is told while the others sit.
         told = [one.result() for one in islice(as_completed(pressed), PRESSES - MOST_SEATED)]
         assert set(told) == {503}
@@ -180,7 +180,7 @@ def test_callbacks_that_wait_for_a_hanging_ehr_leave_threads_for_everybody_else(
 
     with ThreadPoolExecutor(PRESSES) as pool, held(hanging.ehr, "/token") as gate:
         waiting = {pool.submit(come_back, answer): answer for answer in answers}
-        gate.wait_for(1)
+        gate.wait_for()
         put_off = list(islice(as_completed(waiting), PRESSES - MOST_SEATED))
         assert {one.result().status_code for one in put_off} == {503}
         assert {one.result().headers["refresh"] for one in put_off} == {"2"}

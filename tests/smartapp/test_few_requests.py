@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import pytest
 from launch import limiter
 from smartapp.commands.demo_check import Browser, Page
 from tests.smartapp.conftest import World
+from tests.support.sandbox import held
 
 PATIENT, ANOTHER = "ready-physiologic", "ready-respiratory"
 ISSUER_MORE = """
@@ -27,12 +28,10 @@ page_size = 100
 
 @dataclass
 class Counter:
-    """A layer before the EHR that notes when each FHIR request began and ended."""
+    """A layer before the EHR that notes each FHIR request."""
 
     app: Callable[..., Any]
-    seconds: float = 0.0
-    """So much longer takes each, so that it is seen which waits for which."""
-    asked: list[tuple[float, float, str]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -40,33 +39,20 @@ class Counter:
         # A batch that the sandbox answers from within is one request.
         if "/fhir/r4" not in path or "waitress.client_disconnected" not in environ:
             return self.app(environ, start_response)
-        begun = time.monotonic()
-        time.sleep(self.seconds)
-        answer = self.app(environ, start_response)
         query = environ.get("QUERY_STRING", "")
         with self._lock:
-            target = f"{environ['REQUEST_METHOD']} {path.split('/fhir/r4', 1)[1]}?{query}"
-            self.asked.append((begun, time.monotonic(), target))
-        return answer
+            self.asked.append(f"{environ['REQUEST_METHOD']} {path.split('/fhir/r4', 1)[1]}?{query}")
+        return self.app(environ, start_response)
 
     @property
     def targets(self) -> list[str]:
-        return [target for _, _, target in sorted(self.asked) if "smart-configuration" not in target]
-
-    @property
-    def waves(self) -> int:
-        """The longest chain of requests of which each began after the one before had ended."""
-        count, end = 0, 0.0
-        for begun, ended, target in sorted(self.asked, key=lambda one: one[1]):
-            if "smart-configuration" not in target and begun >= end:
-                count, end = count + 1, ended
-        return count
+        return [target for target in self.asked if "smart-configuration" not in target]
 
 
 @contextmanager
-def counted(world: World, seconds: float = 0.0) -> Iterator[Counter]:
+def counted(world: World) -> Iterator[Counter]:
     app = world.ehr.app
-    counter = Counter(app.wsgi_app, seconds)
+    counter = Counter(app.wsgi_app)
     app.wsgi_app = counter
     try:
         yield counter
@@ -137,40 +123,60 @@ page_size = 100
 """
 
 
-def test_charts_that_are_opened_faster_than_the_ehr_may_be_asked_wait_and_all_open(make_world, monkeypatch):
-    """One chart a second at 240 requests a minute, scaled: a minute of two seconds, a sixth of the charts."""
-    monkeypatch.setattr(limiter, "_MINUTE", 2.0)
+@pytest.fixture
+def begun(monkeypatch) -> list[float]:
+    """When the requests of the charts began, by the clock of what lets them go."""
+    found: list[float] = []
+
+    class Noted(deque[float]):
+        def append(self, moment: float) -> None:
+            found.append(moment)
+            super().append(moment)
+
+    true = limiter.IssuerLimiter.__init__
+
+    def made(self, *given):
+        true(self, *given)
+        self._charts.begun = Noted()
+
+    monkeypatch.setattr(limiter.IssuerLimiter, "__init__", made)
+    return found
+
+
+def test_charts_that_are_opened_faster_than_the_ehr_may_be_asked_wait_and_all_open(
+    make_world, monkeypatch, begun
+):
+    """Four charts a minute at forty requests a minute, twice as many at once: a minute is a second here."""
+    monkeypatch.setattr(limiter, "_MINUTE", 1.0)
     world = make_world(issuer_more=TIGHT)
-    with ExitStack() as stack, counted(world) as counter:
+    with ExitStack() as stack:
         browsers = [stack.enter_context(closing(Browser())) for _ in range(8)]
-        pages = []
-        for browser in browsers:
-            pages.append(world.launch(browser, PATIENT))
-            time.sleep(0.2)
-        assert "in line" in browsers[-1].get(pages[-1].url).text
+        with held(world.ehr, "/Observation"):
+            pages = [world.launch(browser, PATIENT) for browser in browsers]
+            assert "in line" in browsers[-1].get(pages[-1].url).text
         for browser, page in zip(browsers, pages, strict=True):
             read = world.read(browser, page)
             assert "99454" in read.text
             assert "asked this app for fewer requests" not in read.text
-    begun = sorted(begun for begun, _, target in counter.asked if "smart-configuration" not in target)
-    # A little more than the limit, since what is counted here began a moment after it was let go.
-    most = max(sum(start <= one < start + 1.8 for one in begun) for start in begun)
-    assert most <= 44
+    assert max(sum(start <= one < start + 1 for one in begun) for start in begun) == 40
 
 
-def opened(world: World, browser: Browser, patient: str, seconds: float = 0.0) -> tuple[Page, Counter]:
+def opened(world: World, browser: Browser, patient: str) -> tuple[Page, Counter]:
     """The page of a chart that was read, and what was asked for after the token."""
-    with counted(world, seconds) as counter:
+    with counted(world) as counter:
         page = world.open(browser, patient)
     return page, counter
 
 
 def test_a_chart_of_ninety_days_is_read_in_sixteen_requests_and_three_waves(world, browser):
     ninety_days(world, PATIENT)
-    page, counter = opened(world, browser, PATIENT, 0.4)
-    assert "99454" in page.text
+    with counted(world) as counter, held(world.ehr, r"/fhir/r4/(?!\.well-known)") as gate:
+        page = world.launch(browser, PATIENT)
+        for together in (12, 1, 2):
+            gate.wait_for(together)
+            gate.let_go()
+        assert "99454" in world.read(browser, page).text, "nothing more is asked for"
     assert len(counter.targets) <= 16, counter.targets
-    assert counter.waves <= 3
 
 
 def test_a_second_patient_within_minutes_is_read_in_twelve(world, browser):

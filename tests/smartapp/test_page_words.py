@@ -27,6 +27,7 @@ from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.store.claims import ChargeState
 from smartapp.store.time_log import EntryState, Measured
 from smartapp.web.windows import Standing
+from tests.support.sandbox import held
 
 PATIENT = "ready-musculoskeletal"
 STORIES = [story.id for story in stories() if story.id != LARGE]
@@ -224,8 +225,8 @@ def test_what_awaits_approval_is_not_called_ready(make_world, browser):
 
 
 def test_the_page_without_scripts_says_where_to_look_again(world, browser):
-    world.ehr.sandbox.quirks.slow_ms = 300
-    page = world.launch(browser, PATIENT)
+    with held(world.ehr, "/Observation"):
+        page = world.launch(browser, PATIENT)
     assert "Look again" in page.text
     assert 'hx-trigger="load delay:150ms"' in page.body
     assert "reading.js" in page.body

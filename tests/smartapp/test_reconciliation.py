@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +17,7 @@ from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.claims import ChargeState
+from tests.support.sandbox import LONG
 
 PATIENT = "ready-respiratory"
 PHYSICIAN, THERAPIST, NURSE = (f"Practitioner/syn-{name}" for name in ("physician", "therapist", "nurse"))
@@ -309,7 +309,7 @@ def test_somebody_elses_charge_is_never_touched_whatever_form_is_sent(world, bro
             address,
             data=fields,
             headers={"Cookie": "; ".join(f"{k}={v}" for k, v in own_cookies.items()), "Origin": "null"},
-            timeout=10,
+            timeout=60,
         )
         assert sent.status_code in {403, 409}
     assert world.resources("ChargeItem", PATIENT) == held
@@ -464,7 +464,7 @@ def test_a_half_done_change_whose_ground_is_gone_is_not_finished(world, browser,
 
 @pytest.mark.parametrize("moment", ["after the old one was taken back", "before that was committed here"])
 def test_a_process_killed_between_the_two_steps_of_a_replacement_can_be_resumed(make_world, browser, moment):
-    world = make_world(serve=False, job_lease_seconds=1)
+    world = make_world(serve=False)
     port = urlsplit(world.settings.base_url).port
     first = world.process().ready()
     with AppServer(create_app(world.settings), "127.0.0.1", port):
@@ -482,7 +482,7 @@ def test_a_process_killed_between_the_two_steps_of_a_replacement_can_be_resumed(
         setattr(store, name, write)
         done = write(*args, **kwargs) if name == "update" else None
         reached.set()
-        killed.wait(20)
+        killed.wait(LONG)
         if done is None:
             raise RuntimeError("never arrived")
         return done
@@ -490,7 +490,7 @@ def test_a_process_killed_between_the_two_steps_of_a_replacement_can_be_resumed(
     setattr(store, name, held_up)
     with ThreadPoolExecutor(1) as pool:
         pressing = pool.submit(_press_and_ignore, browser, form)
-        assert reached.wait(20)
+        assert reached.wait(LONG)
         first.kill()
         killed.set()
         pressing.result()
@@ -498,8 +498,7 @@ def test_a_process_killed_between_the_two_steps_of_a_replacement_can_be_resumed(
     (row,) = changes(world)
     assert row.state is (ChargeState.TAKEN_BACK if name == "create" else ChargeState.SENT)
 
-    time.sleep(3.2)  # three leases: nobody holds it any more
-    second = world.process().ready()
+    second = world.process(later=4 * world.settings.job_lease).ready()
     browser.cookies(f"127.0.0.1:{second.port}").update(browser.cookies(f"127.0.0.1:{port}"))
     session = urlsplit(form.action).path.split("/changes/")[0]
     page = browser.get(f"http://127.0.0.1:{second.port}{session}/")

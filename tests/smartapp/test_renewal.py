@@ -17,7 +17,7 @@ def test_of_many_processes_and_threads_one_renews_the_token_and_all_get_the_new_
     session_id = urlsplit(page.url).path.split("/")[2]
     before = world.store.launches.get_tokens(session_id)
     world.ehr.sandbox.quirks.slow_ms = 500  # so long that every other one must wait for the first
-    arguments = [sys.executable, str(RENEW), world.settings_as_text, session_id, before.access_token]
+    arguments = [sys.executable, str(RENEW), world.settings_as_text(), session_id, before.access_token]
     running = [
         subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(PROCESSES)
@@ -32,7 +32,7 @@ def test_of_many_processes_and_threads_one_renews_the_token_and_all_get_the_new_
     finally:
         for process in running:
             process.kill()
-            process.communicate(timeout=10)
+            process.communicate()
     after = world.store.launches.get_tokens(session_id)
     assert {token for tokens in given for token in tokens} == {after.access_token}
     assert after.access_token != before.access_token

@@ -6,6 +6,7 @@ What takes long to make, charts and key, is made once a process.
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 import tempfile
 import threading
@@ -60,38 +61,49 @@ class Gate:
     however fast or slow the machine is."""
 
     def __init__(self) -> None:
-        self._opened = threading.Event()
         self._state = threading.Condition()
-        self._waiting = 0
-
-    def open(self) -> None:
-        """Let go of every answer held, and of all that come."""
-        self._opened.set()
+        self._waiting: list[threading.Event] = []
+        self._open = False
 
     def wait_for(self, number: int = 1) -> None:
         """Until so many answers are held."""
         with self._state:
-            assert self._state.wait_for(lambda: self._waiting >= number, LONG), "nobody asked for it"
+            enough = self._state.wait_for(lambda: len(self._waiting) >= number, LONG)
+            assert enough, f"{len(self._waiting)} of {number} answers are held"
+
+    def let_go(self) -> None:
+        """Give every answer that is held; the next one is held again."""
+        with self._state:
+            for answer in self._waiting:
+                answer.set()
+            self._waiting.clear()
+
+    def open(self) -> None:
+        """Give every answer, from now on."""
+        with self._state:
+            self._open = True
+            self.let_go()
 
     def hold(self) -> None:
-        """Wait here until the gate is open."""
+        """Wait here until the answer may be given."""
+        answer = threading.Event()
         with self._state:
-            self._waiting += 1
+            if self._open:
+                return
+            self._waiting.append(answer)
             self._state.notify_all()
-        self._opened.wait()
-        with self._state:
-            self._waiting -= 1
+        answer.wait()
 
 
 @contextmanager
-def held(ehr: RunningSandbox, *paths: str) -> Iterator[Gate]:
-    """A gate for the answers to requests whose path holds one of these words; open at the latest when the
-    block ends. What was asked for is done before its answer waits."""
+def held(ehr: RunningSandbox, pattern: str) -> Iterator[Gate]:
+    """A gate for the answers to requests of which "METHOD /path" matches; open when the block ends.
+    What was asked for is done before its answer waits."""
     gate, answer = Gate(), ehr.app.wsgi_app
 
     def answer_later(environ: dict[str, Any], start_response: Any) -> Any:
         answered = answer(environ, start_response)
-        if any(path in environ["PATH_INFO"] for path in paths):
+        if re.search(pattern, f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"):
             gate.hold()
         return answered
 

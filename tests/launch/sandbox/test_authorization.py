@@ -29,12 +29,12 @@ def sent_back(answer: requests.Response) -> dict[str, str]:
 
 
 def test_discovery_names_endpoints_that_answer(ehr):
-    smart = requests.get(f"{ehr.base}/.well-known/smart-configuration", timeout=5).json()
-    openid = requests.get(f"{smart['issuer']}/.well-known/openid-configuration", timeout=5).json()
+    smart = requests.get(f"{ehr.base}/.well-known/smart-configuration", timeout=60).json()
+    openid = requests.get(f"{smart['issuer']}/.well-known/openid-configuration", timeout=60).json()
     assert openid["issuer"] == smart["issuer"] != ehr.base
     assert smart["code_challenge_methods_supported"] == ["S256"]
     assert {"launch-ehr", "launch-standalone", "permission-v1", "permission-v2"} <= set(smart["capabilities"])
-    [key] = requests.get(openid["jwks_uri"], timeout=5).json()["keys"]
+    [key] = requests.get(openid["jwks_uri"], timeout=60).json()["keys"]
     assert key["kid"]
     assert "d" not in key
 
@@ -68,7 +68,7 @@ def test_a_launch_from_an_encounter_names_it(ehr):
 
 def test_a_launch_inside_the_chart_needs_no_banner(ehr):
     form = {"patient": "ready-cognitive", "user": "Practitioner/syn-nurse", "mode": "frame"}
-    page = requests.post(f"{ehr.running.base_url}/launch", data=form, timeout=5)
+    page = requests.post(f"{ehr.running.base_url}/launch", data=form, timeout=60)
     assert page.status_code == 200
     launch = page.text.split("launch=")[1].split('"')[0]
     assert ehr.launched(launch=launch)["need_patient_banner"] is False
@@ -83,7 +83,7 @@ def test_the_authorization_request_may_be_posted(ehr):
 
 def test_the_id_token_names_user_audience_and_nonce(ehr):
     token = ehr.launched()
-    keys = KeySet.import_key_set(requests.get(f"{ehr.issuer}/jwks", timeout=5).json())
+    keys = KeySet.import_key_set(requests.get(f"{ehr.issuer}/jwks", timeout=60).json())
     found = jwt.decode(token["id_token"], keys, algorithms=["RS256"])
     assert found.header["kid"] == keys.keys[0].kid
     assert found.claims["iss"] == ehr.issuer
@@ -154,7 +154,7 @@ def test_another_response_type_is_refused(ehr):
 
 def test_a_parameter_that_stands_twice_is_refused(ehr):
     parameters = [*ehr.request(VERIFIER, launch=ehr.launch_token()).items(), ("aud", "http://evil.example")]
-    answer = requests.get(f"{ehr.issuer}/authorize", params=parameters, allow_redirects=False, timeout=5)
+    answer = requests.get(f"{ehr.issuer}/authorize", params=parameters, allow_redirects=False, timeout=60)
     assert sent_back(answer)["error"] == "invalid_request"
 
 
@@ -255,7 +255,7 @@ def test_a_code_is_bound_to_its_client(ehr):
 
 def test_parameters_in_the_token_address_are_refused(ehr):
     form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": "y", "code_verifier": VERIFIER}
-    answer = requests.post(f"{ehr.issuer}/token?client_id=public-app", data=form, timeout=5)
+    answer = requests.post(f"{ehr.issuer}/token?client_id=public-app", data=form, timeout=60)
     assert answer.status_code == 400
 
 
@@ -267,12 +267,12 @@ def test_a_confidential_client_without_its_secret_is_refused(ehr):
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": "http://127.0.0.1:9/callback"}
     form |= {"code_verifier": VERIFIER}
     address = f"{ehr.issuer}/token"
-    as_public = requests.post(address, data={**form, "client_id": "secret-app"}, timeout=5)
-    wrong = requests.post(address, data=form, auth=("secret-app", "wrong"), timeout=5)
+    as_public = requests.post(address, data={**form, "client_id": "secret-app"}, timeout=60)
+    wrong = requests.post(address, data=form, auth=("secret-app", "wrong"), timeout=60)
     in_body = requests.post(
         address,
         data={**form, "client_id": "secret-app", "client_secret": "a-url-safe-secret-of-a-test"},
-        timeout=5,
+        timeout=60,
     )
     for answer in (as_public, wrong, in_body):
         assert answer.status_code == 401
@@ -393,19 +393,19 @@ def test_without_online_or_offline_access_there_is_no_refresh_token(ehr):
 def test_a_revoked_token_ends_the_authorization(ehr):
     token = ehr.launched()
     form = {"client_id": "public-app", "token": token["refresh_token"]}
-    assert requests.post(f"{ehr.issuer}/revoke", data=form, timeout=5).status_code == 200
+    assert requests.post(f"{ehr.issuer}/revoke", data=form, timeout=60).status_code == 200
     assert ehr.fhir("GET", "Patient/ready-musculoskeletal", token["access_token"]).status_code == 401
 
 
 def test_introspection_tells_the_client_about_its_own_tokens_only(ehr):
     token = ehr.launched()["access_token"]
     own = requests.post(
-        f"{ehr.issuer}/introspect", data={"client_id": "public-app", "token": token}, timeout=5
+        f"{ehr.issuer}/introspect", data={"client_id": "public-app", "token": token}, timeout=60
     ).json()
     assert own["active"] is True
     assert own["patient"] == "ready-musculoskeletal"
     auth = ("secret-app", "a-url-safe-secret-of-a-test")
-    other = requests.post(f"{ehr.issuer}/introspect", data={"token": token}, auth=auth, timeout=5).json()
+    other = requests.post(f"{ehr.issuer}/introspect", data={"token": token}, auth=auth, timeout=60).json()
     assert other == {"active": False}
 
 

@@ -44,7 +44,7 @@ def test_without_conditional_create_every_create_creates(quirky, new_charge):
 
 
 def _charge_item(ehr):
-    resources = requests.get(f"{ehr.base}/metadata", timeout=5).json()["rest"][0]["resource"]
+    resources = requests.get(f"{ehr.base}/metadata", timeout=60).json()["rest"][0]["resource"]
     return next(resource for resource in resources if resource["type"] == "ChargeItem")
 
 
@@ -79,7 +79,7 @@ def test_a_lost_answer_leaves_the_charge_behind(quirky, new_charge):
 
 def test_above_the_rate_limit_the_client_is_told_how_long_to_wait(quirky):
     ehr = quirky(rate_limit=3)
-    answers = [requests.get(f"{ehr.base}/metadata", timeout=5) for _ in range(4)]
+    answers = [requests.get(f"{ehr.base}/metadata", timeout=60) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert 0 < int(answers[-1].headers["Retry-After"]) <= 61
     assert answers[-1].json()["issue"][0]["code"] == "throttled"
@@ -88,7 +88,7 @@ def test_above_the_rate_limit_the_client_is_told_how_long_to_wait(quirky):
 def test_a_slow_server_takes_its_time(quirky):
     ehr = quirky(slow_ms=150)
     started = time.perf_counter()
-    requests.get(f"{ehr.base}/metadata", timeout=5)
+    requests.get(f"{ehr.base}/metadata", timeout=60)
     assert time.perf_counter() - started >= 0.15
 
 

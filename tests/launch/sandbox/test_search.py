@@ -53,13 +53,13 @@ def test_what_is_not_there_is_an_operation_outcome(ehr, token):
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer made-up", "Basic eDp5", "bearer  "])
 def test_without_a_good_token_nothing_is_read(ehr, header):
     headers = {"Authorization": header} if header else {}
-    answer = requests.get(f"{ehr.base}/Patient/{PATIENT}", headers=headers, timeout=5)
+    answer = requests.get(f"{ehr.base}/Patient/{PATIENT}", headers=headers, timeout=60)
     assert issue(answer) == (401, "login")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_a_token_in_the_address_is_no_token(ehr, token):
-    answer = requests.get(f"{ehr.base}/Patient/{PATIENT}", params={"access_token": token}, timeout=5)
+    answer = requests.get(f"{ehr.base}/Patient/{PATIENT}", params={"access_token": token}, timeout=60)
     assert answer.status_code == 401
 
 
@@ -311,7 +311,7 @@ def test_fifty_thousand_readings_are_paged_and_sliced_in_seconds(make_ehr):
 
 
 def test_the_capability_statement_declares_what_can_be_done(ehr):
-    answer = requests.get(f"{ehr.base}/metadata", timeout=5)
+    answer = requests.get(f"{ehr.base}/metadata", timeout=60)
     [rest] = answer.json()["rest"]
     found = {resource["type"]: resource for resource in rest["resource"]}
     charge = found["ChargeItem"]
@@ -325,7 +325,7 @@ def test_the_capability_statement_declares_what_can_be_done(ehr):
 
 def test_every_declared_parameter_is_understood(ehr, backend):
     examples = {"token": "x", "string": "x", "date": "2026", "reference": "x"}
-    [rest] = requests.get(f"{ehr.base}/metadata", timeout=5).json()["rest"]
+    [rest] = requests.get(f"{ehr.base}/metadata", timeout=60).json()["rest"]
     for resource in rest["resource"]:
         search = "&".join(f"{one['name']}={examples[one['type']]}" for one in resource["searchParam"])
         headers = {"Prefer": "handling=strict"}

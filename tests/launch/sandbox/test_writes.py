@@ -204,7 +204,7 @@ def test_sixteen_threads_create_one_charge(ehr, token, new_charge):
             "Authorization": f"Bearer {token}",
             "Content-Type": "application/fhir+json",
         }
-        return requests.post(f"{ehr.base}/ChargeItem", json=charge, headers=headers, timeout=20).status_code
+        return requests.post(f"{ehr.base}/ChargeItem", json=charge, headers=headers, timeout=60).status_code
 
     with ThreadPoolExecutor(16) as pool:
         answers = sorted(pool.map(post, range(16)))
@@ -218,7 +218,7 @@ address, token, key, body = sys.argv[1:]
 headers = {"Authorization": "Bearer " + token, "Content-Type": "application/fhir+json",
            "If-None-Exist": "identifier=urn:test:charge|" + key}
 request = urllib.request.Request(address, body.encode(), headers)
-print(urllib.request.urlopen(request, timeout=20).status)
+print(urllib.request.urlopen(request, timeout=60).status)
 """
 
 
@@ -228,7 +228,7 @@ def test_eight_processes_create_one_charge_in_a_store_on_disk(make_ehr, new_char
     body = json.dumps(new_charge(key="processes"))
     arguments = [sys.executable, "-c", _POST, f"{ehr.base}/ChargeItem", token, "processes", body]
     running = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    answers = sorted(process.communicate(timeout=30)[0].strip() for process in running)
+    answers = sorted(process.communicate(timeout=60)[0].strip() for process in running)
     assert answers == ["200"] * 7 + ["201"]
     assert ehr.fhir("GET", "ChargeItem?identifier=processes", token).json()["total"] == 1
 
@@ -266,7 +266,7 @@ def test_of_eight_updates_of_one_version_one_succeeds(ehr, token, new_charge):
             "Content-Type": "application/fhir+json",
         }
         address = f"{ehr.base}/ChargeItem/{stored['id']}"
-        return requests.put(address, json=stored, headers=headers, timeout=20).status_code
+        return requests.put(address, json=stored, headers=headers, timeout=60).status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(put, range(8))) == [200] + [412] * 7
