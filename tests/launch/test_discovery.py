@@ -13,8 +13,10 @@ from launch.discovery import OAUTH_URIS, Discovery, oauth_uris, parse_configurat
 from launch.errors import LaunchError, LaunchReason
 from launch.http import EhrClients, Limits
 from launch.issuers import load_issuers
+from tests.support.fast_time import FastTime
+from tests.support.sandbox import LONG
 
-from .conftest import Answer, AuthorizationServer, RecordedEvents
+from .conftest import Answer, AuthorizationServer, FakeEhr, RecordedEvents
 from .test_http import raw
 
 WELL_KNOWN = "/fhir/.well-known/smart-configuration"
@@ -180,29 +182,44 @@ def test_a_failure_is_the_answer_for_ten_seconds_so_that_launches_do_not_hammer_
     assert door.discovery.of(door.client)
 
 
+class GoOn(threading.Event):
+    """Set, it ends the silence of an EHR that was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+
+def silent_at_first(ehr: FakeEhr, server: AuthorizationServer) -> GoOn:
+    go_on = GoOn()
+
+    def silent(_: Any) -> Answer:
+        go_on.asked.set()
+        go_on.wait(LONG)
+        return Answer(body=server.configuration)
+
+    ehr.routes[WELL_KNOWN] = silent
+    return go_on
+
+
 @pytest.mark.threat("5.12")
 def test_of_many_launches_at_a_silent_ehr_one_asks_some_wait_a_little_and_the_rest_are_told_at_once(
     door, ehr, server, monkeypatch
 ):
     monkeypatch.setattr("launch.discovery.WAIT_SECONDS", 0.2)
-    go_on = threading.Event()
-
-    def silent(_: Any) -> Answer:
-        go_on.wait(10)
-        return Answer(body=server.configuration)
-
-    ehr.routes[WELL_KNOWN] = silent
+    go_on = silent_at_first(ehr, server)
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(20) as others:
         asking = first.submit(door.discovery.of, door.client)
-        while not ehr.to(WELL_KNOWN):
-            time.sleep(0.01)
-        begun = time.monotonic()
+        assert go_on.asked.wait(LONG)
         told = list(others.map(lambda _: busy(door.discovery.of, door.client), range(20)))
-        assert time.monotonic() - begun < 5
         # Who comes when the first has waited that long waits for nothing.
+        monkeypatch.setattr("launch.discovery.WAIT_SECONDS", LONG)
+        watch = FastTime()
+        watch.ahead = LONG + 1
+        monkeypatch.setattr("launch.discovery.time", watch)
         begun = time.monotonic()
         assert busy(door.discovery.of, door.client) == "being asked"
-        assert time.monotonic() - begun < 0.1
+        assert time.monotonic() - begun < LONG / 2
         go_on.set()
         assert asking.result()
     assert {"being asked", "no seat"} >= set(told)
@@ -210,41 +227,29 @@ def test_of_many_launches_at_a_silent_ehr_one_asks_some_wait_a_little_and_the_re
 
 
 def test_whoever_waits_gets_the_same_answer(door, ehr, server):
-    go_on = threading.Event()
-
-    def slow(_: Any) -> Answer:
-        go_on.wait(10)
-        return Answer(body=server.configuration)
-
-    ehr.routes[WELL_KNOWN] = slow
+    go_on = silent_at_first(ehr, server)
     with ThreadPoolExecutor(3) as pool:
         asking = [pool.submit(door.discovery.of, door.client) for _ in range(3)]
-        while not ehr.to(WELL_KNOWN):
-            time.sleep(0.01)
+        assert go_on.asked.wait(LONG)
         go_on.set()
         assert len({one.result().token_endpoint for one in asking}) == 1
     assert len(ehr.to(WELL_KNOWN)) == 1
 
 
-def test_while_a_silent_ehr_is_asked_once_more_nobody_waits_for_it_again(door, ehr, server, clock):
+def test_while_a_silent_ehr_is_asked_once_more_nobody_waits_for_it_again(
+    door, ehr, server, clock, monkeypatch
+):
+    monkeypatch.setattr("launch.discovery.WAIT_SECONDS", LONG)
     ehr.answer(WELL_KNOWN, {}, 501)
     assert refused(door.discovery.of, door.client) == "http-status"
     clock.forward(seconds=10)
-    go_on = threading.Event()
-
-    def silent(_: Any) -> Answer:
-        go_on.wait(10)
-        return Answer(body=server.configuration)
-
-    ehr.routes[WELL_KNOWN] = silent
-    asked = len(ehr.to(WELL_KNOWN))
+    go_on = silent_at_first(ehr, server)
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(door.discovery.of, door.client)
-        while len(ehr.to(WELL_KNOWN)) == asked:
-            time.sleep(0.01)
+        assert go_on.asked.wait(LONG)
         begun = time.monotonic()
         assert refused(door.discovery.of, door.client) == "http-status"
-        assert time.monotonic() - begun < 0.1
+        assert time.monotonic() - begun < LONG / 2
         go_on.set()
         assert asking.result()
 

@@ -29,10 +29,11 @@ from launch.errors import ConfigurationError, HttpError, HttpProblem
 from launch.http import EhrClient, Limits
 from launch.issuers import load_issuers
 from launch.lookups import Lookups
+from tests.support.sandbox import LONG
 
 from .test_http import TOKEN, failure, issuer_of
 
-ONCE = Limits(connect=1, read=1, total=2, tries=1)
+ONCE = Limits(connect=LONG, read=LONG, total=LONG, tries=1)
 
 
 class Names:
@@ -184,7 +185,7 @@ class Stalled:
     def _resolve(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         self.asked.append(host)
         if host in self._stalled:
-            self.let_go.wait(30)
+            self.let_go.wait(2 * LONG)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     @staticmethod
@@ -200,7 +201,7 @@ def stalled(monkeypatch) -> Iterator[Stalled]:
     resolver.let_go.set()
     for thread in threading.enumerate():
         if thread.name == "lookup":
-            thread.join(5)
+            thread.join(LONG)
 
 
 def timed(fhir_base: str, limits: Limits, **settings: Any) -> tuple[HttpError, float]:
@@ -216,9 +217,9 @@ def timed(fhir_base: str, limits: Limits, **settings: Any) -> tuple[HttpError, f
 @pytest.mark.threat("5.1", "5.12")
 @pytest.mark.parametrize("base", ["https://stalled.example/fhir", "http://localhost:9/fhir"])
 def test_a_lookup_that_stalls_ends_as_a_connection_that_comes_too_late(stalled, base):
-    error, seconds = timed(base, Limits(connect=0.2, read=5, total=5))
+    error, seconds = timed(base, Limits(connect=0.2, read=LONG, total=LONG))
     assert (error.problem, error.maybe_acted) == (HttpProblem.TIMEOUT, False)
-    assert 0.2 <= seconds < 1
+    assert 0.2 <= seconds < LONG / 2
     assert len(stalled.asked) == 1
 
 
@@ -229,44 +230,47 @@ def test_a_connection_that_comes_too_late_ends_the_same_way(monkeypatch):
 
     Names(monkeypatch, ("93.184.215.14",))
     monkeypatch.setattr("launch.http.create_connection", nobody_answers)
-    error, seconds = timed("https://ehr.example/fhir", Limits(connect=0.2, read=5, total=5))
+    error, seconds = timed("https://ehr.example/fhir", Limits(connect=0.2, read=LONG, total=LONG))
     assert (error.problem, error.maybe_acted) == (HttpProblem.TIMEOUT, False)
-    assert 0.2 <= seconds < 1
+    assert 0.2 <= seconds < LONG / 2
 
 
 def test_the_total_deadline_ends_a_lookup_before_the_connect_limit_does(stalled):
-    error, seconds = timed("https://stalled.example/fhir", Limits(connect=5, read=5, total=0.2))
+    error, seconds = timed("https://stalled.example/fhir", Limits(connect=LONG, read=LONG, total=0.2))
     assert error.problem is HttpProblem.TIMEOUT
-    assert seconds < 1
+    assert seconds < LONG / 2
 
 
 def test_many_addresses_that_do_not_answer_take_no_longer_than_the_deadline(monkeypatch):
+    waited: list[float] = []
+
     def nobody_answers(_: tuple[str, int], timeout: float, **__: Any) -> None:
+        waited.append(timeout)
         time.sleep(timeout)
         raise TimeoutError("timed out")
 
     Names(monkeypatch, tuple(f"93.184.215.{last}" for last in range(4)))
     monkeypatch.setattr("launch.http.create_connection", nobody_answers)
-    error, seconds = timed("https://ehr.example/fhir", Limits(connect=0.2, read=5, total=0.3))
+    error, _ = timed("https://ehr.example/fhir", Limits(connect=0.2, read=LONG, total=0.3))
     assert error.problem is HttpProblem.TIMEOUT
-    assert seconds < 0.6
+    assert sum(waited) <= 0.3
 
 
 def test_a_proxys_name_is_looked_up_within_the_same_limit(stalled):
     error, seconds = timed(
         "https://ehr.example/fhir",
-        Limits(connect=0.2, read=5, total=5),
+        Limits(connect=0.2, read=LONG, total=LONG),
         proxy="http://stalled.example:3128",
     )
     assert error.problem is HttpProblem.TIMEOUT
-    assert seconds < 1
+    assert seconds < LONG / 2
     assert stalled.asked == ["stalled.example"]
 
 
 @pytest.mark.threat("5.12")
 def test_a_stalled_name_holds_four_threads_at_most_and_no_other_name_up(stalled, ehr):
     ehr.answer("/fhir/metadata", {})
-    impatient = Limits(connect=0.05, read=1, total=1)
+    impatient = Limits(connect=0.05, read=LONG, total=LONG)
     for _ in range(9):
         assert timed("https://stalled.example/fhir", impatient)[0].problem is HttpProblem.TIMEOUT
     assert stalled.waiting() == len(stalled.asked) == 4
@@ -275,7 +279,7 @@ def test_a_stalled_name_holds_four_threads_at_most_and_no_other_name_up(stalled,
 
 
 def test_a_name_that_stalled_is_looked_up_anew_when_the_name_server_is_back(stalled):
-    impatient = Limits(connect=0.05, read=1, total=1)
+    impatient = Limits(connect=0.05, read=LONG, total=LONG)
     for _ in range(5):
         timed("https://stalled.example/fhir", impatient)
     stalled.let_go.set()
@@ -288,16 +292,16 @@ def test_a_lookup_under_way_does_not_hold_up_the_end_of_the_program():
     program = """if True:
         import socket, threading
         from launch.lookups import Lookups
-        socket.getaddrinfo = lambda *_, **__: threading.Event().wait(60)
+        socket.getaddrinfo = lambda *_, **__: threading.Event().wait(600)
         try:
             Lookups().addresses("stalled.example", 443, 0.05)
         except TimeoutError:
             print("too late")
     """
     began = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "too late\n", "")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 5 * LONG
 
 
 def test_a_name_that_cannot_be_asked_for_is_a_failed_connection():

@@ -11,6 +11,7 @@ import pytest
 from launch.errors import HttpError, HttpProblem
 from launch.limiter import IssuerLimiter, Pause, PauseKind
 from tests.support.fast_time import FastTime
+from tests.support.sandbox import LONG
 
 
 @pytest.fixture
@@ -22,16 +23,18 @@ def watch(monkeypatch):
 
 def test_never_more_than_so_many_requests_are_under_way():
     limiter = IssuerLimiter(3, 1000)
-    lock, under_way, most = threading.Lock(), 0, 0
+    changed, under_way, most = threading.Condition(), 0, 0
 
     def work(_: int) -> None:
         nonlocal under_way, most
-        with limiter.slot(time.monotonic() + 10):
-            with lock:
+        with limiter.slot(time.monotonic() + LONG):
+            with changed:
                 under_way += 1
                 most = max(most, under_way)
+                changed.notify_all()
+                changed.wait_for(lambda: most >= 3, LONG)
             time.sleep(0.005)
-            with lock:
+            with changed:
                 under_way -= 1
 
     with ThreadPoolExecutor(12) as threads:
@@ -87,14 +90,14 @@ def test_who_waits_is_let_in_as_soon_as_a_slot_is_free():
     entered = threading.Event()
 
     def wait() -> None:
-        with limiter.slot(time.monotonic() + 10):
+        with limiter.slot(time.monotonic() + LONG):
             entered.set()
 
     with limiter.slot(time.monotonic() + 1):
         waiting = threading.Thread(target=wait)
         waiting.start()
         assert not entered.wait(0.05)
-    assert entered.wait(1)
+    assert entered.wait(LONG)
     waiting.join()
 
 

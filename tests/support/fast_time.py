@@ -6,14 +6,15 @@ import time
 
 
 class FastTime:
-    """A monotonic clock that sleeping moves at once, and what was slept."""
+    """A monotonic clock that stands still but for sleeping, which moves it at once, and what was slept."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self._begun = time.monotonic()
         self.slept: list[float] = []
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return self._begun + self.ahead
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
