@@ -450,7 +450,7 @@ def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[st
     """GP, GO or GN under a therapist; CQ or CO where the assistant's share is above the de minimis."""
     if not rule.therapy_modifiers or staff.has_professional:
         return ()
-    disciplines = disciplines_of(staff.counted)
+    disciplines = disciplines_of(staff)
     found = only_of(rule.therapy_modifiers, disciplines)
     total = whole_seconds(staff.counted)
     by_therapist = whole_seconds(

@@ -19,6 +19,7 @@ from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.taken_time import TakenTime
 from fhir_mappings.rules.visits import Visits
 from fhir_mappings.vocabulary import (
+    DISCIPLINES,
     MONITORING_PROGRAMS,
     PROFESSIONALS,
     THERAPISTS,
@@ -166,6 +167,8 @@ class Staffing(Struct, frozen=True, gc=False):
     professional_unknown: bool = False
     has_professional: bool = False
     has_therapist: bool = False
+    billed_under: str | None = None
+    """The discipline of the therapist who was chosen to bill: an assistant's record may tell of none."""
 
 
 def staffing(
@@ -186,7 +189,8 @@ def staffing(
     if billed_by in PROFESSIONALS:
         return Staffing(_of_roles(present, by_physician), unknown, has_professional=True)
     if billed_by in THERAPISTS:
-        return Staffing(_of_roles(present, by_therapist), unknown, has_therapist=True)
+        counted = _of_roles(present, by_therapist)
+        return Staffing(counted, unknown, has_therapist=True, billed_under=DISCIPLINES[billed_by])
     therapist = bool(roles & THERAPISTS)
     if professional and roles & _THERAPY_ROLES:
         together = _of_roles(present, by_physician | by_therapist)

@@ -276,7 +276,7 @@ class ProgramChart:
             if (staff.has_professional or staff.has_therapist) and window.overlaps(month_window(first_day)):
                 if staff.has_professional:
                     return set()
-                found |= disciplines_of(staff.counted)
+                found |= disciplines_of(staff)
         return found
 
     def therapy_modifiers(self, rule: CodeRule, window: Window) -> tuple[str, ...]:
@@ -370,11 +370,14 @@ def unused_time(
     }
 
 
-def disciplines_of(pieces: Iterable[ManagementTime]) -> set[str]:
-    """Disciplines of the therapists; an assistant works under one of them."""
+def disciplines_of(staff: Staffing) -> set[str]:
+    """The discipline of the therapist who was chosen to bill, else those of the therapists who worked; an
+    assistant works under one of them."""
+    if staff.billed_under is not None:
+        return {staff.billed_under}
     return {
         piece.discipline
-        for piece in pieces
+        for piece in staff.counted
         if piece.discipline is not None and piece.role is not Role.THERAPIST_ASSISTANT
     }
 
