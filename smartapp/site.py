@@ -8,6 +8,8 @@ from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from msgspec.structs import replace
+
 from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
@@ -31,6 +33,8 @@ class Site:
     write_back_encounters: bool = False
 
     fees: FeeTable = field(default_factory=FeeTable)
+    declared: SiteFile = field(default_factory=SiteFile)
+    """What the rules and codings were made from, with the settings that override it."""
 
     @property
     def policy(self) -> Policy:
@@ -99,6 +103,7 @@ def read_site(
             permissions=entries.permissions,
             users=entries.users,
             fees=FeeTable(entries.fees),
+            declared=replace(entries, timezone=zone, payer=payer or entries.payer),
             second_approval=entries.second_approval,
             lock_certified_months=entries.lock_certified_months,
             write_back_encounters=entries.write_back_encounters,

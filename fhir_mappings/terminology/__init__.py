@@ -134,7 +134,7 @@ class Terminology:
 
     def __init__(self, site: SiteTerminology | None = None, *, reads_test_data: bool = False) -> None:
         """`reads_test_data`: where everything is test data, HTEST sets nothing apart."""
-        self._reads_test_data = reads_test_data
+        self.reads_test_data = reads_test_data
         site = site or SiteTerminology()
         observations = shipped("observations", _Observations)
         devices = shipped("devices", _Devices)
@@ -206,7 +206,7 @@ class Terminology:
 
     def is_test_data(self, meta: Meta | None) -> bool:
         """Whether a record is left out because it says that it is about nobody real (D30)."""
-        return not self._reads_test_data and is_test_data(meta)
+        return not self.reads_test_data and is_test_data(meta)
 
     def observation(self, codings: Sequence[Coding] | None) -> ObservationMeaning | None:
         """What these codings monitor. A coding that says 'no measurement' outweighs the others; the site's

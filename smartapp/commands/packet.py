@@ -1,7 +1,7 @@
 """`smartapp packet`: the kept evidence of what was written, for whoever audits without a session in the EHR.
 
 A packet names a patient: a file of it is readable by its owner alone, and why it was taken out is asked and
-stands in the audit trail.
+stands in the audit trail. `check` needs nothing but the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smartapp.commands.checks import CANNOT, Fault, Parser
+from smartapp.commands.checks import CANNOT, Fault, Parser, Status, as_json
+from smartapp.commands.packet_check import UNCHECKED, NoPacket, checked
 from smartapp.config import ConfigurationError, read_setting, setting
 from smartapp.store import Store
 from smartapp.store.chain import Words
@@ -26,12 +27,17 @@ from smartapp.store.packets import Kept, PacketAltered
 from smartapp.store.vault import SealBroken, SealMoved
 
 LONGEST_REASON = 500
+NOT_ALL = 3
+"""Exit status of a check that found nothing wrong and could not look at all of it."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command. Exit status 0; 1 where a packet is not what was written; 2 with one line."""
+    """The command. Exit status 0; 1 where a packet is not what was written, or decides otherwise; 2 with one
+    line; of `check` 3 where nothing differs, and not all could be checked."""
     try:
         options = _parser().parse_args(list(arguments))
+        if options.command == "check":
+            return _check(options)
         with closing(Store(read_setting(setting("database_url")), read_setting(setting("keys")))) as store:
             store.database.check_schema()
             return _list(store, options) if options.command == "list" else _export(store, options)
@@ -69,7 +75,26 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("name", metavar="NAME", help="as `list` names it: charge-7, change-...")
     export.add_argument("file", metavar="FILE", type=Path, help="a new file; it will hold a patient's data")
     export.add_argument("--reason", required=True, help="why it is taken out; kept in the audit trail")
+    check = commands.add_parser("check", help="decide again from the file alone; says where it differs")
+    check.add_argument("file", metavar="FILE", type=Path, help="as `export` wrote it")
+    check.add_argument("--sha256", metavar="HEX", help="what `list` or the audit trail says it should be")
+    check.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Asks no database and no setting."""
+    try:
+        made = checked(options.file.read_bytes(), options.sha256)
+    except NoPacket:
+        raise Fault(f"{options.file}: no packet that `smartapp packet export` wrote") from None
+    if options.json:
+        print(as_json({"file": options.file.name, "checks": tuple(made), "counts": made.counts}))
+    else:
+        made.print(sys.stdout)
+    if made.exit_status == 0 and any(one.status is Status.WARNING for one in made if one.id in UNCHECKED):
+        return NOT_ALL
+    return made.exit_status
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:

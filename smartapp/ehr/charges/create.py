@@ -18,6 +18,7 @@ from fhir_mappings.rules.tables import Kind
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
+from smartapp.ehr.charges.digests import with_digests
 from smartapp.ehr.charges.evidence import (
     evidence_document,
     evidence_in,
@@ -160,8 +161,10 @@ class ChargeWriter(Workflow[Charge]):
             anchor=self._anchor(acceptance),
             evidence=evidence_document(
                 decision,
-                acceptance.findings.contract,
+                acceptance.findings,
                 self._store.reading.resources(acceptance.snapshot.id),
+                self._site,
+                acceptance.performer(self._site),
             ),
             leaving=acceptance.leaving,
         )
@@ -353,7 +356,7 @@ def packet_of(row: Charge, held: bytes | None) -> bytes:
     }
     if content.leaving is not None:
         packet |= {"leaving": content.leaving, "handed": content.handed}
-    return msgspec.json.encode(packet)
+    return with_digests(packet)
 
 
 def _what_changed_since_accepted(approver: Acceptance, charge: Charge) -> Result[Charge] | None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import date
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
 
 from fhir_mappings.decision import Decision
-from smartapp.ehr.reading.findings import evidence_of
+from fhir_mappings.local_time import LocalClock
+from smartapp.ehr.charges.decided_again import basis_of, decided_again
+from smartapp.ehr.charges.digests import digest_of
+from smartapp.ehr.reading.findings import Findings, evidence_of
+from smartapp.ehr.reading.own_record import ORIGIN
+from smartapp.ehr.wire.bundles import last_day
+from smartapp.site import Site
 from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 
-_SAID = ("as_of", "timezone", "payer", "rules_version", "completeness")
+_SAID = ("patient", "as_of", "timezone", "payer", "rules_version", "completeness")
 _KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions")
+MOST_READINGS = 500
+"""Readings of one window that are all held; of more, those that a page shows."""
 
 
 class Record(msgspec.Struct):
@@ -37,22 +46,103 @@ class _Version(msgspec.Struct):
 
 
 def evidence_document(
-    decision: Decision, contract: Mapping[str, Any], resources: Iterable[StoredResource]
+    decision: Decision,
+    findings: Findings,
+    resources: Iterable[StoredResource],
+    site: Site,
+    performer: str | None = None,
 ) -> bytes:
-    """The decision and every record it rests on, as they were when the clinician accepted; as JSON."""
-    wanted = set(evidence_of(decision))
-    return msgspec.json.encode(
-        {
-            **{name: contract[name] for name in _SAID},
-            **{name: contract[name] for name in _KEPT_HERE if name in contract},
-            "decision": decision,
-            "records": [
-                {"reference": item.reference, "version": item.version, "resource": msgspec.Raw(item.raw)}
-                for item in resources
-                if item.reference in wanted
-            ],
+    """The decision, every record it rests on as they were when the clinician accepted, and whatever else is
+    needed to decide it again from this document alone; as JSON.
+
+    It holds no more of the chart than that needs: what is held is decided on here, and more is taken in until
+    the answer is the same. `performer`: whom the charge names as performing, where that changes what counts.
+    """
+    contract, evidence = findings.contract, set(evidence_of(decision))
+    basis = basis_of(findings, site, performer)
+    said: dict[str, Any] = {
+        **{name: contract[name] for name in _SAID},
+        **{name: contract[name] for name in _KEPT_HERE if name in contract},
+        "decision": decision,
+        "basis": basis,
+    }
+    read = [one for one in resources if not _is_before(one, findings.history_from, site)]
+    told: dict[str, Any] = {}
+    for held in _held(decision, findings, read, site):
+        names = {one.reference for one in held}
+        left_out = [one for one in contract["excluded"] if one["resource"] in names]
+        beyond = [one["reason"] for one in contract["excluded"] if one["resource"] not in names]
+        told = {
+            **said,
+            "records": [_record(one) for one in held if one.reference in evidence],
+            "others": [_record(one) for one in held if one.reference not in evidence],
+            "left_out": left_out,
+            "not_held": {
+                "records": _counted(one.reference.partition("/")[0] for one in read if one not in held),
+                "left_out": _counted(beyond),
+            },
         }
-    )
+        document = msgspec.json.encode(told | {"decided_again": True}, order="deterministic")
+        again = decided_again(document)
+        if again.decision == slim(decision) and again.left_out(names) == left_out:
+            return document
+    return msgspec.json.encode(told | {"decided_again": False}, order="deterministic")
+
+
+def slim(decision: Decision) -> Decision:
+    """Without the readings of counted days that no document lists."""
+    parts = tuple(msgspec.structs.replace(part, all_evidence=()) for part in decision.requirements)
+    return msgspec.structs.replace(decision, requirements=parts)
+
+
+def _record(one: StoredResource) -> dict[str, Any]:
+    told: dict[str, Any] = {"reference": one.reference, "version": one.version}
+    if one.full_url:
+        told["full_url"] = one.full_url
+    if one.origin == ORIGIN:
+        told["own"] = True
+    resource = one.raw or b"null"
+    return told | {"sha256": digest_of(resource), "resource": msgspec.Raw(resource)}
+
+
+def _held(
+    decision: Decision, findings: Findings, read: list[StoredResource], site: Site
+) -> Iterator[list[StoredResource]]:
+    """What of the chart may be enough, from the least to all of it."""
+    clock, evidence = LocalClock(site.zone), set(evidence_of(decision))
+    first = decision.period.start - timedelta(days=1)
+    last = decision.period.end + timedelta(days=1)
+
+    def near(one: StoredResource) -> bool:
+        type_ = one.reference.partition("/")[0]
+        if type_ not in {"Observation", "Encounter"} or one.reference in evidence or not one.raw:
+            return True
+        day = last_day(type_, one.raw, clock)
+        return day is None or (first <= day and (type_ == "Encounter" or day <= last))
+
+    def shown(one: StoredResource) -> bool:
+        return not one.reference.startswith("Observation/") or one.reference in findings.seen
+
+    of_window = [one for one in read if near(one)]
+    if sum(one.reference.startswith("Observation/") for one in of_window) <= MOST_READINGS:
+        yield of_window
+    else:
+        yield [one for one in of_window if shown(one)]
+    yield [one for one in read if shown(one)]
+    yield read
+
+
+def _is_before(one: StoredResource, start: date, site: Site) -> bool:
+    """Of the day by which searches are padded: it was not decided on."""
+    type_ = one.reference.partition("/")[0]
+    if type_ not in {"Observation", "Encounter"} or not one.raw:
+        return False
+    last = last_day(type_, one.raw, LocalClock(site.zone))
+    return last is not None and last < start
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
 
 
 def evidence_in(document: bytes) -> Evidence:

@@ -23,6 +23,7 @@ from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.charges.create import Acceptance, ChargeWriter, years_later
+from smartapp.ehr.charges.digests import with_digests
 from smartapp.ehr.charges.evidence import decision_of
 from smartapp.ehr.charges.guards import Guards, charge_differences
 from smartapp.ehr.charges.present import Held, PresentCharges, charge_now
@@ -319,7 +320,7 @@ class ChargeChanger(Workflow[ChargeChange]):
         """Read the charge back and close the row, or go on to the second half of a replacement."""
         read_back, problem = self._read_back(hand.client, row)
         content = row.content
-        packet = msgspec.json.encode(
+        packet = with_digests(
             {
                 "change": row.number,
                 "kind": row.kind,

@@ -79,6 +79,10 @@ class Findings(Struct, frozen=True):
     logged: dict[str, str] = {}
     """Reference -> entry of the time log: Encounters that were logged in this app."""
     statements: tuple[StatementLine, ...] = ()
+    overtaken: tuple[str, ...] = ()
+    """The EHR's copies of logged entries that were corrected or withdrawn since."""
+    bases: tuple[str, ...] = ()
+    """The addresses by which the EHR calls itself."""
     settled: tuple[SettledLine, ...] = ()
     """What somebody settled of a review here."""
     anchors: tuple[ProgramAnchor, ...] = ()
@@ -155,6 +159,7 @@ class FindingsMaker:
         self._history_from = history_from
         self._copies: dict[str, str] = {}
         """The EHR's copies of logged entries: entry -> reference."""
+        self._overtaken: list[str] = []
         self._site = site
         self._user = user
         self._patient = f"Patient/{patient}"
@@ -213,6 +218,8 @@ class FindingsMaker:
         raw, entry = self._own.judged(resource.raw)
         if entry is not None:
             self._copies[entry] = resource.reference
+        elif raw is not resource.raw:
+            self._overtaken.append(resource.reference)
         if raw:
             self._chart.add(raw, resource.full_url, resource.origin)
         else:
@@ -313,6 +320,8 @@ class FindingsMaker:
                 for entry in self._own.entries.values()
                 if entry.counts
             },
+            overtaken=tuple(sorted(self._overtaken)),
+            bases=self._bases,
             statements=self._own.statement_lines,
             settled=self._own.settled_lines,
             late=late,

@@ -164,7 +164,7 @@ class OwnRecord:
             entry.state is EntryState.SIGNED and says_the_same(body, self.encounter(entry))
         ):
             return raw, entry.id
-        return msgspec.json.encode({**body, "status": "entered-in-error"}), None
+        return overtaken(raw), None
 
     def told(self, held: Mapping[str, str]) -> dict[str, Any]:
         """For the page's JSON and the packet: what was logged, stated and confirmed here, if anything.
@@ -227,6 +227,11 @@ class OwnRecord:
             "resolutions": settled,
         }
         return {name: value for name, value in told.items() if value}
+
+
+def overtaken(raw: bytes) -> bytes:
+    """An Encounter of which another version counts, or none."""
+    return msgspec.json.encode({**decode(raw), "status": "entered-in-error"})
 
 
 def present_basis(store: Store, issuer_id: str, patient: str) -> tuple[str, ...]:
