@@ -98,9 +98,8 @@ SETTINGS: tuple[Setting, ...] = (
         "keys",
         None,
         _keys,
-        "Encryption keys, comma-separated, newest first: the first one encrypts, all of them decrypt. "
-        'Make one with `python -c "from cryptography.fernet import Fernet; '
-        'print(Fernet.generate_key().decode())"`.',
+        "Encryption keys, comma-separated: the first one encrypts, all of them decrypt. "
+        "`smartapp keys encryption --new` makes one; a rotation takes two steps.",
     ),
     Setting(
         "base_url",

@@ -18,6 +18,7 @@ from smartapp.config import SETTINGS, ConfigurationError, read_setting, unknown_
 
 if TYPE_CHECKING:
     from launch.issuers import Issuer
+    from smartapp.store.database import Database
 
 
 class CheckId(Enum):
@@ -29,6 +30,7 @@ class CheckId(Enum):
     ISSUER = "issuer"
     SITE = "site"
     RULES = "rules"
+    KEYS_ENCRYPTION = "keys.encryption"
     KEYS_FOLDER = "keys.folder"
     KEYS_ACTIVE = "keys.active"
     KEYS_PUBLISHED = "keys.published"
@@ -222,6 +224,7 @@ class ConfigCheck:
                 self._private += [Path(file), Path(f"{file}-wal")]
             with closing(Database(url)) as database:
                 database.check_schema()
+                self._encryption(database)
         except SchemaOutdated as fault:
             self._checks.ok(CheckId.DATABASE, "answers")
             self._checks.failure(CheckId.DATABASE_SCHEMA, f"{fault} Run `smartapp migrate`.")
@@ -235,6 +238,20 @@ class ConfigCheck:
         else:
             self._checks.ok(CheckId.DATABASE, "answers")
             self._checks.ok(CheckId.DATABASE_SCHEMA, "the tables are those of this version")
+
+    def _encryption(self, database: Database) -> None:
+        if "keys" not in self._values:
+            return
+        from smartapp.commands.encryption import keys_in_use
+        from smartapp.store.vault import Vault
+
+        found = keys_in_use(database, Vault(self._values["keys"]))
+        if found.unknown:
+            self._checks.failure(CheckId.KEYS_ENCRYPTION, found.says())
+        elif found.unready:
+            self._checks.warning(CheckId.KEYS_ENCRYPTION, found.says())
+        else:
+            self._checks.ok(CheckId.KEYS_ENCRYPTION, found.says())
 
     def _permissions(self) -> None:
         from smartapp.signing_keys import readable_by_others

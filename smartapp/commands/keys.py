@@ -1,6 +1,6 @@
 """`smartapp keys`: make, rotate, retire and list the signing keys of the folder SMARTAPP_SIGNING_KEYS.
 
-`smartapp keys reseal` is about the encryption keys, SMARTAPP_KEYS: see `reseal`.
+`smartapp keys encryption` and `smartapp keys reseal` are about the encryption keys, SMARTAPP_KEYS.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
+from smartapp.commands.encryption import encryption
 from smartapp.commands.reseal import reseal
 from smartapp.config import ConfigurationError
 from smartapp.signing_keys import (
@@ -27,11 +28,13 @@ VARIABLE = "SMARTAPP_SIGNING_KEYS"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command. Exit status 0; 1 where `reseal` leaves an old key needed; 2 with one line."""
+    """Exit status 0; 1 where an encryption key is missing, new or still needed; 2 with one line."""
     try:
         options = _parser().parse_args(list(arguments))
         if options.command == "reseal":
             return reseal(only_check=options.check)
+        if options.command == "encryption":
+            return encryption(new=options.new)
         folder = options.folder or os.environ.get(VARIABLE, "")
         if not folder:
             raise Fault(f"no folder: set {VARIABLE}, or give --folder")
@@ -68,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     public.add_argument("kid", metavar="KID", help="the key's id, as `list` shows it")
     resealing = commands.add_parser("reseal", help="seal the database with the newest encryption key")
     resealing.add_argument("--check", action="store_true", help="change nothing, say what needs which key")
+    ours = commands.add_parser("encryption", help="list the encryption keys by their ids; how they stand")
+    ours.add_argument("--new", action="store_true", help="print a new key and the two steps of a rotation")
     return parser
 
 

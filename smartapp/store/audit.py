@@ -40,7 +40,7 @@ from smartapp.store.chain import (
 from smartapp.store.database import Database
 from smartapp.store.guards import lifted
 from smartapp.store.tables import AUDIT, AUDIT_HEAD
-from smartapp.store.vault import SealBroken, SealMoved, Vault, place
+from smartapp.store.vault import SealBroken, SealMoved, Vault, from_text, place
 
 Fact = str | int | bool | None | Words
 """What an entry says of its event."""
@@ -151,6 +151,23 @@ class AuditTrail:
             if connection.dialect.name == "postgresql":  # SQLite's transactions are like that anyway
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
+
+    def last_key(self) -> tuple[bool, int | None]:
+        """Whether a sealed entry is kept; and the place of the key that opens the last one, if one does."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(AUDIT.c.position, AUDIT.c.entry)
+                .where(AUDIT.c.entry.like('{"digest": %'))
+                .order_by(AUDIT.c.position.desc())
+                .limit(1)
+            ).one_or_none()
+        token = None if row is None else seal_of(row.entry)
+        if row is None or token is None or self._vault is None:
+            return False, None
+        try:
+            return True, self._vault.key_of(from_text(token), _of_entry(row.position))
+        except SealBroken:
+            return True, None
 
     def plain(self) -> int:
         """How many entries stand open although they may name somebody: from before entries were sealed."""

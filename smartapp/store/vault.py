@@ -110,6 +110,11 @@ class Vault:
         """The content; raises SealBroken."""
         return zlib.decompress(self._opened(sealed, bound_to)[1])
 
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """What each key is called, the newest first."""
+        return tuple(key.id.hex() for key in self._keys)
+
     def key_of(self, sealed: bytes, bound_to: str) -> int | None:
         """Which key opens it: 0 for the newest; None if none does. Raises SealMoved."""
         try:
