@@ -31,7 +31,7 @@ from fhir_mappings.time_log import LoggedTime, encounter_of
 from fhir_mappings.vocabulary import Activity, Outcome, Program, RequirementKind, ReviewReason, Unverified
 from smartapp.site_file import SiteFile, read_site_file
 from tests.support.chart import SNOMED, ChartBuilder, Resource, seconds
-from tests.support.evaluation import NEW_YORK, CaseLoader, write_site
+from tests.support.evaluation import NEW_YORK, Case, CaseLoader, write_site
 
 FOLDER = Path(__file__).parents[1] / "clinic"
 ZONE = ZoneInfo(NEW_YORK)
@@ -97,11 +97,14 @@ class Clinic:
         """Its file, with the payers' tables beside it."""
         for name, table in self.tables.items():
             (folder / name).write_text(yaml.safe_dump(table))
-        plans = [
-            {"system": PLAN, "code": payer, "payer": payer}
-            for payer in sorted({one.payer for one in self.patients})
-        ]
-        return write_site(folder, payer="unknown", terminology={"coverages": plans}, more=self.site)
+        terminology = {"coverages": self.coverages}
+        return write_site(folder, payer="unknown", terminology=terminology, more=self.site)
+
+    @property
+    def coverages(self) -> list[dict[str, str]]:
+        """Which plan means which payer."""
+        payers = sorted({one.payer for one in self.patients})
+        return [{"system": PLAN, "code": payer, "payer": payer} for payer in payers]
 
 
 def read_clinic() -> Clinic:
@@ -400,3 +403,24 @@ def billers(clinic: Clinic, folder: Path) -> list[Biller]:
 def earned() -> dict[str, list[dict[str, Any]]]:
     """The coder's table."""
     return yaml.load((FOLDER / "earned.yaml").read_text(), CaseLoader)
+
+
+def case_of(clinic: Clinic, patient: str, as_of: date) -> Case:
+    """One of them as a worked case, who is `p1` there."""
+    told = yaml.load((FOLDER / "patients.yaml").read_text(), CaseLoader)
+    (one,) = (entry | {"id": "p1"} for entry in told["patients"] if entry["id"] == patient)
+    diary = _Diary()
+    work = [diary.entry(line, one) for line in one.get("work", [])]
+    return Case(
+        file="clinic",
+        name=patient,
+        source="",
+        says=one["says"],
+        given=list(_events(one, work)),
+        expect={"decisions": []},
+        as_of=as_of.isoformat(),
+        payer="unknown",
+        terminology={"coverages": clinic.coverages},
+        site=clinic.site,
+        files=clinic.tables,
+    )
