@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, RULE_URI
 from fhir_mappings.identity import last_segments
 from fhir_mappings.local_time import LocalClock, Moment, Window
-from fhir_mappings.record import PriorCharge
+from fhir_mappings.record import HANDED_OVER, PriorCharge
 from fhir_mappings.resources import (
     READ_TYPES,
     ChargeConcept,
@@ -221,6 +221,21 @@ def read_charge(
         )
         for code in codes
     )
+
+
+def handed_over(
+    resource: Mapping[str, Any], key: str, clock: LocalClock, known: KnownCodes | None = None
+) -> tuple[PriorCharge, ...]:
+    """A charge that was handed over otherwise than as a ChargeItem, from the ChargeItem that it would be.
+
+    The ChargeItem, or claim, that comes of it there is the same charge (`units_charged`). It has no key and
+    no status of its own: nothing of it can be changed through an API.
+    """
+    charge = msgspec.json.decode(msgspec.json.encode(resource), type=ChargeItem)
+    read = read_charge(charge, f"{HANDED_OVER}/{key}", clock, known)
+    if isinstance(read, ExcludedReason):
+        return ()
+    return tuple(msgspec.structs.replace(one, status="", keys=(), evidence=()) for one in read)
 
 
 def _among(named: tuple[str, ...], known: KnownCodes) -> tuple[str, ...]:

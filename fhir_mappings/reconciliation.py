@@ -20,7 +20,7 @@ from fhir_mappings.charge_item import deterministic_identifier
 from fhir_mappings.completeness import ANY_TYPE, WHOLE, Completeness
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window
-from fhir_mappings.record import PriorCharge
+from fhir_mappings.record import HANDED_OVER, PriorCharge
 from fhir_mappings.rules.charged import standing, touches, units_charged
 from fhir_mappings.rules.tables import CodeRule, Kind, KnownCodes, shipped_codes
 from fhir_mappings.vocabulary import ReviewReason
@@ -67,6 +67,8 @@ class ChangeReason(StrEnum):
     EXCLUDED_BY_OTHER = "excluded-by-other"
     # why it is left to people
     NOT_OURS = "not-ours"
+    HANDED_OVER = "handed-over"
+    """It left otherwise than as a ChargeItem."""
     NOT_PLANNED = "not-planned"
     IN_DOUBT = "in-doubt"
     RECORD_INCOMPLETE = "record-incomplete"
@@ -339,6 +341,8 @@ class _Comparison:
         """A charge that is never touched: what no longer agrees, and nothing else."""
         ours = charge.resource in self._ours
         why = ChangeReason.NOT_PLANNED if ours else ChangeReason.NOT_OURS
+        if charge.kind == HANDED_OVER:
+            why = ChangeReason.HANDED_OVER
         if verdict.kind is ChangeKind.KEEP:
             return verdict
         if not ours and (

@@ -147,9 +147,13 @@ class Practice(Struct, frozen=True, gc=False, order=True):
     specialty: str
 
 
+HANDED_OVER = "urn:smart-remote-monitoring:handed-over"
+"""Kind of a charge that left otherwise than as a ChargeItem: only this app's own record tells of it."""
+
+
 class PriorCharge(Struct, frozen=True, gc=False):
-    """A charge the EHR already holds. `occurrence` is None where it says no day; `quantity` is below zero
-    where it takes one back.
+    """A charge the EHR already holds, or one that was handed over to it otherwise. `occurrence` is None where
+    it says no day; `quantity` is below zero where it takes one back.
 
     `keys`: its identifiers under the system of this project, where it has any; `evidence`: what such a charge
     says it rests on. `among`: the codes of ours that it names, where it names several and nobody can tell
@@ -171,7 +175,7 @@ class PriorCharge(Struct, frozen=True, gc=False):
 
     @property
     def kind(self) -> str:
-        """The resource type that tells of it."""
+        """The resource type that tells of it, or HANDED_OVER."""
         return self.resource.partition("/")[0]
 
     @property

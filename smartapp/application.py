@@ -24,12 +24,13 @@ from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.present import PresentCharges
 from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
-from smartapp.ehr.handover.charge_item import ChargeItemHandover
-from smartapp.ehr.handover.choice import Handovers
+from smartapp.ehr.handover.after import AfterHandover
+from smartapp.ehr.handover.ways import ways
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.ehr.wire.capability import Capabilities
+from smartapp.ehr.wire.sending import limits_of_writes
 from smartapp.issuers_file import read_issuers
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
@@ -107,7 +108,7 @@ def _services(
     fresh = FreshLook(settings, store, clock, charts)
     present = PresentCharges(site, store, clock)
     guards = Guards(site, store, present)
-    handovers = Handovers([ChargeItemHandover(settings, capabilities)])
+    handovers = ways(limits_of_writes(settings), capabilities)
     writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, handovers)
     return Services(
         settings=settings,
@@ -123,6 +124,7 @@ def _services(
         fresh=fresh,
         guards=guards,
         handovers=handovers,
+        after=AfterHandover(settings, store, clock, guards, handovers),
         writer=writer,
         changer=ChargeChanger(settings, site, store, clock, writer, fresh, present, guards),
         encounters=EncounterWriter(site, store, clock),

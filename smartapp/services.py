@@ -19,6 +19,7 @@ from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
+from smartapp.ehr.handover.after import AfterHandover
 from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
@@ -59,6 +60,7 @@ class Services:
     fresh: FreshLook
     guards: Guards
     handovers: Handovers
+    after: AfterHandover
     writer: ChargeWriter
     changer: ChargeChanger
     encounters: EncounterWriter

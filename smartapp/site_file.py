@@ -54,9 +54,11 @@ class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
     resolve: frozenset[Role] = BILLING_PROFESSIONALS
     approve: frozenset[Role] = BILLING_PROFESSIONALS
     withdraw: frozenset[Role] = BILLING_PROFESSIONALS
+    enter: frozenset[Role] = BILLING_PROFESSIONALS | {Role.NON_CLINICAL}
 
     def __post_init__(self) -> None:
-        if Role.UNKNOWN in self.log | self.accept | self.resolve | self.approve | self.withdraw:
+        named = (self.log, self.accept, self.resolve, self.approve, self.withdraw, self.enter)
+        if any(Role.UNKNOWN in roles for roles in named):
             raise ValueError("permissions: somebody whose role is unknown can only look")
 
 

@@ -15,8 +15,9 @@ _Key = TypeVar("_Key")
 
 
 def units_charged(charges: Iterable[PriorCharge]) -> int:
-    """Units of one code in one window. ChargeItem, Claim and ExplanationOfBenefit tell of one service: the
-    kind that tells of the most counts, never the sum of them. A credit is a number below zero."""
+    """Units of one code in one window. ChargeItem, Claim, ExplanationOfBenefit and what was handed over
+    otherwise tell of one service: the kind that tells of the most counts, never the sum of them. A credit is
+    a number below zero."""
     by_kind: dict[str, int] = {}
     for charge in charges:
         by_kind[charge.kind] = by_kind.get(charge.kind, 0) + charge.quantity

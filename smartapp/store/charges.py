@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from smartapp.handover_settings import Method
+from smartapp.store.chain import Words
 from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
 from smartapp.store.months import certified_among
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
@@ -42,6 +43,8 @@ class Leaving(msgspec.Struct, frozen=True):
     method: Method
     media_type: str
     body: bytes
+    line: bytes = b""
+    """The charge as a line of the worksheet (JSON), where that is not the body itself."""
 
 
 class Handed(msgspec.Struct, frozen=True):
@@ -254,6 +257,53 @@ class ChargeStore(Claims[Charge]):
                 _freeze(connection, charge.content.anchor)
             self._audit.add_with(connection, now, event, packet_sha256=digest, **facts)
         return True
+
+    def begin_taking_back(self, charge: Charge, holder: str, now: datetime, lease: timedelta) -> bool:
+        """True for the one caller that may take back now what was handed over: from here on nobody knows,
+        until `took_back` says so."""
+        states = [state.value for state in (*HANDED, ChargeState.TO_ENTER)]
+        with self._database.write() as connection:
+            begun = connection.execute(
+                update(OUTBOX)
+                .where(OUTBOX.c.identifier == charge.identifier, OUTBOX.c.state.in_(states), self._free(now))
+                .values(
+                    state=ChargeState.TAKING_BACK.value,
+                    holder=holder,
+                    lease_until=now + lease,
+                    changed_at=now,
+                )
+            ).rowcount
+        return begun == 1
+
+    def took_back(
+        self,
+        charge: Charge,
+        holder: str,
+        state: ChargeState,
+        event: str,
+        reason: str,
+        now: datetime,
+        problem: str | None = None,
+        /,
+        **facts: str | int | bool | None,
+    ) -> bool:
+        """What became of taking it back, by its holder, with an audit entry. False where it is not theirs."""
+        with self._database.write() as connection:
+            mine = and_(OUTBOX.c.identifier == charge.identifier, OUTBOX.c.holder == holder)
+            moved = connection.execute(
+                update(OUTBOX)
+                .where(mine, OUTBOX.c.state == ChargeState.TAKING_BACK.value)
+                .values(
+                    state=state.value,
+                    holder=None,
+                    lease_until=None,
+                    changed_at=now,
+                    **self._problem(charge.identifier, problem),
+                )
+            ).rowcount
+            if moved == 1:
+                self._audit.add_with(connection, now, event, reason=Words(reason), **facts)
+        return moved == 1
 
     def packet(self, identifier: str) -> bytes | None:
         """The evidence of a written charge."""

@@ -31,6 +31,7 @@ from smartapp.web import (
     waiting,
     what_if,
     words,
+    worksheet,
 )
 
 
@@ -45,6 +46,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(patient.pages)
     app.register_blueprint(charges.pages)
     app.register_blueprint(approvals.pages)
+    app.register_blueprint(worksheet.pages)
     app.register_blueprint(changes.pages)
     app.register_blueprint(months.pages)
     app.register_blueprint(time_log.pages)

@@ -153,7 +153,13 @@ def _fixed(program: str, found: ProgramAnchor | None, enrolment: Enrolment | Non
     if found is not None and found.source is AnchorSource.DEVICE_CHARGE:
         return "Fixed by a device charge that the EHR holds."
     rows = services().store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
-    on_its_way = {ChargeState.PREPARED, ChargeState.AWAITING, ChargeState.SENT, ChargeState.UNKNOWN}
+    on_its_way = {
+        ChargeState.PREPARED,
+        ChargeState.AWAITING,
+        ChargeState.SENT,
+        ChargeState.UNKNOWN,
+        ChargeState.TO_ENTER,
+    }
     if any(
         row.state in on_its_way and row.content.anchor is not None and row.content.anchor.program == program
         for row in rows

@@ -137,6 +137,7 @@ def _waiting(asked: Asked) -> Iterable[Sentence]:
             "were sent and the EHR gave no answer: look in the EHR.",
         ),
         (Standing.WRITTEN, "was written to the EHR.", "were written to the EHR."),
+        (Standing.TO_ENTER, "is to be entered in billing by hand.", "are to be entered in billing by hand."),
         (
             Standing.SHUT,
             "is met, but the rules for its date are not confirmed.",

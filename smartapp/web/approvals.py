@@ -5,7 +5,6 @@ Only at sites with `second_approval`. Nothing of an accepted charge is sent unti
 
 from __future__ import annotations
 
-import msgspec
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -24,14 +23,8 @@ from smartapp.web import own_pages
 from smartapp.web.cards import card_view
 from smartapp.web.charges import as_performed, case_of, charge_of, shut_page, told
 from smartapp.web.errors import error_page
-from smartapp.web.permission import (
-    Action,
-    charging_refusal,
-    looking_refusal,
-    present_findings,
-    refused_here,
-    writes_here,
-)
+from smartapp.web.leaving import kept_leaving, shown, where_here
+from smartapp.web.permission import Action, looking_refusal, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import client_here
 
@@ -113,7 +106,8 @@ def approval_refusal(charge: Charge) -> str | None:
     """Why the signed-in user may not approve this charge; None if they may."""
     if accepted_here(charge):
         return OWN
-    return refused_here(Action.APPROVE) or charging_refusal(g.session, g.issuer, writes_here())
+    way = services().handovers.of(charge)
+    return refused_here(Action.APPROVE) or way.refusal(where_here())
 
 
 def decline_refusal(charge: Charge) -> str | None:
@@ -153,7 +147,7 @@ def _page(key: str, charge: Charge, problems: tuple[str, ...], status: int) -> R
             own=accepted_here(charge),
             problems=problems,
             longest=LONGEST_REASON,
-            json=msgspec.json.format(msgspec.json.encode(charge.content.resource), indent=2).decode(),
+            leaving=shown(kept_leaving(charge)),
         ),
         status,
     )

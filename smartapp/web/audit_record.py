@@ -18,11 +18,13 @@ from werkzeug.wrappers import Response as AnyResponse
 from fhir_mappings.local_time import LocalClock, Window
 from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.reading.seen import Names, Seen, seen
+from smartapp.handover_settings import Method
 from smartapp.services import services
-from smartapp.store.charges import Charge
+from smartapp.store.charges import Charge, Leaving
 from smartapp.store.packets import Kept
 from smartapp.web import own_pages, words
 from smartapp.web.errors import error_page
+from smartapp.web.leaving import text_of
 from smartapp.web.permission import looking_refusal
 from smartapp.web.resolutions import chosen_in_words, signed
 
@@ -88,10 +90,11 @@ def page(name: str) -> Response:
             statements=tuple(_statements(evidence)),
             settled=tuple(_settled(evidence)),
             anchor=packet.get("anchor"),
-            read_back=_READ_BACK[_compared(packet)],
+            read_back=_in_the_ehr(packet),
+            place=packet["handed"]["name"] if "leaving" in packet else f"ChargeItem/{kept.charge_item}",
             names=own_pages.name_of,
             beside=[one for one in _of_charge(kept.charge_item) if one.name != kept.name],
-            sent=_formatted(packet.get("written")),
+            sent=_sent(packet),
         )
     )
 
@@ -108,11 +111,9 @@ def as_kept(name: str) -> Response:
 
 def record_of(charge: Charge) -> str | None:
     """The name of a charge's packet; None where none is kept (any more)."""
-    if charge.charge_item is None:
+    if charge.name is None:
         return None
-    return next(
-        (one.name for one in _of_charge(charge.charge_item) if one.identifier == charge.identifier), None
-    )
+    return next((one.name for one in _of_charge(charge.name) if one.identifier == charge.identifier), None)
 
 
 def _of_charge(charge_item: str) -> tuple[Kept, ...]:
@@ -200,5 +201,17 @@ def _compared(packet: Mapping[str, Any]) -> str:
     return "same" if own == written else "other"
 
 
-def _formatted(resource: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(resource), indent=2).decode()
+def _in_the_ehr(packet: Mapping[str, Any]) -> str:
+    if "leaving" not in packet:
+        return _READ_BACK[_compared(packet)]
+    handed, method = packet["handed"], Method(packet["leaving"]["method"])
+    who = handed["by_name"] or own_pages.name_of(handed["by"])
+    if method is Method.WORKSHEET:
+        return f"{who} entered it in billing by hand; the EHR did not confirm it as a charge."
+    return f"It was handed over as {words.METHODS[method]}; the EHR did not confirm it as a charge."
+
+
+def _sent(packet: Mapping[str, Any]) -> str:
+    if "leaving" in packet:
+        return text_of(msgspec.convert(packet["leaving"], Leaving))
+    return msgspec.json.format(msgspec.json.encode(packet.get("written")), indent=2).decode()

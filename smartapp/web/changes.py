@@ -26,6 +26,7 @@ from smartapp.ehr.charges.revise import Order, changeable
 from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.people import same_person
 from smartapp.ehr.reading.findings import Findings
+from smartapp.handover_settings import Method
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED, ChargeChange, change_id
 from smartapp.store.charges import Charge
@@ -35,10 +36,10 @@ from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.cards import RequirementView, card_view, kept_here, rules_not_confirmed, statable
 from smartapp.web.charges import PREVIEW_LIFE, revision
 from smartapp.web.errors import error_page
+from smartapp.web.leaving import where_here
 from smartapp.web.own_pages import address_of
 from smartapp.web.permission import (
     Action,
-    charging_refusal,
     looking_refusal,
     present_findings,
     refusal,
@@ -163,7 +164,10 @@ def _refusal(kind: ChangeKind, findings: Findings) -> str | None:
     site = services().site
     role = role_of(g.session, site, findings)
     writes = findings.writes
-    return refusal(action, g.session, g.issuer, role, site, writes) or refusal_of_update(g.session, writes)
+    creates = None
+    if action is Action.ACCEPT:
+        creates = services().handovers.named(Method.CHARGE_ITEM).refusal(where_here())
+    return refusal(action, g.session, role, site, writes) or creates or refusal_of_update(g.session, writes)
 
 
 def _shut(change: Change, kind: ChangeKind, findings: Findings) -> str | None:
@@ -361,7 +365,7 @@ def approval_refusal(row: ChargeChange) -> str | None:
         return OWN
     return (
         refused_here(Action.APPROVE)
-        or charging_refusal(g.session, g.issuer, writes_here())
+        or services().handovers.named(Method.CHARGE_ITEM).refusal(where_here())
         or refusal_of_update(g.session, writes_here())
     )
 

@@ -35,8 +35,8 @@ from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.findings import Findings, ForTheForm
 from smartapp.services import services
 from smartapp.site_file import BILLING_PROFESSIONALS
-from smartapp.store.charges import Charge
-from smartapp.store.claims import ChargeState
+from smartapp.store.charges import Charge, Leaving
+from smartapp.store.claims import HANDED, ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.store.vault import SealBroken
 from smartapp.web import own_pages, words
@@ -44,6 +44,7 @@ from smartapp.web.audit_record import record_of
 from smartapp.web.cards import card_view, kept_here, rules_not_confirmed
 from smartapp.web.errors import error_page
 from smartapp.web.gaps import gaps_of
+from smartapp.web.leaving import chosen_here, kept, leaving_of, shown
 from smartapp.web.permission import ROLES, Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import client_here
@@ -175,6 +176,7 @@ def checked(key: str) -> AnyResponse:
         return back
     entered_at = draft.entered_at
     resource = _resource(case, form, entered_at)
+    leaving = leaving_of(case.findings, case.decision, resource)
     return make_response(
         render_template(
             "check.html",
@@ -184,8 +186,8 @@ def checked(key: str) -> AnyResponse:
             said=_said(case, form),
             draft=sealed,
             entered_at=entered_at.isoformat(),
-            preview=_digest(resource),
-            json=msgspec.json.format(msgspec.json.encode(resource), indent=2).decode(),
+            preview=_digest(resource, leaving),
+            leaving=shown(leaving),
         )
     )
 
@@ -196,7 +198,7 @@ def accept(key: str) -> AnyResponse:
     if request.form.get("patient") != g.session.patient:
         raise Moved
     charge = charge_of(key)
-    if charge is not None and charge.state is ChargeState.CONFIRMED:
+    if charge is not None and (charge.state is ChargeState.CONFIRMED or charge.state in HANDED):
         return _to_result(key)
     case = _posted_case(key)
     if (shut := shut_page(case)) is not None:
@@ -205,11 +207,14 @@ def accept(key: str) -> AnyResponse:
     if problems:
         return _choices_page(case, form, problems, 422)
     resource = _resource(case, form, _entered_at())
-    if _digest(resource) != request.form.get("preview"):
+    leaving = leaving_of(case.findings, case.decision, resource)
+    if _digest(resource, leaving) != request.form.get("preview"):
         raise Moved
     here = services()
     attested = tuple(entry for entry in case.decision.unverified if entry in form.attested)
-    acceptance = Acceptance(g.session, case.snapshot, case.findings, case.decision, attested, resource)
+    acceptance = Acceptance(
+        g.session, case.snapshot, case.findings, case.decision, attested, resource, kept(leaving)
+    )
     result = here.writer.accept(client_here(), acceptance)
     return told(key, result)
 
@@ -507,6 +512,7 @@ def _choices_page(case: Case, form: Form, problems: tuple[str, ...], status: int
             form=form,
             problems=problems,
             without=NONE,
+            chosen=chosen_here(case.findings, case.decision),
             gaps=gaps_of(case.findings),
         ),
         status,
@@ -558,8 +564,9 @@ def confirmed_sentences(decision: Decision, attested: Collection[str]) -> tuple[
     return tuple(words.attestation(one, decision.period) for one in decision.unverified if one in attested)
 
 
-def _digest(resource: dict[str, object]) -> str:
-    return hashlib.sha256(msgspec.json.encode(resource, order="deterministic")).hexdigest()
+def _digest(resource: dict[str, object], leaving: Leaving) -> str:
+    """Of all that the preview showed: the charge, and what leaves."""
+    return hashlib.sha256(msgspec.json.encode([resource, leaving], order="deterministic")).hexdigest()
 
 
 # What became of it

@@ -27,7 +27,15 @@ from smartapp.web.permission import Action, looking_refusal, refused_here
 pages = Blueprint("months", __name__, url_prefix="/s/<sid>/months")
 
 # One that is only prepared is not: before it is sent, the month is asked for once more.
-_ON_ITS_WAY = frozenset({ChargeState.AWAITING, ChargeState.SENT, ChargeState.UNKNOWN})
+_ON_ITS_WAY = frozenset(
+    {
+        ChargeState.AWAITING,
+        ChargeState.SENT,
+        ChargeState.UNKNOWN,
+        ChargeState.TO_ENTER,
+        ChargeState.TAKING_BACK,
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
-from smartapp.web.by_hand import by_hand
 from smartapp.web.changes import changes_view
+from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import patient_view
 from smartapp.web.permission import Action, looking_refusal, refusal, role_of
@@ -123,14 +123,14 @@ def _content() -> dict[str, object]:
     look = max(0, request.args.get("look", 0, type=int))
     job = here.jobs.state(g.session)
     found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
-    view = changes = own_hand = None
+    view = changes = handing_over = None
     charges: tuple[Charge, ...] = ()
     months: tuple[Month, ...] = ()
     if found is not None:
         role = role_of(g.session, here.site, found[1])
-        refused = refusal(Action.ACCEPT, g.session, g.issuer, role, here.site, found[1].writes)
+        refused = refusal(Action.ACCEPT, g.session, role, here.site, found[1].writes)
         g.findings = found[1]
-        own_hand = by_hand(found[1], g.session, g.issuer)
+        handing_over = told_on_the_page(found[1])
         if looking_refusal(g.session) is None:
             charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
             changes = changes_view(found[1], charges)
@@ -143,7 +143,7 @@ def _content() -> dict[str, object]:
         "most_attempts": ATTEMPTS,
         "place": here.jobs.place_in_line(g.session),
         "changes": changes,
-        "by_hand": own_hand,
+        "handing_over": handing_over,
         "months": months,
         "locks_months": here.site.lock_certified_months,
         "missing_records": [] if found is None else _missing_records(found[1]),

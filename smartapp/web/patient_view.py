@@ -33,6 +33,7 @@ _PRESSING = (
     Standing.ON_ITS_WAY,
     Standing.UNANSWERED,
     Standing.WRITTEN,
+    Standing.TO_ENTER,
 )
 _TO_SETTLE = (Standing.DECIDE, Standing.NEAR, Standing.SHUT, Standing.CLOSED)
 _RUNNING = (Standing.SAFE, Standing.OPEN)

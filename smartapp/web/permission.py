@@ -13,9 +13,7 @@ from flask import g
 
 from fhir_mappings.vocabulary import Role
 from launch.identity import UserKind, user_kind
-from launch.issuers import Issuer
 from launch.ports import LaunchSession
-from launch.profiles import ChargeItemWrite
 from launch.scopes import Interaction, Scopes
 from smartapp.ehr.reading.findings import Findings, Writes
 from smartapp.services import services
@@ -36,6 +34,8 @@ class Action(Enum):
     """Approve what somebody else accepted; certify a month and reopen it."""
     WITHDRAW = "withdraw"
     """Take back a suggestion that was written from here."""
+    ENTER = "enter"
+    """Say that a charge of the worksheet was entered in billing."""
 
 
 DOING: dict[Action, str] = {
@@ -44,6 +44,7 @@ DOING: dict[Action, str] = {
     Action.RESOLVE: "settle what is for review",
     Action.APPROVE: "approve charges or certify months",
     Action.WITHDRAW: "withdraw charges",
+    Action.ENTER: "say that charges were entered in billing",
 }
 
 ROLES: dict[Role, str] = {
@@ -62,7 +63,6 @@ ROLES: dict[Role, str] = {
 def refusal(
     action: Action,
     session: LaunchSession,
-    issuer: Issuer,
     role: Role | None,
     site: Site,
     writes: Writes | None = None,
@@ -71,8 +71,6 @@ def refusal(
     `writes`: what the EHR takes, where it is known."""
     if not user_kind(session.fhir_user).may_charge:
         return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
-    if action is Action.ACCEPT and (problem := create_refusal(session, issuer, writes)) is not None:
-        return problem
     if action is Action.WITHDRAW and (problem := refusal_of_update(session, writes)) is not None:
         return problem
     if role is None:
@@ -112,27 +110,6 @@ def refusal_of_update(session: LaunchSession, writes: Writes | None = None) -> s
     return None
 
 
-def charging_refusal(session: LaunchSession, issuer: Issuer, writes: Writes | None = None) -> str | None:
-    """Why no charge can be written in this session, whatever its user's role; None if one can."""
-    if not user_kind(session.fhir_user).may_charge:
-        return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
-    return create_refusal(session, issuer, writes)
-
-
-def create_refusal(session: LaunchSession, issuer: Issuer, writes: Writes | None) -> str | None:
-    """Why this EHR takes no charge from this app: by the scopes granted, its profile, and /metadata."""
-    if not Scopes.parse(session.granted_scope).can("ChargeItem", Interaction.CREATE):
-        return "The EHR gave this app no permission to write charges (ChargeItem create)."
-    if issuer.profile.charge_item is ChargeItemWrite.OWN_OPERATION:
-        return "This EHR takes charges only through an operation of its own, which this app does not speak."
-    if issuer.profile.charge_item is ChargeItemWrite.NO:
-        return "This EHR takes no charges from this app (so its entry or profile says)."
-    declared = issuer.profile.charge_item is ChargeItemWrite.DECLARED
-    if declared and writes is not None and not writes.create:
-        return "This EHR takes no charges from this app (it declares no ChargeItem create)."
-    return None
-
-
 def role_of(session: LaunchSession, site: Site, findings: Findings | None) -> Role | None:
     """In which role the signed-in user works: as the site's file says, else as the chart's staff records do.
 
@@ -163,7 +140,7 @@ def role_here() -> Role | None:
 
 def refused_here(action: Action) -> str | None:
     """`refusal` for the session of this request."""
-    return refusal(action, g.session, g.issuer, role_here(), services().site, writes_here())
+    return refusal(action, g.session, role_here(), services().site, writes_here())
 
 
 def writes_here() -> Writes | None:

@@ -16,7 +16,7 @@ from fhir_mappings.decision import Decision, Requirement
 from fhir_mappings.local_time import Window
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Line, Outcome, Program, RequirementKind, Unverified
-from smartapp.store.claims import NEVER_SENT, ChargeState
+from smartapp.store.claims import HANDED, NEVER_SENT, ChargeState
 from smartapp.store.months import month_of
 
 MONTHLY = frozenset({Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON})
@@ -38,7 +38,9 @@ class Standing(Enum):
     UNANSWERED = "unanswered"
     """Sent, and the EHR gave no answer."""
     WRITTEN = "written"
-    """Written from here; the chart was read before that."""
+    """Written from here, or handed over; the chart was read before that."""
+    TO_ENTER = "to-enter"
+    """Accepted, and on the worksheet: a person enters it in billing."""
     SAFE = "safe"
     """Met in a window that is still open."""
     OPEN = "open"
@@ -72,6 +74,8 @@ _SENT_FROM_HERE = {
     ChargeState.SENT: Standing.ON_ITS_WAY,
     ChargeState.UNKNOWN: Standing.UNANSWERED,
     ChargeState.CONFIRMED: Standing.WRITTEN,
+    ChargeState.TO_ENTER: Standing.TO_ENTER,
+    **dict.fromkeys(HANDED, Standing.WRITTEN),
 }
 ACCEPTABLE = frozenset({*NEVER_SENT, ChargeState.WITHDRAWN})
 """States of our own charge in which what it stands for may be accepted (again)."""

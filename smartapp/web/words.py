@@ -30,6 +30,8 @@ from fhir_mappings.vocabulary import (
 from launch.errors import HttpError
 from launch.limiter import PauseKind
 from smartapp.ehr.reading.notices import Notice, NoticeKind
+from smartapp.handover_settings import Method
+from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Progress
 from smartapp.store.time_log import EntryState, Measured
@@ -55,6 +57,7 @@ STANDINGS: dict[Standing, tuple[str, str]] = {
     Standing.ON_ITS_WAY: ("→", "On its way to the EHR"),
     Standing.UNANSWERED: ("!", "Check in the EHR"),
     Standing.WRITTEN: ("■", "Written to the EHR"),
+    Standing.TO_ENTER: ("✎", "To be entered in billing"),
     Standing.SAFE: ("◐", "Earned, still open"),
     Standing.OPEN: ("○", "Open"),
     Standing.NEAR: ("△", "Not met as recorded"),
@@ -372,6 +375,7 @@ CHANGE_REASONS: dict[ChangeReason, str] = {
     ChangeReason.ALREADY_CHARGED: "Another charge of this code stands for the same time.",
     ChangeReason.EXCLUDED_BY_OTHER: "Another charge in the same time excludes this code.",
     ChangeReason.NOT_OURS: "It was not written from here, so nothing is changed from here.",
+    ChangeReason.HANDED_OVER: "It was handed over: tell billing, since nothing is changed there from here.",
     ChangeReason.NOT_PLANNED: "Billing has taken it up, so nothing is changed from here.",
     ChangeReason.IN_DOUBT: "There is a doubt that a person must settle first.",
     ChangeReason.RECORD_INCOMPLETE: "Not everything could be read, so what is missing may only be unread.",
@@ -393,7 +397,33 @@ CHANGE_STATES: dict[ChargeState, str] = {
     ChargeState.UNKNOWN: "sent, and the EHR gave no answer",
     ChargeState.REFUSED: "refused by the EHR",
     ChargeState.DECLINED: "not approved",
+    ChargeState.HANDED_OVER: "handed over",
+    ChargeState.TO_ENTER: "accepted, to be entered in billing by hand",
+    ChargeState.ENTERED: "entered in billing by a person",
+    ChargeState.TAKING_BACK: "that it is taken back was sent, and there was no answer",
 }
+
+METHODS: dict[Method, str] = {
+    Method.CHARGE_ITEM: "a ChargeItem",
+    Method.WORKSHEET: "the worksheet",
+}
+
+WAYS_BACK: dict[Method, str] = {
+    Method.WORKSHEET: "It is taken off the worksheet. Nothing is sent: where somebody entered it in billing "
+    "already, take it out there too.",
+}
+"""What taking back does, where a charge left otherwise than as a ChargeItem."""
+
+
+def handed_state(row: Charge) -> str:
+    """How far a charge came that left otherwise than as a ChargeItem, in words."""
+    told = CHANGE_STATES[row.state]
+    handed = row.content.handed
+    if row.state is ChargeState.ENTERED and handed is not None:
+        who = handed.by_name or "somebody without a name here"
+        told = f"entered in billing by {who}, {day(handed.at.date())}"
+    return f"{told}. {row.problem}" if row.problem else told
+
 
 FAILURES: dict[str, str] = {
     "ehr-unavailable": "The EHR did not answer.",
@@ -562,8 +592,8 @@ def clock(moment: datetime) -> str:
 
 
 def listed(parts: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    *before, last = parts
+    """ "a", "a and b", "a, b and c"; "" of none."""
+    *before, last = tuple(parts) or ("",)
     return f"{', '.join(before)} and {last}" if before else last
 
 

@@ -55,15 +55,13 @@ def test_where_no_charge_can_be_created_the_page_says_so_first_and_what_to_do_in
     before = world.charges(PATIENT)
     page, twin = decided(world, browser)
     assert "99454" in suggested(twin), "decisions are the same"
-    assert no_way_to_accept(page)
-    by_hand = page.text.index("Charges are entered in the EHR by hand")
-    assert by_hand < page.text.index("As of")
+    said = page.text.index("This EHR takes charges as: a worksheet")
+    assert said < page.text.index("As of")
+    assert "takes no charges from this app" in page.text
     assert "99454 × 1; service date" in page.text
-    # Whoever keeps the address of a form gets no form either, and no write.
-    key = next(one for one in twin["decisions"] if one["code"] == "99454")
-    form = browser.get(f"{page.url}charges/99454-{key['period']['start']}")
-    assert form.status == 403
-    assert "takes no charges from this app" in form.text
+    # The form says it too, before anything is filled in.
+    form = browser.get(next(target for target, text in page.links if text.endswith("99454")))
+    assert "This EHR takes this charge as: a worksheet" in form.text
     assert world.charges(PATIENT) == before
 
 
@@ -72,7 +70,7 @@ def test_a_profile_that_knows_better_than_metadata_is_believed(make_world, brows
     world.ehr.sandbox.quirks.no_charge_item_create = True
     page, _ = decided(world, browser)
     assert not no_way_to_accept(page)
-    assert "by hand" not in page.text
+    assert "takes charges as: charges of its own (ChargeItem)" in page.text
 
 
 def test_without_an_answer_to_metadata_a_charge_can_still_be_tried(make_world, browser, monkeypatch):

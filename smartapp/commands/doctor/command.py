@@ -15,6 +15,7 @@ from smartapp.commands.doctor.client import check_keys, check_registration, chec
 from smartapp.commands.doctor.connection import check_connection, check_pace
 from smartapp.commands.doctor.discovery import NOTHING, check_discovery, check_identity, check_launch
 from smartapp.commands.doctor.examination import Examination
+from smartapp.commands.doctor.handover import check_handover
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import check_metadata, read_metadata
 from smartapp.commands.doctor.searches import check_searches, token_of
@@ -104,6 +105,7 @@ def examine(here: Registered, options: argparse.Namespace, now: Callable[[], dat
         check_launch(exam, found)
         check_identity(exam, found)
         declared = check_metadata(exam, statement)
+        check_handover(exam, statement)
         check_registration(exam, found)
         check_scopes(exam, found)
         check_keys(exam)

@@ -38,6 +38,7 @@ class CheckId(Enum):
     CHARGE_SEARCH = "charge.search"
     CHARGE_CONDITIONAL = "charge.conditional-create"
     CHARGE_UPDATE = "charge.update"
+    HANDOVER = "charge.handover"
     ACCESS = "access"
     SEARCH = "search"
     IGNORED_DATE = "search.ignored-date"

@@ -139,11 +139,12 @@ def _charge_item(exam: Examination, declared: Declared) -> None:
             "create",
             "$create",
         } & declared.operations("ChargeItem")
-        how = " (only by an operation of its own, which this app does not use)" if operation else ""
+        how = " (only by an operation of its own)" if operation else ""
         exam.checks.warning(
             CheckId.CHARGE_CREATE,
-            f"ChargeItem can't be created{how}: decisions are shown, nothing is written, and charges are "
-            "entered in the EHR by hand; ask its team whether create can be switched on",
+            f"ChargeItem can't be created{how}: what is accepted leaves in another way that the site turned "
+            "on, else it stands on the worksheet, from which a person enters it; ask the EHR's team whether "
+            "create can be switched on",
         )
     else:
         exam.checks.ok(CheckId.CHARGE_CREATE, "ChargeItem can be created")

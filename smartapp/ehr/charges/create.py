@@ -260,6 +260,18 @@ class ChargeWriter(Workflow[Charge]):
 
     # The write
 
+    def _send(self, hand: Hand, row: Charge, holder: str) -> Result[Charge]:
+        """What a person enters is not sent: it stands on the worksheet."""
+        if not self._handovers.of(row).by_person:
+            return super()._send(hand, row, holder)
+        days = self._days(row) if self._guards.locks else ()
+        if self._mark(row, holder, ChargeState.TO_ENTER, event="to-enter", unless_certified=days):
+            return self._presented(self._kept(row))
+        locked = self._locked(row)
+        if locked is not None:
+            self._drop(row, holder, locked)
+        return locked or self._presented(self._kept(row))
+
     def _deliver(self, hand: Hand, row: Charge) -> Delivery:
         return self._handovers.of(row).deliver(hand, row)
 

@@ -21,7 +21,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 
 _SAID = ("patient", "as_of", "timezone", "payer", "rules_version", "completeness")
-_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions")
+_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions", "handed_over")
 MOST_READINGS = 500
 """Readings of one window that are all held; of more, those that a page shows."""
 

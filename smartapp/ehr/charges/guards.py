@@ -17,9 +17,19 @@ from smartapp.ehr.reading.findings import Findings
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.charges import Charge
-from smartapp.store.claims import ChargeState
+from smartapp.store.claims import HANDED, ChargeState
 
-_UNDER_WAY = frozenset({ChargeState.PREPARED, ChargeState.AWAITING, ChargeState.SENT, ChargeState.UNKNOWN})
+_UNDER_WAY = frozenset(
+    {
+        ChargeState.PREPARED,
+        ChargeState.AWAITING,
+        ChargeState.SENT,
+        ChargeState.UNKNOWN,
+        ChargeState.TO_ENTER,
+        *HANDED,
+    }
+)
+"""What the EHR need not hold as a ChargeItem, and stands in the way all the same."""
 
 
 class Guards:
@@ -29,6 +39,11 @@ class Guards:
         self._site = site
         self._store = store
         self._present = present
+
+    @property
+    def locks(self) -> bool:
+        """Whether months are certified at this site, and then closed."""
+        return self._site.lock_certified_months
 
     def locked(self, issuer_id: str, patient: str, days: Iterable[date]) -> str | None:
         """Says which month of these days is certified; None if none is, or the site certifies none."""
@@ -63,7 +78,8 @@ class Guards:
         return self.overlaps(decision_of(charge), others, charge)
 
     def _under_way(self, charge: Charge) -> tuple[PriorCharge, ...]:
-        """Our own other charges that are neither written nor refused yet."""
+        """Our own other charges that are neither written nor refused yet, or left otherwise than as a
+        ChargeItem."""
         rows = self._store.charges.of_patient(charge.issuer_id, charge.patient)
         sent = [
             HeldCharge("", {**row.content.resource, "id": f"being-written-{number}"}, "")
@@ -93,7 +109,7 @@ def charge_differences(findings: Findings, present: Mapping[str, HeldCharge] | N
 def _overlap_sentence(charge: PriorCharge) -> str:
     if charge.resource.startswith("ChargeItem/being-written"):
         return (
-            f"A charge of {charge.code} in the same time is being written, awaits approval, or its fate is "
-            "unknown."
+            f"A charge of {charge.code} in the same time is being written, awaits approval, was handed over, "
+            "or its fate is unknown."
         )
     return f"{charge.resource} already stands for {charge.code} in this time."

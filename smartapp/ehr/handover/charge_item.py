@@ -14,10 +14,9 @@ import msgspec
 
 from fhir_mappings.decision import Decision
 from launch.errors import HttpError
-from launch.http import Response
+from launch.http import Limits, Response
 from launch.profiles import ChargeItemWrite
 from launch.scopes import Interaction, Scopes
-from smartapp.config import Settings
 from smartapp.ehr.charges.present import carries, held_charge, whole_page
 from smartapp.ehr.charges.read_back import read_back
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
@@ -28,7 +27,7 @@ from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.wire.bundles import look, search
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.ehr.wire.sending import limits_of_writes, send
+from smartapp.ehr.wire.sending import Fate, send
 from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge, Leaving
 
@@ -44,13 +43,13 @@ class ChargeItemHandover:
     title: ClassVar[str] = "charges of its own (ChargeItem)"
     by_person: ClassVar[bool] = False
 
-    def __init__(self, settings: Settings, capabilities: Capabilities) -> None:
-        self._limits = limits_of_writes(settings)
+    def __init__(self, limits: Limits, capabilities: Capabilities) -> None:
+        self._limits = limits
         self._capabilities = capabilities
 
     def refusal(self, where: Where) -> str | None:
         """By the scopes granted, the EHR's profile, and /metadata."""
-        if not Scopes.parse(where.session.granted_scope).can("ChargeItem", Interaction.CREATE):
+        if not where.granted.can("ChargeItem", Interaction.CREATE):
             return "The EHR gave this app no permission to write charges (ChargeItem create)."
         charge_item = where.issuer.profile.charge_item
         if charge_item is ChargeItemWrite.OWN_OPERATION:
@@ -124,6 +123,15 @@ class ChargeItemHandover:
     def read_back(self, hand: Hand, row: Charge, found: Found) -> HeldNow:
         held = read_back(hand.client, row.content.resource, row.patient, found.charge_item, found.body)
         return HeldNow(held.body, found.charge_item, held.differences, held.problem)
+
+    def no_way_back(self, row: Charge) -> str | None:  # noqa: ARG002
+        return "It is changed or withdrawn as the ChargeItem that it is."
+
+    def take_back(self, hand: Hand, row: Charge) -> Delivery:  # noqa: ARG002
+        return Delivery(Fate.REFUSED, "It is withdrawn as the ChargeItem that it is.")
+
+    def is_taken_back(self, hand: Hand, row: Charge) -> bool | None:  # noqa: ARG002
+        return None
 
 
 def _id_of(response: Response) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 from fhir_mappings.decision import Decision
 from launch.issuers import Issuer
 from launch.ports import LaunchSession
+from launch.scopes import Scopes
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand
 from smartapp.ehr.reading.display import Banner
 from smartapp.ehr.reading.findings import Findings, Writes
@@ -25,9 +26,14 @@ from smartapp.store.charges import Charge, Leaving
 class Where:
     """The EHR that a charge is for, and what is known of it. `writes`: None where /metadata is not known."""
 
-    session: LaunchSession
     issuer: Issuer
+    granted: Scopes
     writes: Writes | None
+
+    @classmethod
+    def of(cls, session: LaunchSession, issuer: Issuer, writes: Writes | None) -> Where:
+        """What a session's EHR is, and granted."""
+        return cls(issuer, Scopes.parse(session.granted_scope), writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +98,13 @@ class Handover(Protocol):
 
     def read_back(self, hand: Hand, row: Charge, found: Found) -> HeldNow:
         """What the other side holds now. Never raises for what it does."""
+
+    def no_way_back(self, row: Charge) -> str | None:
+        """Why it cannot be taken back from here; None where it can."""
+
+    def take_back(self, hand: Hand, row: Charge) -> Delivery:
+        """Take back what was handed over. Never raises for what the other side does."""
+
+    def is_taken_back(self, hand: Hand, row: Charge) -> bool | None:
+        """Whether the other side has taken it back; None where it does not say. Raises HttpError and
+        LaunchError."""

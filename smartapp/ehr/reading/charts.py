@@ -20,6 +20,7 @@ from smartapp.ehr.reading.findings import (
     ForTheForm,
     Writes,
     for_the_form,
+    writes_of,
 )
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
@@ -178,8 +179,7 @@ class Charts:
 
     def _writes(self, session: LaunchSession) -> Writes | None:
         """Known before any form is offered. Asked of the EHR by whoever reads from it, kept for an hour."""
-        found = self._capabilities.seen(self._client_of(session))
-        return Writes(found.create, found.update) if found.known else None
+        return writes_of(self._capabilities.seen(self._client_of(session)))
 
     def pointed_to(self, session: LaunchSession, resources: Iterable[StoredResource]) -> set[str]:
         """What these point to that may have to be read by its id."""

@@ -32,6 +32,7 @@ from smartapp.ehr.reading.notices import Notice, missing_from
 from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLine
 from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, described, seen
 from smartapp.ehr.wire.bundles import last_day, look
+from smartapp.ehr.wire.capability import Capability
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.site import Site
 from smartapp.store.charges import Enrolment
@@ -43,6 +44,11 @@ class Writes(Struct, frozen=True):
 
     create: bool
     update: bool
+
+
+def writes_of(found: Capability) -> Writes | None:
+    """None where there was no CapabilityStatement."""
+    return Writes(found.create, found.update) if found.known else None
 
 
 class ForTheForm(Struct, frozen=True):
@@ -284,6 +290,13 @@ class FindingsMaker:
             (*self._own.confirmed, *supposed),
             (*self._own.resolutions, *settled),
         )
+        handed = [
+            replace(one, performers=tuple(self._chart.person_of(who) or who for who in one.performers))
+            for one in self._own.charges(self._site.policy.known)
+        ]
+        if handed:
+            charges = sorted((*record.charges, *handed), key=lambda one: (one.code, one.resource))
+            record = replace(record, charges=tuple(charges))
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)

@@ -1,5 +1,5 @@
 """What this app itself keeps of a patient, beside what the EHR holds: logged time, statements, episodes,
-and what was settled of a review.
+what was settled of a review, and charges that were handed over otherwise than as a ChargeItem.
 
 A signed entry becomes an Encounter and goes the way of the EHR's Encounters. Where the EHR holds its copy,
 the copy counts and the entry is not counted again; a copy of an earlier version counts nothing.
@@ -15,13 +15,17 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from fhir_mappings.local_time import Window
-from fhir_mappings.record import Attestation, EpisodeOfCare, Resolution
+from fhir_mappings.charge_item import PERFORMING, performer_in
+from fhir_mappings.local_time import LocalClock, Window
+from fhir_mappings.prior_charge import handed_over
+from fhir_mappings.record import Attestation, EpisodeOfCare, PriorCharge, Resolution
+from fhir_mappings.rules.tables import KnownCodes
 from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, says_the_same
 from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.reading.display import decode
 from smartapp.store import Store
 from smartapp.store.attestations import ConfirmedEpisode, Settlement, Stated, Statement, episode_of
+from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 from smartapp.store.time_log import EntryState, TimeEntry
 
@@ -71,6 +75,7 @@ class OwnRecord:
     statements: tuple[Stated[Statement], ...] = ()
     episodes: tuple[Stated[ConfirmedEpisode], ...] = ()
     settlements: tuple[Stated[Settlement], ...] = ()
+    handed: tuple[Charge, ...] = ()
 
     @classmethod
     def load(cls, store: Store, issuer_id: str, patient: str, zone: ZoneInfo) -> OwnRecord:
@@ -85,6 +90,7 @@ class OwnRecord:
             tuple(item for item in statements if item.stands),
             tuple(item for item in episodes if item.stands),
             tuple(item for item in settlements if item.stands),
+            store.charges.handed_over(issuer_id, patient),
         )
 
     @property
@@ -93,6 +99,7 @@ class OwnRecord:
         return _basis(
             {entry.reference: entry.latest.version for entry in self.entries.values() if entry.counts},
             [item.id for items in (self.statements, self.episodes, self.settlements) for item in items],
+            [row.identifier for row in self.handed],
         )
 
     @property
@@ -125,6 +132,16 @@ class OwnRecord:
                 item.at,
             )
             for item in self.statements
+        )
+
+    def charges(self, codes: KnownCodes) -> tuple[PriorCharge, ...]:
+        """What was handed over, as charges beside those that the EHR holds."""
+        clock = LocalClock(self.zone)
+        return tuple(
+            msgspec.structs.replace(one, performers=() if person is None else (person,))
+            for row in self.handed
+            for person in [performer_in(row.content.resource, PERFORMING)]
+            for one in handed_over(row.content.resource, row.identifier.rpartition("|")[2], clock, codes)
         )
 
     def encounter(self, entry: TimeEntry) -> dict[str, Any]:
@@ -220,11 +237,23 @@ class OwnRecord:
             }
             for item in self.settlements
         ]
+        handed = [
+            {
+                "code": row.code,
+                "decision": row.content.decision,
+                "method": row.content.method.value,
+                "state": row.state.value,
+                "name": row.name,
+                "at": row.changed_at.isoformat(),
+            }
+            for row in self.handed
+        ]
         told = {
             "time_log": logged,
             "attestations": stated,
             "episodes": confirmed,
             "resolutions": settled,
+            "handed_over": handed,
         }
         return {name: value for name, value in told.items() if value}
 
@@ -237,16 +266,19 @@ def overtaken(raw: bytes) -> bytes:
 def present_basis(store: Store, issuer_id: str, patient: str) -> tuple[str, ...]:
     """`OwnRecord.basis` of this moment, without unsealing anything."""
     return _basis(
-        store.time_log.counting(issuer_id, patient), store.attestations.standing(issuer_id, patient)
+        store.time_log.counting(issuer_id, patient),
+        store.attestations.standing(issuer_id, patient),
+        store.charges.handed_keys(issuer_id, patient),
     )
 
 
-def _basis(entries: Mapping[str, int], statements: Iterable[str]) -> tuple[str, ...]:
+def _basis(entries: Mapping[str, int], statements: Iterable[str], handed: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         sorted(
             [
                 *(f"{name} {version}" for name, version in entries.items()),
                 *(f"stated {name}" for name in statements),
+                *(f"handed over {key}" for key in handed),
             ]
         )
     )
@@ -263,7 +295,10 @@ def own_differences(
         if name.startswith(URN) and findings.versions.get(name) != str(present.get(name))
     ]
     if not found and present_basis(store, issuer_id, patient) != findings.basis:
-        found.append("The time log, a statement or a confirmed episode was changed since the chart was read.")
+        found.append(
+            "The time log, a statement, a confirmed episode or what was handed over was changed since the "
+            "chart was read."
+        )
     anchors = {
         program: enrolment.anchor_day
         for program, enrolment in store.charges.enrolments(issuer_id, patient).items()

@@ -1,0 +1,14 @@
+"""Every way there is, the best first."""
+
+from __future__ import annotations
+
+from launch.http import Limits
+from smartapp.ehr.handover.charge_item import ChargeItemHandover
+from smartapp.ehr.handover.choice import Handovers
+from smartapp.ehr.handover.worksheet import WorksheetHandover
+from smartapp.ehr.wire.capability import Capabilities
+
+
+def ways(limits: Limits, capabilities: Capabilities) -> Handovers:
+    """`limits`: those of a write."""
+    return Handovers([ChargeItemHandover(limits, capabilities), WorksheetHandover()])

@@ -1,0 +1,115 @@
+"""How charges of this session's EHR leave, for every page that says it: which way, why, and exactly what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from flask import g
+
+from fhir_mappings.decision import Decision
+from fhir_mappings.vocabulary import Outcome, Unverified
+from smartapp.ehr.handover.choice import Chosen
+from smartapp.ehr.handover.method import ToCharge, Where
+from smartapp.ehr.reading.findings import Findings, ForTheForm
+from smartapp.handover_settings import Method
+from smartapp.services import services
+from smartapp.store.charges import Charge, Leaving
+from smartapp.web import words
+from smartapp.web.permission import writes_here
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What leaves, as a person can look at it before it does."""
+
+    method: Method
+    title: str
+    by_person: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class HandingOver:
+    """What the patient page says first. `why`: no better way can be used; None where it is the best there is.
+    `lines`: what can be charged now, as a person enters it."""
+
+    title: str
+    by_person: bool
+    why: str | None
+    lines: tuple[str, ...]
+
+
+def where_here() -> Where:
+    """The EHR of this request's session, as far as its reading knows it."""
+    return Where.of(g.session, g.issuer, writes_here())
+
+
+def chosen_here(findings: Findings, decision: Decision | None = None) -> Chosen:
+    """The way in which this EHR takes charges, or takes this one."""
+    where = Where.of(g.session, g.issuer, findings.writes)
+    return services().handovers.chosen(where, decision, findings)
+
+
+def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any]) -> Leaving:
+    """Exactly what leaves of a charge, and how. `resource`: the ChargeItem that it is, or would be."""
+    choices, form = findings.choices, findings.form or ForTheForm()
+    people = (*choices.practitioners, *choices.encounters, *form.accounts, *form.conditions)
+    names = {choice.reference: choice.text for choice in people}
+    if g.session.fhir_user and g.session.user_name:
+        names.setdefault(g.session.fhir_user, g.session.user_name)
+    label = services().site.policy.code(decision.code).label
+    charge = ToCharge(resource, decision, label, findings.patient, names)
+    return chosen_here(findings, decision).handover.leaves(charge)
+
+
+def kept(leaving: Leaving) -> Leaving | None:
+    """What an outbox row keeps of it: of a ChargeItem nothing more than the charge itself."""
+    return None if leaving.method is Method.CHARGE_ITEM else leaving
+
+
+def kept_leaving(row: Charge) -> Leaving:
+    """What leaves, or left, of a row."""
+    content = row.content
+    body = msgspec.json.encode(content.resource)
+    return content.leaving or Leaving(Method.CHARGE_ITEM, "application/fhir+json", body)
+
+
+def shown(leaving: Leaving) -> Shown:
+    way = services().handovers.named(leaving.method)
+    return Shown(leaving.method, way.title, way.by_person, text_of(leaving))
+
+
+def text_of(leaving: Leaving) -> str:
+    """Exactly what leaves, laid out for reading."""
+    if "json" in leaving.media_type:
+        return msgspec.json.format(leaving.body, indent=2).decode()
+    return leaving.body.decode().replace("\r", "\n")
+
+
+def told_on_the_page(findings: Findings) -> HandingOver:
+    """How this EHR takes charges, and what could be entered by hand where nobody can accept."""
+    chosen = chosen_here(findings)
+    ready = (
+        decision
+        for decision in findings.assessment.decisions
+        if decision.outcome is Outcome.SUGGEST and Unverified.RULES_OF_THE_YEAR not in decision.unverified
+    )
+    way = chosen.handover
+    return HandingOver(way.title, way.by_person, chosen.why, tuple(map(_line, ready)))
+
+
+def _line(decision: Decision) -> str:
+    """Code, units, service date, period; and what whoever enters it answers for."""
+    parts = [
+        f"{decision.code} × {decision.quantity}",
+        f"service date {words.day(decision.service_date)}",
+        f"for {words.days(decision.period.start, decision.period.end)}",
+    ]
+    if decision.modifiers:
+        parts.append(f"modifiers {', '.join(decision.modifiers)}")
+    if decision.unverified:
+        told = " ".join(words.ATTESTATIONS[entry] for entry in decision.unverified)
+        parts.append(f"not shown by the record: {told}")
+    return "; ".join(parts)
