@@ -3118,6 +3118,8 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
         plenty = total.seconds + _unread_seconds(facts, month)
         doubts.compare("record-incomplete", _earned(program, month, plenty, True))
     _doubt_month(facts, program, month, shown, total, doubts)
+    if _holds_a_day_nobody_works(facts, slices):
+        doubts.everywhere("implausible-span")
     codes = _three_codes(facts, program, month, total, talks, now, doubts, then)
     for decision in codes:
         if unread:
@@ -3220,6 +3222,17 @@ def _doubt_month(
         doubts.everywhere("no-device-code")
     if program == "rpm" and any(c.code == "99091" and month.holds(c.first) for c in facts.charges):
         doubts.everywhere("99091")
+
+
+def _holds_a_day_nobody_works(facts: Facts, slices: list[Slice]) -> bool:
+    """D42: more than eight hours of one person on a local day; of whom nobody knows, each contact's own."""
+    days: dict[tuple[str, date], set[int]] = {}
+    for s in slices if _sum(slices).seconds > 2 * IMPLAUSIBLE else []:
+        who = s.person if s.person.startswith(("Practitioner/", "PractitionerRole/")) else s.work.ref
+        for second in s.seconds:
+            day = _local_day(s.work.span.start if s.bare else second, facts.zone)
+            days.setdefault((who, day), set()).add(second)
+    return any(len(seconds) > 2 * IMPLAUSIBLE for seconds in days.values())
 
 
 def _modifiers(slices: list[Slice]) -> list[str]:

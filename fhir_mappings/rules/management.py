@@ -19,6 +19,7 @@ from fhir_mappings.rules.minutes import (
     Staffing,
     Tally,
     clock_of,
+    holds_an_overlong_day,
     in_person_contacts,
     whole_seconds,
 )
@@ -367,6 +368,8 @@ def _month_doubts(
         doubts.add(ReviewReason.SAME_DAY_VISIT)
     if record.double_booked and any(piece.resource in record.double_booked for piece in tally.pieces):
         doubts.add(ReviewReason.CLINICIAN_DOUBLE_BOOKED)
+    if holds_an_overlong_day(tally.pieces, record.zone):
+        doubts.add(ReviewReason.IMPLAUSIBLE_SPAN)
     return frozenset(doubts)
 
 

@@ -28,6 +28,8 @@ from fhir_mappings.vocabulary import (
     Role,
 )
 
+MOST_SECONDS_OF_A_DAY = 8 * 60 * 60
+"""Of one person for one patient: a working day, of spans that are each short enough for D13."""
 _RPM_ROLES = PROFESSIONALS | {Role.CLINICAL_STAFF, Role.UNKNOWN}
 _THERAPY_ROLES = THERAPISTS | {Role.THERAPIST_ASSISTANT}
 
@@ -247,6 +249,26 @@ def whole_seconds(pieces: Sequence[ManagementTime]) -> int:
                 until = end
         found += (until - opened) // MICROSECONDS
     return found
+
+
+def holds_an_overlong_day(pieces: Sequence[ManagementTime], zone: ZoneInfo) -> bool:
+    """Whether one person has more than `MOST_SECONDS_OF_A_DAY` on one local day (D42). Of whom nobody knows,
+    each Encounter is somebody else's."""
+    if whole_seconds(pieces) <= MOST_SECONDS_OF_A_DAY:
+        return False
+    clock = clock_of(zone)
+    of_day: dict[tuple[str, date], list[ManagementTime]] = {}
+    for piece in pieces:
+        person, start = piece.person or piece.resource, piece.start
+        if piece.seconds is not None:
+            of_day.setdefault((person, clock.day_of(start)), []).append(piece)
+            continue
+        while start < piece.end:
+            day = clock.day_of(start)
+            until = min(piece.end, clock.day_span(day)[1])
+            of_day.setdefault((person, day), []).append(replace(piece, start=start, end=until))
+            start = until
+    return any(whole_seconds(parts) > MOST_SECONDS_OF_A_DAY for parts in of_day.values())
 
 
 def _apart(spans: Iterable[tuple[int, int]]) -> int:

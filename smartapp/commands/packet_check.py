@@ -75,6 +75,7 @@ _PARTS = {
     "evidence.left_out": "what was left out, and why",
     "evidence.basis": "what it was decided with: codings, anchors, tables",
     "evidence.anchors": "every change of where the periods begin",
+    "evidence.notes": "what was late or unusual",
     "evidence.completeness": "what was not read",
 }
 

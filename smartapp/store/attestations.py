@@ -1,5 +1,5 @@
-"""What people stated about a patient: attestations, episodes of care where the EHR documents none, and how
-a reason for review was settled (D38).
+"""What people stated about a patient: attestations, episodes of care where the EHR documents none, how a
+reason for review was settled (D38), and each day on which somebody had the 30-day periods begin.
 
 Append-only: taking a statement back is a row of its own.
 """
@@ -13,7 +13,7 @@ from datetime import date, datetime, tzinfo
 from typing import Generic, TypeVar
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.local_time import Window
@@ -24,7 +24,7 @@ from smartapp.store.database import Database
 from smartapp.store.tables import ATTESTATIONS
 from smartapp.store.vault import Vault, place
 
-STATED, EPISODE, SETTLED, REVOKED = "stated", "episode", "settled", "revoked"
+STATED, EPISODE, SETTLED, ANCHOR, REVOKED = "stated", "episode", "settled", "anchor", "revoked"
 Facts = str | int | bool | None
 
 
@@ -92,12 +92,25 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class AnchorSet(msgspec.Struct, frozen=True, kw_only=True):
+    """Who had a program's periods begin on which day, and why. What stands is the enrolment; this is how it
+    came about, and is never taken back."""
+
+    program: str
+    day: date
+    before: date | None = None
+    """The day that was confirmed until then."""
+    source: str
+    by: str
+    by_name: str = ""
+
+
 class _Revocation(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     by_name: str = ""
 
 
-Content = TypeVar("Content", Statement, ConfirmedEpisode, Settlement)
+Content = TypeVar("Content", Statement, ConfirmedEpisode, Settlement, AnchorSet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +210,18 @@ class AttestationStore:
         """Every settled reason for review, the latest first, those that were taken back included."""
         return self._all(issuer_id, patient, SETTLED, Settlement)
 
+    def anchors(self, issuer_id: str, patient: str) -> tuple[Stated[AnchorSet], ...]:
+        """Every time somebody had the periods begin on a day, the latest first."""
+        return self._all(issuer_id, patient, ANCHOR, AnchorSet)
+
     def standing(self, issuer_id: str, patient: str) -> frozenset[str]:
-        """The ids of what stands. Nothing is unsealed."""
+        """The ids of what stands and can be taken back. Nothing is unsealed."""
         with self._database.read() as connection:
             rows = connection.execute(
                 select(ATTESTATIONS.c.attestation_id, ATTESTATIONS.c.state).where(
-                    ATTESTATIONS.c.issuer_id == issuer_id, ATTESTATIONS.c.patient == patient
+                    ATTESTATIONS.c.issuer_id == issuer_id,
+                    ATTESTATIONS.c.patient == patient,
+                    ATTESTATIONS.c.state != ANCHOR,
                 )
             ).all()
         revoked = {row.attestation_id for row in rows if row.state == REVOKED}
@@ -222,19 +241,7 @@ class AttestationStore:
         """One row with its audit entry, both or none."""
         attestation_id = attestation_id or str(uuid.uuid4())
         with self._database.write() as connection:
-            named = {
-                "attestation_id": attestation_id,
-                "issuer_id": issuer_id,
-                "patient": patient,
-                "state": state,
-            }
-            connection.execute(
-                insert(ATTESTATIONS).values(
-                    **named,
-                    sealed=self._vault.seal_record(content, place(ATTESTATIONS.c.sealed, named)),
-                    created_at=now,
-                )
-            )
+            _insert(connection, self._vault, attestation_id, issuer_id, patient, state, content, now)
             self._audit.add_with(
                 connection,
                 now,
@@ -272,3 +279,25 @@ class AttestationStore:
                     stated.id, stated.at, stated.content, row.created_at, revocation.by, revocation.by_name
                 )
         return tuple(reversed(found.values()))
+
+
+def keep_anchor(
+    connection: Connection, vault: Vault, issuer_id: str, patient: str, content: AnchorSet, now: datetime
+) -> None:
+    """How an anchor day came about, in the transaction that sets it."""
+    _insert(connection, vault, str(uuid.uuid4()), issuer_id, patient, ANCHOR, content, now)
+
+
+def _insert(
+    connection: Connection,
+    vault: Vault,
+    attestation_id: str,
+    issuer_id: str,
+    patient: str,
+    state: str,
+    content: msgspec.Struct,
+    now: datetime,
+) -> None:
+    named = {"attestation_id": attestation_id, "issuer_id": issuer_id, "patient": patient, "state": state}
+    sealed = vault.seal_record(content, place(ATTESTATIONS.c.sealed, named))
+    connection.execute(insert(ATTESTATIONS).values(**named, sealed=sealed, created_at=now))

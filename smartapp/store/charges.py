@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from smartapp.handover_settings import Method
+from smartapp.store.attestations import AnchorSet, keep_anchor
 from smartapp.store.chain import Words
 from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
 from smartapp.store.months import certified_among
@@ -350,8 +351,11 @@ class ChargeStore(Claims[Charge]):
             for row in rows
         }
 
-    def confirm_anchor(self, enrolment: Enrolment, **facts: str | int | bool | None) -> bool:
-        """Keep a confirmed or corrected anchor day, with its audit entry. False once it is frozen."""
+    def confirm_anchor(
+        self, enrolment: Enrolment, by_name: str = "", **facts: str | int | bool | None
+    ) -> bool:
+        """Keep a confirmed or corrected anchor day, that somebody did, and an audit entry. False once it is
+        frozen."""
         same = and_(
             ENROLMENTS.c.issuer_id == enrolment.issuer_id,
             ENROLMENTS.c.patient == enrolment.patient,
@@ -381,9 +385,19 @@ class ChargeStore(Claims[Charge]):
                 return False
             else:
                 connection.execute(update(ENROLMENTS).where(same).values(**values))
+            told = AnchorSet(
+                program=enrolment.program,
+                day=enrolment.anchor_day,
+                before=None if before is None else before.anchor_day,
+                source=enrolment.source,
+                by=enrolment.confirmed_by,
+                by_name=by_name,
+            )
+            at = enrolment.confirmed_at
+            keep_anchor(connection, self._vault, enrolment.issuer_id, enrolment.patient, told, at)
             self._audit.add_with(
                 connection,
-                enrolment.confirmed_at,
+                at,
                 "anchor-confirmed",
                 issuer=enrolment.issuer_id,
                 patient=enrolment.patient,

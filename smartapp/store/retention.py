@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, or_, select
 
 from smartapp.store.attestations import (
+    ANCHOR,
     EPISODE,
     REVOKED,
     SETTLED,
@@ -160,6 +161,8 @@ class Retention:
             return self._vault.unseal_record(row.sealed, bound_to, Settlement).last_day
         if row.state == EPISODE:
             return self._vault.unseal_record(row.sealed, bound_to, ConfirmedEpisode).end
+        if row.state == ANCHOR:  # what stands is the enrolment; each packet has how it came about
+            return date.min
         return None
 
 

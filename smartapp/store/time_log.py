@@ -112,6 +112,21 @@ class TimeEntry:
         return next(item for item in reversed(self.versions) if item.state is EntryState.SIGNED)
 
     @property
+    def stated_at(self) -> datetime:
+        """When what stands was typed, or its clock stopped."""
+        drafts = [item.at for item in self.versions if item.state is EntryState.DRAFT]
+        return drafts[-1] if drafts else self.versions[0].at
+
+    @property
+    def states_own_role(self) -> str | None:
+        """The role that whoever signed it states of themselves, where the entry says one."""
+        signed = self.signed
+        if signed is None or signed.content.logged.role is None:
+            return None
+        own = signed.content.by == signed.content.logged.person
+        return str(signed.content.logged.role) if own else None
+
+    @property
     def encounter(self) -> str | None:
         """The id of its Encounter in the EHR, whichever version that holds."""
         return next(

@@ -85,9 +85,10 @@ def confirm(program: str) -> AnyResponse:
     day, source, problems = _understood(view, chart.today)
     if day is None or problems:
         return _page(problems, 422)
-    by, _ = own_pages.user()
+    by, by_name = own_pages.user()
     done = here.store.charges.confirm_anchor(
         Enrolment(chart.issuer_id, chart.patient, view.program, day, source, by, here.clock.now(), False),
+        by_name,
         session=g.session.id,
     )
     if not done:

@@ -5,6 +5,7 @@ Nothing is decided here. Numbers, reasons and evidence come from the decision; t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +14,7 @@ from typing import Any
 
 from fhir_mappings.completeness import in_words
 from fhir_mappings.decision import Decision, Requirement
+from fhir_mappings.rules.minutes import MOST_SECONDS_OF_A_DAY
 from fhir_mappings.vocabulary import ExcludedReason, Outcome, RequirementKind, ReviewReason, Role, Unverified
 from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
@@ -124,7 +126,7 @@ def card(
         shut=rules_not_confirmed(decision, site) if standing in {Standing.SHUT, None} else None,
         notes=()
         if before_reading
-        else notes_on(decision, findings.assessment.spans, findings.late, site.zone),
+        else notes_on(decision, findings.assessment.spans, findings.late, site.zone, findings.contract),
         fee=_fee(decision, site),
         statements=statements_on(decision, findings),
     )
@@ -237,11 +239,29 @@ def _which_contact(decision: Decision, findings: Findings) -> str | None:
         and told.day in decision.period
     ]
     if not found:
-        return None
+        return _too_long_a_day(decision, findings)
     many = len(found) > 1
     return (
         f"The contact{'s' * many} of {words.listed(found)} {'were' if many else 'was'} left out as too long: "
         f"check {'their' if many else 'its'} end time{'s' * many}."
+    )
+
+
+def _too_long_a_day(decision: Decision, findings: Findings) -> str | None:
+    """Whose minutes of one day come to more than a day's work (D42)."""
+    seconds = Counter[tuple[str, date]]()
+    for span in findings.assessment.spans:
+        told = findings.seen.get(span.resource)
+        day = None if told is None or not told.by else told.day
+        if span.program is decision.program and told and day is not None and day in decision.period:
+            seconds[words.listed(told.by), day] += span.seconds
+    found = [
+        f"{name} has {words.minutes(total)} on {words.day(day)}"
+        for (name, day), total in sorted(seconds.items(), key=lambda item: (item[0][1], item[0][0]))
+        if total > MOST_SECONDS_OF_A_DAY
+    ]
+    return (
+        f"{words.listed(found)}: more than a day's work for one patient. Check the times." if found else None
     )
 
 

@@ -153,7 +153,8 @@ REASONS: dict[ReviewReason, str] = {
         "facility: its class is not known here."
     ),
     ReviewReason.IMPLAUSIBLE_SPAN: (
-        "A contact lasts implausibly long and was left out, or it is recorded twice with different times."
+        "A contact lasts implausibly long and was left out, it is recorded twice with different times, or "
+        "one person has more than eight hours on one day."
     ),
     ReviewReason.IMPLAUSIBLE_VALUE: "Readings with values that no person has were left out.",
     ReviewReason.CONVERSATION_IN_PERSON: "The only conversation of the month was in person.",

@@ -68,6 +68,9 @@ def test_a_corrected_day_moves_the_periods_and_readings_before_it_are_for_review
     assert reviewed
     assert reviewed <= {"review", "blocked"}
     assert "A reading lies before the anchor day." in anchor(browser, page).text
+    assert "Where the 30-day periods begin was set by hand once." in browser.get(page.url).text
+    (change,) = answer["anchors"]
+    assert (change["day"], change["before"], change["by"]) == (day.isoformat(), None, PHYSICIAN)
 
 
 def test_a_correction_needs_a_reason_from_a_closed_set_and_a_day_that_can_be(world, browser):
@@ -130,6 +133,23 @@ def test_the_store_never_moves_a_frozen_anchor(store, now):
     with store.database.write() as connection:
         connection.execute(ENROLMENTS.update().values(frozen=True))
     assert not store.charges.confirm_anchor(first)
+
+
+def test_every_day_that_was_ever_set_is_kept_with_the_day_before_and_who(store, now):
+    from smartapp.store.charges import Enrolment
+
+    for number, by in enumerate((PHYSICIAN, "Practitioner/other")):
+        day = now.date() - timedelta(days=number)
+        enrolment = Enrolment("sandbox", "p1", "rtm", day, "set-up", by, now, False)
+        assert store.charges.confirm_anchor(enrolment, "A Name")
+    last, first = (one.content for one in store.attestations.anchors("sandbox", "p1"))
+    assert (first.day, first.before, first.by) == (now.date(), None, PHYSICIAN)
+    assert (last.day, last.before, last.by) == (
+        now.date() - timedelta(days=1),
+        now.date(),
+        "Practitioner/other",
+    )
+    assert store.attestations.standing("sandbox", "p1") == frozenset(), "nobody takes back that it was set"
 
 
 def test_forms_for_another_patient_or_an_older_snapshot_confirm_nothing(world, browser):

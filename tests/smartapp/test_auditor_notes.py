@@ -22,7 +22,13 @@ AS_OF = date(2026, 4, 10)
 DAYS: Event = {"days": {"of": "HEP", "from": "2026-02-03", "count": "50"}}
 
 
-def notes(given: list[Event], code: str, start: str, late: dict[str, int] | None = None) -> tuple[str, ...]:
+def notes(
+    given: list[Event],
+    code: str,
+    start: str,
+    late: dict[str, int] | None = None,
+    kept: dict[str, Any] | None = None,
+) -> tuple[str, ...]:
     chart = Chart(load_terminology(site_terminology()), ZONE, AS_OF)
     for resource in build_resources(given, ZONE.key):
         chart.add(json.dumps(resource).encode())
@@ -30,7 +36,7 @@ def notes(given: list[Event], code: str, start: str, late: dict[str, int] | None
     (decision,) = (
         one for one in found.decisions if (one.code, one.period.start.isoformat()) == (code, start)
     )
-    return notes_on(decision, found.spans, late or {}, ZONE)
+    return notes_on(decision, found.spans, late or {}, ZONE, kept)
 
 
 def call(at: str, length: str) -> Event:
@@ -80,3 +86,36 @@ def test_late_uploads_are_noted_from_the_eighth_day_on() -> None:
 )
 def test_lateness_is_counted_in_whole_days_and_never_guessed(observation: dict[str, Any], days: int) -> None:
     assert days_late(observation, LocalClock(ZONE)) == days
+
+
+def kept_notes(entry: dict[str, Any] | None = None, anchors: int = 0, code: str = "98980") -> tuple[str, ...]:
+    """What is noted where this app keeps an entry of the month's second call, and how often an anchor was
+    set."""
+    given = [DAYS, call("2026-03-10T10:00", "12:00"), call("2026-03-12T11:00", "9:30")]
+    logged = {"resource": "Encounter/e2", "days_late": 0, "role_of_oneself": None} | (entry or {})
+    kept = {"time_log": [logged], "anchors": [{"program": "rtm"}] * anchors + [{"program": "rpm"}]}
+    return notes(given, code, "2026-03-01" if code == "98980" else "2026-02-03", kept=kept)
+
+
+def test_minutes_are_typed_late_from_the_eighth_day_on() -> None:
+    assert kept_notes({"days_late": 7}) == ()
+    assert kept_notes({"days_late": 8}) == (
+        "1 entry of the time log was typed more than 7 days later, at most 8 days.",
+    )
+
+
+def test_minutes_that_this_code_does_not_rest_on_are_not_noted() -> None:
+    assert kept_notes({"days_late": 30, "resource": "Encounter/other"}) == ()
+
+
+def test_a_role_that_somebody_states_of_themselves_is_noted() -> None:
+    (note,) = kept_notes({"role_of_oneself": "physician"})
+    assert note == "1 entry of the time log was signed by somebody who states their own role there."
+
+
+@pytest.mark.parametrize(("times", "told"), [(1, "once"), (2, "twice"), (5, "5 times")])
+def test_an_anchor_that_was_set_by_hand_is_noted_with_how_often(times: int, told: str) -> None:
+    assert kept_notes(anchors=times, code="98977") == (
+        f"Where the 30-day periods begin was set by hand {told}.",
+    )
+    assert kept_notes(anchors=times) == ()

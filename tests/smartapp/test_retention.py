@@ -349,7 +349,7 @@ def fill(store: Store, at: datetime, keep_until: date) -> None:
 
 
 ALL = PastItsTime(
-    packets=2, charges=4, time_entries=1, statements=2, months=1, clocks=1, enrolments=1, audit_entries=0
+    packets=2, charges=4, time_entries=1, statements=3, months=1, clocks=1, enrolments=1, audit_entries=0
 )
 
 

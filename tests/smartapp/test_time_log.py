@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 from fhir_mappings.decision import Assessment
 from fhir_mappings.record import Excluded
 from fhir_mappings.time_log import TIME_LOG, LoggedTime
-from fhir_mappings.vocabulary import Activity, ExcludedReason, Program
+from fhir_mappings.vocabulary import Activity, ExcludedReason, Program, Role
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
@@ -753,3 +753,28 @@ def test_an_address_fills_in_what_a_row_knows_and_keeps_nothing(shared_world, br
     assert {name: shown[name] for name in known} == known
     assert shown["live"] == ""
     assert shared_world.store.time_log.of_patient("sandbox", PATIENT) == before
+
+
+@pytest.mark.parametrize(("measured", "days"), [("typed", 9), ("clock-changed", 9), ("clock", 0)])
+def test_how_late_minutes_were_typed_is_told_and_a_clock_is_never_late(store, measured, days):
+    from smartapp.ehr.reading.own_record import OwnRecord
+
+    end = datetime(2026, 4, 1, 23, 30, tzinfo=ZONE)
+    logged = LoggedTime(
+        start=end - timedelta(minutes=21),
+        end=end,
+        person=PHYSICIAN,
+        role=Role.PHYSICIAN,
+        activity=Activity.PHONE_CALL,
+        program=Program.RTM,
+        live=True,
+    )
+    content = EntryContent(logged=logged, measured=Measured(measured), by=PHYSICIAN)
+    typed = datetime(2026, 4, 10, 8, tzinfo=ZONE)
+    entry = store.time_log.enter("sandbox", "p1", content, typed)
+    store.time_log.append(
+        "sandbox", "p1", entry, 1, EntryState.SIGNED, content, typed + timedelta(days=20), "time-signed"
+    )
+    (told,) = OwnRecord.load(store, "sandbox", "p1", ZONE).told({})["time_log"]
+    assert told["days_late"] == days
+    assert told["role_of_oneself"] == "physician"

@@ -18,13 +18,13 @@ from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Missing
 from fhir_mappings.decision import Decision, excluded_json
 from fhir_mappings.local_time import Window, zone_named
-from fhir_mappings.record import Attestation, Enrolment, EpisodeOfCare, PatientRecord, Resolution
+from fhir_mappings.record import Attestation, Enrolment, EpisodeOfCare, PatientRecord, PriorCharge, Resolution
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.table_digests import table_digests
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Program
-from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.reading.findings import Findings, with_charges
 from smartapp.ehr.reading.notices import missing_from
 from smartapp.ehr.reading.own_record import URN, overtaken
 from smartapp.site import Site
@@ -53,6 +53,8 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
     """The anchor days that were confirmed here, by program."""
     missing: tuple[Missing, ...] = ()
     performer: str | None = None
+    handed: tuple[PriorCharge, ...] = ()
+    """Charges that were handed over otherwise than as a ChargeItem."""
     overtaken: tuple[str, ...] = ()
     """The EHR's copies of logged entries that were corrected or withdrawn since."""
     site: dict[str, Any] = {}
@@ -69,6 +71,7 @@ def basis_of(findings: Findings, site: Site, performer: str | None) -> Basis:
         anchors=findings.anchor_days,
         missing=missing_from(findings.notices),
         performer=performer,
+        handed=findings.handed,
         overtaken=findings.overtaken,
         site=_declared(site.declared),
         reads_test_data=site.terminology.reads_test_data,
@@ -155,7 +158,7 @@ def decided_again(evidence: bytes) -> Again:
             chart.add(raw, one.full_url, one.reference)
     for missing in basis.missing:
         chart.add_missing(missing, patient)
-    record = _record(chart, patient, document)
+    record = with_charges(_record(chart, patient, document), basis.handed)
     policy = policies.of(record.payer)
     person = None if basis.performer is None else chart.person_of(basis.performer) or basis.performer
     assessment = assess(record, policy, record.as_of, performer=person)

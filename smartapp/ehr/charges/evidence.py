@@ -13,6 +13,7 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import LocalClock
 from smartapp.ehr.charges.decided_again import basis_of, decided_again
 from smartapp.ehr.charges.digests import digest_of
+from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.own_record import ORIGIN
 from smartapp.ehr.wire.bundles import last_day
@@ -21,7 +22,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 
 _SAID = ("patient", "as_of", "timezone", "payer", "rules_version", "completeness")
-_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions", "handed_over")
+_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions", "anchors", "handed_over")
 MOST_READINGS = 500
 """Readings of one window that are all held; of more, those that a page shows."""
 
@@ -64,6 +65,7 @@ def evidence_document(
         **{name: contract[name] for name in _SAID},
         **{name: contract[name] for name in _KEPT_HERE if name in contract},
         "decision": decision,
+        "notes": notes_on(decision, findings.assessment.spans, findings.late, site.zone, contract),
         "basis": basis,
     }
     read = [one for one in resources if not _is_before(one, findings.history_from, site)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,10 +31,14 @@ def days_late(observation: Mapping[str, Any], clock: LocalClock) -> int:
 
 
 def notes_on(
-    decision: Decision, spans: Iterable[CountedSpan], late: Mapping[str, int], zone: ZoneInfo
+    decision: Decision,
+    spans: Iterable[CountedSpan],
+    late: Mapping[str, int],
+    zone: ZoneInfo,
+    kept: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
-    """The notes of one decision, in words."""
-    found: list[str] = []
+    """The notes of one decision, in words. `kept`: what this app keeps of the patient (`OwnRecord.told`)."""
+    found = list(_of_what_is_kept(decision, kept or {}))
     for need in decision.requirements:
         if need.requirement is RequirementKind.MONITORING_DAYS:
             number = sum(late.get(name, 0) > LATE_DAYS for name in need.evidence)
@@ -49,6 +53,26 @@ def notes_on(
             if _same_as_the_month_before(decision, spans, zone):
                 found.append("The minutes have the same times and lengths as those of the month before.")
     return tuple(found)
+
+
+def _of_what_is_kept(decision: Decision, kept: Mapping[str, Any]) -> Iterator[str]:
+    """Minutes typed late, roles that people state of themselves, an anchor that was set by hand."""
+    evidence = {name for need in decision.requirements for name in need.evidence}
+    logged = [entry for entry in kept.get("time_log", ()) if entry["resource"] in evidence]
+    if typed_late := [entry["days_late"] for entry in logged if entry["days_late"] > LATE_DAYS]:
+        most = max(typed_late)
+        yield f"{_entries(len(typed_late))} typed more than {LATE_DAYS} days later, at most {most} days."
+    if own := [entry for entry in logged if entry["role_of_oneself"]]:
+        yield f"{_entries(len(own))} signed by somebody who states their own role there."
+    if any(need.requirement is RequirementKind.MONITORING_DAYS for need in decision.requirements):
+        times = sum(one["program"] == decision.program for one in kept.get("anchors", ()))
+        if times:
+            often = {1: "once", 2: "twice"}.get(times, f"{times} times")
+            yield f"Where the 30-day periods begin was set by hand {often}."
+
+
+def _entries(number: int) -> str:
+    return "1 entry of the time log was" if number == 1 else f"{number} entries of the time log were"
 
 
 def _same_as_the_month_before(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -> bool:

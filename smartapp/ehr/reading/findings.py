@@ -22,7 +22,7 @@ from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
-from fhir_mappings.record import EpisodeOfCare, Resolution
+from fhir_mappings.record import EpisodeOfCare, PatientRecord, PriorCharge, Resolution
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
@@ -87,6 +87,8 @@ class Findings(Struct, frozen=True):
     statements: tuple[StatementLine, ...] = ()
     overtaken: tuple[str, ...] = ()
     """The EHR's copies of logged entries that were corrected or withdrawn since."""
+    handed: tuple[PriorCharge, ...] = ()
+    """Charges that were handed over otherwise than as a ChargeItem, as they were decided with."""
     bases: tuple[str, ...] = ()
     """The addresses by which the EHR calls itself."""
     settled: tuple[SettledLine, ...] = ()
@@ -294,9 +296,7 @@ class FindingsMaker:
             replace(one, performers=tuple(self._chart.person_of(who) or who for who in one.performers))
             for one in self._own.charges(self._site.policy.known)
         ]
-        if handed:
-            charges = sorted((*record.charges, *handed), key=lambda one: (one.code, one.resource))
-            record = replace(record, charges=tuple(charges))
+        record = with_charges(record, handed)
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)
@@ -335,6 +335,7 @@ class FindingsMaker:
             },
             overtaken=tuple(sorted(self._overtaken)),
             bases=self._bases,
+            handed=tuple(handed),
             statements=self._own.statement_lines,
             settled=self._own.settled_lines,
             late=late,
@@ -350,6 +351,15 @@ class FindingsMaker:
                 codes=policy.known,
             ),
         )
+
+
+def with_charges(record: PatientRecord, handed: Iterable[PriorCharge]) -> PatientRecord:
+    """A record with charges beside those that the EHR holds."""
+    beside = tuple(handed)
+    if not beside:
+        return record
+    charges = sorted((*record.charges, *beside), key=lambda one: (one.code, one.resource))
+    return replace(record, charges=tuple(charges))
 
 
 def _slim(assessment: Assessment, shown: set[str]) -> Assessment:

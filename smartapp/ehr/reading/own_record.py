@@ -24,10 +24,10 @@ from fhir_mappings.time_log import MARK, TIME_LOG, encounter_of, entry_id_of, sa
 from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.reading.display import decode
 from smartapp.store import Store
-from smartapp.store.attestations import ConfirmedEpisode, Settlement, Stated, Statement, episode_of
+from smartapp.store.attestations import AnchorSet, ConfirmedEpisode, Settlement, Stated, Statement, episode_of
 from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
-from smartapp.store.time_log import EntryState, TimeEntry
+from smartapp.store.time_log import EntryState, Measured, TimeEntry
 
 if TYPE_CHECKING:
     from smartapp.ehr.reading.findings import Findings
@@ -76,6 +76,8 @@ class OwnRecord:
     episodes: tuple[Stated[ConfirmedEpisode], ...] = ()
     settlements: tuple[Stated[Settlement], ...] = ()
     handed: tuple[Charge, ...] = ()
+    anchors: tuple[Stated[AnchorSet], ...] = ()
+    """Every time somebody had the 30-day periods begin on a day."""
 
     @classmethod
     def load(cls, store: Store, issuer_id: str, patient: str, zone: ZoneInfo) -> OwnRecord:
@@ -91,6 +93,7 @@ class OwnRecord:
             tuple(item for item in episodes if item.stands),
             tuple(item for item in settlements if item.stands),
             store.charges.handed_over(issuer_id, patient),
+            store.attestations.anchors(issuer_id, patient),
         )
 
     @property
@@ -183,6 +186,14 @@ class OwnRecord:
             return raw, entry.id
         return overtaken(raw), None
 
+    def _days_late(self, entry: TimeEntry) -> int:
+        """Days from when it was until somebody typed what stands of it; 0 where a clock measured it."""
+        content = entry.latest.content
+        if content.measured is Measured.CLOCK:
+            return 0
+        was = content.logged.day or content.logged.end.astimezone(self.zone).date()
+        return max(0, (entry.stated_at.astimezone(self.zone).date() - was).days)
+
     def told(self, held: Mapping[str, str]) -> dict[str, Any]:
         """For the page's JSON and the packet: what was logged, stated and confirmed here, if anything.
 
@@ -198,6 +209,9 @@ class OwnRecord:
                 "talk": msgspec.to_builtins(entry.latest.content.talk),
                 "signed_by": signed.content.by,
                 "signed_at": signed.at.isoformat(),
+                "entered_at": entry.stated_at.isoformat(),
+                "days_late": self._days_late(entry),
+                "role_of_oneself": entry.states_own_role,
             }
             for entry in sorted(self.entries.values(), key=lambda entry: entry.id)
             if (signed := entry.signed) is not None
@@ -248,12 +262,24 @@ class OwnRecord:
             }
             for row in self.handed
         ]
+        anchors = [
+            {
+                "program": item.content.program,
+                "day": item.content.day.isoformat(),
+                "before": None if item.content.before is None else item.content.before.isoformat(),
+                "source": item.content.source,
+                "by": item.content.by,
+                "at": item.at.isoformat(),
+            }
+            for item in reversed(self.anchors)
+        ]
         told = {
             "time_log": logged,
             "attestations": stated,
             "episodes": confirmed,
             "resolutions": settled,
             "handed_over": handed,
+            "anchors": anchors,
         }
         return {name: value for name, value in told.items() if value}
 
