@@ -1488,6 +1488,10 @@ def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]
             facts.ordered |= {(program, requester) for program in programs if requester}
     # A charged 99091 says nothing for RPM, though it may say something against RTM (contract).
     facts.enrolled |= {_program_of(charge.code) for charge in facts.charges if charge.code != "99091"}
+    # One of whose codes nobody can say which it is shows the program, if all of them are of one.
+    unclear = {_program_of(charge.code) for charge in facts.unclear_charges if charge.code != "99091"}
+    if len(unclear) == 1:
+        facts.enrolled |= unclear
 
 
 # -- Procedure, Condition ----------------------------------------------------------
@@ -2159,10 +2163,11 @@ def _begun(facts: Facts, program: str) -> date | None:
             continue
         if work.activity == "setup-education":
             days.append(_local_day(work.span.start, facts.zone))
-    own = [w for w in facts.works if w.program == program]
+    own = [w for w in facts.works if w.program in (program, "any")]  # who has a part in it, too (D35)
     for month in _months(facts):
         for some in _counting(facts, program, _slices(facts, program, month, own)):
-            days.append(max(month.start, _local_day(some.work.span.start, facts.zone)))
+            if some.work.program == program:
+                days.append(max(month.start, _local_day(some.work.span.start, facts.zone)))
     return min(days, default=None)
 
 
@@ -3125,7 +3130,9 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
         if unread:
             decision.remarks.add("record-incomplete")
         decision.unverified |= _statements(facts, total)
-        if _beside_a_visit(facts, slices) or facts.lacks("Encounter", month.start, month.end):
+        if _beside_a_visit(facts, slices) or facts.lacks(
+            "Encounter", month.start, min(month.end, facts.as_of)
+        ):
             decision.unverified.add("same-day-services")
         elif _shows_a_visit(facts, month):
             decision.perhaps.add("same-day-services")
@@ -3323,7 +3330,8 @@ def _three_codes(
             base = next(d for d in found if d.code == twenty)
             if not base.met_or_charged:
                 continue
-            requirements["base-code"] = (1, 1, sorted({c.ref for c in [*base.charges, *base.credits]}))
+            shown = {c.ref for c in [*base.charges, *base.credits]} if base.charges else set()
+            requirements["base-code"] = (1, 1, sorted(shown))
         decision = Decision(
             code,
             program,
