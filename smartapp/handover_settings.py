@@ -1,12 +1,97 @@
-"""How charges leave, as a site's file says it: which ways are turned on for which EHR."""
+"""How charges leave, as a site's file says it: which ways are turned on for which EHR.
+
+A ChargeItem, where the EHR takes one, and the worksheet are always there. Everything between is off until the
+site turns it on for an EHR, by naming what it needs.
+"""
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+
+from msgspec import Struct
+
+OWN_TASKS = "urn:smart-remote-monitoring:task"
+OWN_DOCUMENTS = "urn:smart-remote-monitoring:document"
+_REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
 
 
 class Method(StrEnum):
     """A way for a charge to leave, the best first. The first that can be used is used."""
 
     CHARGE_ITEM = "charge-item"
+    TASK = "task"
+    DOCUMENT = "document"
     WORKSHEET = "worksheet"
+
+
+class Code(Struct, frozen=True, forbid_unknown_fields=True):
+    """A coding by which the EHR knows a kind of task or document."""
+
+    system: str
+    code: str
+    display: str = ""
+
+    @property
+    def concept(self) -> dict[str, object]:
+        """As a CodeableConcept."""
+        display = {"display": self.display} if self.display else {}
+        return {"coding": [{"system": self.system, "code": self.code, **display}]}
+
+
+class TaskWay(Struct, frozen=True, forbid_unknown_fields=True):
+    """A Task to a billing pool. `owner`: who gets it, as `Organization/billing`; `code`: what kind it is."""
+
+    owner: str
+    code: Code = Code(OWN_TASKS, "enter-charge", "Enter a charge")
+
+    def __post_init__(self) -> None:
+        if not _REFERENCE.fullmatch(self.owner):
+            raise ValueError("handover: owner is a reference, such as Organization/billing")
+
+
+class DocumentWay(Struct, frozen=True, forbid_unknown_fields=True):
+    """A DocumentReference with the worksheet. `type`: what kind of document it is filed as."""
+
+    type: Code = Code(OWN_DOCUMENTS, "charge-worksheet", "Charge worksheet")
+
+
+class HandoverEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is turned on for one EHR. `issuer`: its name in the issuers file, needed where there are several.
+
+    `behavioral_health`: charges of behavioural health may leave as tasks, documents and messages too, which
+    more people read than a chart's own charges.
+    """
+
+    issuer: str | None = None
+    behavioral_health: bool = False
+    task: TaskWay | None = None
+    document: DocumentWay | None = None
+
+
+class HandoverSettings(Struct, frozen=True):
+    """The entries of a site."""
+
+    entries: tuple[HandoverEntry, ...] = ()
+
+    def of(self, issuer_id: str) -> HandoverEntry:
+        """What is turned on for an EHR; nothing where the site says nothing of it."""
+        found = (entry for entry in self.entries if entry.issuer in (None, issuer_id))
+        return next(found, HandoverEntry())
+
+    def check(self, many: dict[str, bool]) -> None:
+        """Raises ValueError with one line where an entry does not say which EHR it is for. `many`: the EHRs
+        by name, and whether each stands for several practices."""
+        names = [entry.issuer for entry in self.entries]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"handover: {twice} is listed twice")
+        for name in names:
+            if name is None and len(many) > 1:
+                raise ValueError(f"handover: say for which EHR with `issuer` ({', '.join(sorted(many))})")
+            if name is not None and name not in many:
+                raise ValueError(f"handover: {name} is no registered EHR")
+            if many[name] if name is not None else any(many.values()):
+                raise ValueError(
+                    "handover: an entry of the issuers file with a * stands for many practices; give the "
+                    "practice an entry of its own, and name that"
+                )

@@ -16,6 +16,7 @@ from fhir_mappings.vocabulary import Role
 from launch.issuers import Issuer
 from smartapp.config import ConfigurationError, Mode, Settings
 from smartapp.fees import FeeTable
+from smartapp.handover_settings import HandoverSettings
 from smartapp.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
 
 
@@ -31,6 +32,7 @@ class Site:
     second_approval: bool = False
     lock_certified_months: bool = False
     write_back_encounters: bool = False
+    handover: HandoverSettings = field(default_factory=HandoverSettings)
 
     fees: FeeTable = field(default_factory=FeeTable)
     declared: SiteFile = field(default_factory=SiteFile)
@@ -52,11 +54,15 @@ class Site:
         )
 
     def check_users(self, issuers: Iterable[Issuer]) -> None:
-        """Raises ConfigurationError where `users` does not say which EHR somebody belongs to.
+        """Raises ConfigurationError where `users` or `handover` do not say which EHR they speak of.
 
         One and the same "Practitioner/7" is somebody else in another EHR, and in each practice of a `*`.
         """
         many = {issuer.id: issuer.many for issuer in issuers}
+        try:
+            self.handover.check(many)
+        except ValueError as fault:
+            raise ConfigurationError(f"The site file: {fault}.") from None
         issuer_ids = many.keys()
         for entry in self.users:
             wide = next((name for name in many if many[name] and entry.issuer in (None, name)), None)
@@ -107,6 +113,7 @@ def read_site(
             second_approval=entries.second_approval,
             lock_certified_months=entries.lock_certified_months,
             write_back_encounters=entries.write_back_encounters,
+            handover=HandoverSettings(entries.handover),
         )
     except (SiteFileError, ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigurationError(f"The site's configuration cannot be used: {error}") from None

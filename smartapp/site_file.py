@@ -26,6 +26,7 @@ from fhir_mappings.rules.tables import (
 from fhir_mappings.terminology import DeviceFact, SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role, Unverified
 from smartapp.fees import Fee
+from smartapp.handover_settings import HandoverEntry
 
 _Kind = TypeVar("_Kind")
 
@@ -110,6 +111,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A second person must approve an accepted charge before anything is written."""
     lock_certified_months: bool = False
     """A patient's month can be certified; nothing of a certified month is changed from here any more."""
+    handover: tuple[HandoverEntry, ...] = ()
+    """Ways for charges to leave that are turned on, by EHR."""
     write_back_encounters: bool = False
     """Signed entries of the time log are written to the EHR as Encounters, where it lets this app do so."""
 

@@ -35,6 +35,7 @@ APP_SCOPE = " ".join(
         "openid fhirUser launch launch/patient launch/encounter online_access offline_access",
         *(f"patient/{name}.rs" for name in _READABLE),
         "patient/ChargeItem.crus patient/Encounter.cu patient/Provenance.crs",
+        "patient/Task.crus patient/DocumentReference.crus",
         "user/Practitioner.rs user/PractitionerRole.rs user/Organization.rs",
     ]
 )

@@ -235,8 +235,33 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "owner": _reference("owner", "Organization"),
         "period": _date("servicePeriod"),
     },
+    "Task": {
+        "patient": _patient("for"),
+        "subject": _reference("for", "Patient"),
+        "code": _CODE,
+        "status": _STATUS,
+        "intent": _token("intent"),
+        "owner": _reference("owner", "Organization", "Practitioner", "PractitionerRole"),
+        "requester": _reference("requester", "Practitioner", "PractitionerRole", "Organization"),
+        "focus": _reference("focus", "Encounter", "Account", "Patient", "ChargeItem"),
+        "authored-on": _date("authoredOn"),
+        "identifier": _IDENTIFIER,
+    },
+    "DocumentReference": {
+        "patient": _SUBJECT,
+        "subject": _SUBJECT,
+        "type": _token("type"),
+        "category": _CATEGORY,
+        "status": _STATUS,
+        "date": _date("date"),
+        "author": _reference("author", "Practitioner", "PractitionerRole", "Organization"),
+        "encounter": _reference("context.encounter", "Encounter"),
+        "identifier": _token("masterIdentifier", "identifier"),
+    },
     "Provenance": {
-        "target": _reference("target", *("ChargeItem", "Observation", "Encounter")),
+        "target": _reference(
+            "target", *("ChargeItem", "Observation", "Encounter", "Task", "DocumentReference")
+        ),
         "patient": _patient("target"),
         "agent": _reference("agent.who", "Practitioner", "PractitionerRole", "Device", "Organization"),
         "recorded": _date("recorded"),
@@ -273,6 +298,8 @@ PATIENT_PATH = {
     "Coverage": "beneficiary",
     "Account": "subject",
     "Communication": "subject",
+    "Task": "for",
+    "DocumentReference": "subject",
 }
 
 #: Where a resource without a patient of its own points to one that has: its patient is theirs.

@@ -49,6 +49,16 @@ REQUIRED_CODES: dict[tuple[str, str], frozenset[str]] = {
             "ServiceRequest",
             "intent",
         ): "proposal plan directive order original-order reflex-order filler-order instance-order option",
+        (
+            "Task",
+            "status",
+        ): "draft requested received accepted rejected ready cancelled in-progress on-hold failed completed"
+        " entered-in-error",
+        (
+            "Task",
+            "intent",
+        ): "unknown proposal plan order original-order reflex-order filler-order instance-order option",
+        ("DocumentReference", "status"): "current superseded entered-in-error",
         ("CarePlan", "status"): _REQUEST,
         ("CarePlan", "intent"): "proposal plan order option",
         ("Coverage", "status"): "active cancelled draft entered-in-error",
@@ -74,6 +84,8 @@ MANDATORY: dict[str, tuple[str, ...]] = {
     "Account": ("status",),
     "Provenance": ("target", "recorded", "agent"),
     "Communication": ("status",),
+    "Task": ("status", "intent"),
+    "DocumentReference": ("status", "content"),
     "DeviceMetric": ("type", "category"),
     "DeviceUseStatement": ("status", "subject", "device"),
 }

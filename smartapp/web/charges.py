@@ -150,7 +150,7 @@ def check(key: str) -> AnyResponse:
         return _choices_page(case, form, problems, 422)
     entered_at = services().clock.now().replace(microsecond=0)
     try:
-        _resource(case, form, entered_at)
+        leaving_of(case.findings, case.decision, _resource(case, form, entered_at))
     except ChargeNotValid as error:
         return _choices_page(case, form, (f"This charge cannot be written: {error}.",), 422)
     draft = form.draft(key, entered_at)

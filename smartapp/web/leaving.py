@@ -11,7 +11,7 @@ from flask import g
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome, Unverified
 from smartapp.ehr.handover.choice import Chosen
-from smartapp.ehr.handover.method import ToCharge, Where
+from smartapp.ehr.handover.method import Asked, ToCharge, Where
 from smartapp.ehr.reading.findings import Findings, ForTheForm
 from smartapp.handover_settings import Method
 from smartapp.services import services
@@ -46,10 +46,13 @@ def where_here() -> Where:
     return Where.of(g.session, g.issuer, writes_here())
 
 
-def chosen_here(findings: Findings, decision: Decision | None = None) -> Chosen:
+def chosen_here(
+    findings: Findings, decision: Decision | None = None, resource: dict[str, Any] | None = None
+) -> Chosen:
     """The way in which this EHR takes charges, or takes this one."""
     where = Where.of(g.session, g.issuer, findings.writes)
-    return services().handovers.chosen(where, decision, findings)
+    asked = None if decision is None else Asked(decision, findings, resource)
+    return services().handovers.chosen(where, asked)
 
 
 def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any]) -> Leaving:
@@ -60,8 +63,8 @@ def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any])
     if g.session.fhir_user and g.session.user_name:
         names.setdefault(g.session.fhir_user, g.session.user_name)
     label = services().site.policy.code(decision.code).label
-    charge = ToCharge(resource, decision, label, findings.patient, names)
-    return chosen_here(findings, decision).handover.leaves(charge)
+    charge = ToCharge(g.session.issuer_id, resource, decision, label, findings.patient, names)
+    return chosen_here(findings, decision, resource).handover.leaves(charge)
 
 
 def kept(leaving: Leaving) -> Leaving | None:

@@ -406,10 +406,15 @@ CHANGE_STATES: dict[ChargeState, str] = {
 
 METHODS: dict[Method, str] = {
     Method.CHARGE_ITEM: "a ChargeItem",
+    Method.TASK: "a task for billing",
+    Method.DOCUMENT: "a document for billing",
     Method.WORKSHEET: "the worksheet",
 }
 
 WAYS_BACK: dict[Method, str] = {
+    Method.TASK: "The task is cancelled in the EHR, unless billing has taken it up.",
+    Method.DOCUMENT: "The document is marked as entered in error in the EHR. Where somebody entered the "
+    "charge from it, they must take it out.",
     Method.WORKSHEET: "It is taken off the worksheet. Nothing is sent: where somebody entered it in billing "
     "already, take it out there too.",
 }

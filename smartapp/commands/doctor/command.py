@@ -24,6 +24,7 @@ from smartapp.commands.register import sheet_of
 from smartapp.commands.registered import Registered, add_options, registered
 from smartapp.commands.rules_checked import check_rules
 from smartapp.config import ConfigurationError
+from smartapp.handover_settings import HandoverSettings
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,255}")
@@ -90,8 +91,9 @@ def _check_call(options: argparse.Namespace) -> None:
 def examine(here: Registered, options: argparse.Namespace, now: Callable[[], datetime]) -> Checks:
     """Every check that can be made. Raises Fault where the call can't be carried out."""
     checks = Checks()
+    site = SiteFile() if here.site_file is None else read_site_file(here.site_file)
     if here.site_file is not None:
-        _check_site(checks, read_site_file(here.site_file), now())
+        _check_site(checks, site, now())
     with EhrClient(here.issuer) as client:
         exam = Examination(here, sheet_of(here), client, checks, now)
         statement = read_metadata(exam)
@@ -105,7 +107,7 @@ def examine(here: Registered, options: argparse.Namespace, now: Callable[[], dat
         check_launch(exam, found)
         check_identity(exam, found)
         declared = check_metadata(exam, statement)
-        check_handover(exam, statement)
+        check_handover(exam, statement, HandoverSettings(site.handover))
         check_registration(exam, found)
         check_scopes(exam, found)
         check_keys(exam)

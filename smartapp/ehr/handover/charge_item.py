@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import msgspec
 
-from fhir_mappings.decision import Decision
 from launch.errors import HttpError
 from launch.http import Limits, Response
 from launch.profiles import ChargeItemWrite
@@ -20,10 +19,9 @@ from launch.scopes import Interaction, Scopes
 from smartapp.ehr.charges.present import carries, held_charge, whole_page
 from smartapp.ehr.charges.read_back import read_back
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
-from smartapp.ehr.handover.method import HeldNow, ToCharge, Where
+from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
-from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.wire.bundles import look, search
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.patient_scope import Whose
@@ -61,7 +59,7 @@ class ChargeItemHandover:
             return "This EHR takes no charges from this app (it declares no ChargeItem create)."
         return None
 
-    def refusal_of(self, decision: Decision, findings: Findings) -> str | None:  # noqa: ARG002
+    def refusal_of(self, where: Where, asked: Asked) -> str | None:  # noqa: ARG002
         return None
 
     def leaves(self, charge: ToCharge) -> Leaving:

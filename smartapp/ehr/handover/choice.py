@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fhir_mappings.decision import Decision
-from smartapp.ehr.handover.method import Handover, Where
-from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.handover.method import Asked, Handover, Where
 from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge
 
@@ -38,16 +36,14 @@ class Handovers:
     def named(self, method: Method) -> Handover:
         return self._ways[method]
 
-    def chosen(
-        self, where: Where, decision: Decision | None = None, findings: Findings | None = None
-    ) -> Chosen:
+    def chosen(self, where: Where, asked: Asked | None = None) -> Chosen:
         """For an EHR, or for one charge there."""
         passed_over: list[tuple[Handover, str]] = []
         *better, last = self._ways.values()
         for way in better:
             why = way.refusal(where)
-            if why is None and decision is not None and findings is not None:
-                why = way.refusal_of(decision, findings)
+            if why is None and asked is not None:
+                why = way.refusal_of(where, asked)
             if why is None:
                 return Chosen(way, tuple(passed_over))
             if why:

@@ -37,6 +37,15 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A charge that somebody asks about. `resource`: as a ChargeItem, once the form is filled in."""
+
+    decision: Decision
+    findings: Findings
+    resource: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToCharge:
     """A charge that somebody is about to hand over.
 
@@ -44,6 +53,7 @@ class ToCharge:
     people call whatever the charge refers to.
     """
 
+    issuer_id: str
     resource: Mapping[str, Any]
     decision: Decision
     label: str
@@ -76,9 +86,9 @@ class Handover(Protocol):
     """Nothing is sent: a person enters it."""
 
     def refusal(self, where: Where) -> str | None:
-        """Why no charge can leave in this way; None where one can."""
+        """Why no charge can leave in this way; None where one can, "" where the site did not turn it on."""
 
-    def refusal_of(self, decision: Decision, findings: Findings) -> str | None:
+    def refusal_of(self, where: Where, asked: Asked) -> str | None:
         """Why this charge cannot."""
 
     def leaves(self, charge: ToCharge) -> Leaving:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from launch.http import Limits
 from smartapp.ehr.handover.charge_item import ChargeItemHandover
 from smartapp.ehr.handover.choice import Handovers
+from smartapp.ehr.handover.document import DocumentHandover
+from smartapp.ehr.handover.task import TaskHandover
 from smartapp.ehr.handover.worksheet import WorksheetHandover
 from smartapp.ehr.wire.capability import Capabilities
+from smartapp.handover_settings import HandoverSettings
 
 
-def ways(limits: Limits, capabilities: Capabilities) -> Handovers:
+def ways(settings: HandoverSettings, limits: Limits, capabilities: Capabilities) -> Handovers:
     """`limits`: those of a write."""
-    return Handovers([ChargeItemHandover(limits, capabilities), WorksheetHandover()])
+    return Handovers(
+        [
+            ChargeItemHandover(limits, capabilities),
+            TaskHandover(settings, limits, capabilities),
+            DocumentHandover(settings, limits, capabilities),
+            WorksheetHandover(),
+        ]
+    )

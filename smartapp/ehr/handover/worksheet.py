@@ -12,11 +12,9 @@ from typing import ClassVar
 
 import msgspec
 
-from fhir_mappings.decision import Decision
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.line import ChargeLine, line_of
-from smartapp.ehr.handover.method import HeldNow, ToCharge, Where
-from smartapp.ehr.reading.findings import Findings
+from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.wire.sending import Fate
 from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge, Leaving
@@ -52,7 +50,7 @@ class WorksheetHandover:
     def refusal(self, where: Where) -> str | None:  # noqa: ARG002
         return None
 
-    def refusal_of(self, decision: Decision, findings: Findings) -> str | None:  # noqa: ARG002
+    def refusal_of(self, where: Where, asked: Asked) -> str | None:  # noqa: ARG002
         return None
 
     def leaves(self, charge: ToCharge) -> Leaving:

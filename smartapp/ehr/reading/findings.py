@@ -40,15 +40,20 @@ from smartapp.store.reading import StoredResource
 
 
 class Writes(Struct, frozen=True):
-    """What /metadata says can be written of ChargeItem."""
+    """What /metadata says can be written."""
 
     create: bool
     update: bool
+    beside: tuple[str, ...] = ()
+    """Other types that can be created."""
 
 
 def writes_of(found: Capability) -> Writes | None:
     """None where there was no CapabilityStatement."""
-    return Writes(found.create, found.update) if found.known else None
+    if not found.known:
+        return None
+    beside = tuple(sorted(name for name in found.types if name != "ChargeItem" and found.creates(name)))
+    return Writes(found.create, found.update, beside)
 
 
 class ForTheForm(Struct, frozen=True):

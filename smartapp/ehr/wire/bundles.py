@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -414,6 +414,7 @@ class Declared(Struct, frozen=True):
     """Of searches."""
     conditional_create: bool = False
     update_create: bool = False
+    operations: frozenset[str] = frozenset()
 
 
 class _Statement(Struct):
@@ -431,26 +432,34 @@ class _Declared(Struct):
     type: Any = None
     interaction: Raw = Raw()
     searchParam: Raw = Raw()  # noqa: N815
+    operation: Raw = Raw()
     conditionalCreate: Any = None  # noqa: N815
     updateCreate: Any = None  # noqa: N815
 
 
 def declared(body: bytes, type_: str) -> Declared:
-    """A type in a CapabilityStatement, read leniently; nothing declared where it cannot be read."""
+    """One type in a CapabilityStatement; nothing declared where it cannot be read."""
+    return declared_of(body, {type_}).get(type_, Declared())
+
+
+def declared_of(body: bytes, types: Container[str]) -> dict[str, Declared]:
+    """Some types in a CapabilityStatement, read leniently; those that it does not declare are left out."""
     try:
         rests, _ = elements(decoded_whole(body, _Statement).rest, _MOST_DECLARED)
     except Unreadable:
-        return Declared()
+        return {}
     everywhere = frozenset(name for rest in rests for name in _parameters(rest))
+    found: dict[str, Declared] = {}
     for item in (item for rest in rests for item in _resources(rest)):
-        if item.type == type_:
-            return Declared(
+        if item.type in types and item.type not in found:
+            found[item.type] = Declared(
                 frozenset(_words(item.interaction, "code")),
                 everywhere.union(_words(item.searchParam, "name")),
                 item.conditionalCreate is True,
                 item.updateCreate is True,
+                frozenset(_words(item.operation, "name")),
             )
-    return Declared()
+    return found
 
 
 def takes_batches(body: bytes) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from threading import Lock
 
 from launch.errors import HttpError, LaunchError
 from launch.http import MEGABYTE, Limits
 from launch.tokens import SessionClient
-from smartapp.ehr.wire.bundles import declared, look, takes_batches
+from smartapp.ehr.wire.bundles import Declared, declared_of, look, takes_batches
 
 CAPABILITY_LIFE = 3600.0
 UNSURE_LIFE = 60.0
 """Of an answer that closes a door, or of none: somebody may be about to mend it."""
+ASKED = frozenset({"ChargeItem", "Task", "DocumentReference", "Provenance"})
 CAPABILITY_LIMITS = Limits(connect=5.0, read=20.0, total=30.0, max_bytes=16 * MEGABYTE)
 
 
@@ -30,6 +32,14 @@ class Capability:
     """Whether several requests may come in one Bundle: of the server, whatever the type."""
     known: bool = False
     """Whether there was a CapabilityStatement at all."""
+    types: Mapping[str, Declared] = field(default_factory=dict)
+    """What it says of ChargeItem, and of what a charge may leave as otherwise."""
+
+    def creates(self, type_: str) -> bool:
+        return "create" in self.of(type_).interactions
+
+    def of(self, type_: str) -> Declared:
+        return self.types.get(type_, Declared())
 
 
 class Capabilities:
@@ -67,7 +77,8 @@ class Capabilities:
 
 def parse_capability(body: bytes) -> Capability:
     """ChargeItem in a CapabilityStatement, read leniently."""
-    found = declared(body, "ChargeItem")
+    types = declared_of(body, ASKED)
+    found = types.get("ChargeItem", Declared())
     return Capability(
         create="create" in found.interactions,
         conditional_create=found.conditional_create,
@@ -76,4 +87,5 @@ def parse_capability(body: bytes) -> Capability:
         search_by_identifier="search-type" in found.interactions and "identifier" in found.parameters,
         batch=takes_batches(body),
         known=look(body).resourceType == "CapabilityStatement",
+        types=types,
     )
