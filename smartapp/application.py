@@ -31,6 +31,7 @@ from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.sending import limits_of_writes
+from smartapp.health import Health
 from smartapp.issuers_file import read_issuers
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
@@ -114,6 +115,7 @@ def _services(
         settings=settings,
         site=site,
         store=store,
+        health=Health(store.database),
         clock=clock,
         issuers=issuers,
         launcher=launcher,

@@ -24,6 +24,12 @@ def _demo(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _serve(arguments: list[str]) -> int:
+    from smartapp.commands.serve import run
+
+    return run(arguments)
+
+
 def _migrate(arguments: list[str]) -> int:
     from smartapp.commands.migrate import run
     from smartapp.config import ConfigurationError
@@ -102,6 +108,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "connect": (_connect, "start the app for one FHIR server with test data, open or SMART"),
     "seed": (_seed, "write the synthetic charts to a FHIR server with test data"),
     "unseed": (_unseed, "remove from a FHIR server exactly what seed and connect wrote"),
+    "serve": (_serve, "the production server; finishes what is under way when it is stopped"),
     "migrate": (_migrate, "make or update the tables of the app's database"),
     "audit": (_audit, "verify or export the chained audit trail"),
     "packet": (_packet, "list and export the kept evidence of what was written"),

@@ -23,6 +23,7 @@ from smartapp.ehr.handover.after import AfterHandover
 from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
+from smartapp.health import Health
 from smartapp.site import Site
 from smartapp.store import Store
 
@@ -50,6 +51,7 @@ class Services:
     settings: Settings
     site: Site
     store: Store
+    health: Health
     clock: Clock
     issuers: Issuers
     launcher: Launcher

@@ -57,7 +57,7 @@ LAYERS = (
         "smartapp.serving",
         "smartapp.web",
     ),
-    ("smartapp.services",),
+    ("smartapp.services", "smartapp.health"),
     ("smartapp.ehr.charges", "smartapp.ehr.handover", "smartapp.ehr.encounters"),
     ("smartapp.ehr.reading", "smartapp.ehr.people"),
     ("smartapp.ehr.wire", "smartapp.store", "smartapp.clock"),

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, DateTime, create_engine, event, inspect, text
@@ -77,6 +78,19 @@ class Database:
                 found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         if found != SCHEMA_REVISION:
             raise SchemaOutdated(f"The database is at revision {found}, this app needs {SCHEMA_REVISION}.")
+
+    @property
+    def file(self) -> Path | None:
+        """Of SQLite: the file; None in memory, and of a server."""
+        name = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+        return None if not name or name == ":memory:" or name.startswith("file:") else Path(name)
+
+    def read_only(self) -> bool:
+        """Whether a server takes no writes: a standby, or one that was told so."""
+        if self._engine.dialect.name != "postgresql":
+            return False
+        with self.read() as connection:
+            return bool(connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on")
 
     def migrate(self, revision: str = SCHEMA_REVISION) -> None:
         """Bring the tables to a revision. Safe to call again."""

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
-from sqlalchemy.exc import SQLAlchemyError
 
+from smartapp.health import Readiness
 from smartapp.services import services
-from smartapp.store.database import SchemaOutdated
 
 pages = Blueprint("health", __name__)
 
 
 @pages.get("/health/live")
 def live() -> Response:
-    """The process answers."""
+    """The process answers. `smartapp.serving` says so itself; this is for other servers."""
     return jsonify(status="ok")
 
 
 @pages.get("/health/ready")
 def ready() -> tuple[Response, int]:
-    """The database answers and has the tables this version needs."""
-    try:
-        services().store.database.check_schema()
-    except (SQLAlchemyError, SchemaOutdated):
-        return jsonify(status="database"), 503
-    return jsonify(status="ok"), 200
+    """The database answers, takes writes and has this version's tables; else one word of `Readiness`."""
+    found = services().health.readiness()
+    return jsonify(status=found.value), 200 if found is Readiness.OK else 503

@@ -197,6 +197,11 @@ class AppProcess:
         """The same address at this process's port."""
         return address.replace(self.base, f"http://127.0.0.1:{self.port}")
 
+    def told_to_end(self) -> subprocess.Popen[bytes]:
+        """SIGTERM: what is under way may be finished."""
+        self._process.terminate()
+        return self._process
+
     def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is committed any more."""
         self._process.kill()

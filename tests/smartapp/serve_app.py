@@ -1,13 +1,17 @@
-"""Serves the app on a port until standard input is closed: a process of its own for tests to stop or kill."""
+"""Serves the app on a port, as `smartapp serve` does, until a signal comes or standard input is closed: a
+process of its own for tests to stop or kill."""
 
 import json
+import os
+import signal
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 from smartapp import create_app
 from smartapp.config import Mode, Settings
-from smartapp.serving import AppServer
+from smartapp.serving import AppServer, serve_until_told
 
 
 def settings_of(values):
@@ -26,6 +30,11 @@ def settings_of(values):
 
 if __name__ == "__main__":
     app = create_app(settings_of(json.loads(sys.argv[2])))
-    with AppServer(app, "127.0.0.1", int(sys.argv[1])):
-        print("ready", flush=True)
+    server = AppServer(app, "127.0.0.1", int(sys.argv[1]), patience=60, linger=2)
+
+    def end_with_standard_input():
         sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
+    serve_until_told(server, lambda: print("ready", flush=True))
