@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from fhir_mappings.local_time import LocalClock
 from launch.http import Response
-from smartapp.ehr.charges.create import _id_of
 from smartapp.ehr.charges.present import carries
+from smartapp.ehr.handover.charge_item import _id_of
 from smartapp.ehr.reading.display import banner, choices, decode
 from smartapp.ehr.reading.seen import Names
 from smartapp.ehr.reading.seen import seen as told

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Shape(AssertionError):
 STATED = "attestations.yaml"
 
 
-class CaseLoader(yaml.SafeLoader):
+class CaseLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML without its guesses: 10:00 stays a text, not 600; 2026-03-01 too, not a date; and so does `on`."""
 
 
@@ -92,12 +93,14 @@ class Case:
         return f"{self.file}: {self.name}"
 
 
-def read_cases(folder: Path) -> Iterator[Case]:
-    """Every case of every file, in order. Raises on a key that no case has."""
-    for path in sorted(folder.glob("*.yaml")):
-        for told in yaml.load(path.read_text(), CaseLoader):
-            told["options"] = tuple(str(option) for option in told.get("options", ()))
-            yield Case(file=path.stem, **told)
+@cache
+def read_cases(folder: Path) -> tuple[Case, ...]:
+    """Every case of every file, in order; read once a process. Raises on a key that no case has."""
+    return tuple(
+        Case(file=path.stem, **told | {"options": tuple(str(option) for option in told.get("options", ()))})
+        for path in sorted(folder.glob("*.yaml"))
+        for told in yaml.load(path.read_text(), CaseLoader)
+    )
 
 
 def write_case(case: Case, folder: Path) -> tuple[Path, Path]:
