@@ -118,9 +118,13 @@ class Page(HTMLParser):
 
 
 class Browser:
-    """Keeps cookies by host and follows redirects. Loopback counts as secure, as it does in browsers."""
+    """Keeps cookies by host and follows redirects. Loopback counts as secure, as it does in browsers.
 
-    def __init__(self) -> None:
+    `patience`: seconds that an answer may take.
+    """
+
+    def __init__(self, patience: float = 30.0) -> None:
+        self._patience = patience
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers.update({"User-Agent": "demo-check", "Accept": "text/html"})
@@ -159,7 +163,7 @@ class Browser:
                 headers["Origin"] = "null"  # what browsers say under "Referrer-Policy: no-referrer"
             self._session.cookies.clear()
             response = self._session.request(
-                method, url, data=pairs, headers=headers, allow_redirects=False, timeout=30
+                method, url, data=pairs, headers=headers, allow_redirects=False, timeout=self._patience
             )
             self._keep(jar, response)
             if response.status_code not in {301, 302, 303, 307, 308}:

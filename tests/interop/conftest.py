@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from launch.sandbox import stories
+from smartapp.commands.demo_check import Browser
 from tests.interop.front import Front
 from tests.interop.servers import Charts, hapi, medplum
-from tests.smartapp.conftest import World, browser, database_url, make_world, new_database
+from tests.smartapp.conftest import World, database_url, make_world, new_database
 from tests.support.sandbox import DAY
 
-__all__ = ["browser", "database_url", "make_world", "new_database"]
+__all__ = ["database_url", "make_world", "new_database"]
 
 PLAYED = {"hapi": hapi, "medplum": medplum}
 ALL = tuple(story.id for story in stories(200))
@@ -55,8 +56,27 @@ def server(request: pytest.FixtureRequest) -> str:
     return name
 
 
+def patient_browser() -> Browser:
+    """One that waits as long as a server of another kind on a busy machine may take for a write."""
+    return Browser(patience=180.0)
+
+
 @pytest.fixture
-def foreign(server: str, served: Callable[[str], Charts], make_world: Callable[..., World]) -> Foreign:
-    """A world of the test's own before one of the servers."""
-    charts, world = served(server), make_world()
+def browser() -> Iterator[Browser]:
+    with closing(patient_browser()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def issuer_more() -> str:
+    """More lines of the server's entry in the issuers file."""
+    return ""
+
+
+@pytest.fixture
+def foreign(
+    server: str, issuer_more: str, served: Callable[[str], Charts], make_world: Callable[..., World]
+) -> Foreign:
+    """A world of the test's own before one of the servers, of which nothing more is known."""
+    charts, world = served(server), make_world(profile="generic", issuer_more=issuer_more)
     return Foreign(world, Front(world.ehr, charts.origin), charts)

@@ -10,11 +10,10 @@ import msgspec
 import pytest
 
 from launch.sandbox.patients import export
-from smartapp.commands.demo_check import Browser
 from smartapp.commands.evaluate import evaluate
 from smartapp.ehr.reading.findings import Findings
 from smartapp.site_file import read_site_file
-from tests.interop.conftest import CHARTS
+from tests.interop.conftest import CHARTS, patient_browser
 from tests.support.sandbox import DAY
 
 pytestmark = pytest.mark.interop
@@ -55,12 +54,15 @@ def snapshot_of(foreign, page):
     return snapshot, msgspec.json.decode(snapshot.result, type=Findings)
 
 
-def accept(foreign, browser, patient, code):
+def final_form(foreign, browser, patient, code):
     page = foreign.world.open(browser, patient)
-    link = next(
-        target for target, text in page.links if text.startswith("Review and accept") and code in target
-    )
-    return browser.submit(foreign.world.final_form(browser, page, link.rsplit("/", 1)[1]))
+    links = [target for target, text in page.links if text.startswith("Review and accept") and code in target]
+    assert links, page.text
+    return foreign.world.final_form(browser, page, links[0].rsplit("/", 1)[1])
+
+
+def accept(foreign, browser, patient, code):
+    return browser.submit(final_form(foreign, browser, patient, code))
 
 
 def test_a_charge_is_written_once_found_again_and_no_server_finds_an_error_in_it(foreign, browser, server):
@@ -91,7 +93,7 @@ def test_eight_at_once_write_one_charge(foreign, browser, server):
         netloc = urlsplit(page.url).netloc
 
         def press(_: int) -> str:
-            other = Browser()
+            other = patient_browser()
             other.cookies(netloc).update(browser.cookies(netloc))
             try:
                 return other.submit(form).text

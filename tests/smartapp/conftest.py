@@ -221,6 +221,7 @@ def _settings(
     extra_scopes: tuple[str, ...] = EXTRA_SCOPES,
     site_more: str = "",
     issuer_more: str = "",
+    profile: str = "sandbox",
     **more: Any,
 ) -> Settings:
     issuers = folder / "issuers.toml"
@@ -228,7 +229,7 @@ def _settings(
         f"[issuers.{ISSUER}]\n"
         f'fhir_base = "{ehr_url}/fhir/r4"\n'
         f'client_id = "{CLIENT_ID}"\n'
-        'profile = "sandbox"\n'
+        f'profile = "{profile}"\n'
         'front_page = "General <Sandbox> Hospital"\n'
         f'frame_ancestors = ["{ehr_url}"]\n'
         f"extra_scopes = {json.dumps(extra_scopes)}\n" + issuer_more
