@@ -26,7 +26,7 @@ ZONE = ZoneInfo("America/New_York")
 _READABLE = (
     *("Patient", "Observation", "Device", "DeviceMetric", "DeviceUseStatement", "Encounter", "EpisodeOfCare"),
     *("Consent", "ServiceRequest", "CarePlan", "Condition", "Procedure", "Coverage", "Account"),
-    *("Communication", "Organization", "Practitioner", "PractitionerRole"),
+    *("Communication", "Appointment", "Organization", "Practitioner", "PractitionerRole"),
 )
 
 #: What the app of a default registration may ask for; narrower requests are granted as asked.

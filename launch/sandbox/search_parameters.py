@@ -280,6 +280,13 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
         "encounter": _ENCOUNTER,
         "identifier": _IDENTIFIER,
     },
+    "Appointment": {
+        "patient": _patient("participant.actor"),
+        "status": _STATUS,
+        "date": _date("start"),
+        "service-type": _token("serviceType"),
+        "identifier": _IDENTIFIER,
+    },
 }
 
 #: Where a resource says whose it is; a type that is missing here belongs to no patient.
@@ -300,6 +307,7 @@ PATIENT_PATH = {
     "Communication": "subject",
     "Task": "for",
     "DocumentReference": "subject",
+    "Appointment": "participant.actor",
 }
 
 #: Where a resource without a patient of its own points to one that has: its patient is theirs.

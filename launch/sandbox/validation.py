@@ -64,6 +64,10 @@ REQUIRED_CODES: dict[tuple[str, str], frozenset[str]] = {
         ("Coverage", "status"): "active cancelled draft entered-in-error",
         ("Account", "status"): "active inactive entered-in-error on-hold unknown",
         ("Communication", "status"): _EVENT,
+        (
+            "Appointment",
+            "status",
+        ): "proposed pending booked arrived fulfilled cancelled noshow entered-in-error checked-in waitlist",
         ("DeviceMetric", "category"): "measurement setting calculation unspecified",
         ("Patient", "gender"): "male female other unknown",
     }.items()
@@ -86,6 +90,7 @@ MANDATORY: dict[str, tuple[str, ...]] = {
     "Communication": ("status",),
     "Task": ("status", "intent"),
     "DocumentReference": ("status", "content"),
+    "Appointment": ("status", "participant"),
     "DeviceMetric": ("type", "category"),
     "DeviceUseStatement": ("status", "subject", "device"),
 }

@@ -15,6 +15,7 @@ from smartapp.web import (
     audit_record,
     changes,
     charges,
+    elsewhere,
     episode,
     errors,
     health,
@@ -50,6 +51,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(changes.pages)
     app.register_blueprint(months.pages)
     app.register_blueprint(time_log.pages)
+    app.register_blueprint(elsewhere.pages)
     app.register_blueprint(attestations.pages)
     app.register_blueprint(resolutions.pages)
     app.register_blueprint(audit_record.pages)

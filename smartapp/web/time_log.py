@@ -26,8 +26,10 @@ from fhir_mappings.time_log import (
     span_on,
 )
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
+from launch.scopes import Scopes
 from smartapp.ehr.encounters import WriteBack
 from smartapp.ehr.reading.display import Choice
+from smartapp.ehr.reading.elsewhere import readable_elsewhere
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, Talk, TimeEntry
@@ -522,6 +524,7 @@ def _page(form: EntryForm, status: int) -> Response:
             else words.amount(int((here.clock.now() - mine.started_at).total_seconds()), "seconds"),
             elsewhere=clock is not None and mine is None,
             zone=here.site.zone.key,
+            looks_elsewhere=bool(readable_elsewhere(Scopes.parse(g.session.granted_scope))),
             **_choices(),
         ),
         status,
