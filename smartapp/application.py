@@ -109,7 +109,7 @@ def _services(
     fresh = FreshLook(settings, store, clock, charts)
     present = PresentCharges(site, store, clock)
     guards = Guards(site, store, present)
-    handovers = ways(site.handover, limits_of_writes(settings), capabilities)
+    handovers = ways(site.handover, limits_of_writes(settings), capabilities, clock)
     writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, handovers)
     return Services(
         settings=settings,

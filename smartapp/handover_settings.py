@@ -6,6 +6,7 @@ site turns it on for an EHR, by naming what it needs.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from enum import StrEnum
 
@@ -22,6 +23,7 @@ class Method(StrEnum):
     CHARGE_ITEM = "charge-item"
     TASK = "task"
     DOCUMENT = "document"
+    DFT = "dft"
     WORKSHEET = "worksheet"
 
 
@@ -56,6 +58,41 @@ class DocumentWay(Struct, frozen=True, forbid_unknown_fields=True):
     type: Code = Code(OWN_DOCUMENTS, "charge-worksheet", "Charge worksheet")
 
 
+class Mllp(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an interface engine listens. Without TLS only at a private address, written as a number: what a
+    name leads to may change. `ca_file`: authorities beside those that this machine knows."""
+
+    host: str
+    port: int
+    tls: bool = True
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ValueError("handover: port is a number from 1 to 65535")
+        if not self.tls and not _is_private(self.host):
+            raise ValueError("handover: mllp goes by TLS, or to a private address written as a number")
+
+
+class DftWay(Struct, frozen=True, forbid_unknown_fields=True):
+    """HL7 v2.5.1 DFT^P03 messages: into a `folder` that an interface engine empties, or over `mllp`.
+
+    The names stand in MSH-3 to MSH-6; `assigning_authority` is whose the record numbers are (PID-3).
+    """
+
+    folder: str | None = None
+    mllp: Mllp | None = None
+    sending_application: str = "SMARTRM"
+    sending_facility: str = ""
+    receiving_application: str = ""
+    receiving_facility: str = ""
+    assigning_authority: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.folder is None) is (self.mllp is None):
+            raise ValueError("handover: dft names a folder, or where mllp goes, and not both")
+
+
 class HandoverEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """What is turned on for one EHR. `issuer`: its name in the issuers file, needed where there are several.
 
@@ -67,6 +104,7 @@ class HandoverEntry(Struct, frozen=True, forbid_unknown_fields=True):
     behavioral_health: bool = False
     task: TaskWay | None = None
     document: DocumentWay | None = None
+    dft: DftWay | None = None
 
 
 class HandoverSettings(Struct, frozen=True):
@@ -95,3 +133,12 @@ class HandoverSettings(Struct, frozen=True):
                     "handover: an entry of the issuers file with a * stands for many practices; give the "
                     "practice an entry of its own, and name that"
                 )
+
+
+def _is_private(host: str) -> bool:
+    """An address inside a network or of this machine; no link-local one, where clouds keep their secrets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_private and not address.is_link_local and not address.is_unspecified

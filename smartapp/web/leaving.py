@@ -63,7 +63,8 @@ def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any])
     if g.session.fhir_user and g.session.user_name:
         names.setdefault(g.session.fhir_user, g.session.user_name)
     label = services().site.policy.code(decision.code).label
-    charge = ToCharge(g.session.issuer_id, resource, decision, label, findings.patient, names)
+    npis = {person.reference: coding["code"] for person in choices.practitioners for coding in person.codings}
+    charge = ToCharge(g.session.issuer_id, resource, decision, label, findings.patient, names, npis)
     return chosen_here(findings, decision, resource).handover.leaves(charge)
 
 

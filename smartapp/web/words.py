@@ -408,6 +408,7 @@ METHODS: dict[Method, str] = {
     Method.CHARGE_ITEM: "a ChargeItem",
     Method.TASK: "a task for billing",
     Method.DOCUMENT: "a document for billing",
+    Method.DFT: "a message for billing (DFT)",
     Method.WORKSHEET: "the worksheet",
 }
 
@@ -415,6 +416,7 @@ WAYS_BACK: dict[Method, str] = {
     Method.TASK: "The task is cancelled in the EHR, unless billing has taken it up.",
     Method.DOCUMENT: "The document is marked as entered in error in the EHR. Where somebody entered the "
     "charge from it, they must take it out.",
+    Method.DFT: "A second message takes the charge back (FT1-6 CR, under the same number).",
     Method.WORKSHEET: "It is taken off the worksheet. Nothing is sent: where somebody entered it in billing "
     "already, take it out there too.",
 }

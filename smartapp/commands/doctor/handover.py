@@ -8,6 +8,7 @@ import msgspec
 
 from launch.http import Limits
 from launch.scopes import Scopes
+from smartapp.clock import SystemClock
 from smartapp.commands.doctor.examination import Examination
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.ehr.handover.method import Where
@@ -22,7 +23,7 @@ def check_handover(exam: Examination, statement: Any, settings: HandoverSettings
     asked for, and what /metadata declares."""
     declared = parse_capability(b"" if statement is None else msgspec.json.encode(statement))
     where = Where(exam.issuer, Scopes.parse(exam.sheet.scope_v2), writes_of(declared))
-    chosen = ways(settings, Limits(), Capabilities()).chosen(where)
+    chosen = ways(settings, Limits(), Capabilities(), SystemClock()).chosen(where)
     for way, why in chosen.passed_over:
         exam.checks.ok(CheckId.HANDOVER, f"not as {way.title}: {why}")
     exam.checks.ok(CheckId.HANDOVER, f"this EHR takes charges as: {chosen.handover.title}")

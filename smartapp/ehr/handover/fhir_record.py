@@ -77,8 +77,7 @@ class FhirRecordHandover(ABC):
         return None
 
     def refusal_of(self, where: Where, asked: Asked) -> str | None:
-        chosen = self._settings.of(where.issuer.id).behavioral_health
-        return BEHAVIORAL if not chosen and is_behavioral(asked) else None
+        return refused_as_behavioral(self._settings.of(where.issuer.id), asked)
 
     def leaves(self, charge: ToCharge) -> Leaving:
         """Raises ChargeNotValid where R4 allows no such record."""
@@ -185,6 +184,11 @@ class FhirRecordHandover(ABC):
             return f"{self.type_}/{found[1]}"
         seen = look(response.body)
         return f"{self.type_}/{seen.id}" if seen.resourceType == self.type_ and seen.id else None
+
+
+def refused_as_behavioral(entry: HandoverEntry, asked: Asked) -> str | None:
+    """What of behavioural health stays out of tasks, documents and messages, until the site chooses."""
+    return BEHAVIORAL if not entry.behavioral_health and is_behavioral(asked) else None
 
 
 def is_behavioral(asked: Asked) -> bool:

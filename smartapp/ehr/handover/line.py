@@ -19,6 +19,13 @@ class Diagnosed(Struct, frozen=True):
     code: str
 
 
+class PersonId(Struct, frozen=True):
+    """By what others know somebody: the NPI where the chart says it, and the EHR's own logical id."""
+
+    npi: str = ""
+    local: str = ""
+
+
 class ChargeLine(Struct, frozen=True):
     """A line of the worksheet, and what the other ways that are no ChargeItem are made of."""
 
@@ -41,6 +48,10 @@ class ChargeLine(Struct, frozen=True):
     place: str
     """Encounter or account, as the chart calls it."""
     entered_at: datetime
+    performing_id: PersonId = PersonId()
+    ordering_id: PersonId = PersonId()
+    visit: str = ""
+    """The Encounter's logical id, where one was chosen."""
 
 
 def line_of(charge: ToCharge) -> ChargeLine:
@@ -48,9 +59,14 @@ def line_of(charge: ToCharge) -> ChargeLine:
     decision, resource = charge.decision, charge.resource
     place = resource.get("context") or next(iter(resource.get("account", ())), None)
 
+    def identified(reference: str | None) -> PersonId:
+        local = "" if reference is None else reference.rpartition("/")[2]
+        return PersonId("" if reference is None else charge.npis.get(reference, ""), local)
+
     def named(reference: str | None) -> str:
         return "" if reference is None else charge.names.get(reference, reference)
 
+    performing, ordering = performer_in(resource, PERFORMING), performer_in(resource, ORDERING)
     return ChargeLine(
         key=resource["identifier"][0]["value"],
         patient=charge.patient.name,
@@ -68,8 +84,11 @@ def line_of(charge: ToCharge) -> ChargeLine:
             for reason in resource.get("reason", ())
             for coding in reason["coding"]
         ),
-        performing=named(performer_in(resource, PERFORMING)),
-        ordering=named(performer_in(resource, ORDERING)),
+        performing=named(performing),
+        ordering=named(ordering),
         place=named(None if place is None else place["reference"]),
         entered_at=datetime.fromisoformat(resource["enteredDate"]),
+        performing_id=identified(performing),
+        ordering_id=identified(ordering),
+        visit="" if "context" not in resource else resource["context"]["reference"].rpartition("/")[2],
     )

@@ -50,7 +50,7 @@ class ToCharge:
     """A charge that somebody is about to hand over.
 
     `resource`: the charge as a ChargeItem. `label`: what its code is called in our own words. `names`: what
-    people call whatever the charge refers to.
+    people call whatever the charge refers to; `npis`: the NPI of people who have one.
     """
 
     issuer_id: str
@@ -59,6 +59,7 @@ class ToCharge:
     label: str
     patient: Banner
     names: Mapping[str, str]
+    npis: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,8 @@ def practitioner_choice(resource: dict[str, Any]) -> Choice | None:
         (_text(i.get("value")) for i in _dicts(resource.get("identifier")) if i.get("system") == NPI), ""
     )
     text = f"{name or resource.get('id')}" + (f" (NPI {npi})" if npi else "")
-    return Choice(f"Practitioner/{resource.get('id')}", text)
+    codings = ({"system": NPI, "code": npi},) if npi else ()
+    return Choice(f"Practitioner/{resource.get('id')}", text, codings)
 
 
 def encounter_choice(encounter: dict[str, Any]) -> Choice | None:
