@@ -66,6 +66,7 @@ def register(app: Flask, issuers: Issuers) -> None:
         day=_day,
         reason=words.reason,
         address=own_pages.address_of,
+        record_address=own_pages.record_address,
     )
 
 

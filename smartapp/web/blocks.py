@@ -18,6 +18,7 @@ from smartapp.web import words
 from smartapp.web.answer import row_text
 from smartapp.web.cards import CardView
 from smartapp.web.permission import ROLES
+from smartapp.web.plots import PlotView, plots_in
 from smartapp.web.records import RecordView, record_view
 from smartapp.web.steps import LOG_A_CALL, LOG_TIME, Step
 from smartapp.web.windows import Cell, Code, Standing, WindowOfCodes
@@ -92,6 +93,8 @@ class BlockView:
     days: tuple[DayView, ...] = ()
     counted: str = ""
     minutes: MinutesView | None = None
+    plots: tuple[PlotView, ...] = ()
+    """What the readings of its line look like."""
     one_line: str | None = None
     step: Step | None = None
 
@@ -109,14 +112,6 @@ class BlockView:
     def needs_legend(self) -> bool:
         """Full and empty explain themselves."""
         return not {Cell.WARD, Cell.LEFT_OUT}.isdisjoint(self.cells)
-
-    @property
-    def all_records(self) -> tuple[RecordView, ...]:
-        return tuple(record for day in self.days for record in day.records)
-
-    @property
-    def more(self) -> int:
-        return sum(day.more for day in self.days)
 
 
 def block(
@@ -137,7 +132,13 @@ def block(
         days = strip(one, findings, today)
         number = sum(day.cell is Cell.COUNTED for day in days)
         return BlockView(
-            one, title, tuple(rows), covered, days, f"{number} of {len(days)} days with counted data"
+            one,
+            title,
+            tuple(rows),
+            covered,
+            days,
+            f"{number} of {len(days)} days with counted data",
+            plots=plots_in(one.window, one.program, one.line, findings.plots),
         )
     minutes = month(one, findings, site)
     return BlockView(

@@ -125,6 +125,15 @@ def to(endpoint: str, **values: Any) -> AnyResponse:
     return redirect(url_for(endpoint, sid=g.session.id, **values), 303)
 
 
+def record_address(reference: str, session_id: str) -> str:
+    """Where one record opens in its session. A page names hundreds: what they share is worked out once."""
+    place = g.get("records_at")
+    if place is None or place[0] != session_id:
+        whole = url_for("patient.evidence", sid=session_id, address="-")
+        g.records_at = place = (session_id, whole.removesuffix("-"))
+    return f"{place[1]}{address_of(reference, session_id)}"
+
+
 def address_of(reference: str, session_id: str) -> str:
     """What a record is called in this session's addresses: the EHR's own ids stay out of them."""
     return hashlib.sha256(f"{session_id} {reference}".encode()).hexdigest()[:24]

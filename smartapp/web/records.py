@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
+
+from msgspec import Struct
 
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.seen import Seen
 from smartapp.web import words
 
+NOT_SEEN = Seen()
 LOGGED_HERE = "logged in this app"
 
 
-@dataclass(frozen=True)
-class RecordView:
+class RecordView(Struct, frozen=True, gc=False):
     """One record, in words."""
 
     day: date | None
@@ -32,7 +33,7 @@ class RecordView:
 
 def record_view(reference: str, findings: Findings, left_out: str = "") -> RecordView:
     """A record by its name. One that is not in the snapshot says that it is not."""
-    told = findings.seen.get(reference, Seen())
+    told = findings.seen.get(reference, NOT_SEEN)
     entry = findings.logged.get(reference)
     opens = reference in findings.versions and reference.count("/") == 1
     return RecordView(
@@ -40,7 +41,11 @@ def record_view(reference: str, findings: Findings, left_out: str = "") -> Recor
         told.time,
         told.what or ("" if told.day else "A record that was not put into words"),
         told.value,
-        words.listed(told.by) if told.by else LOGGED_HERE if entry is not None else "",
+        (told.by[0] if len(told.by) == 1 else words.listed(told.by))
+        if told.by
+        else LOGGED_HERE
+        if entry is not None
+        else "",
         left_out,
         reference if opens and not left_out else None,
         entry,

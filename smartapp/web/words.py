@@ -9,6 +9,7 @@ from calendar import monthrange
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from fhir_mappings.anchor import AnchorSource
@@ -562,6 +563,7 @@ def failure(value: str | None) -> str:
     return known.get(value or "", "The chart could not be read.")
 
 
+@lru_cache(maxsize=4096)
 def day(value: date | str | None) -> str:
     """ "5 Jan 2026": no reader takes it for another day, wherever they learned to write dates."""
     if value is None:

@@ -30,6 +30,7 @@ from smartapp.ehr.reading.auditor_notes import days_late
 from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choice, Choices, banner, choices, decode
 from smartapp.ehr.reading.notices import Notice, missing_from
 from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLine
+from smartapp.ehr.reading.plots import Plot, Plotter, placed
 from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, described, seen
 from smartapp.ehr.wire.bundles import last_day, look
 from smartapp.ehr.wire.capability import Capability
@@ -112,6 +113,8 @@ class Findings(Struct, frozen=True):
     seen: dict[str, Seen] = {}
     """Reference -> the record in words: all evidence, some more readings of counted days, and what was left
     out."""
+    plots: tuple[Plot, ...] = ()
+    """The values of the counted readings, day by day."""
     readings: tuple[int, ...] = ()
     """How many readings each of `assessment.days` has; the page shows a few of them."""
     changes: tuple[Change, ...] = ()
@@ -313,7 +316,8 @@ class FindingsMaker:
         ours = ours_among(record.charges, assessment.decisions, self._base, self._patient, self._written)
         beside = {reference for day in assessment.days for reference in day.evidence[:MOST_OF_A_DAY]}
         beside.update(described(assessment.excluded))
-        told, versions, late = _describe(reopen(), wanted, beside, LocalClock(self._site.zone), self._names)
+        clock, plotter = LocalClock(self._site.zone), Plotter(placed(assessment.days))
+        told, versions, late = _describe(reopen(), wanted, beside, clock, self._names, plotter)
         patient = next((item for item in self._choosable if item.get("resourceType") == "Patient"), {})
         return Findings(
             contract=to_contract(record, assessment, policy.payer, policy.version)
@@ -322,6 +326,7 @@ class FindingsMaker:
             patient=banner(patient),
             choices=choosable,
             seen=told,
+            plots=plotter.plots(),
             readings=tuple(len(day.evidence) for day in assessment.days),
             versions=versions | self._charges,
             notices=notices,
@@ -385,13 +390,20 @@ def _slim(assessment: Assessment, shown: set[str]) -> Assessment:
 
 
 def _describe(
-    resources: Iterable[StoredResource], wanted: set[str], beside: set[str], clock: LocalClock, names: Names
+    resources: Iterable[StoredResource],
+    wanted: set[str],
+    beside: set[str],
+    clock: LocalClock,
+    names: Names,
+    plotter: Plotter,
 ) -> tuple[dict[str, Seen], dict[str, str], dict[str, int]]:
-    """What each record that is evidence says, its version and lateness; what those `beside` it say."""
+    """What each record that is evidence says, its version and lateness; what those `beside` it say. The
+    `plotter` is given every one."""
     told: dict[str, Seen] = {}
     versions: dict[str, str] = {}
     late: dict[str, int] = {}
     for resource in resources:
+        plotter.add(resource.reference, resource.raw)
         if resource.reference in wanted:
             body = decode(resource.raw)
             told[resource.reference] = seen(body, clock, names)
