@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -30,9 +31,11 @@ from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.ehr.wire.capability import Capabilities
+from smartapp.ehr.wire.observed import ObservedClient
 from smartapp.ehr.wire.sending import limits_of_writes
 from smartapp.health import Health
 from smartapp.issuers_file import read_issuers
+from smartapp.metrics import Metrics, Prometheus
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
 from smartapp.store import Store
@@ -70,7 +73,9 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
 
     app = Flask("smartapp", static_folder="static", template_folder="templates")
     app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, SECRET_KEY=None, TRUSTED_HOSTS=None)
-    app.extensions["smartapp"] = _services(settings, site, issuers, store, clients or EhrClients())
+    metrics = Prometheus() if settings.metrics else Metrics()
+    clients = clients or EhrClients(make=partial(ObservedClient, metrics=metrics))
+    app.extensions["smartapp"] = _services(settings, site, issuers, store, clients, metrics)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops)  # type: ignore[method-assign]
@@ -79,10 +84,15 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
 
 
 def _services(
-    settings: Settings, site: Site, issuers: Issuers, store: Store, clients: EhrClients
+    settings: Settings,
+    site: Site,
+    issuers: Issuers,
+    store: Store,
+    clients: EhrClients,
+    metrics: Metrics,
 ) -> Services:
     clock = SystemClock(settings.clock_ahead)
-    events = AuditedEvents(store.audit, clock)
+    events = AuditedEvents(store.audit, clock, metrics)
     seats = Seats()
     discovery = Discovery(clock, events, seats)
     keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)
@@ -116,13 +126,14 @@ def _services(
         site=site,
         store=store,
         health=Health(store.database),
+        metrics=metrics,
         clock=clock,
         issuers=issuers,
         launcher=launcher,
         keeper=keeper,
         clients=clients,
         seats=seats,
-        jobs=ReadingJobs(settings, store, clock, charts),
+        jobs=ReadingJobs(settings, store, clock, charts, metrics),
         fresh=fresh,
         guards=guards,
         handovers=handovers,

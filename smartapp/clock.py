@@ -6,13 +6,17 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 
+from launch.issuers import registration_of
 from launch.ports import Clock
+from smartapp.metrics import Metrics
 from smartapp.store.audit import AuditTrail
 
 log = logging.getLogger("smartapp.events")
 
 AUDITED = frozenset({"launch-opened", "launch-refused", "session-ended"})
 """Not what anybody can repeat as often as they like without a launch of their own: that is in the log."""
+LAUNCHES = {"launch-begun": "begun", "launch-opened": "opened", "launch-refused": "refused"}
+"""What became of a launch, as it is counted."""
 
 
 class SystemClock:
@@ -36,12 +40,15 @@ def ahead_of_the_machine(moment: datetime) -> timedelta:
 class AuditedEvents:
     """`launch.ports.Events`: every event goes to the log, those about access to the audit trail too."""
 
-    def __init__(self, audit: AuditTrail, clock: Clock) -> None:
+    def __init__(self, audit: AuditTrail, clock: Clock, metrics: Metrics) -> None:
         self._audit = audit
+        self._metrics = metrics
         self._clock = clock
 
     def emit(self, name: str, **facts: str | int | float | bool | None) -> None:
         log.info("%s %s", name, json.dumps(facts, sort_keys=True, default=str))
+        if name in LAUNCHES:
+            self._metrics.launch(registration_of(str(facts.get("issuer", ""))), LAUNCHES[name])
         if name in AUDITED:
             try:
                 self._audit.add(

@@ -11,6 +11,7 @@ demo, nor tell it another day than today. Only `smartapp demo`, `smartapp connec
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
+
+LOOPBACK = "loopback"
+"""Who may read `/metrics`: whoever asks from this machine."""
+_SAYS_WHAT_IT_TAKES = frozenset({"keys", "base_url", "metrics"})
+"""Settings whose fault says what they take; of the others the kind is plain."""
 
 
 class ConfigurationError(Exception):
@@ -83,6 +89,14 @@ def _keys(text: str) -> tuple[bytes, ...]:
         except ValueError:
             raise ValueError("url-safe base64 keys of 32 bytes, separated by commas") from None
     return keys
+
+
+def _metrics(text: str) -> str | None:
+    if text in {"", LOOPBACK}:
+        return text or None
+    if re.fullmatch(r"[A-Za-z0-9._~+/=-]{20,}", text) is None:
+        raise ValueError("`loopback`, or a token of at least 20 letters, digits and ._~+/=-")
+    return text
 
 
 def _base_url(text: str) -> str:
@@ -179,6 +193,13 @@ SETTINGS: tuple[Setting, ...] = (
         _whole_number,
         "How many reverse proxies in front of the app set X-Forwarded-For and X-Forwarded-Proto.",
     ),
+    Setting(
+        "metrics",
+        "",
+        _metrics,
+        "Who may read `/metrics`: whoever sends this token (`Authorization: Bearer ...`), or `loopback` for "
+        "whoever asks from this machine, not through the proxy. Without it nothing is counted.",
+    ),
 )
 
 
@@ -191,7 +212,7 @@ def read_setting(setting: Setting, environ: Mapping[str, str] | None = None) -> 
     try:
         return setting.parse(text)
     except ValueError as error:
-        wanted = str(error) if setting.name in {"keys", "base_url"} else "another kind of value"
+        wanted = str(error) if setting.name in _SAYS_WHAT_IT_TAKES else "another kind of value"
         raise ConfigurationError(f"{setting.variable} is wrong: it takes {wanted}") from None
 
 
@@ -228,6 +249,7 @@ class Settings:
     retention_years: int = 10
     signing_keys: Path | None = None
     trusted_proxies: int = 0
+    metrics: str | None = field(default=None, repr=False)
     mode: Mode = Mode.PRODUCTION
     clock_ahead: timedelta = timedelta()
     """How far the clock of a demo or test runs ahead of the machine's."""

@@ -24,6 +24,7 @@ from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.health import Health
+from smartapp.metrics import Metrics
 from smartapp.site import Site
 from smartapp.store import Store
 
@@ -52,6 +53,7 @@ class Services:
     site: Site
     store: Store
     health: Health
+    metrics: Metrics
     clock: Clock
     issuers: Issuers
     launcher: Launcher

@@ -114,6 +114,8 @@ class AppServer:
             channel_timeout=IDLE_SECONDS,
             max_request_header_size=HEADER_BYTES,
             max_request_body_size=BODY_BYTES,
+            # waitress would drop what proxies say; the app believes as many of them as its setting names.
+            clear_untrusted_proxy_headers=False,
         )
         self._server = _Server(Alive(app.wsgi_app), adjustments)
         self._stopping = threading.Event()

@@ -66,6 +66,8 @@ LAYERS = (
         "smartapp.fees",
         "smartapp.handover_settings",
         "smartapp.issuers_file",
+        "smartapp.logs",
+        "smartapp.metrics",
         "smartapp.signing_keys",
         "smartapp.site",
         "smartapp.site_file",

@@ -75,8 +75,11 @@ def _from(least: int) -> Callable[[str], int]:
 
 def _serve(options: argparse.Namespace) -> None:
     from smartapp import create_app
+    from smartapp.logs import write_json_lines
     from smartapp.serving import AppServer, serve_until_told
+    from smartapp.web.tracing import request_id_if_any
 
+    write_json_lines(request_id_if_any)
     server = AppServer(
         create_app(),
         options.host,

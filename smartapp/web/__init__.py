@@ -21,6 +21,7 @@ from smartapp.web import (
     health,
     jwks,
     launch,
+    metrics,
     months,
     own_pages,
     patient,
@@ -29,6 +30,7 @@ from smartapp.web import (
     security,
     style,
     time_log,
+    tracing,
     waiting,
     what_if,
     words,
@@ -38,10 +40,12 @@ from smartapp.web import (
 
 def register(app: Flask, issuers: Issuers) -> None:
     """Add every page to the app. Callbacks are routes of their own: one path an issuer."""
+    tracing.register(app)
     security.register(app)
     errors.register(app)
     waiting.register(app)
     app.register_blueprint(health.pages)
+    app.register_blueprint(metrics.pages)
     app.register_blueprint(jwks.blueprint(issuers, app.extensions["smartapp"].settings.signing_keys))
     app.register_blueprint(launch.blueprint(issuers))
     app.register_blueprint(patient.pages)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
@@ -11,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from launch.errors import HttpError, LaunchError, LaunchReason, SmartError
 from smartapp.store.vault import SealBroken, SealMoved
 from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie, session_cookie_name
+from smartapp.web.tracing import request_id
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,14 @@ def error_page(
     status: int, title: str, sentence: str, way_back: str, code: str | None = None, *, closed: bool = False
 ) -> Response:
     """The page, or for a script's request the same as a fragment. `closed`: no link to the patient page."""
-    number = secrets.token_hex(4)
-    log.info("error page %s: %s %s", number, status, title)
+    log.info("error page %s: %s %s", request_id(), status, title)
     return make_response(
         render_template(
             "error.html",
             title=title,
             sentence=sentence,
             way_back=way_back,
-            number=number,
+            number=request_id(),
             code=code,
             closed=closed,
         ),
@@ -125,20 +124,21 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    number = secrets.token_hex(4)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else "?"
     # Type and place, never the message: it may quote what was read from the chart.
-    log.error("unexpected error %s on %s: %s at %s", number, request.endpoint, type(error).__name__, place)
+    log.error(
+        "unexpected error %s on %s: %s at %s", request_id(), request.endpoint, type(error).__name__, place
+    )
     return make_response(
         render_template(
             "error.html",
             title="Something went wrong",
             sentence="This app made a mistake. The patient page shows what became of a charge under way.",
             way_back=_AGAIN,
-            number=number,
+            number=request_id(),
             code=None,
         ),
         500,

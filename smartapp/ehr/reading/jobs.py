@@ -33,6 +33,7 @@ from smartapp.ehr.reading.findings import READ_FIRST, Findings, FindingsMaker
 from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.ehr.reading.own_record import ORIGIN, present_basis
 from smartapp.ehr.reading.reader import ChartReading
+from smartapp.metrics import Metrics
 from smartapp.store import Store
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
 
@@ -57,11 +58,13 @@ class ReadingJobs:
         store: Store,
         clock: Clock,
         charts: Charts,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._store = store
         self._clock = clock
         self._charts = charts
+        self._metrics = metrics
         self._holder = secrets.token_hex(8)
         """This process, as the holder of jobs."""
         self._closing = threading.Event()
@@ -258,8 +261,10 @@ class ReadingJobs:
     def _work(self, job: ReadingJob, session: LaunchSession, holder: str) -> None:
         """The job itself. Whatever goes wrong ends in the job's row, never in a page that waits for ever."""
         reading = self._store.reading
+        begun, outcome = time.monotonic(), "failed"
         try:
             snapshot, findings, done, chunks = self._read(job, session, holder)
+            outcome = "read"
             if reading.finish(snapshot, holder, chunks):
                 self._store.audit.add(
                     self._clock.now(),
@@ -269,6 +274,7 @@ class ReadingJobs:
                     **_facts(session, snapshot, findings),
                 )
         except ReadingStopped:
+            outcome = "stopped"
             log.info("reading job %s was taken over or its session ended", job.id)
         except ReadingFailed as error:
             reading.fail(job.id, holder, error.reason)
@@ -280,6 +286,8 @@ class ReadingJobs:
             log.error("reading job %s failed: %s at %s", job.id, type(error).__name__, _place(error))
             reading.fail(job.id, holder, "internal-error")
         finally:
+            registration = registration_of(session.issuer_id)
+            self._metrics.reading(registration, outcome, time.monotonic() - begun)
             self._set_free(threading.current_thread())
             with contextlib.suppress(SQLAlchemyError):  # whoever polls for a job begins it then
                 self._begin_waiting()
