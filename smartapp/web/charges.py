@@ -188,6 +188,7 @@ def checked(key: str) -> AnyResponse:
             entered_at=entered_at.isoformat(),
             preview=_digest(resource, leaving),
             leaving=shown(leaving),
+            why=chosen_here(case.findings, case.decision, resource).why,
         )
     )
 
