@@ -25,8 +25,7 @@ from fhir_mappings.rules.minutes import (
 )
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.program import ProgramChart, disciplines_of, only_of
-from fhir_mappings.rules.resolutions import minutes_chosen, service_date_chosen
-from fhir_mappings.rules.reviews import THERAPIST_ALONE
+from fhir_mappings.rules.resolutions import service_date_chosen
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.vocabulary import (
     Hint,
@@ -203,7 +202,9 @@ def _month_candidates(
             chart.add_charged_otherwise(candidate, charged)
         if staff.has_therapist:
             candidate.modifiers = _modifiers(chart, rule, staff)
-            _tell_assistants(chart, candidate, terms, month, staff)
+            candidate.alternative = _without_assistants(chart, candidate, terms, month, staff)
+            if candidate.alternative is not None:
+                candidate.hints |= {Hint.ASSISTANT_NOT_NEEDED}
         chart.add_terms(candidate, terms)
         _date_anew(chart, candidate, month, count)
         found.append(candidate)
@@ -463,29 +464,19 @@ def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[st
     return found
 
 
-def _tell_assistants(
+def _without_assistants(
     chart: ProgramChart, candidate: Candidate, terms: Terms, month: Month, staff: Staffing
-) -> None:
-    """Where a therapist's own minutes earn as much and an assistant's modifier is proposed: the other
-    possibility, until somebody chose; then what they chose."""
+) -> Alternative | None:
+    """What a therapist's own minutes earn, where that is as much and an assistant's modifier is proposed."""
     of_assistants = set(candidate.rule.assistant_modifiers.values())
     if not candidate.met or of_assistants.isdisjoint(candidate.modifiers):
-        return
-    tally = month.tally(
-        tuple([piece for piece in staff.counted if piece.role is not Role.THERAPIST_ASSISTANT])
-    )
-    own = _Count(tally, tally.contacts)
-    if _units(chart.policy, terms, own) < candidate.units:
-        return
+        return None
+    own = month.tally(tuple([piece for piece in staff.counted if piece.role is not Role.THERAPIST_ASSISTANT]))
+    units = _units(chart.policy, terms, _Count(own, own.contacts))
+    if units < candidate.units:
+        return None
     kept = tuple(one for one in candidate.modifiers if one not in of_assistants)
-    chosen = minutes_chosen(candidate.rule.code, candidate.window, candidate.service_date, chart.record)
-    if chosen is None:
-        candidate.alternative = Alternative(tally.seconds, tally.evidence, kept)
-        candidate.hints |= {Hint.ASSISTANT_NOT_NEEDED}
-    elif chosen == THERAPIST_ALONE:
-        others = [one for one in candidate.requirements if one.requirement not in (_TIME, _CONTACT)]
-        candidate.requirements = (*others, *_requirements(terms, own))
-        candidate.modifiers = kept
+    return Alternative(own.seconds, own.evidence, kept)
 
 
 def _forecast(

@@ -243,6 +243,9 @@ def _check(demo: Demo, browser: Browser) -> None:
     page = browser.get(link)
     step(f"opened the suggestion {key}")
 
+    change = [target for target, text in page.links if text == "Change something"]
+    if change:
+        page = browser.get(change[0])
     form = page.form(f"/charges/{key}/check")
     chosen: dict[str, str | list[str]] = {
         control.name: control.value or next(value for value in control.options if value)

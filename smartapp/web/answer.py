@@ -245,6 +245,8 @@ def _month(one: WindowOfCodes, today: date) -> str:
     live = any(code.found(LIVE) for code in bases)
     if all(_met(code.need(TIME)) for code in short) and not live:
         return f"{name}: {words.minutes(seconds)} counted, no live conversation recorded so far."
+    if not seconds and not live:
+        return ""  # its block says so in one line
     stands = [f"{_of(code.need(TIME))} for {code.decision.code}" for code in short]
     end = "" if live else ", no live conversation so far"
     return f"{name}: {', '.join(stands)}{end}."

@@ -21,7 +21,8 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages
 from smartapp.web.cards import card_view
-from smartapp.web.charges import as_performed, case_of, charge_of, shut_page, told
+from smartapp.web.charge_form import as_performed, case_of, charge_of
+from smartapp.web.charges import shut_page, told
 from smartapp.web.errors import error_page
 from smartapp.web.leaving import kept_leaving, shown, where_here
 from smartapp.web.permission import Action, looking_refusal, present_findings, refused_here
@@ -47,7 +48,7 @@ def page(key: str) -> AnyResponse:
     """What was accepted, by whom, and exactly what would be written."""
     charge = charge_of(key)
     if charge is None or charge.state is not ChargeState.AWAITING:
-        return redirect(url_for("charges.result", sid=g.session.id, key=key))
+        return redirect(url_for("charges.result", sid=g.session.id, keys=key))
     own_pages.bring_up_to_date()
     return _page(key, charge, (), 200)
 
@@ -61,15 +62,14 @@ def approve(key: str) -> AnyResponse:
     if charge is None:
         raise Moved
     if charge.state is not ChargeState.AWAITING:
-        return redirect(url_for("charges.result", sid=g.session.id, key=key), 303)
+        return redirect(url_for("charges.result", sid=g.session.id, keys=key), 303)
     if (refusal := approval_refusal(charge)) is not None:
         return error_page(403, "This charge was not approved", refusal, "It awaits approval as before.")
     require_same(g.session.patient, _present()[0].id)
     if request.form.get("accepted_at") != charge.changed_at.isoformat():
         raise Moved  # declined and accepted anew since this page was made
-    case, here = case_of(key), services()
-    case = as_performed(case, performer_in(charge.content.resource, PERFORMING))
-    if (shut := shut_page(case)) is not None:
+    (case,) = as_performed([case_of(key)], performer_in(charge.content.resource, PERFORMING))
+    if (shut := shut_page([case])) is not None:
         return shut
     approver = Acceptance(
         g.session,
@@ -79,7 +79,7 @@ def approve(key: str) -> AnyResponse:
         charge.content.attested,
         charge.content.resource,
     )
-    return told(key, here.writer.approve(client_here(), approver, charge))
+    return told(key, {key: services().writer.approve(client_here(), approver, charge)})
 
 
 @pages.post("/decline")
@@ -89,7 +89,7 @@ def decline(key: str) -> AnyResponse:
     if charge is None or request.form.get("patient") != g.session.patient:
         raise Moved
     if charge.state is not ChargeState.AWAITING:
-        return redirect(url_for("charges.result", sid=g.session.id, key=key), 303)
+        return redirect(url_for("charges.result", sid=g.session.id, keys=key), 303)
     if (refusal := decline_refusal(charge)) is not None:
         return error_page(403, "This charge was not declined", refusal, "It awaits approval as before.")
     require_same(g.session.patient, _present()[0].id)
@@ -98,7 +98,7 @@ def decline(key: str) -> AnyResponse:
         return _page(key, charge, ("Say why: the reason is kept.",), 422)
     result = services().writer.decline(g.session, _present()[1], charge, reason)
     if result.step is not Step.DECLINED:
-        return told(key, result)
+        return told(key, {key: result})
     return redirect(url_for("patient.page", sid=g.session.id), 303)
 
 

@@ -91,7 +91,7 @@ def page(name: str) -> Response:
             settled=tuple(_settled(evidence)),
             anchor=packet.get("anchor"),
             read_back=_in_the_ehr(packet),
-            place=packet["handed"]["name"] if packet.get("handed") else f"ChargeItem/{kept.charge_item}",
+            place=packet["handed"]["name"] if "leaving" in packet else f"ChargeItem/{kept.charge_item}",
             names=own_pages.name_of,
             beside=[one for one in _of_charge(kept.charge_item) if one.name != kept.name],
             sent=_sent(packet),
@@ -202,7 +202,7 @@ def _compared(packet: Mapping[str, Any]) -> str:
 
 
 def _in_the_ehr(packet: Mapping[str, Any]) -> str:
-    if not packet.get("handed"):
+    if "leaving" not in packet:
         return _READ_BACK[_compared(packet)]
     handed, method = packet["handed"], Method(packet["leaving"]["method"])
     who = handed["by_name"] or own_pages.name_of(handed["by"])

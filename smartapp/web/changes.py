@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -34,7 +34,8 @@ from smartapp.store.claims import ChargeState
 from smartapp.web import own_pages, words
 from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.cards import RequirementView, card_view, kept_here, rules_not_confirmed, statable
-from smartapp.web.charges import PREVIEW_LIFE, revision
+from smartapp.web.charge_form import revision
+from smartapp.web.charges import is_recent
 from smartapp.web.errors import error_page
 from smartapp.web.leaving import where_here
 from smartapp.web.own_pages import address_of
@@ -438,7 +439,7 @@ def _entered_at() -> datetime:
     """When the preview was made; too old a preview is no preview any more."""
     try:
         entered_at = datetime.fromisoformat(request.form.get("entered_at", ""))
-        recent = timedelta() <= services().clock.now() - entered_at <= PREVIEW_LIFE
+        recent = is_recent(entered_at)
     except (ValueError, TypeError):
         raise Moved from None
     if not recent:

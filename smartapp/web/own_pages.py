@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from flask import Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -15,6 +16,7 @@ from smartapp.ehr.reading.fresh import Present
 from smartapp.services import services
 from smartapp.store.attestations import ConfirmedEpisode, Settlement, Stated, Statement
 from smartapp.store.reading import Snapshot
+from smartapp.store.vault import SealBroken
 from smartapp.web import words
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, present_findings, refused_here
@@ -132,6 +134,30 @@ def record_address(reference: str, session_id: str) -> str:
         whole = url_for("patient.evidence", sid=session_id, address="-")
         g.records_at = place = (session_id, whole.removesuffix("-"))
     return f"{place[1]}{address_of(reference, session_id)}"
+
+
+_Said = TypeVar("_Said", bound=msgspec.Struct)
+
+
+def sealed(said: msgspec.Struct) -> str:
+    """What goes along in an address, so that Back and reload show it: sealed, since the EHR's own ids stay
+    out of addresses, and short, since some servers take few of their bytes."""
+    return services().store.vault.seal_text(msgspec.json.encode(said).decode(), _for_address(type(said)))
+
+
+def unsealed(text: str, kind: type[_Said]) -> _Said | None:
+    """The same again; None where it says nothing of the kind."""
+    try:
+        return msgspec.json.decode(
+            services().store.vault.unseal_text(text, _for_address(kind)).encode(), type=kind
+        )
+    except (SealBroken, ValueError):
+        return None
+
+
+def _for_address(kind: type[msgspec.Struct]) -> str:
+    """What it is sealed for: this session, and this kind of thing."""
+    return f"{kind.__name__.lower()} in {g.session.id}"
 
 
 def address_of(reference: str, session_id: str) -> str:

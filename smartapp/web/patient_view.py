@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from fhir_mappings.decision import Decision
 from fhir_mappings.record import NOT_SAID, Excluded
 from fhir_mappings.vocabulary import ExcludedReason, ReviewReason
 from smartapp.ehr.reading.display import Banner
@@ -66,6 +67,8 @@ class PatientView:
     """What stands, in whole sentences; the first one is the headline."""
     choice: str | None
     """A decision that waits for the choice between the two programs (`Decision.key`), where one does."""
+    together: tuple[str, ...]
+    """What can be accepted with one press, where it is more than one charge (`Decision.key`)."""
     now: tuple[BlockView, ...]
     """What a clinician may act on or is waiting for, by the day on which it is decided."""
     settled: tuple[BlockView, ...]
@@ -115,6 +118,8 @@ def patient_view(
     gaps = gaps_of(findings)
     shown = sorted((one for one in windows if _is_current(one, today)), key=_by_day)
     settled = [one for one in reversed(windows) if one not in shown]
+    can = sorted((one.decision for one in cards.values() if one.can_accept), key=_by_period)
+    ready = tuple(decision.key for decision in can)
     empty = [one for one in settled if _is_empty(one)]
     return PatientView(
         banner=findings.patient,
@@ -146,6 +151,7 @@ def patient_view(
             ),
             None,
         ),
+        together=ready if len(ready) > 1 else (),
         now=tuple(blocks[one.key] for one in shown),
         settled=tuple(blocks[one.key] for one in settled if one not in empty),
         empty_months=words.listed(dict.fromkeys(words.window(one.window, today) for one in empty))
@@ -168,6 +174,10 @@ def _is_current(one: WindowOfCodes, today: date) -> bool:
     return (
         _is_empty(one) and one.monthly and one.window.start == month_of(month_of(today) - timedelta(days=1))
     )
+
+
+def _by_period(decision: Decision) -> tuple[date, str]:
+    return decision.period.start, decision.code
 
 
 def _is_empty(one: WindowOfCodes) -> bool:

@@ -21,7 +21,6 @@ from fhir_mappings.time_log import EntryProblem
 from fhir_mappings.vocabulary import (
     Activity,
     ExcludedReason,
-    Hint,
     Line,
     Outcome,
     Program,
@@ -408,7 +407,6 @@ CHANGE_STATES: dict[ChargeState, str] = {
 
 METHODS: dict[Method, str] = {
     Method.CHARGE_ITEM: "a ChargeItem",
-    Method.ORACLE_CREATE: "a charge by the EHR's own operation",
     Method.TASK: "a task for billing",
     Method.DOCUMENT: "a document for billing",
     Method.DFT: "a message for billing (DFT)",
@@ -416,7 +414,6 @@ METHODS: dict[Method, str] = {
 }
 
 WAYS_BACK: dict[Method, str] = {
-    Method.ORACLE_CREATE: "",
     Method.TASK: "The task is cancelled in the EHR, unless billing has taken it up.",
     Method.DOCUMENT: "The document is marked as entered in error in the EHR. Where somebody entered the "
     "charge from it, they must take it out.",
@@ -509,8 +506,6 @@ def reason(value: str) -> str:
     """A reason in words; a bare code is the code that stands in the way."""
     if value.isdigit():
         return f"{value} is met or charged for the same period."
-    if value == Hint.ASSISTANT_NOT_NEEDED:
-        return "The assistant's minutes are not needed for this code."
     return REASONS[ReviewReason(value)] if value in set(ReviewReason) else plain(value)
 
 
@@ -518,15 +513,13 @@ def rules_end(last_day: date) -> str:
     """Why what is met cannot be charged yet, whom to ask, and where it is done (D37)."""
     return (
         f"The rules were checked for service dates up to {day(last_day)}. Ask whoever runs this app to "
-        "confirm them for later ones, in the site's file (docs/new-year.md)."
+        "confirm them for later ones."
     )
 
 
 def rules_end_soon(last_day: date) -> str:
     """What the page says from 60 days before."""
-    return (
-        f"Rules checked up to {day(last_day)}; later service dates wait to be confirmed (docs/new-year.md)."
-    )
+    return f"The rules are checked for dates up to {day(last_day)}."
 
 
 def excluded(value: str) -> str:

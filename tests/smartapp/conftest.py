@@ -133,7 +133,19 @@ class World:
         """Choose and confirm everything for a card; the form that writes the charge, not sent yet."""
         links = [target for target, text in page.links if text.startswith("Review and accept")]
         link = next(target for target in links if key is None or target.endswith(key))
-        form = browser.get(link).form("/check")
+        return World.form_at(browser, link)
+
+    @staticmethod
+    def choices_at(browser: Browser, link: str) -> Page:
+        """The page on which everything for some charges is chosen, also where nothing is open on it."""
+        page = browser.get(link)
+        change = [target for target, text in page.links if text == "Change something"]
+        return browser.get(change[0]) if change else page
+
+    @staticmethod
+    def form_at(browser: Browser, link: str) -> Form:
+        """Choose and confirm everything at the address of some charges; the form that writes them."""
+        form = World.choices_at(browser, link).form("/check")
         statements = [control.value for control in form.controls if control.name == "attest"]
         chosen = {
             c.name: c.value or next(v for v in c.options if v) for c in form.controls if c.kind == "select"

@@ -43,7 +43,7 @@ def choices_for(world, browser, code=CODE, user=None):
     """The page on which what a claim needs is chosen, and where it stands."""
     page = world.open(browser, PATIENT, user=user)
     link = next(target for target, text in page.links if text.endswith(code))
-    return link, browser.get(link)
+    return link, world.choices_at(browser, link)
 
 
 def options_of(page, name):
@@ -74,7 +74,7 @@ def test_what_is_written_is_exactly_what_the_preview_showed(world, browser):
     world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
-    form = browser.get(link).form("/check")
+    form = world.choices_at(browser, link).form("/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
     preview = browser.submit(form, attest=statements, **chosen_in(form))
     shown = json.loads(preview.text[preview.text.index("{") : preview.text.rindex("}") + 1])
@@ -97,7 +97,15 @@ def test_what_has_one_possible_answer_is_chosen_beforehand(shared_world, browser
     _, choices = choices_for(shared_world, browser)
     assert options_of(choices, "diagnosis").value.startswith("Condition/")
     assert options_of(choices, "performing").value == THERAPIST, "the only one whose modifier GP is"
-    assert options_of(choices, "ordering").value == "", "several may have ordered it"
+    assert options_of(choices, "ordering").value == THERAPIST, "whom the order on record names"
+    assert options_of(choices, "place").value.startswith("Account/"), "the only account"
+
+
+def test_where_nothing_is_open_the_way_begins_with_what_will_be_written(shared_world, browser):
+    page = shared_world.open(browser, PATIENT)
+    preview = browser.get(next(target for target, text in page.links if text.endswith(CODE)))
+    assert f"Write {CODE} to the EHR" in preview.text
+    assert "Devon Synthetic-Therapist" in preview.text
 
 
 def test_what_was_chosen_for_one_code_is_filled_in_for_the_next_and_no_statement_is(world, browser):
@@ -105,15 +113,14 @@ def test_what_was_chosen_for_one_code_is_filled_in_for_the_next_and_no_statement
     link, choices = choices_for(world, browser)
     form = choices.form("/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
-    chosen = chosen_in(form, ordering=PHYSICIAN, place="none")
+    visit = next(value for value in options_of(choices, "place").options if value.startswith("Encounter/"))
+    chosen = chosen_in(form, ordering=PHYSICIAN, place=visit)
     preview = browser.submit(form, attest=statements, **chosen)
     browser.submit(preview.form(urlsplit(link).path))
     page = world.read(browser, browser.get(link.partition("charges")[0]))
     other = next(target for target, text in page.links if text.endswith("98980"))
-    following = browser.get(other)
-    filled = {name: options_of(following, name).value for name in ("diagnosis", "performing", "ordering")}
-    assert filled == {name: chosen[name] for name in filled}
-    assert options_of(following, "place").value == "", "that nothing was chosen is no choice"
+    following = world.choices_at(browser, other)
+    assert {name: options_of(following, name).value for name in chosen} == chosen
     assert " checked" not in following.body
 
 
@@ -126,7 +133,8 @@ def test_nobody_is_offered_who_may_not_perform(shared_world, browser):
     form = choices.form("/check")
     refused = browser.submit(form, **chosen_in(form, performing=ASSISTANT))
     assert refused.status == 422
-    assert "Performing practitioner: choose one" in refused.text
+    assert "Choose one, or say that the charge goes without a performing practitioner." in refused.text
+    assert 'aria-describedby="performing-problem"' in refused.body
 
 
 def test_a_performer_who_contradicts_the_modifier_stops_the_preview_with_the_reason(shared_world, browser):
@@ -145,7 +153,7 @@ def test_a_performer_who_contradicts_the_modifier_stops_the_preview_with_the_rea
 def test_a_therapist_performs_no_rpm_whoever_is_signed_in(shared_world, browser, code):
     page = shared_world.open(browser, "ready-physiologic", user=THERAPIST)
     link = next(target for target, text in page.links if text.endswith(f"accept {code}"))
-    choices = browser.get(link)
+    choices = shared_world.choices_at(browser, link)
     assert options_of(choices, "performing").value != THERAPIST, "not chosen beforehand, though signed in"
     form = choices.form("/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
@@ -179,16 +187,17 @@ def test_a_preview_without_what_was_said_leads_to_the_choices(shared_world, brow
     link, _ = choices_for(shared_world, browser)
     page = browser.get(f"{link}/check{draft}")
     assert page.status == 200
-    assert page.form("/check")
+    assert shared_world.choices_at(browser, page.url).form("/check")
 
 
 def test_what_was_said_in_one_session_is_not_believed_in_another(shared_world, browser):
     link, choices = choices_for(shared_world, browser, "98980")
     form = choices.form("/check")
-    preview = browser.submit(form, **chosen_in(form))
+    preview = browser.submit(form, **chosen_in(form, ordering=PHYSICIAN))
+    assert "Ordering Avery Synthetic-Physician" in preview.text
     other, _ = choices_for(shared_world, browser, "98980")
     draft = preview.url.partition("?")[2]
-    assert browser.get(f"{other}/check?{draft}").form("/check")
+    assert "Ordering Devon Synthetic-Therapist" in browser.get(f"{other}/check?{draft}").text
     assert urlsplit(link).path != urlsplit(other).path
 
 
@@ -212,7 +221,7 @@ def test_the_answer_is_made_again_with_whoever_is_chosen_to_perform(open_case, b
     here = open_case(DERMATOLOGY)
     page = browser.get(here.page.url)
     link = next(target for target, text in page.links if text.endswith("99457"))
-    form = browser.get(link).form("/check")
+    form = here.world.choices_at(browser, link).form("/check")
     people = next(one.options for one in form.controls if one.name == "performing")
     visited = next(one for one in people if "dermatologist" in one)
     statements = [control.value for control in form.controls if control.name == "attest"]
@@ -230,7 +239,7 @@ def test_a_missing_diagnosis_is_said_and_can_be_left_out_on_purpose(world, brows
     world.ehr_shows_surgery(PATIENT)
     page = world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
-    form = browser.get(link).form("/check")
+    form = world.choices_at(browser, link).form("/check")
     statements = [control.value for control in form.controls if control.name == "attest"]
     chosen = {c.name: "none" for c in form.controls if c.kind == "select"}
     preview = browser.submit(form, attest=statements, **chosen)

@@ -76,7 +76,7 @@ def test_the_second_person_sees_exactly_what_is_then_written(world, browser, oth
     assert {key: value for key, value in charge.items() if key not in {"id", "meta"}} == shown
     assert result.by_id["charge-item"] == f"ChargeItem/{charge['id']}"
     assert charge["enterer"]["reference"] == PHYSICIAN
-    assert "Approved by" in result.text
+    assert "approved by Devon Synthetic-Therapist" in result.text
 
 
 def test_who_approved_stands_in_packet_and_audit_trail(world, browser, other):

@@ -50,13 +50,6 @@ def window(chromium):
 def accept_first(place, code):
     """Accept a charge on a page or in a frame, as a clinician does; the ChargeItem that it names."""
     place.get_by_role("button", name=f"Review and accept {code}").click()
-    place.get_by_role("button", name="See what will be written").wait_for()
-    for box in place.get_by_role("checkbox").all():
-        box.check()
-    for name in ("Diagnosis", "Performing", "Ordering", "Encounter"):
-        if not place.get_by_label(name).input_value():
-            place.get_by_label(name).select_option(index=1)
-    place.get_by_role("button", name="See what will be written").click()
     place.get_by_role("button", name=f"Write {code} to the EHR").click()
     place.get_by_role("heading", name="The charge is in the EHR").wait_for()
     return place.locator("#charge-item").text_content()
@@ -201,6 +194,102 @@ def test_a_call_that_the_ehr_does_not_hold_is_logged_signed_and_charged_in_a_sid
     written = accept_first(app, "98980")
     assert written in {f"ChargeItem/{charge['id']}" for charge in world.charges(patient)}
     assert complaints == []
+
+
+def in_a_frame(world, window, patient):
+    """The patient page in the EHR's frame, read."""
+    page = window.new_page()
+    page.goto(f"{world.ehr.base_url}/")
+    page.locator(f"#{patient} button[value=frame]").click()
+    frame = page.frame_locator("#app")
+    frame.locator("#findings").wait_for()
+    return page, frame
+
+
+class Reader:
+    """Somebody who charges in a frame: counts what they press, tick and choose, and the words they see."""
+
+    def __init__(self, frame):
+        self.frame, self.clicks, self.words = frame, 0, 0
+        self.reads()
+
+    def reads(self):
+        self.words += len(self.frame.locator("body").inner_text().split())
+
+    def presses(self, name, then):
+        self.frame.get_by_role("button", name=name, exact=True).click()
+        self.clicks += 1
+        role, text = then
+        self.frame.get_by_role(role, name=text).first.wait_for()
+        self.reads()
+
+    def ticks_everything(self):
+        for box in self.frame.get_by_role("checkbox").all():
+            box.check()
+            self.clicks += 1
+
+    def chooses_what_is_open(self):
+        for select in self.frame.get_by_role("combobox").all():
+            if not select.input_value():
+                select.select_option(index=1)
+                self.clicks += 1
+
+
+def test_a_code_with_nothing_open_is_charged_in_four_clicks_and_three_hundred_words(world, window):
+    _, frame = in_a_frame(world, window, PATIENT)
+    reader = Reader(frame)
+    reader.presses("Review and accept 98976", ("button", "Write 98976 to the EHR"))
+    reader.presses("Write 98976 to the EHR", ("heading", "The charge is in the EHR"))
+    assert frame.locator("#charge-item").text_content() in charge_ids(world)
+    assert reader.clicks <= 4
+    assert reader.words <= 300
+
+
+def test_three_codes_with_nothing_open_are_charged_in_six_clicks(world, window):
+    _, frame = in_a_frame(world, window, "ready-musculoskeletal")
+    reader = Reader(frame)
+    reader.presses("Accept all 3 together", ("button", "Write 3 charges to the EHR"))
+    reader.presses("Write 3 charges to the EHR", ("heading", "All 3 charges are in the EHR"))
+    assert reader.clicks <= 6
+
+
+def test_a_code_with_four_statements_is_charged_in_nine_clicks(world, window):
+    patient = "ready-physiologic"
+    world.ehr_shows_surgery(patient)
+    for type_ in ("Consent", "ServiceRequest"):
+        for one in world.resources(type_, patient):
+            world.ehr.sandbox.store.delete(type_, one["id"])
+    _, frame = in_a_frame(world, window, patient)
+    reader = Reader(frame)
+    reader.presses("Review and accept 99454", ("button", "See what will be written"))
+    assert frame.get_by_role("checkbox").count() == 4
+    reader.ticks_everything()
+    reader.chooses_what_is_open()
+    reader.presses("See what will be written", ("button", "Write 99454 to the EHR"))
+    reader.presses("Write 99454 to the EHR", ("heading", "The charge is in the EHR"))
+    assert reader.clicks <= 9
+
+
+def test_back_reload_and_a_second_tab_show_what_was_written(world, window):
+    page, frame = in_a_frame(world, window, PATIENT)
+    accept_first(frame, "98976")
+    inner = page.frames[-1]
+    for go in ("history.back()", "location.reload()"):
+        with page.expect_event("framenavigated"):
+            inner.evaluate(go)
+        frame.get_by_role("heading", name="The charge is in the EHR").wait_for()
+    page.goto(f"{world.ehr.base_url}/charts/{PATIENT}")
+    assert page.content().count("98976") >= 1
+
+
+def test_a_write_in_progress_shows_that_it_is(world, window):
+    app = chart_of(world, window)
+    app.get_by_role("button", name="Review and accept 98976").click()
+    app.get_by_role("button", name="Write 98976 to the EHR").wait_for()
+    # 204: the browser stays where it is, as while it waits for an answer.
+    app.route("**/charges/*", lambda route: route.fulfill(status=204))
+    app.get_by_role("button", name="Write 98976 to the EHR").click()
+    app.get_by_text("Writing to the EHR.").wait_for()
 
 
 MOST_WORDS = 250

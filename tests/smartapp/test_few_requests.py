@@ -200,6 +200,18 @@ def test_a_charge_is_written_in_few_requests(world, browser, batch, most):
     assert len(counter.targets) <= most, counter.targets
 
 
+@pytest.mark.parametrize(("batch", "most"), [(True, 10), (False, 18)])
+def test_three_charges_together_take_four_requests_more(world, browser, batch, most):
+    world.ehr.sandbox.quirks.no_batch = not batch
+    page = world.open(browser, "ready-musculoskeletal")
+    form = world.form_at(browser, next(target for target, text in page.links if text.endswith("together")))
+    with counted(world) as counter:
+        written = browser.submit(form)
+        assert "All 3 charges are in the EHR" in written.text
+        world.read(browser, browser.get(page.url))
+    assert len(counter.targets) <= most, counter.targets
+
+
 def test_a_second_charge_that_was_prepared_before_the_first_was_written_goes_through(world, browser):
     page = world.open(browser, PATIENT)
     first, second = (

@@ -131,7 +131,8 @@ def test_a_fault_of_the_server_on_what_only_the_form_needs_opens_the_form_all_th
     page, twin = decided(world, browser)
     assert twin["completeness"]["whole"]
     assert type_ not in page.text
-    form = browser.get(next(target for target, text in page.links if text.startswith("Review and accept")))
+    link = next(target for target, text in page.links if text.startswith("Review and accept"))
+    form = world.choices_at(browser, link)
     assert f"{type_} : the EHR answered with an error of its own, three times: 500" in form.text
 
 

@@ -133,7 +133,7 @@ def test_a_choice_between_the_programs_is_said_once(shared_world, browser):
 
 def test_a_near_miss_is_on_the_page_with_the_way_to_log_what_took_place(shared_world, browser):
     page = shared_world.open(browser, "no-conversation")
-    open_part = page.text.partition("Earlier, charged or over")[0]
+    open_part = page.text.partition("Earlier or charged")[0]
     assert "27 minutes counted, no live conversation recorded. If one took place, log it." in open_part
     target = next(target for target, text in page.links if text == "Log a call that took place")
     assert target.endswith("/time")
@@ -141,7 +141,7 @@ def test_a_near_miss_is_on_the_page_with_the_way_to_log_what_took_place(shared_w
 
 def test_a_month_that_nobody_logged_anything_for_is_one_line_that_is_not_hidden(shared_world, browser):
     page = shared_world.open(browser, "calls-not-in-the-ehr")
-    open_part = page.text.partition("Earlier, charged or over")[0]
+    open_part = page.text.partition("Earlier or charged")[0]
     assert "Time and calls, March No time recorded. Log time that took place" in open_part
 
 

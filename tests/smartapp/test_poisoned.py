@@ -155,7 +155,7 @@ def test_another_patients_records_are_never_offered_whatever_shape_they_have(sha
     poison.adds(*OF_OTHERS)
     page = shared_world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
-    offered = browser.get(link)
+    offered = shared_world.choices_at(browser, link)
     for type_, shown in (
         ("Account", offered),
         ("Condition", offered),
@@ -173,7 +173,7 @@ def test_what_does_not_name_this_patient_positively_is_never_offered_and_is_list
     poison.adds(*NOT_POSITIVELY_OURS)
     page = shared_world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
-    assert "nobodys" not in browser.get(link).body.lower()
+    assert "nobodys" not in shared_world.choices_at(browser, link).body.lower()
     twin = json.loads(browser.get(page.url + "decisions.json").body)
     left_out = {item["resource"]: item["reason"] for item in twin["excluded"]}
     assert left_out["Encounter/nobodys-encounter"] == "other-patient"
@@ -209,7 +209,7 @@ def test_one_bad_entry_stops_neither_its_page_nor_the_chart(shared_world, browse
     poison.answers("Condition?", body + b"}]}")
     page = shared_world.open(browser, PATIENT)
     link = next(target for target, text in page.links if text.endswith(CODE))
-    form = browser.get(link)
+    form = shared_world.choices_at(browser, link)
     assert "Condition : cannot be read (1)" in form.text
     assert "GOOD ONE" in form.body
 

@@ -5,7 +5,7 @@ The EHR's own charges are read again and stand in the way if they overlap. The s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ import msgspec
 from fhir_mappings.charge_item import PERFORMING, performer_in
 from fhir_mappings.decision import Decision
 from fhir_mappings.rules.tables import Kind
+from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.config import Settings
@@ -25,12 +26,13 @@ from smartapp.ehr.charges.evidence import (
     service_date_of,
 )
 from smartapp.ehr.charges.guards import Guards, charge_differences
+from smartapp.ehr.charges.one_look import OneLook
 from smartapp.ehr.charges.present import HeldCharge, PresentCharges
 from smartapp.ehr.charges.workflow import Delivery, Facts, Found, Hand, Holds, Result, Step, Workflow
 from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
-from smartapp.ehr.reading.fresh import Fresh, FreshLook, Present, essence, moved
+from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
 from smartapp.site import Site
 from smartapp.store import Store
@@ -95,21 +97,53 @@ class ChargeWriter(Workflow[Charge]):
         self._guards = guards
         self._handovers = handovers
 
-    def accept(self, client: SessionClient, acceptance: Acceptance) -> Result[Charge]:
-        """Write the charge, or say why not. Raises HttpError and LaunchError only where nothing was sent."""
-        charge = self.prepared(acceptance)
-        looks: list[Fresh] = []
+    def accept(self, client: SessionClient, acceptances: Sequence[Acceptance]) -> tuple[Result[Charge], ...]:
+        """Write the charges that somebody accepted together, each for itself, or say of each why not; the
+        chart is looked at once for all. Raises HttpError and LaunchError only where nothing was sent."""
+        charges = [self.prepared(acceptance) for acceptance in acceptances]
+        look = self._look(client, acceptances)
+        results: list[Result[Charge] | HttpError | LaunchError] = []
+        for acceptance, charge in zip(acceptances, charges, strict=True):
+            try:
+                results.append(self._accepted(client, acceptance, charge, look))
+            except (HttpError, LaunchError) as error:
+                results.append(error)
+        errors = [one for one in results if not isinstance(one, Result)]
+        if len(errors) == len(results):
+            raise errors[0]
+        shown = look.keep()
+        return tuple(
+            Result(Step.NOT_ASKED, None, (one.sentence,))
+            if not isinstance(one, Result)
+            else replace(one, shown=shown and _is_known(one))
+            for one in results
+        )
+
+    def _look(self, client: SessionClient, acceptances: Sequence[Acceptance]) -> OneLook:
+        first = acceptances[0]
+        performers = (acceptance.performer(self._site) for acceptance in acceptances)
+        performer = next((one for one in performers if one is not None), None)
+        own_before = {one.decision.key: self._own_differences(one, one.findings) for one in acceptances}
+        return OneLook(client, first.present, performer, own_before, self._fresh, self._present, self._clock)
+
+    def _own_differences(self, acceptance: Acceptance, known: Findings) -> list[str]:
+        session = acceptance.session
+        return own_differences(
+            self._store, session.issuer_id, session.patient or "", known, evidence_of(acceptance.decision)
+        )
+
+    def _accepted(
+        self, client: SessionClient, acceptance: Acceptance, charge: Charge, look: OneLook
+    ) -> Result[Charge]:
         result = self._begin(
             Hand(client, acceptance.session),
             charge,
-            lambda: self._what_stands_in_the_way(client, acceptance, charge, looks),
+            lambda: self._what_stands_in_the_way(client, acceptance, charge, look),
             second=self._site.second_approval,
         )
-        of_its_own = result.row is None or result.row.charge_item is not None
-        if result.step is not Step.WRITTEN or not looks or (of_its_own and result.held is None):
-            return result
-        shown = self._fresh.keep_with(acceptance.present, looks[-1], result.held if of_its_own else None)
-        return replace(result, shown=shown)
+        if _is_known(result):
+            look.wrote(None if _was_handed_over(result) else result.held)
+        return result
 
     def approve(self, client: SessionClient, approver: Acceptance, charge: Charge) -> Result[Charge]:
         """A second person's yes to a charge that awaits it.
@@ -117,15 +151,18 @@ class ChargeWriter(Workflow[Charge]):
         `approver`: the second person's session, snapshot and the decision it holds now; of the charge itself
         nothing is taken from there.
         """
-        return self._approve(
+        look = self._look(client, [approver])
+        result = self._approve(
             Hand(client, approver.session),
             approver.findings,
             charge,
             lambda: (
                 _what_changed_since_accepted(approver, charge)
-                or self._what_stands_in_the_way(client, approver, charge)
+                or self._what_stands_in_the_way(client, approver, charge, look)
             ),
         )
+        look.keep()
+        return result
 
     def write_prepared(self, client: SessionClient, session: LaunchSession, charge: Charge) -> Result[Charge]:
         """Write a charge that was confirmed before, unless something overlaps it: of a replacement, the
@@ -183,35 +220,30 @@ class ChargeWriter(Workflow[Charge]):
     # Before the write
 
     def _what_stands_in_the_way(
-        self, client: SessionClient, acceptance: Acceptance, charge: Charge, looks: list[Fresh] | None = None
+        self, client: SessionClient, acceptance: Acceptance, charge: Charge, look: OneLook
     ) -> Result[Charge] | None:
-        """Read prior charges and what changed in the chart again: anything that overlaps, or moved the
-        answer, stops the write; so does a certified month. What is found then is what the session has read
-        from now on. `looks` takes the look at the chart that found nothing in the way."""
+        """Anything that overlaps among the charges of now, or moved the answer since it was shown, stops the
+        write; so does a certified month. What is found then is what the session has read from now on."""
         if (locked := self._locked(charge)) is not None:
             return locked
         decision = acceptance.decision
-        others = self._present.beside(client, acceptance.session, charge.identifier)
-        if overlaps := self._guards.overlaps(decision, others, charge):
+        others = look.beside(charge.identifier)
+        if overlaps := self._guards.overlaps(decision, others, charge, look.began):
             return Result(Step.OVERLAPS, None, overlaps)
-        own = own_differences(
-            self._store, charge.issuer_id, charge.patient, acceptance.findings, evidence_of(decision)
-        )
-        fresh = self._fresh.of(acceptance.present, acceptance.performer(self._site))
         told = (
             *charge_differences(
                 acceptance.findings, self._not_written_here(charge, others, acceptance.findings)
             ),
-            *moved(acceptance.present, decision, fresh, acceptance.attested),
-            *own,
+            *moved(acceptance.present, decision, look.chart, acceptance.attested),
+            *look.moved_by_what_was_written(decision, acceptance.attested),
+            *look.own_before.get(decision.key, ()),
+            *self._own_differences(acceptance, look.known_since or acceptance.findings),
         )
         if told:
-            self._fresh.keep(acceptance.session, fresh)
-            now = fresh.decision(decision.key)
+            look.must_be_kept = True
+            now = look.chart.decision(decision.key)
             return Result(Step.MOVED, None, tuple(dict.fromkeys(told)), decision, now)
         self._handovers.of(charge).ready(Hand(client, acceptance.session))
-        if looks is not None:
-            looks.append(fresh)
         return None
 
     def _not_written_here(
@@ -369,6 +401,16 @@ def packet_of(row: Charge, held: bytes | None) -> bytes:
     if content.leaving is not None:
         packet |= {"leaving": content.leaving, "handed": content.handed}
     return with_digests(packet)
+
+
+def _was_handed_over(result: Result[Charge]) -> bool:
+    """It left otherwise than as a ChargeItem: what is kept here of it says so."""
+    return result.row is not None and result.row.charge_item is None
+
+
+def _is_known(result: Result[Charge]) -> bool:
+    """It is where it should be, and what there is of it is at hand."""
+    return result.step is Step.WRITTEN and (result.held is not None or _was_handed_over(result))
 
 
 def _what_changed_since_accepted(approver: Acceptance, charge: Charge) -> Result[Charge] | None:

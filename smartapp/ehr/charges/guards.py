@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from fhir_mappings.charge_item import conflicting
@@ -55,11 +55,16 @@ class Guards:
         return f"{month:%B %Y} is certified for this patient: closed for changes until it is reopened."
 
     def overlaps(
-        self, decision: Decision, others: Mapping[str, HeldCharge] | None, charge: Charge
+        self,
+        decision: Decision,
+        others: Mapping[str, HeldCharge] | None,
+        charge: Charge,
+        since: datetime | None = None,
     ) -> tuple[str, ...]:
-        """Sentences on every charge of the same family in the same time, the EHR's and our own under way."""
+        """Sentences on every charge of the same family in the same time: the EHR's, our own under way, and
+        those that were written from here `since` the EHR's were asked for."""
         held = () if others is None else others.values()
-        prior = (*self._present.among(held, charge.patient), *self._under_way(charge))
+        prior = (*self._present.among(held, charge.patient), *self._under_way(charge, since))
         return tuple(map(_overlap_sentence, conflicting(decision, prior, self._site.policy.known)))
 
     def overlaps_now(self, client: SessionClient, session: LaunchSession, charge: Charge) -> tuple[str, ...]:
@@ -77,16 +82,20 @@ class Guards:
         }
         return self.overlaps(decision_of(charge), others, charge)
 
-    def _under_way(self, charge: Charge) -> tuple[PriorCharge, ...]:
-        """Our own other charges that are neither written nor refused yet, or left otherwise than as a
-        ChargeItem."""
+    def _under_way(self, charge: Charge, since: datetime | None) -> tuple[PriorCharge, ...]:
+        """Our own other charges that are neither written nor refused yet, that left otherwise than as a
+        ChargeItem, or that were written `since`."""
         rows = self._store.charges.of_patient(charge.issuer_id, charge.patient)
         sent = [
             HeldCharge("", {**row.content.resource, "id": f"being-written-{number}"}, "")
             for number, row in enumerate(rows)
-            if row.identifier != charge.identifier and row.state in _UNDER_WAY
+            if row.identifier != charge.identifier and (row.state in _UNDER_WAY or _written_since(row, since))
         ]
         return self._present.among(sent, charge.patient)
+
+
+def _written_since(row: Charge, since: datetime | None) -> bool:
+    return since is not None and row.state is ChargeState.CONFIRMED and row.changed_at >= since
 
 
 def charge_differences(findings: Findings, present: Mapping[str, HeldCharge] | None) -> Iterable[str]:
@@ -109,7 +118,7 @@ def charge_differences(findings: Findings, present: Mapping[str, HeldCharge] | N
 def _overlap_sentence(charge: PriorCharge) -> str:
     if charge.resource.startswith("ChargeItem/being-written"):
         return (
-            f"A charge of {charge.code} in the same time is being written, awaits approval, was handed over, "
-            "or its fate is unknown."
+            f"A charge of {charge.code} in the same time was just written from here, is being written, "
+            "awaits approval, was handed over, or its fate is unknown."
         )
     return f"{charge.resource} already stands for {charge.code} in this time."

@@ -46,6 +46,8 @@ class Step(Enum):
     """The chart, or the charge, is not what the page showed; nothing was written."""
     OVERLAPS = "overlaps"
     """The EHR holds a charge that this one would repeat; nothing was written."""
+    NOT_ASKED = "not-asked"
+    """The EHR could not be asked what stands in the way; nothing was written."""
     LOCKED = "locked"
     """Its month is certified: closed for changes from here; nothing was written."""
     AWAITING = "awaiting"
@@ -83,8 +85,8 @@ _UNDER_APPROVAL = _UNDER_WAY | {Step.AWAITING}
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[RowT]):
-    """What became of it; `differences` are sentences for MOVED, OVERLAPS and LOCKED. `before`, `now`: where
-    the answer moved, the decision as it was shown, and as it is now."""
+    """What became of it; `differences` are sentences for MOVED, OVERLAPS, NOT_ASKED and LOCKED. `before`,
+    `now`: where the answer moved, the decision as it was shown, and as it is now."""
 
     step: Step
     row: RowT | None = None

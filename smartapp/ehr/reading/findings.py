@@ -22,7 +22,7 @@ from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
-from fhir_mappings.record import EpisodeOfCare, PatientRecord, PriorCharge, Resolution
+from fhir_mappings.record import EpisodeOfCare, Order, PatientRecord, PriorCharge, Resolution
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
@@ -47,8 +47,6 @@ class Writes(Struct, frozen=True):
     update: bool
     beside: tuple[str, ...] = ()
     """Other types that can be created."""
-    operations: tuple[str, ...] = ()
-    """Of ChargeItem."""
 
 
 def writes_of(found: Capability) -> Writes | None:
@@ -56,7 +54,7 @@ def writes_of(found: Capability) -> Writes | None:
     if not found.known:
         return None
     beside = tuple(sorted(name for name in found.types if name != "ChargeItem" and found.creates(name)))
-    return Writes(found.create, found.update, beside, tuple(sorted(found.of("ChargeItem").operations)))
+    return Writes(found.create, found.update, beside)
 
 
 class ForTheForm(Struct, frozen=True):
@@ -88,6 +86,8 @@ class Findings(Struct, frozen=True):
     """In which role the signed-in user works, as the chart's staff records say."""
     roles: dict[str, Role] = {}
     """The same of everybody who can be chosen for a charge."""
+    ordered_by: dict[str, tuple[str, ...]] = {}
+    """Who ordered the monitoring, by program: everybody whom an order on record names."""
     basis: tuple[str, ...] = ()
     """Which logged entries and statements were decided from (`OwnRecord.basis`)."""
     logged: dict[str, str] = {}
@@ -339,6 +339,7 @@ class FindingsMaker:
             resources=self._chart.resources - self._own_resources,
             user_role=self._chart.role_of(self._user) if self._user else Role.UNKNOWN,
             roles=self._chart.roles_of(one.reference for one in choosable.practitioners),
+            ordered_by=_ordered_by(record.orders),
             basis=self._own.basis,
             logged={
                 self._copies.get(entry.id, entry.reference): entry.id
@@ -372,6 +373,14 @@ def with_charges(record: PatientRecord, handed: Iterable[PriorCharge]) -> Patien
         return record
     charges = sorted((*record.charges, *beside), key=lambda one: (one.code, one.resource))
     return replace(record, charges=tuple(charges))
+
+
+def _ordered_by(orders: Iterable[Order]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {}
+    for order in orders:
+        if order.requester is not None:
+            found.setdefault(order.program, {})[order.requester] = None
+    return {program: tuple(people) for program, people in found.items()}
 
 
 def _slim(assessment: Assessment, shown: set[str]) -> Assessment:

@@ -87,13 +87,15 @@ class FreshLook:
         """The chart now. Nothing is kept of it yet. `performer`: whoever was chosen to perform a charge;
         their own visits take minutes out. Raises HttpError and LaunchError."""
         fresh = self._of(present)
-        if performer is None:
-            return fresh
+        return fresh if performer is None else self._performed(present.session, fresh, performer)
+
+    def _performed(self, session: LaunchSession, fresh: Fresh, performer: str) -> Fresh:
+        """The same with the answer for a performer beside it."""
         findings, store = fresh.findings, self._store.reading
         pages = (chunk for chunk in fresh.chunks if chunk.origin != ORIGIN)
         resources = [resource for chunk in pages for resource in store.open_chunk(chunk)]
         performed, _ = self._charts.decided(
-            present.session,
+            session,
             resources,
             findings.notices,
             findings.history_from,
@@ -133,15 +135,18 @@ class FreshLook:
             )
         return kept
 
-    def keep_with(self, present: Present, fresh: Fresh, charge: bytes | None) -> bool:
-        """The chart as it was looked at, with a charge that was written since; whether the session has read
-        that now. Forms that were made of what it had read before stay good for what is the same still.
-        `charge`: the EHR's ChargeItem; None of one that was handed over, which is kept here."""
+    def with_charge(
+        self, present: Present, fresh: Fresh, charge: bytes | None, performer: str | None = None
+    ) -> Fresh | None:
+        """The chart as it was looked at, with a charge that was written since; None where it was among what
+        was looked at. Forms that were made of what the session had read before stay good for what is the same
+        still. `charge`: the EHR's ChargeItem; None of one that was handed over, which is kept here. Nothing
+        is kept of the chart yet."""
         new: list[StoredResource] = []
         if charge is not None:
             seen = look(charge)
             if seen.reference in fresh.versions:
-                return False
+                return None
             version = version_of(seen, charge)
             new = [StoredResource(f"{WRITTEN} {seen.reference}", None, seen.reference, version, charge)]
         now = [*fresh.resources, *new]
@@ -153,7 +158,8 @@ class FreshLook:
         pages = [chunk for chunk in fresh.chunks if chunk.origin != ORIGIN]
         written = [self._store.reading.seal_chunk(one.origin, [one]) for one in new]
         chunks = [*pages, *written, *own]
-        return self.keep(session, self._fresh(present, decided, chunks, list(fresh.resources), now))
+        with_it = self._fresh(present, decided, chunks, list(fresh.resources), now)
+        return with_it if performer is None else self._performed(session, with_it, performer)
 
     def is_old(self, present: Present) -> bool:
         """Whether the reading is older than the site allows for the form of a charge."""
