@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # What works with the database; on PostgreSQL a connection of an app that a test drops is no failure.
-STORE_TESTS := accept anchor approval attestations audit_cli change_store episode migrations month_lock \
+STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals change_store encryption_keys episode health \
+  migrations month_lock \
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
