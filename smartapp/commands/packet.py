@@ -7,22 +7,26 @@ stands in the audit trail. `check` needs nothing but the file.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from smartapp.commands.checks import CANNOT, Fault, Parser, Status, as_json
+from smartapp.commands.checks import CANNOT, Fault, Parser, Status, as_json, listed
 from smartapp.commands.packet_check import UNCHECKED, NoPacket, checked
 from smartapp.config import ConfigurationError, read_setting, setting
+from smartapp.ehr.charges.month_of_packets import month_document, packets_of_month
 from smartapp.store import Store
 from smartapp.store.chain import Words
 from smartapp.store.database import SchemaOutdated
+from smartapp.store.months import month_of
 from smartapp.store.packets import Kept, PacketAltered
 from smartapp.store.vault import SealBroken, SealMoved
 
@@ -71,9 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="what is kept; nothing is opened")
     listing.add_argument("--patient", metavar="ID", help="the packets of one patient alone")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    export = commands.add_parser("export", help="write one packet as it was kept")
-    export.add_argument("name", metavar="NAME", help="as `list` names it: charge-7, change-...")
-    export.add_argument("file", metavar="FILE", type=Path, help="a new file; it will hold a patient's data")
+    export = commands.add_parser("export", help="write one packet, or a patient's month, as it was kept")
+    export.add_argument("name", metavar="NAME", nargs="?", help="as `list` names it: charge-7, change-...")
+    export.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="a new file; it will hold a patient's data. One that ends in .pdf is written to be read, any "
+        "other as it was kept",
+    )
+    export.add_argument("--month", metavar="YYYY-MM", help="every charge of a month in place of one packet")
+    export.add_argument("--patient", metavar="ID", help="whose month")
+    export.add_argument("--issuer", metavar="NAME", help="of which EHR, where several have such a patient")
     export.add_argument("--reason", required=True, help="why it is taken out; kept in the audit trail")
     check = commands.add_parser("check", help="decide again from the file alone; says where it differs")
     check.add_argument("file", metavar="FILE", type=Path, help="as `export` wrote it")
@@ -126,25 +139,78 @@ def _export(store: Store, options: argparse.Namespace) -> int:
     reason = options.reason.strip()[:LONGEST_REASON]
     if not reason:
         raise Fault("say why it is taken out: --reason")
-    kept = store.packets.named(options.name)
-    if kept is None:
-        raise Fault(f"no packet {options.name!r} is kept; `smartapp packet list` names them")
-    content = store.packets.content(kept)
+    if (options.name is None) is (options.month is None):
+        raise Fault("name one packet, or give --month and --patient")
+    found = _of_month(store, options) if options.month else [_named(store, options.name)]
+    kept = found[0][0]
+    if options.file.suffix.lower() == ".pdf":
+        content = _pdf(found, options.month)
+    elif options.month:
+        content = month_document(kept.patient, kept.issuer_id, _first_day(options.month), found)
+    else:
+        content = found[0][1]
+    digest = hashlib.sha256(content).hexdigest()
     handle = os.open(options.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(content)
-        store.audit.add(
-            datetime.now(UTC),
-            "packet-exported",
-            issuer=kept.issuer_id,
-            patient=kept.patient,
-            packet=kept.name,
-            packet_sha256=kept.sha256,
-            reason=Words(reason),
-        )
+        for one, _ in found:
+            store.audit.add(
+                datetime.now(UTC),
+                "packet-exported",
+                issuer=one.issuer_id,
+                patient=one.patient,
+                packet=one.name,
+                packet_sha256=one.sha256,
+                file_sha256=digest,
+                month=options.month,
+                reason=Words(reason),
+            )
     except BaseException:
         options.file.unlink(missing_ok=True)
         raise
-    print(f"{options.file}: {kept.name}, sha256 {kept.sha256}.")
+    print(f"{options.file}: {', '.join(one.name for one, _ in found)}, sha256 {digest}.")
     return 0
+
+
+def _named(store: Store, name: str) -> tuple[Kept, bytes]:
+    kept = store.packets.named(name)
+    if kept is None:
+        raise Fault(f"no packet {name!r} is kept; `smartapp packet list` names them")
+    return kept, store.packets.content(kept)
+
+
+def _of_month(store: Store, options: argparse.Namespace) -> list[tuple[Kept, bytes]]:
+    """One patient's packets of a month; of two EHRs that call a patient the same, `--issuer` names one."""
+    if not options.patient:
+        raise Fault("say whose month: --patient")
+    first_day = _first_day(options.month)
+    issuers = {one.issuer_id for one in store.packets.all(options.patient)}
+    if options.issuer is not None:
+        issuers &= {options.issuer}
+    found = {
+        issuer_id: of_month
+        for issuer_id in sorted(issuers)
+        if (of_month := packets_of_month(store.packets, options.patient, issuer_id, first_day))
+    }
+    if not found:
+        raise Fault(f"no packet of {options.month} is kept of that patient; `smartapp packet list` names all")
+    if len(found) > 1:
+        raise Fault(f"several EHRs have such a patient, say which with --issuer: {listed(found)}")
+    return next(iter(found.values()))
+
+
+def _first_day(month: str) -> date:
+    try:
+        return month_of(date.fromisoformat(f"{month}-01"))
+    except ValueError:
+        raise Fault(f"--month: expected a month such as 2026-11, got {month!r}") from None
+
+
+def _pdf(found: list[tuple[Kept, bytes]], month: str | None) -> bytes:
+    from smartapp.web.packet_pdf import packet_pdf
+    from smartapp.web.packet_view import packet_view
+
+    views = [packet_view(kept, content, ZoneInfo("UTC")) for kept, content in found]
+    heading = f"{_first_day(month):%B %Y}" if month else views[0].title
+    return packet_pdf(f"Audit record of {heading}", views)

@@ -22,13 +22,13 @@ from smartapp.commands.checks import Checks, listed
 from smartapp.ehr.charges.decided_again import Again, decided_again
 from smartapp.ehr.charges.digests import EVIDENCE, digest_of, digests_of
 from smartapp.ehr.charges.evidence import slim
+from smartapp.ehr.charges.month_of_packets import MONTH_OF_PACKETS, Month
 from smartapp.ehr.reading.findings import evidence_of
 from smartapp.ehr.reading.seen import Names, seen
 from smartapp.web import words
 
 PERIOD_DAYS = 30
 MOST_NAMED = 12
-MONTH_OF_PACKETS = "month-of-packets"
 
 
 _Type = TypeVar("_Type")
@@ -75,6 +75,9 @@ _PARTS = {
     "evidence.left_out": "what was left out, and why",
     "evidence.basis": "what it was decided with: codings, anchors, tables",
     "evidence.anchors": "every change of where the periods begin",
+    "evidence.spans": "the minutes that counted",
+    "evidence.rule": "the sentence of the rule",
+    "evidence.found_anchor": "what the record says of where the 30-day periods begin",
     "evidence.notes": "what was late or unusual",
     "evidence.completeness": "what was not read",
 }
@@ -105,17 +108,6 @@ class _Packet(msgspec.Struct):
     digests: dict[str, str] = {}
 
 
-class _OfMonth(msgspec.Struct):
-    kind: str
-    packets: list[_Sealed]
-
-
-class _Sealed(msgspec.Struct):
-    name: str
-    sha256: str
-    packet: msgspec.Raw
-
-
 def checked(content: bytes, sha256: str | None = None) -> Checks:
     """Check a file of `packet export`: one packet, or a month of them. `sha256`: what it should be. Raises
     `NoPacket` for a file that is none."""
@@ -126,7 +118,7 @@ def checked(content: bytes, sha256: str | None = None) -> Checks:
     if EVIDENCE in whole:
         _check(made, content, "")
     elif bytes(whole.get("kind", b"")) == f'"{MONTH_OF_PACKETS}"'.encode():
-        for one in _decoded(content, _OfMonth).packets:
+        for one in _decoded(content, Month).packets:
             _file(made, bytes(one.packet), one.sha256, one.name)
             _check(made, bytes(one.packet), one.name)
     else:

@@ -1,62 +1,29 @@
-"""The audit record of a charge: the packet that was kept when it was written, as a page and as it is kept.
+"""The audit record of a charge, or of a month's charges: the packets that were kept when they were written,
+as a page, as PDF, and as they are kept.
 
-Everything on the page is what the packet says, whatever the chart has become since; only names that the
-packet leaves out are taken from the chart that is open.
+Everything is what the packets say, whatever the chart has become since; only names that they leave out are
+taken from the chart that is open. That one was opened is audited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from datetime import date
 
-import msgspec
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from fhir_mappings.local_time import LocalClock, Window
-from fhir_mappings.vocabulary import Unverified
-from smartapp.ehr.reading.seen import Names, Seen, seen
-from smartapp.handover_settings import Method
+from smartapp.ehr.charges.month_of_packets import month_document, months_with_packets, packets_of_month
 from smartapp.services import services
-from smartapp.store.charges import Charge, Leaving
+from smartapp.store.charges import Charge
+from smartapp.store.months import month_of
 from smartapp.store.packets import Kept
-from smartapp.web import own_pages, words
+from smartapp.web import own_pages
 from smartapp.web.errors import error_page
-from smartapp.web.leaving import text_of
+from smartapp.web.packet_pdf import packet_pdf
+from smartapp.web.packet_view import PacketView, packet_view
 from smartapp.web.permission import looking_refusal
-from smartapp.web.resolutions import chosen_in_words, signed
 
 pages = Blueprint("audit_record", __name__, url_prefix="/s/<sid>/records")
-
-_READ_BACK = {
-    "none": "It could not be read back from the EHR.",
-    "same": "It was read back from the EHR, and is what was sent.",
-    "other": "It was read back from the EHR, which had changed or added something.",
-}
-
-
-@dataclass(frozen=True)
-class RecordLine:
-    """One record that the charge rests on, in words, with the version that it had."""
-
-    reference: str
-    version: str
-    told: Seen
-
-
-@dataclass(frozen=True)
-class Part:
-    """One requirement: what was found and needed, by which rule, and the records it rests on."""
-
-    name: str
-    found: str
-    needed: str
-    rule: str
-    records: tuple[RecordLine, ...]
-    not_kept: int
-    """Records that it names and the packet does not hold: those of this app's own time log."""
 
 
 @pages.before_request
@@ -69,33 +36,24 @@ def _only_clinicians() -> AnyResponse | None:
     return error_page(403, "Audit records cannot be opened here", refusal, "Nothing was opened.")
 
 
+@pages.get("")
+def months() -> Response:
+    """The months that hold a charge of this patient."""
+    patient, issuer_id = g.session.patient or "", g.session.issuer_id
+    found = months_with_packets(services().store.packets, patient, issuer_id)
+    return make_response(render_template("audit_months.html", chart=own_pages.chart(), months=found))
+
+
 @pages.get("/<name>")
 def page(name: str) -> Response:
     """The packet, for a person to read or print."""
-    kept, content = _opened(name)
-    packet: dict[str, Any] = msgspec.json.decode(content)
-    chart = own_pages.chart()
-    evidence = packet.get("evidence") or {}
-    decision = evidence.get("decision") or {}
-    return make_response(
-        render_template(
-            "audit_record.html",
-            chart=chart,
-            kept=kept,
-            packet=packet,
-            evidence=evidence,
-            decision=decision,
-            parts=tuple(_parts(decision, evidence)),
-            confirmed=_confirmed(packet, decision),
-            statements=tuple(_statements(evidence)),
-            settled=tuple(_settled(evidence)),
-            anchor=packet.get("anchor"),
-            read_back=_in_the_ehr(packet),
-            place=packet["handed"]["name"] if "leaving" in packet else f"ChargeItem/{kept.charge_item}",
-            names=own_pages.name_of,
-            beside=[one for one in _of_charge(kept.charge_item) if one.name != kept.name],
-            sent=_sent(packet),
-        )
+    found = [_opened(name)]
+    kept = found[0][0]
+    return _page(
+        found,
+        name=name,
+        month=None,
+        beside=[one for one in _of_charge(kept.charge_item) if one.name != kept.name],
     )
 
 
@@ -103,10 +61,38 @@ def page(name: str) -> Response:
 def as_kept(name: str) -> Response:
     """The packet, byte for byte: its SHA-256 is the one in the audit trail."""
     kept, content = _opened(name)
-    response = make_response(content)
-    response.headers["Content-Type"] = "application/json"
-    response.headers["Content-Disposition"] = f'attachment; filename="{kept.name}.json"'
-    return response
+    return _file(content, "application/json", f"{kept.name}.json")
+
+
+@pages.get("/<name>.pdf")
+def as_pdf(name: str) -> Response:
+    """The packet as PDF: the same one has the same bytes."""
+    (view,) = _views([_opened(name)])
+    return _file(
+        packet_pdf(f"Audit record of {view.title}", [view]), "application/pdf", f"{view.kept.name}.pdf"
+    )
+
+
+@pages.get("/month/<month>")
+def month_page(month: str) -> Response:
+    """Every charge of a calendar month."""
+    return _page(_of_month(month), name=month, month=_first_day(month), beside=[])
+
+
+@pages.get("/month/<month>.json")
+def month_as_kept(month: str) -> Response:
+    """The packets of the month in one document, each byte for byte."""
+    found = _of_month(month)
+    patient, issuer_id = g.session.patient or "", g.session.issuer_id
+    content = month_document(patient, issuer_id, _first_day(month), found)
+    return _file(content, "application/json", f"charges-{month}.json")
+
+
+@pages.get("/month/<month>.pdf")
+def month_as_pdf(month: str) -> Response:
+    """The month as PDF."""
+    heading = f"Audit record of {_first_day(month):%B %Y}"
+    return _file(packet_pdf(heading, _views(_of_month(month))), "application/pdf", f"charges-{month}.pdf")
 
 
 def record_of(charge: Charge) -> str | None:
@@ -116,6 +102,27 @@ def record_of(charge: Charge) -> str | None:
     return next((one.name for one in _of_charge(charge.name) if one.identifier == charge.identifier), None)
 
 
+def _page(found: list[tuple[Kept, bytes]], *, name: str, month: date | None, beside: list[Kept]) -> Response:
+    chart = own_pages.chart()
+    return make_response(
+        render_template(
+            "audit_record.html", chart=chart, views=_views(found), name=name, month=month, beside=beside
+        )
+    )
+
+
+def _views(found: list[tuple[Kept, bytes]]) -> list[PacketView]:
+    zone = services().site.zone
+    return [packet_view(kept, content, zone, own_pages.name_of) for kept, content in found]
+
+
+def _file(content: bytes, kind: str, name: str) -> Response:
+    response = make_response(content)
+    response.headers["Content-Type"] = kind
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
 def _of_charge(charge_item: str) -> tuple[Kept, ...]:
     """The packets of one charge of this session's patient: its own, and those of its changes."""
     found = services().store.packets.all(g.session.patient, g.session.issuer_id)
@@ -123,13 +130,37 @@ def _of_charge(charge_item: str) -> tuple[Kept, ...]:
 
 
 def _opened(name: str) -> tuple[Kept, bytes]:
-    """A packet of this session's patient; 404 for any other. That it was opened is audited."""
-    here = services()
-    packets = here.store.packets
+    """A packet of this session's patient; 404 for any other."""
+    packets = services().store.packets
     kept = packets.named(name, packets.all(g.session.patient or "", g.session.issuer_id))
     if kept is None:
         abort(404)
     content = packets.content(kept)
+    _audited(kept)
+    return kept, content
+
+
+def _of_month(month: str) -> list[tuple[Kept, bytes]]:
+    """The packets of one month of this session's patient; 404 where there are none."""
+    patient, issuer_id = g.session.patient or "", g.session.issuer_id
+    found = packets_of_month(services().store.packets, patient, issuer_id, _first_day(month))
+    if not found:
+        abort(404)
+    for kept, _ in found:
+        _audited(kept)
+    return found
+
+
+def _first_day(month: str) -> date:
+    try:
+        day = date.fromisoformat(f"{month}-01")
+    except ValueError:
+        abort(404)
+    return month_of(day)
+
+
+def _audited(kept: Kept) -> None:
+    here = services()
     here.store.audit.add(
         here.clock.now(),
         "packet-opened",
@@ -139,79 +170,3 @@ def _opened(name: str) -> tuple[Kept, bytes]:
         packet_sha256=kept.sha256,
         **own_pages.facts(),
     )
-    return kept, content
-
-
-def _parts(decision: Mapping[str, Any], evidence: Mapping[str, Any]) -> Iterable[Part]:
-    clock, names = LocalClock(services().site.zone), Names()
-    held = {
-        one["reference"]: RecordLine(one["reference"], one["version"], seen(one["resource"], clock, names))
-        for one in evidence.get("records", ())
-    }
-    for part in decision.get("requirements", ()):
-        records = [held[name] for name in part["evidence"] if name in held]
-        yield Part(
-            words.REQUIREMENTS[part["requirement"]],
-            words.amount(part["found"], part["unit"]),
-            words.amount(part["needed"], part["unit"]),
-            part["reference"],
-            tuple(sorted(records, key=lambda one: (one.told.day or date.min, one.told.start))),
-            len(part["evidence"]) - len(records),
-        )
-
-
-def _confirmed(packet: Mapping[str, Any], decision: Mapping[str, Any]) -> tuple[str, ...]:
-    """What was confirmed with the charge, in sentences."""
-    if not decision:
-        return ()
-    window = Window(*(date.fromisoformat(decision["period"][end]) for end in ("start", "end")))
-    return tuple(words.attestation(Unverified(entry), window) for entry in packet.get("attested", ()))
-
-
-def _statements(evidence: Mapping[str, Any]) -> Iterable[str]:
-    for one in evidence.get("attestations", ()):
-        sentence = words.ATTESTATIONS[Unverified(one["statement"])]
-        yield f"{_signed(sentence, one)}; {_scope(one)}"
-
-
-def _settled(evidence: Mapping[str, Any]) -> Iterable[str]:
-    for one in evidence.get("resolutions", ()):
-        chosen = chosen_in_words(one["resolves"], one["choice"])
-        more = [f"{chosen[0].upper()}{chosen[1:]}."] if chosen else []
-        more += [f"Reference: {one['reference']}."] if one["reference"] else []
-        yield f"{_signed(' '.join((one['says'], *more)), one)}; {_scope(one)}"
-
-
-def _signed(sentence: str, one: Mapping[str, Any]) -> str:
-    at = datetime.fromisoformat(one["at"])
-    return signed(sentence, own_pages.name_of(one["by"]), services().site.today(at))
-
-
-def _scope(one: Mapping[str, Any]) -> str:
-    period = one["period"]
-    window = period and Window(date.fromisoformat(period["start"]), date.fromisoformat(period["end"]))
-    return words.scope(one["codes"], window)
-
-
-def _compared(packet: Mapping[str, Any]) -> str:
-    read_back, written = packet.get("read_back"), packet.get("written")
-    if not isinstance(read_back, dict):
-        return "none"
-    own = {name: value for name, value in read_back.items() if name not in {"id", "meta"}}
-    return "same" if own == written else "other"
-
-
-def _in_the_ehr(packet: Mapping[str, Any]) -> str:
-    if "leaving" not in packet:
-        return _READ_BACK[_compared(packet)]
-    handed, method = packet["handed"], Method(packet["leaving"]["method"])
-    who = handed["by_name"] or own_pages.name_of(handed["by"])
-    if method is Method.WORKSHEET:
-        return f"{who} entered it in billing by hand; the EHR did not confirm it as a charge."
-    return f"It was handed over as {words.METHODS[method]}; the EHR did not confirm it as a charge."
-
-
-def _sent(packet: Mapping[str, Any]) -> str:
-    if "leaving" in packet:
-        return text_of(msgspec.convert(packet["leaving"], Leaving))
-    return msgspec.json.format(msgspec.json.encode(packet.get("written")), indent=2).decode()

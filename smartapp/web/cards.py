@@ -19,12 +19,12 @@ from fhir_mappings.vocabulary import ExcludedReason, Outcome, RequirementKind, R
 from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.own_record import StatementLine
+from smartapp.ehr.reading.rule_words import RuleView, rule_view
 from smartapp.site import Site
 from smartapp.store.charges import Charge
 from smartapp.web import words
 from smartapp.web.records import RecordView, record_views
 from smartapp.web.resolutions import WayOut, settled_sentences, signed, ways_out
-from smartapp.web.rule_words import RuleView, rule_view
 from smartapp.web.windows import Standing
 
 _UNMET = frozenset({Outcome.SHORT, Outcome.OUT_OF_REACH, Outcome.BLOCKED})

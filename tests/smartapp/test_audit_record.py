@@ -67,6 +67,29 @@ def test_a_change_is_a_record_of_its_own_beside_it(world, browser):
     assert "It was for another month." in browser.get(other).text
 
 
+def test_a_charge_and_its_month_open_as_page_pdf_and_file_for_this_patient_alone(world, browser):
+    link = written(world, browser)
+    (row,) = world.store.charges.of_patient("sandbox", PATIENT)
+    (kept,) = world.store.packets.all(PATIENT)
+    month = f"{row.content.service_date:%Y-%m}"
+    months = browser.get(link.rsplit("/", 1)[0])
+    of_month = browser.get(next(target for target, _ in months.links if target.endswith(month)))
+    assert f"Charge: {row.code}" in of_month.text
+    assert "The rule" in of_month.text
+    assert "Confirmed by Avery Synthetic-Physician" in of_month.text
+    for address in (link, of_month.url):
+        pdf = browser.get(f"{address}.pdf")
+        assert (pdf.status, pdf.headers["Content-Type"]) == (200, "application/pdf")
+        assert pdf.headers["Cache-Control"] == "no-store"
+    (one,) = json.loads(browser.get(f"{of_month.url}.json").body)["packets"]
+    assert (one["name"], one["sha256"]) == (kept.name, kept.sha256)
+    assert {entry["packet"] for entry in events(world, "packet-opened")} == {kept.name}
+    page = world.open(browser, OTHER)
+    for wrong in (month, "2026-13", "x"):
+        assert browser.get(f"{page.url}records/month/{wrong}").status == 404
+    assert "Nothing was charged for this patient from here." in browser.get(f"{page.url}records").text
+
+
 def test_another_patients_record_is_not_found_here(world, browser):
     name = written(world, browser).rsplit("/", 1)[1]
     page = world.open(browser, OTHER)

@@ -16,6 +16,7 @@ from smartapp.ehr.charges.digests import digest_of
 from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.own_record import ORIGIN
+from smartapp.ehr.reading.rule_words import rule_view
 from smartapp.ehr.wire.bundles import last_day
 from smartapp.site import Site
 from smartapp.store.charges import Charge
@@ -61,11 +62,20 @@ def evidence_document(
     """
     contract, evidence = findings.contract, set(evidence_of(decision))
     basis = basis_of(findings, site, performer)
+    policy = site.policies.of(contract["payer"])
+    rule = rule_view(policy, decision.code, decision.service_date or decision.period.end)
     said: dict[str, Any] = {
         **{name: contract[name] for name in _SAID},
         **{name: contract[name] for name in _KEPT_HERE if name in contract},
         "decision": decision,
         "notes": notes_on(decision, findings.assessment.spans, findings.late, site.zone, contract),
+        "spans": [
+            span
+            for span in findings.assessment.spans
+            if span.program is decision.program and span.resource in evidence
+        ],
+        "rule": rule,
+        "found_anchor": [one for one in findings.anchors if one.program is decision.program],
         "basis": basis,
     }
     read = [one for one in resources if not _is_before(one, findings.history_from, site)]
