@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers lint docs bench oracle mutate mutate-changed fuzz sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers lint docs bench oracle population mutate mutate-changed fuzz sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ bench: $(READY) ## Measure, as ratios in one run
 
 oracle: $(READY) ## Hold the rules against their independent oracle on 20,000 random charts
 	ORACLE_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 -q tests/test_oracle.py
+
+population: $(READY) ## Sweep populations of 2,000 random charts, night after night, killed at 80 moments
+	POPULATION_CHARTS=2000 POPULATION_KILLS=80 $(BIN)/python -m pytest -n 2 -q tests/smartapp/test_sweep.py tests/smartapp/test_due.py
 
 mutate: $(READY) ## Try whether the tests notice one wrong thing in the rules or their tables (docs/quality.md)
 	$(BIN)/python -m tests.mutation

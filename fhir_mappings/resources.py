@@ -17,52 +17,52 @@ NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """Deep nesting ends in a RecursionError, text that isn't UTF-8 in its own: to a reader both are no JSON."""
 
 
-class Coding(Struct, frozen=True, gc=False):
+class Coding(Struct, frozen=True, gc=False, omit_defaults=True):
     system: str | None = None
     code: str | None = None
     display: str | None = None
 
 
-class CodeableConcept(Struct, frozen=True, gc=False):
+class CodeableConcept(Struct, frozen=True, gc=False, omit_defaults=True):
     coding: tuple[Coding, ...] | None = None
     text: str | None = None
 
 
-class CodingsOnly(Struct, frozen=True, gc=False):
+class CodingsOnly(Struct, frozen=True, gc=False, omit_defaults=True):
     """A CodeableConcept by which thousands of readings are told apart: its text, which may be another in each
     of them, is passed over."""
 
     coding: tuple[Coding, ...] | None = None
 
 
-class Identifier(Struct, frozen=True, gc=False):
+class Identifier(Struct, frozen=True, gc=False, omit_defaults=True):
     system: str | None = None
     value: str | None = None
 
 
-class Reference(Struct, frozen=True, gc=False):
+class Reference(Struct, frozen=True, gc=False, omit_defaults=True):
     reference: str | None = None
     type: str | None = None
     identifier: Identifier | None = None
 
 
-class Period(Struct, gc=False):
+class Period(Struct, gc=False, omit_defaults=True):
     start: str | None = None
     end: str | None = None
 
 
-class Timing(Struct, gc=False):
+class Timing(Struct, gc=False, omit_defaults=True):
     event: list[str] | None = None
 
 
-class Quantity(Struct, gc=False):
+class Quantity(Struct, gc=False, omit_defaults=True):
     value: float | None = None
     comparator: str | None = None
     unit: str | None = None
     code: str | None = None
 
 
-class MeasuredQuantity(Struct, frozen=True, gc=False):
+class MeasuredQuantity(Struct, frozen=True, gc=False, omit_defaults=True):
     """A Quantity that was measured. Some senders write the number as a text."""
 
     value: float | str | None = None
@@ -70,7 +70,7 @@ class MeasuredQuantity(Struct, frozen=True, gc=False):
     code: str | None = None
 
 
-class MeasuredRange(Struct, frozen=True, gc=False):
+class MeasuredRange(Struct, frozen=True, gc=False, omit_defaults=True):
     """Of a Range or a Ratio, whichever numbers it has."""
 
     low: MeasuredQuantity | None = None
@@ -79,11 +79,11 @@ class MeasuredRange(Struct, frozen=True, gc=False):
     denominator: MeasuredQuantity | None = None
 
 
-class SampledData(Struct, frozen=True, gc=False):
+class SampledData(Struct, frozen=True, gc=False, omit_defaults=True):
     data: str | None = None
 
 
-class Meta(Struct, gc=False):
+class Meta(Struct, gc=False, omit_defaults=True):
     versionId: str | None = None
     lastUpdated: str | None = None
     security: list[Coding] | None = None
@@ -98,7 +98,7 @@ def is_test_data(meta: Meta | None) -> bool:
     )
 
 
-class Resource(Struct, gc=False, tag_field="resourceType"):
+class Resource(Struct, gc=False, omit_defaults=True, tag_field="resourceType"):
     """What every resource has. The type is the tag: one decoder reads any of them."""
 
     id: str | None = None
@@ -107,7 +107,7 @@ class Resource(Struct, gc=False, tag_field="resourceType"):
     contained: list[Raw] | None = None
 
 
-class ValueHolder(Struct, gc=False):
+class ValueHolder(Struct, gc=False, omit_defaults=True):
     """value[x]: the one that most readings have is decoded, the others stay as they stand in the text."""
 
     valueQuantity: MeasuredQuantity | None = None
@@ -124,11 +124,11 @@ class ValueHolder(Struct, gc=False):
     dataAbsentReason: Raw = Raw()
 
 
-class Component(ValueHolder, gc=False):
+class Component(ValueHolder, gc=False, omit_defaults=True):
     code: Raw = Raw()
 
 
-class Observation(ValueHolder, gc=False, tag_field="resourceType"):
+class Observation(ValueHolder, gc=False, omit_defaults=True, tag_field="resourceType"):
     id: str | None = None
     meta: Meta | None = None
     identifier: tuple[Identifier, ...] | None = None
@@ -153,21 +153,21 @@ class Observation(ValueHolder, gc=False, tag_field="resourceType"):
     contained: list[Raw] | None = None
 
 
-class Specialization(Struct, gc=False):
+class Specialization(Struct, gc=False, omit_defaults=True):
     systemType: CodeableConcept | None = None
 
 
-class DeviceName(Struct, gc=False):
+class DeviceName(Struct, gc=False, omit_defaults=True):
     name: str | None = None
 
 
-class UdiCarrier(Struct, gc=False):
+class UdiCarrier(Struct, gc=False, omit_defaults=True):
     deviceIdentifier: str | None = None
     carrierAIDC: str | None = None
     carrierHRF: str | None = None
 
 
-class Device(Resource, gc=False):
+class Device(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     type: CodeableConcept | None = None
     manufacturer: str | None = None
@@ -178,17 +178,17 @@ class Device(Resource, gc=False):
     patient: Reference | None = None
 
 
-class DeviceMetric(Resource, gc=False):
+class DeviceMetric(Resource, gc=False, omit_defaults=True):
     source: Reference | None = None
 
 
-class Participant(Struct, gc=False):
+class Participant(Struct, gc=False, omit_defaults=True):
     type: list[CodeableConcept] | None = None
     period: Period | None = None
     individual: Reference | None = None
 
 
-class Encounter(Resource, gc=False):
+class Encounter(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     class_: Coding | None = msgspec.field(default=None, name="class")
     type: list[CodeableConcept] | None = None
@@ -199,16 +199,16 @@ class Encounter(Resource, gc=False):
     length: Quantity | None = None
 
 
-class Qualification(Struct, gc=False):
+class Qualification(Struct, gc=False, omit_defaults=True):
     code: CodeableConcept | None = None
 
 
-class Practitioner(Resource, gc=False):
+class Practitioner(Resource, gc=False, omit_defaults=True):
     active: bool | None = None
     qualification: list[Qualification] | None = None
 
 
-class PractitionerRole(Resource, gc=False):
+class PractitionerRole(Resource, gc=False, omit_defaults=True):
     active: bool | None = None
     practitioner: Reference | None = None
     organization: Reference | None = None
@@ -216,7 +216,7 @@ class PractitionerRole(Resource, gc=False):
     specialty: list[CodeableConcept] | None = None
 
 
-class ChargeCoding(Coding, frozen=True, gc=False):
+class ChargeCoding(Coding, frozen=True, gc=False, omit_defaults=True):
     """A coding with all that may say in other ways which code it is."""
 
     display: str | None = None
@@ -225,18 +225,18 @@ class ChargeCoding(Coding, frozen=True, gc=False):
     display_: Raw = msgspec.field(default=Raw(), name="_display")
 
 
-class ChargeConcept(Struct, frozen=True, gc=False):
+class ChargeConcept(Struct, frozen=True, gc=False, omit_defaults=True):
     coding: tuple[ChargeCoding, ...] | None = None
     text: str | None = None
     extension: Raw = Raw()
     text_: Raw = msgspec.field(default=Raw(), name="_text")
 
 
-class ChargePerformer(Struct, gc=False):
+class ChargePerformer(Struct, gc=False, omit_defaults=True):
     actor: Reference | None = None
 
 
-class ChargeItem(Resource, gc=False):
+class ChargeItem(Resource, gc=False, omit_defaults=True):
     """What is `Raw` is read as it stands: whatever shape somebody gives it must never hide a charge."""
 
     status: str | None = None
@@ -262,7 +262,7 @@ class ChargeItem(Resource, gc=False):
         return self.context or self.encounter
 
 
-class ClaimPart(Struct, gc=False):
+class ClaimPart(Struct, gc=False, omit_defaults=True):
     """What was claimed: a line of a Claim or an ExplanationOfBenefit, or a part of one."""
 
     productOrService: ChargeConcept | None = None
@@ -276,17 +276,17 @@ class ClaimPart(Struct, gc=False):
         return self.productOrService or self.service
 
 
-class ClaimDetail(ClaimPart, gc=False):
+class ClaimDetail(ClaimPart, gc=False, omit_defaults=True):
     subDetail: list[ClaimPart] | None = None
 
 
-class ClaimItem(ClaimPart, gc=False):
+class ClaimItem(ClaimPart, gc=False, omit_defaults=True):
     servicedDate: str | None = None
     servicedPeriod: Period | None = None
     detail: list[ClaimDetail] | None = None
 
 
-class Claim(Resource, gc=False):
+class Claim(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     use: str | None = None
     patient: Reference | None = None
@@ -294,7 +294,7 @@ class Claim(Resource, gc=False):
     item: list[ClaimItem] | None = None
 
 
-class ExplanationOfBenefit(Resource, gc=False):
+class ExplanationOfBenefit(Resource, gc=False, omit_defaults=True):
     """What a payer answered to a Claim. `addItem`: lines that the payer added."""
 
     status: str | None = None
@@ -305,18 +305,18 @@ class ExplanationOfBenefit(Resource, gc=False):
     addItem: list[ClaimItem] | None = None
 
 
-class EpisodeOfCare(Resource, gc=False):
+class EpisodeOfCare(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     patient: Reference | None = None
     period: Period | None = None
     careManager: Reference | None = None
 
 
-class Provision(Struct, gc=False):
+class Provision(Struct, gc=False, omit_defaults=True):
     type: str | None = None
 
 
-class Consent(Resource, gc=False):
+class Consent(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     scope: CodeableConcept | None = None
     patient: Reference | None = None
@@ -324,7 +324,7 @@ class Consent(Resource, gc=False):
     provision: Provision | None = None
 
 
-class ServiceRequest(Resource, gc=False):
+class ServiceRequest(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     intent: str | None = None
     doNotPerform: bool | None = None
@@ -335,7 +335,7 @@ class ServiceRequest(Resource, gc=False):
     requester: Reference | None = None
 
 
-class Procedure(Resource, gc=False):
+class Procedure(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     code: CodeableConcept | None = None
     category: CodeableConcept | None = None
@@ -344,7 +344,7 @@ class Procedure(Resource, gc=False):
     performedPeriod: Period | None = None
 
 
-class Condition(Resource, gc=False):
+class Condition(Resource, gc=False, omit_defaults=True):
     """Of abatement[x] it is only asked whether there is any, whatever its shape."""
 
     clinicalStatus: CodeableConcept | None = None
@@ -375,14 +375,14 @@ class Condition(Resource, gc=False):
         return any(bytes(one) not in (b"", b"null", b"false") for one in told)
 
 
-class CarePlan(Resource, gc=False):
+class CarePlan(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     subject: Reference | None = None
     period: Period | None = None
     created: str | None = None
 
 
-class Coverage(Resource, gc=False):
+class Coverage(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     beneficiary: Reference | None = None
     type: CodeableConcept | None = None
@@ -391,14 +391,14 @@ class Coverage(Resource, gc=False):
     order: int | None = None
 
 
-class Patient(Resource, gc=False):
+class Patient(Resource, gc=False, omit_defaults=True):
     deceasedBoolean: bool | None = None
     deceasedDateTime: str | None = None
     # Read as it stands: an odd link must not take the patient out.
     link: Raw = Raw()
 
 
-class Head(Struct, gc=False):
+class Head(Struct, gc=False, omit_defaults=True):
     """Just enough of any resource to name it; of a Bundle also its entries, to read a long one only once."""
 
     resourceType: str | None = None
@@ -414,7 +414,7 @@ class Head(Struct, gc=False):
     timestamp: Raw = Raw()
 
 
-class Entry(Struct, gc=False):
+class Entry(Struct, gc=False, omit_defaults=True):
     """`request`, `response`, `search` as they stand: what they say besides hides no resource."""
 
     fullUrl: str | None = None
@@ -424,7 +424,7 @@ class Entry(Struct, gc=False):
     search: Raw = Raw()
 
 
-class Bundle(Struct, gc=False):
+class Bundle(Struct, gc=False, omit_defaults=True):
     entry: list[Raw] | None = None
     type: Raw = Raw()
     total: Raw = Raw()

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Raw
 
 from fhir_mappings import resources as fhir
+from fhir_mappings.chart.bundles import CutOff, Deletion
 from fhir_mappings.chart.documents import DocumentMapper
 from fhir_mappings.chart.encounters import EncounterMapper
 from fhir_mappings.chart.intake import NOT_JSON, Hint, Intake
@@ -46,7 +47,9 @@ class Chart:
 
     `as_of`: what is dated after this local day is left out. `base`: the FHIR server's address, where there is
     one. `history_from`: the first day that was read, where older records may exist. `codes`: those of the
-    tables in force (`Policy.known`); without them the shipped ones.
+    tables in force (`Policy.known`); without them the shipped ones. `one_of_many`: these are one patient's
+    records of a population, with what they point to; what belongs to nobody here is somebody else's to tell.
+    `like`: a chart of the same terminology, zone and codes, for what it worked out of codings.
     """
 
     def __init__(
@@ -57,13 +60,18 @@ class Chart:
         base: Bases | None = None,
         history_from: date | None = None,
         codes: KnownCodes | None = None,
+        *,
+        one_of_many: bool = False,
+        like: Chart | None = None,
     ) -> None:
         self.zone = zone
         self.as_of = as_of
         self.history_from = history_from
+        self._one_of_many = one_of_many
         self._terminology = terminology
-        self._clock = LocalClock(zone)
-        self._intake = Intake(terminology, self._clock, base, codes)
+        self._clock: LocalClock = LocalClock(zone) if like is None else like._clock
+        learned: Intake | None = None if like is None else like._intake
+        self._intake: Intake = Intake(terminology, self._clock, base, codes, learned)
 
     # -- collecting ---------------------------------------------------------------------------------------
 
@@ -88,6 +96,16 @@ class Chart:
         """A resource that this app keeps itself, under the name that it has here: no server knows it."""
         self._intake.add(text, None, name, known_as=name)
 
+    def add_found(
+        self, text: bytes, full_url: str | None, origin: str, kind: str, days: tuple[date | None, date | None]
+    ) -> None:
+        """A resource of an answer: of which type and days it must be, should it not be readable."""
+        self._intake.add(text, full_url, origin, hint=lambda: kind, within=days)
+
+    def add_deletion(self, name: str, at: str | None) -> None:
+        """Somebody took a record away: which (`Type/id`), and when, as it is written."""
+        self._intake.delete(Deletion(name, at))
+
     def add_missing(self, missing: Missing, patient: str = "") -> None:
         """Something that could not be read. `patient`: whose it is; "" where it may be anybody's."""
         self._intake.add_missing(missing, patient)
@@ -95,6 +113,14 @@ class Chart:
     def add_unreadable(self, name: str) -> None:
         """A record that was found and cannot be read, by the name that it is listed under."""
         self._intake.add_unreadable(name)
+
+    def add_pages(self, pages: Iterable[str], cut_off: Iterable[CutOff], short: Iterable[CutOff]) -> None:
+        """What Bundles that were read elsewhere said of their pages."""
+        self._intake.add_pages(pages, cut_off, short)
+
+    def all_missing(self) -> list[tuple[str, Missing]]:
+        """All that is missing, with the subject reference of whose it is; "" where it may be anybody's."""
+        return self._intake.all_missing()
 
     @property
     def resources(self) -> int:
@@ -111,6 +137,10 @@ class Chart:
     def patients(self) -> tuple[str, ...]:
         """Each Patient that was found; where there is none, each distinct subject."""
         return self._intake.patients
+
+    def has_patient(self, patient: str) -> bool:
+        """Is there a Patient of this name, or of a record that it stands for?"""
+        return any("Patient" in subject.resources for subject in self._intake.subjects(patient))
 
     def strangers(self) -> tuple[Excluded, ...]:
         """What belongs to nobody among `patients()`: another person's, or without a readable subject."""
@@ -153,7 +183,7 @@ class Chart:
         if nobody is not None:
             return PatientRecord(patient, self.as_of, self.zone, excluded=(Excluded(patient, nobody),))
         documents = self._documents
-        alone = len(self.patients()) == 1
+        alone = len(self.patients()) == 1 and not self._one_of_many
         left_out = {entry for subject in self._intake.subjects(patient) for entry in subject.excluded}
         completeness = self._completeness(patient)
         facts, of_encounters = self._encounters.facts(patient)
@@ -231,6 +261,15 @@ class Chart:
             death_date_unknown=death_unknown,
             excluded=tuple(sorted(left_out)),
         )
+
+    def busy(self, patient: str) -> tuple[tuple[str, int, int, str], ...]:
+        """Who was with a patient, from when to when in microseconds UTC, and in which Encounter (D13)."""
+        return self._encounters.busy(patient)
+
+    def days_ahead(self, patient: str) -> frozenset[date]:
+        """Days after the one that is asked about on which the record may become another by itself: what is
+        dated so late, and what ends. A day too many is only asked about once more."""
+        return frozenset(day for day in self._intake.days_told(patient, self.as_of) if day > self.as_of)
 
     def _links(self, patient: str) -> list[Links]:
         """What this person's Patients say of other records of theirs, those that were replaced included."""

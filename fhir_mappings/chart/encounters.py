@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from functools import cached_property
 
@@ -17,6 +17,22 @@ from fhir_mappings.record import NOT_SAID, About, Excluded, Visit
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
 from fhir_mappings.vocabulary import Activity, ExcludedReason
+
+Busy = tuple[str, int, int, str, str]
+"""A professional, from when and to when (microseconds UTC) they were with a patient, in which Encounter."""
+
+
+def at_once(spans: Iterable[Busy]) -> set[tuple[str, str]]:
+    """Patients and Encounters of theirs in which somebody was with two of them at once (D13)."""
+    found: set[tuple[str, str]] = set()
+    open_spans: list[Busy] = []
+    for span in sorted(spans):
+        open_spans = [other for other in open_spans if other[0] == span[0] and other[2] > span[1]]
+        for other in open_spans:
+            if other[3] != span[3]:
+                found |= {other[3:], span[3:]}
+        open_spans.append(span)
+    return found
 
 
 class EncounterMapper:
@@ -53,21 +69,20 @@ class EncounterMapper:
     @cached_property
     def double_booked(self) -> frozenset[str]:
         """Encounters in which a professional was with two patients of this run at once (D13)."""
-        spans = sorted(
+        spans = (
             (person, start, end, patient, name)
-            for patient, facts in self._facts.items()
-            for name, encounter in facts.items()
+            for patient in self._facts
+            for person, start, end, name in self.busy(patient)
+        )
+        return frozenset(name for _, name in at_once(spans))
+
+    def busy(self, patient: str) -> tuple[tuple[str, int, int, str], ...]:
+        """Who was with a patient: person, from when, to when, and in which Encounter."""
+        return tuple(
+            (person, start, end, name)
+            for name, encounter in self._facts.get(patient, {}).items()
             for person, start, end in encounter.busy
         )
-        found: set[str] = set()
-        open_spans: list[tuple[str, int, int, str, str]] = []
-        for span in spans:
-            open_spans = [other for other in open_spans if other[0] == span[0] and other[2] > span[1]]
-            for other in open_spans:
-                if other[3] != span[3]:
-                    found |= {other[4], span[4]}
-            open_spans.append(span)
-        return frozenset(found)
 
     def charged_visits(self, patient: str) -> Iterator[Visit]:
         """E/M visits that are charged, on the days of the charge: reported is reported (section 4, D11)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache, cached_property
@@ -35,7 +35,7 @@ from fhir_mappings.identity import (
     stamp_of,
     subject_of,
 )
-from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
 from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
 from fhir_mappings.record import Excluded, PriorCharge
@@ -49,7 +49,7 @@ Kind = TypeVar("Kind", bound=fhir.Resource)
 ReadObservation = Measurement | LeftOut
 Hint = Callable[[], str]
 """The type that a broken resource must be of, as what it came with tells; asked only when one is broken."""
-_SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
+SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
 
 NOT_JSON = fhir.NOT_JSON
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
@@ -95,15 +95,17 @@ class Intake:
         clock: LocalClock,
         base: Bases | None,
         codes: KnownCodes | None = None,
+        like: Intake | None = None,
     ) -> None:
+        """`like`: one of the same terminology and clock, whose codings need not be worked out once more."""
         self.codes = codes or shipped_codes()
         self.ignored: Counter[str] = Counter()
         """Resources of types that say nothing of monitoring, by type."""
         self.resources = 0
         self.references = References(base)
         self._terminology = terminology
-        self._origins = Origins(terminology)
-        self._values = Values(terminology)
+        self._origins: Origins = Origins(terminology) if like is None else like._origins
+        self._values: Values = Values(terminology) if like is None else like._values
         self._clock = clock
         self._subjects: dict[str, SubjectIntake] = {}
         self._shared = SubjectIntake()
@@ -328,7 +330,7 @@ class Intake:
                 at if isinstance(at, str) else None,
             )
             if deletion is not None:
-                self._delete(deletion)
+                self.delete(deletion)
                 continue
             if bundles.was_refused(fhir.loosely(entry.response)):
                 self.add_missing(Missing(ANY_TYPE, MissingWhy.REFUSED, *within, 0, "a refused request"))
@@ -351,7 +353,8 @@ class Intake:
         if "next" in links:
             self._cut_off.append(bundles.CutOff(bundles.address(links["next"]), search, types()))
 
-    def _delete(self, deletion: bundles.Deletion) -> None:
+    def delete(self, deletion: bundles.Deletion) -> None:
+        """Somebody took a record away."""
         if deletion.name:
             self._deletions.setdefault(deletion.name, []).append(deletion.at)
         else:
@@ -391,7 +394,7 @@ class Intake:
         """Whether it names whose it is, where it must."""
         if isinstance(resource, fhir.Patient):
             subject = self._subject(name)
-        elif isinstance(resource, _SUBJECT_FREE):
+        elif isinstance(resource, SUBJECT_FREE):
             subject = self._shared
         elif owner := owner_of(subject_of(resource), resource.contained):
             subject = self._subject(owner)
@@ -431,10 +434,18 @@ class Intake:
                     subject.excluded.append(Excluded(name, ExcludedReason.DELETED))
         return self._subjects
 
+    @cached_property
+    def _owner_of(self) -> dict[int, str]:
+        return {id(subject): owner for owner, subject in self._subjects.items()}
+
     def _keep_newest(self, name: str, versions: list[_Held]) -> None:
-        """Of the versions of one record the one that stands; the others are duplicates."""
+        """Of the versions of one record the one that stands; the others are duplicates. One that stands alike
+        under two subjects is the first one's by name: whatever the order, never both."""
         best = newest([stamp_of(version.meta, self._clock) for _, version in versions])
-        home, stands = min((versions[position] for position in best), key=lambda one: _claims(one[1]))
+        home, stands = min(
+            (versions[position] for position in best),
+            key=lambda one: (*_claims(one[1]), self._owner_of.get(id(one[0]), "")),
+        )
         for subject, _ in versions:
             _drop(subject, name)
         if isinstance(stands, Measurement | LeftOut):
@@ -534,6 +545,18 @@ class Intake:
             ):
                 yield one.search.patient, missing
 
+    def add_pages(
+        self, pages: Iterable[str], cut_off: Iterable[bundles.CutOff], short: Iterable[bundles.CutOff]
+    ) -> None:
+        """What Bundles that were read elsewhere said of their pages."""
+        self._pages.update(pages)
+        self._cut_off += cut_off
+        self._short += short
+
+    def all_missing(self) -> list[tuple[str, Missing]]:
+        """All that is missing, with the subject reference of whose it is; "" where it may be anybody's."""
+        return [*self._missing, *self._following_pages()]
+
     def missing(self, patient: str) -> list[Missing]:
         """What is missing of one patient's record: by itself, and as far as nobody knows whose it is."""
         self._owned  # noqa: B018 - who is who must be known first
@@ -549,6 +572,27 @@ class Intake:
         """What came in of one patient, by the references that named them."""
         return self._owned.get(patient, [])
 
+    def days_told(self, patient: str, since: date) -> Iterator[date]:
+        """The days since one, that one included, that anything in a patient's records names, and those after
+        each: what was of a day, and what ends with it. Of readings, which end with nothing, the day alone."""
+        # A time written with another offset may be the next day here, and never the one after.
+        earliest = (since - ONE_DAY).isoformat()
+        for subject in self.subjects(patient):
+            for read in subject.observations.values():
+                if type(read) is Measurement:
+                    days = (read.day, *(moment.day for moment in read.more))
+                    yield from (day for day in days if day > since)
+            for of_kind in subject.resources.values():
+                for resource in of_kind.values():
+                    for text in _texts(resource):
+                        if text < earliest:
+                            continue
+                        moment = self._clock.read(text)
+                        if isinstance(moment, Moment) and moment.day >= since:
+                            yield moment.day
+                            if moment.day < date.max:
+                                yield moment.day + ONE_DAY
+
     def of(self, patient: str, kind: type[Kind]) -> dict[str, Kind]:
         """A patient's resources of one type, by name and in its order."""
         found: dict[str, Kind] = {}
@@ -563,6 +607,20 @@ class Intake:
         for subject in closed.values():
             found |= subject.of(kind)
         return found
+
+
+def _texts(part: object) -> Iterator[str]:
+    """Every text in what is read of a resource that may be a date; not of its versions."""
+    if isinstance(part, str):
+        if part[:4].isdigit():
+            yield part
+    elif isinstance(part, msgspec.Struct):
+        for name in part.__struct_fields__:
+            if name not in ("meta", "identifier", "contained"):
+                yield from _texts(getattr(part, name))
+    elif isinstance(part, list | tuple):
+        for one in part:
+            yield from _texts(one)
 
 
 def contained_kinds(parts: list[Raw] | None) -> dict[str, str]:

@@ -16,18 +16,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fhir_mappings.chart import Chart
-from fhir_mappings.decision import Assessment, strangers_json, to_contract
+from fhir_mappings.decision import Assessment, strangers_json
 from fhir_mappings.local_time import Window, zone_named
 from fhir_mappings.record import Attestation, Excluded, PatientRecord, Resolution
 from fhir_mappings.rules.compare import ExclusionViolated
-from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.rules.reviews import problem_of
 from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
 from smartapp.commands.evaluate_table import Hints, print_table, printable
-from smartapp.commands.input_files import NotReadable, read_paths
+from smartapp.population.deciding import Stated, answer_of
+from smartapp.population.files import NotReadable, read_paths
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
 
@@ -35,7 +35,7 @@ class Fault(Exception):
     """Something the person who called can mend; its text is the one line they see."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Fault(message)
 
@@ -103,23 +103,11 @@ class _ResolutionEntry(_Entry, frozen=True, forbid_unknown_fields=True, kw_only=
         )
 
 
-class Stated(Struct, frozen=True):
-    """What an attestations file says of one patient."""
-
-    attestations: tuple[Attestation, ...] = ()
-    resolutions: tuple[Resolution, ...] = ()
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="FHIR JSON (Bundle or resource), NDJSON, or a folder of them"
     )
-    parser.add_argument("--as-of", metavar="DATE", help="decide as of this local day (default: today)")
-    parser.add_argument("--site", metavar="FILE", help="site.yaml: time zone, payer, codings of the site")
-    parser.add_argument("--payer", metavar="NAME", help="whose rules apply, e.g. medicare")
-    parser.add_argument("--timezone", metavar="ZONE", help="the site's IANA time zone")
-    parser.add_argument("--history-from", metavar="DATE", help="the first day that was read")
-    parser.add_argument("--attestations", metavar="FILE", help="statements that count as evidence")
+    site_options(parser)
     parser.add_argument("--evidence", choices=["all"], help="list every counted reading")
     parser.add_argument(
         "--what-if",
@@ -136,9 +124,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the contract's JSON")
 
 
+def site_options(parser: argparse.ArgumentParser) -> None:
+    """Under what is decided: the day, the site, and what people stated."""
+    parser.add_argument("--as-of", metavar="DATE", help="decide as of this local day (default: today)")
+    parser.add_argument("--site", metavar="FILE", help="site.yaml: time zone, payer, codings of the site")
+    parser.add_argument("--payer", metavar="NAME", help="whose rules apply, e.g. medicare")
+    parser.add_argument("--timezone", metavar="ZONE", help="the site's IANA time zone")
+    parser.add_argument("--history-from", metavar="DATE", help="the first day that was read")
+    parser.add_argument("--attestations", metavar="FILE", help="statements that count as evidence")
+
+
 def run(arguments: list[str]) -> int:
     """Evaluate and print. Exit status 0, or 2 with one line on standard error."""
-    parser = _Parser(prog="smartapp evaluate", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="smartapp evaluate", description=__doc__, allow_abbrev=False)
     add_arguments(parser)
     # A short-lived process that keeps what it reads: looking for garbage in between finds none.
     gc.disable()
@@ -148,12 +146,12 @@ def run(arguments: list[str]) -> int:
         options = parser.parse_args(arguments)
         answer = evaluate(
             [Path(path) for path in options.paths],
-            as_of=_day(options.as_of, "--as-of"),
+            as_of=read_day(options.as_of, "--as-of"),
             site=read_site_file(Path(options.site)) if options.site else SiteFile(),
             payer=options.payer,
             timezone=options.timezone,
-            history_from=_day(options.history_from, "--history-from"),
-            attestations=_attestations(Path(options.attestations), sys.stderr)
+            history_from=read_day(options.history_from, "--history-from"),
+            attestations=read_attestations(Path(options.attestations), sys.stderr)
             if options.attestations
             else {},
             all_evidence=options.evidence == "all",
@@ -253,21 +251,19 @@ def evaluate(
 def _answer(
     record: PatientRecord, policies: Policies, changes: WhatIf, *, all_evidence: bool
 ) -> tuple[dict[str, Any], Assessment]:
-    policy = policies.of(record.payer)
     if changes != WhatIf(payer=changes.payer):
-        record = imagine(record, policy, record.as_of, changes)
+        record = imagine(record, policies.of(record.payer), record.as_of, changes)
     try:
-        assessment: Assessment = assess(record, policy, record.as_of, all_evidence=all_evidence)
+        return answer_of(record, policies, all_evidence=all_evidence)
     except ExclusionViolated as slip:
         raise Fault(
             f"{record.patient}: {slip} came out together, which must never be: nothing was decided. "
             "This is a fault of the rules; please report it"
         ) from None
-    told = to_contract(record, assessment, policy.payer, policy.version, all_evidence=all_evidence)
-    return told, assessment
 
 
-def _day(text: str | None, option: str) -> date | None:
+def read_day(text: str | None, option: str) -> date | None:
+    """A date as an option gives it. Raises `Fault`."""
     if text is None:
         return None
     try:
@@ -285,7 +281,7 @@ def _entry(row: dict[str, Any]) -> _AttestationEntry | _ResolutionEntry:
     return msgspec.convert(row, _AttestationEntry)
 
 
-def _attestations(path: Path, told: TextIO) -> dict[str, Stated]:
+def read_attestations(path: Path, told: TextIO) -> dict[str, Stated]:
     """Attestations and resolutions by patient. The file is a YAML or JSON list; see docs/contract.md. What
     settles nothing is `told`."""
     try:

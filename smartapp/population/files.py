@@ -1,4 +1,4 @@
-"""Files and folders of FHIR for `smartapp evaluate`: everything is read, or is said not to have been.
+"""Files and folders of FHIR, of one chart or of a population: all is read, or is said not to have been.
 
 What is passed over is told on standard error and stands in the answer's completeness (D20): a charge in a
 file that nobody opened is a charge made twice.
@@ -14,14 +14,18 @@ import stat
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from io import BufferedIOBase
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
+from urllib.parse import unquote, urlsplit
 
 import msgspec
+from msgspec import Raw, Struct
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.chart import NOT_JSON, Chart
+from fhir_mappings.chart import NOT_JSON
+from fhir_mappings.chart.intake import Hint
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.salvage import salvaged
 
@@ -30,10 +34,13 @@ _FILES = (".json", *_LINES)
 _GZIP = ".gz"
 _PROGRESS_EVERY_SECONDS = 2.0
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PIECE = 1 << 20
+_LINE = re.compile(r" line ([0-9]+)")
 _WAIT_FOR_WRITER_SECONDS = 5.0
 """A pipe that somebody named, and that nobody writes to, is not waited for longer."""
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
 _NOT_READABLE = (OSError, EOFError, zlib.error)
+_NO_SUCH = "no such file or folder"
 _NO_FHIR = "JSON, but not FHIR (no resourceType)"
 
 
@@ -45,8 +52,90 @@ class NotReadable(Exception):
     """Something that the person who called named can't be read; its text is the one line they see."""
 
 
+class Taker(Protocol):
+    """What resources are read into: a chart, or what sorts them by patient."""
+
+    @property
+    def resources(self) -> int: ...
+
+    def add(
+        self,
+        text: bytes | Raw,
+        full_url: str | None = None,
+        origin: str = "input",
+        hint: Hint | None = None,
+    ) -> None: ...
+
+    def add_missing(self, missing: Missing) -> None: ...
+
+
+class Source(Struct, frozen=True):
+    """A file to read, or a part of one. `folder`: the one it was found in; None where the file was named."""
+
+    file: Path
+    folder: Path | None = None
+    start: int = 0
+    """In bytes; lines are read that begin from here on,"""
+    end: int | None = None
+    """and before here; None: to the end of the file."""
+
+    @property
+    def size(self) -> int:
+        return (self.file.stat().st_size if self.end is None else self.end) - self.start
+
+
+def sources(
+    paths: Iterable[Path], most_bytes: int, say: Callable[[str], None]
+) -> tuple[list[Source], list[Missing]]:
+    """What there is to read in these files and folders, in parts of at most so many bytes where a file can be
+    parted; and what can't be read, which `say` gets told. Raises `NotReadable` as `read_paths` does."""
+    found: list[Source] = []
+    missing: list[Missing] = []
+    for path in paths:
+        if path.is_dir():
+            held = 0
+            for file, why in _within(path):
+                if why:
+                    say(f"not read: {file}: {why}")
+                    missing.append(_file_missing(file, path, why))
+                    continue
+                held += 1
+                found += _parts(Source(file, path), most_bytes)
+            if not held:
+                raise NotReadable(_no_files(path))
+        elif path.is_file():
+            found += _parts(Source(path), most_bytes)
+        else:
+            raise NotReadable(f"{path}: {'neither a file nor a folder' if path.exists() else _NO_SUCH}")
+    return found, missing
+
+
+def read_source(taker: Taker, source: Source, say: Callable[[str], None]) -> None:
+    """Add what one source holds. Raises `NotReadable` where it was named and can't be read."""
+    _Reading(taker, _Progress(None), say).source(source)
+
+
+def _parts(source: Source, most_bytes: int) -> list[Source]:
+    """Lines can be read from anywhere in a file, unless it is packed."""
+    size = source.file.stat().st_size
+    if source.file.suffix.lower() not in _LINES or size <= most_bytes:
+        return [source]
+    starts = range(0, size, most_bytes)
+    return [Source(source.file, source.folder, start, min(start + most_bytes, size)) for start in starts]
+
+
+def _file_missing(file: Path, folder: Path, why: str) -> Missing:
+    """Whatever its name says it holds; else nobody knows what."""
+    name = file.relative_to(folder).as_posix()
+    return Missing(_type_of_name(file) or ANY_TYPE, MissingWhy.FILE_NOT_READ, detail=f"{name}: {why}")
+
+
+def _no_files(path: Path) -> str:
+    return f"{path}: no FHIR files ({', '.join(_FILES)}, plain or {_GZIP}) in this folder"
+
+
 def read_paths(
-    chart: Chart,
+    chart: Taker,
     paths: Iterable[Path],
     progress: TextIO | None = None,
     say: Callable[[str], None] | None = None,
@@ -60,7 +149,7 @@ def read_paths(
 
 
 class _Reading:
-    def __init__(self, chart: Chart, told: _Progress, say: Callable[[str], None]) -> None:
+    def __init__(self, chart: Taker, told: _Progress, say: Callable[[str], None]) -> None:
         self._chart = chart
         self.told = told
         self._say = say
@@ -71,17 +160,12 @@ class _Reading:
             kind = path.stat().st_mode
         except OSError as fault:
             if isinstance(fault, FileNotFoundError):
-                raise NotReadable(f"{path}: no such file or folder") from None
+                raise NotReadable(f"{path}: {_NO_SUCH}") from None
             raise NotReadable(f"{path}: {fault.strerror or 'cannot be read'}") from None
         if stat.S_ISDIR(kind):
             self._folder(path)
         elif stat.S_ISREG(kind):
-            try:
-                self._file(path)
-            except _NotFhir as fault:
-                raise NotReadable(f"{path}: {fault}") from None
-            except _NOT_READABLE as fault:
-                raise NotReadable(f"{path}: {_why(fault)}") from None
+            self.source(Source(path))
         elif stat.S_ISFIFO(kind):
             self._pipe(path)
         else:
@@ -94,31 +178,48 @@ class _Reading:
                 self._not_read(file, path, why)
                 continue
             found = True
-            try:
-                self._file(file)
-            except _NoRecord as fault:
-                if _type_of_name(file):
-                    self._not_read(file, path, str(fault))
-                else:
-                    self._say(f"not read: {file}: {fault}")
-            except _NotFhir as fault:
-                self._not_read(file, path, str(fault))
-            except _NOT_READABLE as fault:
-                self._not_read(file, path, _why(fault))
+            self.source(Source(file, path))
         if not found:
-            raise NotReadable(f"{path}: no FHIR files ({', '.join(_FILES)}, plain or {_GZIP}) in this folder")
+            raise NotReadable(_no_files(path))
+
+    def source(self, source: Source) -> None:
+        """A file that the person named is read, or the call fails; one of a folder is read, or missing."""
+        file, folder = source.file, source.folder
+        try:
+            self._file(source)
+        except _Manifest as manifest:
+            self._check(file, manifest)
+        except _NoRecord as fault:
+            if folder is None:
+                raise NotReadable(f"{file}: {fault}") from None
+            if _type_of_name(file):
+                self._not_read(file, folder, str(fault))
+            else:
+                self._say(f"not read: {file}: {fault}")
+        except (_NotFhir, *_NOT_READABLE) as fault:
+            why = str(fault) if isinstance(fault, _NotFhir) else _why(fault)
+            if folder is None:
+                raise NotReadable(f"{file}: {why}") from None
+            self._not_read(file, folder, why)
+
+    def _check(self, file: Path, manifest: _Manifest) -> None:
+        """An export's manifest says which files belong to it: of one that is not beside it all is missing."""
+        for name, kind in manifest.files:
+            if not any((file.parent / f"{name}{packed}").exists() for packed in ("", _GZIP)):
+                self._say(f"not read: {name}: named by {file.name}, and not there")
+                detail = f"{name}: named by {file.name}, and not there"
+                self._chart.add_missing(Missing(kind, MissingWhy.FILE_NOT_READ, detail=detail))
 
     def _not_read(self, file: Path, folder: Path, why: str) -> None:
         """Told, and missing: whatever its name says it holds, else nobody knows what."""
         self._say(f"not read: {file}: {why}")
-        name = file.relative_to(folder).as_posix()
-        missing = Missing(_type_of_name(file) or ANY_TYPE, MissingWhy.FILE_NOT_READ, detail=f"{name}: {why}")
-        self._chart.add_missing(missing)
+        self._chart.add_missing(_file_missing(file, folder, why))
 
-    def _file(self, file: Path) -> None:
+    def _file(self, source: Source) -> None:
+        file = source.file
         with _opened(file) as content:
             if _plain_suffix(file) in _LINES:
-                self._lines(content, file)
+                self._lines(content, source)
             else:
                 self._document(content.read(), file)
         self.told.now(self._chart.resources)
@@ -135,10 +236,19 @@ class _Reading:
         except _NotFhir as fault:
             raise NotReadable(f"{path}: {fault}") from None
 
-    def _lines(self, content: BufferedIOBase, file: Path) -> None:
+    def _lines(self, content: BufferedIOBase, source: Source) -> None:
+        file = source.file
         add, hint = self._chart.add, _Hint(file)
+        at = source.start
+        if at:
+            # A line that begins before this part belongs to the part before.
+            content.seek(at - 1)
+            at += len(content.readline()) - 1
         for number, line in enumerate(content, 1):
-            if number == 1:
+            if source.end is not None and at >= source.end:
+                break
+            at += len(line)
+            if number == 1 and not source.start:
                 line = line.removeprefix(_BYTE_ORDER_MARK)
             if not line.isspace():
                 add(line, None, f"{file.name} line {number}", hint)
@@ -167,6 +277,8 @@ class _Reading:
             self._say(f"not read to its end: {file}: not JSON ({fault})")
         else:
             if head is None:
+                if (manifest := _manifest(text)) is not None:
+                    raise manifest
                 raise (_NotFhir if b"resourceType" in text else _NoRecord)(_NO_FHIR)
         self._chart.add(text, None, file.name)
 
@@ -176,7 +288,54 @@ class _NotFhir(Exception):
 
 
 class _NoRecord(_NotFhir):
-    """Whole JSON in which no record stands, as the manifest of an export: nothing is missing without it."""
+    """Whole JSON in which no record stands: nothing is missing without it."""
+
+
+class _Manifest(_NoRecord):
+    """The manifest of a Bulk Data export. `files`: what belongs to it, by name and resource type."""
+
+    def __init__(self, files: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(_NO_FHIR)
+        self.files = files
+
+
+def _manifest(text: bytes) -> _Manifest | None:
+    """A Bulk Data manifest, by the members that it must have; None for any other JSON."""
+    value = fhir.decode_untyped(text)
+    if not isinstance(value, dict) or not {"transactionTime", "output"} <= value.keys():
+        return None
+    found: dict[str, str] = {}
+    for member in ("output", "deleted"):
+        listed = value.get(member)
+        for one in listed if isinstance(listed, list) else ():
+            url, kind = (one.get("url"), one.get("type")) if isinstance(one, dict) else (None, None)
+            if not isinstance(url, str):
+                found[f"a file of {member} without an address"] = ANY_TYPE
+                continue
+            known = kind if member == "output" and isinstance(kind, str) else ANY_TYPE
+            if known == ANY_TYPE or known in DECIDING:
+                found[unquote(urlsplit(url).path).rpartition("/")[2]] = known
+    return _Manifest(tuple(found.items()))
+
+
+def origin_in_file(source: Source, origin: str) -> str:
+    """A line's name by its place in the whole file, where a part of it was read."""
+    place = _LINE.search(origin)
+    if not source.start or place is None:
+        return origin
+    return f"{origin[: place.start(1)]}{int(place[1]) + _lines_before(source)}{origin[place.end(1) :]}"
+
+
+@lru_cache(maxsize=4)
+def _lines_before(source: Source) -> int:
+    """How many lines begin before a part of a file."""
+    lines, left = 0, source.start - 1
+    with source.file.open("rb") as content:
+        while left > 0 and (piece := content.read(min(left, _PIECE))):
+            lines += piece.count(b"\n")
+            left -= len(piece)
+    # The line that reaches up to the part is read with the one before.
+    return lines + 1
 
 
 class _Hint:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smartapp.commands import input_files
+from smartapp.population import files as input_files
 from tests.smartapp.test_evaluate import CUFF, bundle, ndjson, readings, run, site  # noqa: F401 - fixtures
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,0 +1,127 @@
+"""Who does the tasks: this process, or several on this machine.
+
+An engine only hands out tasks and takes what they told. A task that fails is tried once more; what fails
+twice is told as failed, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from smartapp.population.work import Bench, Job
+
+TRIES = 2
+
+
+class Done(Struct, frozen=True):
+    """What came of one job; `fault`: of what kind, where it failed each time."""
+
+    job: Job
+    told: Any = None
+    fault: str = ""
+
+
+class Engine(Protocol):
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Do all of these, in any order."""
+
+
+class InProcess:
+    """One after another, here."""
+
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+        for job in jobs:
+            yield _tried(lambda job=job: bench.do(job), job)  # type: ignore[misc]
+
+
+class Processes:
+    """Several at once, each in a process of its own that is kept for the next."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+        tries = dict.fromkeys(jobs, 0)
+        waiting = list(jobs)
+        while waiting:
+            left, waiting = waiting, []
+            with ProcessPoolExecutor(
+                self.workers, multiprocessing.get_context("spawn"), _start, (bench,)
+            ) as pool:
+                for job, told, fault in _each(pool, left, self.workers):
+                    if fault is None:
+                        yield Done(job, told)
+                        continue
+                    if not isinstance(fault, _NotBegun):
+                        tries[job] += 1
+                    if tries[job] < TRIES:
+                        waiting.append(job)
+                    else:
+                        yield Done(job, fault=type(fault).__name__)
+
+
+class _NotBegun(Exception):
+    """The pool broke before it was this one's turn."""
+
+
+def _each(
+    pool: ProcessPoolExecutor, jobs: Iterable[Job], workers: int
+) -> Iterator[tuple[Job, Any, BaseException | None]]:
+    """Results as they come. No more jobs are handed out than can be done at once: a process that dies breaks
+    the pool, and with it only what was under way."""
+    rest = iter(jobs)
+    under_way: dict[Future[Any], Job] = {}
+    broken = False
+    while True:
+        while not broken and len(under_way) < workers and (job := next(rest, None)) is not None:
+            try:
+                under_way[pool.submit(_do, job)] = job
+            except BrokenProcessPool:
+                broken = True
+                yield job, None, _NotBegun()
+        if not under_way:
+            break
+        finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+        for future in finished:
+            fault = future.exception()
+            broken |= isinstance(fault, BrokenProcessPool)
+            yield under_way.pop(future), None if fault else future.result(), fault
+    for job in rest:
+        yield job, None, _NotBegun()
+
+
+def _tried(work: Callable[[], Any], job: Job) -> Done:
+    fault = ""
+    for _ in range(TRIES):
+        try:
+            return Done(job, work())
+        except Exception as found:
+            fault = type(found).__name__
+    return Done(job, fault=fault)
+
+
+_bench: Bench | None = None
+
+
+def _start(bench: Bench) -> None:
+    global _bench
+    _bench = bench
+    # What a task makes is gone with it: looking for garbage in between finds none.
+    gc.freeze()
+    gc.disable()
+
+
+def _do(job: Job) -> Any:
+    if _bench is None:
+        raise RuntimeError("this process was not started for tasks")
+    try:
+        return _bench.do(job)
+    finally:
+        gc.collect()

@@ -1,0 +1,486 @@
+"""One shard at a time: the records of its folders, put together, kept, decided.
+
+A task reads sealed files and writes one; what it wrote it never changes. So a run that was stopped goes on
+where it was, and a shard that failed is tried once more from what it was given.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fhir_mappings.boiled import Item, Keys, folder_of, key_of, keys_of_item, kin_key, pack, unpack
+from fhir_mappings.chart.encounters import Busy
+from fhir_mappings.completeness import Missing
+from fhir_mappings.local_time import ONE_DAY
+from smartapp.population.blocks import Blocks, BlockWriter, Seal
+from smartapp.population.deciding import Answered, Decider, may_be_patient
+from smartapp.population.partition import Piece
+from smartapp.population.rows import lines_of, pack_lines, rows_of
+
+_Kind = TypeVar("_Kind")
+_HALF = (1 << 32) - 1
+_BLOCK = 1 << 21
+_PATIENT = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
+
+
+class Folder(Struct, array_like=True, gc=False):
+    """What is kept of one subject: its records, and its patient's answer."""
+
+    name: str
+    packed: bytes
+    borne: bytes
+    """Halves of the keys by which others may call what lies here; `asked`: of what is called from here and
+    lies elsewhere."""
+    asked: bytes
+    person: bool = False
+    """A Patient lies here."""
+    patient: str = ""
+    """Whose answer this is; "" where it is nobody's."""
+    due: date | None = None
+    rows: bytes = b""
+    before: bytes | None = None
+    """The rows before the run `changed_in`, where they were others."""
+    changed_in: int = 0
+    busy: tuple[tuple[int, int, int, str], ...] = ()
+    double: tuple[str, ...] = ()
+    """Encounters in which somebody was with another patient too (D13)."""
+    failed: bool = False
+    """It could not be decided."""
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """A record that more than one folder may need."""
+
+    folder: str
+    item: Item
+    borne: tuple[int, ...]
+    asked: tuple[int, ...]
+
+
+class Gathered:
+    """Entries, one a record; of what came twice two: that it did is told, and how often nobody asks."""
+
+    def __init__(self) -> None:
+        self._times: Counter[tuple[str, Item]] = Counter()
+        self._keys: dict[tuple[str, Item], tuple[set[int], set[int]]] = {}
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Records, as often as they are here."""
+        for entry in entries:
+            self._times[self._learned(entry)] += 1
+
+    def add_again(self, entries: Iterable[Entry]) -> None:
+        """Records that may have been told before, and are told as often as they are."""
+        self._times |= Counter(map(self._learned, entries))
+
+    def _learned(self, entry: Entry) -> tuple[str, Item]:
+        place = entry.folder, entry.item
+        borne, asked = self._keys.setdefault(place, (set(), set()))
+        borne.update(entry.borne)
+        asked.update(entry.asked)
+        return place
+
+    def entries(self) -> Iterator[Entry]:
+        for place, times in self._times.items():
+            borne, asked = self._keys[place]
+            entry = Entry(*place, tuple(sorted(borne)), tuple(sorted(asked)))
+            yield from [entry] * min(times, 2)
+
+
+class Context(Struct, frozen=True):
+    """What a whole run has in common."""
+
+    as_of: date
+    generation: int
+    buckets: int
+    everyones: bool
+    """No Patient is anywhere: each subject is a patient."""
+    missing: tuple[tuple[str, Missing], ...] = ()
+
+
+class ShardJob(Struct, frozen=True):
+    """Put a shard together from `before` and the `parts`, decide, and write it to `out`.
+
+    Decided are the folders with new records, those whose day has come, those that hang together with
+    `changed` keys, all of them where `everyone`, and whoever's double bookings differ from `double`.
+    """
+
+    shard: int
+    out: Path
+    before: Path | None
+    parts: tuple[tuple[Path, str], ...] = ()
+    pool: Path | None = None
+    keys: Path | None = None
+    """Where the keys of the new records go, for other shards to compare."""
+    all_keys: bool = False
+    everyone: bool = False
+    changed: Path | None = None
+    touched: Path | None = None
+    double: Path | None = None
+
+
+class ShardTold(Struct, array_like=True):
+    """What came of one shard. `wanted`: halves of keys for which records must be told to others."""
+
+    folders: int = 0
+    patients: int = 0
+    decided: int = 0
+    failed: int = 0
+    rows: int = 0
+    wanted: list[int] = []
+
+
+class Changed(Struct, array_like=True):
+    """Halves of the keys that this night's records bear and ask, each with the half of the one folder's key
+    that they are of; 0 where they are of several."""
+
+    borne: dict[int, int] = {}
+    asked: dict[int, int] = {}
+    pool: list[int] = []
+    """Of what no patient owns: what this night brought, and what leads to it."""
+    deleted: list[int] = []
+
+
+def half(key: int) -> int:
+    return key & _HALF
+
+
+def shard_name(shard: int) -> str:
+    return f"shard {shard}"
+
+
+class Pool:
+    """The records that more than one folder may need, by key."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = list(entries)
+        self._by_key: dict[int, list[int]] = {}
+        for number, entry in enumerate(self._entries):
+            for key in entry.borne:
+                self._by_key.setdefault(half(key), []).append(number)
+
+    def company(self, folder: str, keys: Iterable[int]) -> list[Entry]:
+        """What hangs together with a folder of these keys, and lies elsewhere."""
+        found: dict[int, None] = {}
+        seen = set(keys)
+        waiting = [key for key in seen if key in self._by_key]
+        while waiting:
+            for number in self._by_key[waiting.pop()]:
+                if number in found:
+                    continue
+                found[number] = None
+                entry = self._entries[number]
+                for key in (*entry.borne, *entry.asked):
+                    if (short := half(key)) not in seen:
+                        seen.add(short)
+                        if short in self._by_key:
+                            waiting.append(short)
+        return [self._entries[number] for number in sorted(found) if self._entries[number].folder != folder]
+
+
+class Workshop:
+    """What one process needs for its tasks; kept from one to the next."""
+
+    def __init__(self, seal: Seal, decider: Decider, context: Context) -> None:
+        self.seal = seal
+        self.decider = decider
+        self.context = context
+        self._pool: tuple[Path | None, Pool] = (None, Pool(()))
+        self._changed: tuple[Path | None, Changed] = (None, Changed())
+
+    def pool(self, path: Path | None) -> Pool:
+        if path != self._pool[0]:
+            self._pool = (path, Pool(read_entries(path, self.seal) if path is not None else ()))
+        return self._pool[1]
+
+    def changed(self, path: Path | None) -> Changed:
+        if path != self._changed[0]:
+            told = Changed()
+            if path is not None:
+                told = msgspec.msgpack.decode(Blocks(path, self.seal, "changed").one("changed"), type=Changed)
+            self._changed = (path, told)
+        return self._changed[1]
+
+    @cached_property
+    def missing(self) -> dict[str, list[tuple[str, Missing]]]:
+        found: dict[str, list[tuple[str, Missing]]] = {}
+        for owner, one in self.context.missing:
+            found.setdefault(folder_of(owner) if owner else "", []).append((owner, one))
+        return found
+
+
+_folders = msgspec.msgpack.Decoder(list[Folder])
+_pieces = msgspec.msgpack.Decoder(list[Piece])
+_entries = msgspec.msgpack.Decoder(list[Entry])
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def read_folders(path: Path, shard: int, seal: Seal) -> Iterator[Folder]:
+    """The folders of a shard. Raises `NotOpened`."""
+    for block in Blocks(path, seal, shard_name(shard)).read("folders"):
+        yield from _folders.decode(block)
+
+
+def read_entries(path: Path, seal: Seal, name: str = "pool") -> Iterator[Entry]:
+    for block in Blocks(path, seal, name).read("entries"):
+        yield from _entries.decode(block)
+
+
+def write_entries(path: Path, entries: Iterable[Entry], seal: Seal, name: str = "pool") -> None:
+    with BlockWriter(path, seal, name) as out:
+        waiting: list[Entry] = []
+        for entry in entries:
+            waiting.append(entry)
+            if len(waiting) >= 2_000:
+                out.add("entries", _encode(waiting))
+                waiting.clear()
+        out.add("entries", _encode(waiting))
+
+
+def decide_shard(job: ShardJob, shop: Workshop) -> ShardTold:
+    """See `ShardJob`."""
+    try:
+        return _Shard(job, shop).done()
+    finally:
+        shop.decider.fresh()
+
+
+class _Shard:
+    def __init__(self, job: ShardJob, shop: Workshop) -> None:
+        self._job, self._shop = job, shop
+        self._pool = shop.pool(job.pool)
+        self._told = ShardTold()
+        self._wanted: set[int] = set()
+        self._borne, self._asked = array("Q"), array("Q")
+
+    def done(self) -> ShardTold:
+        job, told, context = self._job, self._told, self._shop.context
+        new = self._pieces()
+        double = self._read(job.double, "double", dict[str, list[str]]) or {}
+        touched = frozenset(self._read(job.touched, "touched", list[int]) or ())
+        busy: dict[int, list[Busy]] = {}
+        with BlockWriter(job.out, self._shop.seal, shard_name(job.shard)) as out:
+            waiting: list[Folder] = []
+            weight = 0
+            for before in self._before(new):
+                folder = self._merged(before, new.pop(before.name, []))
+                if self._is_asked(folder, before, touched, double.get(folder.name)):
+                    folder = self._decided(folder, double.get(folder.name))
+                told.folders += 1
+                told.patients += bool(folder.patient or folder.failed)
+                told.failed += folder.failed
+                for person, start, end, encounter in folder.busy:
+                    span = (str(person), start, end, folder.name, encounter)
+                    busy.setdefault(person % context.buckets, []).append(span)
+                waiting.append(folder)
+                weight += len(folder.packed) + 1_000
+                if weight > _BLOCK:
+                    out.add("folders", _encode(waiting), packed=True)
+                    waiting, weight = [], 0
+            out.add("folders", _encode(waiting), packed=True)
+            for bucket, spans in busy.items():
+                out.add(f"busy {bucket}", _encode(spans))
+            self._write_keys()
+            told.wanted = sorted(self._wanted)
+            out.add("told", _encode(told))
+        return told
+
+    def _pieces(self) -> dict[str, list[Piece]]:
+        found: dict[str, list[Piece]] = {}
+        for path, name in self._job.parts:
+            for block in Blocks(path, self._shop.seal, name).read(str(self._job.shard)):
+                for piece in _pieces.decode(block):
+                    found.setdefault(piece.folder, []).append(piece)
+        return found
+
+    def _before(self, new: dict[str, list[Piece]]) -> Iterator[Folder]:
+        """The folders there were, and then those that are new."""
+        if self._job.before is not None:
+            yield from read_folders(self._job.before, self._job.shard, self._shop.seal)
+        for name in sorted(new):
+            yield Folder(name, b"", b"", b"")
+
+    def _read(self, path: Path | None, block: str, kind: type[_Kind]) -> _Kind | None:
+        if path is None:
+            return None
+        return msgspec.msgpack.decode(Blocks(path, self._shop.seal, block).one(block), type=kind)
+
+    def _merged(self, folder: Folder, pieces: list[Piece]) -> Folder:
+        if not pieces:
+            if self._job.all_keys:
+                self._tell([keys_of_item(item) for item in unpack(folder.packed)], folder.name)
+            return folder
+        items = [piece.item for piece in pieces]
+        keys = [piece.keys for piece in pieces]
+        kept = unpack(folder.packed) if folder.packed else ()
+        if self._job.all_keys:
+            keys = [*keys, *map(keys_of_item, kept)]
+        self._tell(keys, folder.name)
+        borne = {half(key) for one in keys for key in (*one.borne, *one.kin)}
+        borne.update(map(half, _own_keys(folder.name)), array("I", folder.borne))
+        asked = {half(key) for one in keys for key in one.asked}.union(array("I", folder.asked)) - borne
+        return replace(
+            folder,
+            packed=pack([*kept, *items]),
+            borne=array("I", sorted(borne)).tobytes(),
+            asked=array("I", sorted(asked)).tobytes(),
+            person=folder.person or any(map(_is_patient, items)),
+        )
+
+    def _tell(self, keys: list[Keys], name: str) -> None:
+        """The whole keys of a folder's new records, for the comparison with all others."""
+        borne = {key for one in keys for key in (*one.borne, *one.kin)}.union(_own_keys(name))
+        self._borne.extend(borne)
+        self._asked.extend({key for one in keys for key in one.asked} - borne)
+
+    def _write_keys(self) -> None:
+        if self._job.keys is None:
+            return
+        buckets = self._shop.context.buckets
+        with BlockWriter(self._job.keys, self._shop.seal, "keys") as out:
+            for kind, keys in (("borne", self._borne), ("asked", self._asked)):
+                by_bucket: dict[int, array[int]] = {}
+                for key in keys:
+                    by_bucket.setdefault(key % buckets, array("Q")).append(key)
+                for bucket, of_bucket in by_bucket.items():
+                    out.add(f"{kind} {bucket}", of_bucket.tobytes(), packed=True)
+
+    def _is_asked(
+        self, folder: Folder, before: Folder, touched: frozenset[int], double: list[str] | None
+    ) -> bool:
+        if self._job.double is not None:
+            return tuple(double or ()) != folder.double
+        due = folder.due is not None and folder.due <= self._shop.context.as_of
+        is_new = folder.packed != before.packed
+        hit = self._is_hit(folder, before) if before.packed else False
+        if touched and not touched.isdisjoint(array("I", folder.borne + folder.asked)):
+            return True
+        return self._job.everyone or due or is_new or hit or folder.failed
+
+    def _is_hit(self, folder: Folder, before: Folder) -> bool:
+        """Do other folders' new records hang together with what was here before?"""
+        changed = self._shop.changed(self._job.changed)
+        own = half(key_of(folder.name))
+        borne, asked = set(array("I", before.borne)), set(array("I", before.asked))
+        others = {key for key in changed.borne.keys() & borne if changed.borne[key] != own}
+        others |= {key for key in changed.asked.keys() & borne if changed.asked[key] != own}
+        others |= {key for key in changed.borne.keys() & asked if changed.borne[key] != own}
+        others |= borne.intersection(changed.pool)
+        self._wanted |= others
+        # What no patient owns lies in the pool already, and so does that something is gone.
+        return bool(others) or not (asked.isdisjoint(changed.pool) and borne.isdisjoint(changed.deleted))
+
+    def _decided(self, folder: Folder, double: list[str] | None) -> Folder:
+        context = self._shop.context
+        booked = folder.double if self._job.double is None else tuple(double or ())
+        if not (may_be_patient(folder.name) if context.everyones else folder.person):
+            return replace(folder, due=None)
+        self._told.decided += 1
+        try:
+            patient, rows, due, busy = self._answer(folder, booked)
+            failed = False
+        except Exception:
+            patient, rows, due, busy = folder.patient, b"", context.as_of + ONE_DAY, folder.busy
+            failed = True
+        self._told.rows += rows.count(b"\n")
+        packed = pack_lines(rows)
+        known = folder.changed_in == context.generation and folder.before is not None
+        before = folder.before if known else folder.rows
+        return replace(
+            folder,
+            patient=patient,
+            due=due,
+            rows=packed,
+            before=before if before != packed else None,
+            changed_in=context.generation,
+            busy=busy,
+            double=booked,
+            failed=failed,
+        )
+
+    def _answer(
+        self, folder: Folder, booked: tuple[str, ...]
+    ) -> tuple[str, bytes, date | None, tuple[tuple[int, int, int, str], ...]]:
+        for told in answers(folder, self._pool, self._shop, booked):
+            busy = tuple((key_of(person), start, end, name) for person, start, end, name in told.busy)
+            return told.patient, lines_of(rows_of(told.contract)), told.due, busy
+        return "", b"", None, ()
+
+
+def answers(folder: Folder, pool: Pool, shop: Workshop, booked: tuple[str, ...]) -> list[Answered]:
+    """The answer of a folder's patient: of its records, and of those that hang together with them."""
+    company = pool.company(folder.name, array("I", folder.borne + folder.asked))
+    missing = [*shop.missing.get("", ()), *shop.missing.get(folder.name, ())]
+    for other in sorted({entry.folder for entry in company if entry.folder}):
+        missing += shop.missing.get(other, ())
+    return shop.decider.answers(
+        folder.name,
+        (*unpack(folder.packed), *(entry.item for entry in company)),
+        missing,
+        frozenset(booked),
+        shop.context.everyones,
+    )
+
+
+class ToldJob(Struct, frozen=True):
+    """Write the records of a shard that other folders need (`wanted`) to `out`."""
+
+    shard: int
+    before: Path
+    wanted: Path
+    out: Path
+
+
+class Told(Struct, array_like=True):
+    entries: int = 0
+    touched: bool = False
+    """A folder here asks or bears one of those keys: it must be decided anew."""
+
+
+def tell_others(job: ToldJob, shop: Workshop) -> Told:
+    """See `ToldJob`. Of a folder that is wanted itself, by its name or as the same person, all is told."""
+    wanted = frozenset(
+        msgspec.msgpack.decode(Blocks(job.wanted, shop.seal, "touched").one("touched"), type=list[int])
+    )
+    entries: list[Entry] = []
+    told = Told()
+    for folder in read_folders(job.before, job.shard, shop.seal):
+        borne = array("I", folder.borne)
+        told.touched |= not wanted.isdisjoint(array("I", folder.asked))
+        if wanted.isdisjoint(borne):
+            continue
+        told.touched = True
+        items = [(item, keys_of_item(item)) for item in unpack(folder.packed)]
+        whole = {*_own_keys(folder.name), *(key for _, keys in items for key in keys.kin)}
+        shared = tuple(whole) if any(half(key) in wanted for key in whole) else ()
+        entries += [
+            Entry(folder.name, item, (*shared, *keys.borne), keys.asked)
+            for item, keys in items
+            if shared or any(half(key) in wanted for key in keys.borne)
+        ]
+    told.entries = len(entries)
+    with BlockWriter(job.out, shop.seal, f"told {job.shard}") as out:
+        out.add("entries", _encode(entries))
+        out.add("told", _encode(told))
+    return told
+
+
+def _own_keys(folder: str) -> tuple[int, int]:
+    """A folder's own, whatever lies in it."""
+    return key_of(folder), kin_key(folder)
+
+
+def _is_patient(item: Item) -> bool:
+    found = _PATIENT.search(item.text)
+    return found is not None and found[1] == b"Patient"
