@@ -21,6 +21,7 @@ class Method(StrEnum):
     """A way for a charge to leave, the best first. The first that can be used is used."""
 
     CHARGE_ITEM = "charge-item"
+    ORACLE_CREATE = "oracle-create"
     TASK = "task"
     DOCUMENT = "document"
     DFT = "dft"
@@ -39,6 +40,13 @@ class Code(Struct, frozen=True, forbid_unknown_fields=True):
         """As a CodeableConcept."""
         display = {"display": self.display} if self.display else {}
         return {"coding": [{"system": self.system, "code": self.code, **display}]}
+
+
+class OracleWay(Struct, frozen=True, forbid_unknown_fields=True):
+    """`ChargeItem/$create`. `bill_codes`: the address of the tenant's own system of billing codes, in which
+    the operation wants its one coding."""
+
+    bill_codes: str
 
 
 class TaskWay(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +110,7 @@ class HandoverEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     issuer: str | None = None
     behavioral_health: bool = False
+    oracle_create: OracleWay | None = None
     task: TaskWay | None = None
     document: DocumentWay | None = None
     dft: DftWay | None = None

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
+from launch.sandbox.answers import outcome
 from launch.sandbox.auth_pages import auth
 from launch.sandbox.config import SandboxConfig
 from launch.sandbox.credentials import Credentials
 from launch.sandbox.database import Database
-from launch.sandbox.fhir_api import fhir, outcome
+from launch.sandbox.fhir_api import fhir
 from launch.sandbox.oauth import SmartServer
 from launch.sandbox.pages import pages
 from launch.sandbox.patients import resources

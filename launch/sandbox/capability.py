@@ -64,7 +64,7 @@ def _resource(config: SandboxConfig, type_: str) -> dict[str, Any]:
     interactions = ["read", "search-type", "create", "update"]
     if type_ == "ChargeItem" and quirks.no_charge_item_search:
         interactions.remove("search-type")
-    if type_ == "ChargeItem" and quirks.no_charge_item_create:
+    if type_ == "ChargeItem" and (quirks.no_charge_item_create or quirks.own_charge_operation):
         interactions.remove("create")
     found: dict[str, Any] = {
         "type": type_,
@@ -76,6 +76,8 @@ def _resource(config: SandboxConfig, type_: str) -> dict[str, Any]:
         "conditionalUpdate": False,
         "conditionalDelete": "not-supported",
     }
+    if type_ == "ChargeItem" and quirks.own_charge_operation:
+        found["operation"] = [{"name": "create", "definition": "urn:synthetic:operation:create"}]
     if "search-type" in interactions:
         found["searchParam"] = [
             {"name": "_id", "type": "token"},

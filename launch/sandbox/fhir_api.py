@@ -12,9 +12,12 @@ from urllib.parse import parse_qsl, quote, urlencode
 from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
+from launch.sandbox.answers import FHIR_JSON, Refused, outcome
+from launch.sandbox.answers import as_json as _json
 from launch.sandbox.capability import capability_statement, smart_configuration
 from launch.sandbox.credentials import Credential, CredentialKind
 from launch.sandbox.indexing import patient_of, reference_target
+from launch.sandbox.own_charges import own_charge, own_search
 from launch.sandbox.scopes import Interaction, Reach, reach
 from launch.sandbox.search import Query, ResultSet, SearchError, parse_query
 from launch.sandbox.search_parameters import PARAMETERS, PATIENT_PATH, SHARED_TYPES
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 fhir = Blueprint("fhir", __name__)
 
-FHIR_JSON = "application/fhir+json; charset=utf-8"
 _JSON_TYPES = {"application/fhir+json", "application/json"}
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _DEFAULT_COUNT = 50
@@ -35,35 +37,8 @@ _MOST_IN_A_BATCH = 50
 _PUBLIC = {"fhir.metadata", "fhir.smart_well_known"}
 
 
-class Refused(Exception):
-    """A request that is not served: HTTP status, OperationOutcome issue type, one plain line."""
-
-    def __init__(
-        self, status: int, code: str, text: str, headers: dict[str, str] | None = None, expression: str = ""
-    ) -> None:
-        super().__init__(text)
-        self.status = status
-        self.code = code
-        self.headers = headers or {}
-        self.expression = expression
-
-
 def _sandbox() -> Sandbox:
     return current_app.extensions["sandbox"]  # type: ignore[no-any-return]
-
-
-def outcome(
-    status: int, code: str, text: str, headers: dict[str, str] | None = None, at: str = ""
-) -> Response:
-    """An OperationOutcome answer with one issue."""
-    issue: dict[str, Any] = {"severity": "error", "code": code, "diagnostics": text}
-    if at:
-        issue["expression"] = [at]
-    return _json({"resourceType": "OperationOutcome", "issue": [issue]}, status, headers)
-
-
-def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(content, ensure_ascii=False), status, headers, content_type=FHIR_JSON)
 
 
 # --- before each request ---------------------------------------------------------------------------------
@@ -187,6 +162,8 @@ def _search(type_: str, pairs: list[tuple[str, str]]) -> Response:
     patient = _confined_to(type_, Interaction.SEARCH)
     _apply_search_quirks(type_, pairs)
     _apply_faults(type_)
+    if type_ == "ChargeItem" and sandbox.quirks.own_charge_operation:
+        pairs = own_search(pairs)
     if sandbox.quirks.no_last_updated and any(name == "_lastUpdated" for name, _ in pairs):
         if _strict():
             raise Refused(400, "not-supported", "unknown search parameter: _lastUpdated")
@@ -385,7 +362,9 @@ def create(type_: str) -> Response:
     """Create, conditionally where If-None-Exist says so."""
     _known(type_)
     sandbox = _sandbox()
-    if type_ == "ChargeItem" and sandbox.quirks.no_charge_item_create:
+    if type_ == "ChargeItem" and (
+        sandbox.quirks.no_charge_item_create or sandbox.quirks.own_charge_operation
+    ):
         raise Refused(405, "not-supported", "ChargeItem can't be created here", {"Allow": "GET"})
     patient = _confined_to(type_, Interaction.CREATE)
     resource = _resource(type_, patient)
@@ -426,13 +405,14 @@ def update(type_: str, id_: str) -> Response:
     return _written(stored, 201 if created else 200)
 
 
-def _resource(type_: str, patient: str | None) -> dict[str, Any]:
+def _resource(type_: str, patient: str | None, body: Any = None) -> dict[str, Any]:
     """The validated body; it must belong to ``patient``, where the token is confined to one."""
     sandbox = _sandbox()
     if request.mimetype not in _JSON_TYPES:
         raise Refused(415, "not-supported", "the body must be application/fhir+json")
     try:
-        resource = validate(parse_json(request.get_data()), type_, sandbox.store.base, sandbox.store.exists)
+        body = parse_json(request.get_data()) if body is None else body
+        resource = validate(body, type_, sandbox.store.base, sandbox.store.exists)
     except Invalid as error:
         status = 400 if error.code == "structure" else 422
         raise Refused(status, error.code, str(error), expression=error.expression) from None
@@ -476,12 +456,30 @@ def _written(stored: Stored, status: int) -> Response:
     return Response(stored.body, status, headers, content_type=FHIR_JSON)
 
 
+@fhir.post("/ChargeItem/$create")
+def create_charge() -> Response:
+    """A charge by an operation of this server's own: no id in the answer."""
+    sandbox = _sandbox()
+    if not sandbox.quirks.own_charge_operation:
+        raise Refused(404, "not-supported", "there is no such operation here")
+    patient = _confined_to("ChargeItem", Interaction.CREATE)
+    sandbox.store.create(_resource("ChargeItem", patient, own_charge(request.get_data())))
+    if sandbox.quirks.answer_is_lost():
+        return Response("", 504)
+    return Response("", 200, {"Location": f"{sandbox.config.fhir_base}/ChargeItem/$create"})
+
+
 # --- errors ----------------------------------------------------------------------------------------------
 
 
 @fhir.errorhandler(Refused)
 def _refused(error: Refused) -> Response:
     return outcome(error.status, error.code, str(error), error.headers, error.expression)
+
+
+@fhir.errorhandler(Invalid)
+def _invalid(error: Invalid) -> Response:
+    return outcome(400 if error.code == "required" else 422, error.code, str(error), at=error.expression)
 
 
 @fhir.errorhandler(HTTPException)

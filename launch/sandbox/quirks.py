@@ -26,6 +26,9 @@ class Quirks:
     no_charge_item_search: bool = False
     #: ChargeItem can't be created.
     no_charge_item_create: bool = False
+    #: ChargeItem is created by an operation alone ($create), without an identifier, and found by its
+    #: Encounter or account alone, as at Oracle Health.
+    own_charge_operation: bool = False
     #: PUT to an id that does not exist creates it.
     update_create: bool = False
     #: Every answer comes this many milliseconds later.

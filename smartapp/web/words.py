@@ -407,6 +407,7 @@ CHANGE_STATES: dict[ChargeState, str] = {
 
 METHODS: dict[Method, str] = {
     Method.CHARGE_ITEM: "a ChargeItem",
+    Method.ORACLE_CREATE: "a charge by the EHR's own operation",
     Method.TASK: "a task for billing",
     Method.DOCUMENT: "a document for billing",
     Method.DFT: "a message for billing (DFT)",
@@ -414,6 +415,7 @@ METHODS: dict[Method, str] = {
 }
 
 WAYS_BACK: dict[Method, str] = {
+    Method.ORACLE_CREATE: "",
     Method.TASK: "The task is cancelled in the EHR, unless billing has taken it up.",
     Method.DOCUMENT: "The document is marked as entered in error in the EHR. Where somebody entered the "
     "charge from it, they must take it out.",

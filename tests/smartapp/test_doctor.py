@@ -268,8 +268,14 @@ QUIRKS: dict[str, Told | Silent] = {
     "no_charge_item_create": Told(
         CheckId.CHARGE_CREATE,
         "warning",
-        "nothing is written",
-        "ask its team whether create can be switched on",
+        "ChargeItem can't be created",
+        "ask the EHR's team whether create can be switched on",
+    ),
+    "own_charge_operation": Told(
+        CheckId.CHARGE_CREATE,
+        "warning",
+        "only by an operation of its own",
+        "another way that the site turned on",
     ),
     "update_create": Silent("a create can be conditional, so no id of ours is ever needed"),
     "slow_ms": Told(

@@ -18,7 +18,7 @@ from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.display import decode
-from smartapp.ehr.reading.fetch import NOT_ALLOWED, READ_LIMITS
+from smartapp.ehr.reading.fetch import NOT_ALLOWED, NOT_UNDERSTOOD, READ_LIMITS
 from smartapp.ehr.wire.bundles import (
     Entry,
     NotAPage,
@@ -79,7 +79,8 @@ class PresentCharges:
         found: dict[str, HeldCharge] = {}
         foreign = 0
         for _ in range(MOST_PAGES):
-            if response.status in NOT_ALLOWED:
+            # Some list charges by their Encounter alone, and do not understand a search by patient.
+            if response.status in NOT_ALLOWED | NOT_UNDERSTOOD:
                 return None
             page = whole_page(response)
             for entry in page.entries:

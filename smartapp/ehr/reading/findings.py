@@ -47,6 +47,8 @@ class Writes(Struct, frozen=True):
     update: bool
     beside: tuple[str, ...] = ()
     """Other types that can be created."""
+    operations: tuple[str, ...] = ()
+    """Of ChargeItem."""
 
 
 def writes_of(found: Capability) -> Writes | None:
@@ -54,7 +56,7 @@ def writes_of(found: Capability) -> Writes | None:
     if not found.known:
         return None
     beside = tuple(sorted(name for name in found.types if name != "ChargeItem" and found.creates(name)))
-    return Writes(found.create, found.update, beside)
+    return Writes(found.create, found.update, beside, tuple(sorted(found.of("ChargeItem").operations)))
 
 
 class ForTheForm(Struct, frozen=True):
