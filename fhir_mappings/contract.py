@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from .completeness import MissingWhy
 from .vocabulary import (
     ExcludedReason,
+    Hint,
     Line,
     Outcome,
     Program,
@@ -31,6 +32,8 @@ REASON = {"anyOf": [{"enum": [str(reason) for reason in ReviewReason]}, {"patter
 
 Code = Annotated[str, Meta(pattern=CODE)]
 Reason = Annotated[str, Meta(extra_json_schema=REASON)]
+SETTLED = {"anyOf": [*REASON["anyOf"], {"const": str(Hint.ASSISTANT_NOT_NEEDED)}]}
+SettledReason = Annotated[str, Meta(extra_json_schema=SETTLED)]
 Whole = Annotated[int, Meta(ge=0)]
 
 
@@ -77,9 +80,9 @@ class Requirement(Struct, forbid_unknown_fields=True):
 
 
 class Resolved(Struct, forbid_unknown_fields=True):
-    """A reason for review that somebody settled."""
+    """A reason for review that somebody settled, or whose minutes they chose."""
 
-    reason: Reason
+    reason: SettledReason
     by: str
     on: date | None
     reference: str

@@ -25,7 +25,8 @@ from fhir_mappings.rules.minutes import (
 )
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.program import ProgramChart, disciplines_of, only_of
-from fhir_mappings.rules.resolutions import service_date_chosen
+from fhir_mappings.rules.resolutions import minutes_chosen, service_date_chosen
+from fhir_mappings.rules.reviews import THERAPIST_ALONE
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.vocabulary import (
     Hint,
@@ -202,9 +203,7 @@ def _month_candidates(
             chart.add_charged_otherwise(candidate, charged)
         if staff.has_therapist:
             candidate.modifiers = _modifiers(chart, rule, staff)
-            candidate.alternative = _without_assistants(chart, candidate, terms, month, staff)
-            if candidate.alternative is not None:
-                candidate.hints |= {Hint.ASSISTANT_NOT_NEEDED}
+            _tell_assistants(chart, candidate, terms, month, staff)
         chart.add_terms(candidate, terms)
         _date_anew(chart, candidate, month, count)
         found.append(candidate)
@@ -464,19 +463,29 @@ def _modifiers(chart: ProgramChart, rule: CodeRule, staff: Staffing) -> tuple[st
     return found
 
 
-def _without_assistants(
+def _tell_assistants(
     chart: ProgramChart, candidate: Candidate, terms: Terms, month: Month, staff: Staffing
-) -> Alternative | None:
-    """What a therapist's own minutes earn, where that is as much and an assistant's modifier is proposed."""
+) -> None:
+    """Where a therapist's own minutes earn as much and an assistant's modifier is proposed: the other
+    possibility, until somebody chose; then what they chose."""
     of_assistants = set(candidate.rule.assistant_modifiers.values())
     if not candidate.met or of_assistants.isdisjoint(candidate.modifiers):
-        return None
-    own = month.tally(tuple([piece for piece in staff.counted if piece.role is not Role.THERAPIST_ASSISTANT]))
-    units = _units(chart.policy, terms, _Count(own, own.contacts))
-    if units < candidate.units:
-        return None
+        return
+    tally = month.tally(
+        tuple([piece for piece in staff.counted if piece.role is not Role.THERAPIST_ASSISTANT])
+    )
+    own = _Count(tally, tally.contacts)
+    if _units(chart.policy, terms, own) < candidate.units:
+        return
     kept = tuple(one for one in candidate.modifiers if one not in of_assistants)
-    return Alternative(own.seconds, own.evidence, kept)
+    chosen = minutes_chosen(candidate.rule.code, candidate.window, candidate.service_date, chart.record)
+    if chosen is None:
+        candidate.alternative = Alternative(tally.seconds, tally.evidence, kept)
+        candidate.hints |= {Hint.ASSISTANT_NOT_NEEDED}
+    elif chosen == THERAPIST_ALONE:
+        others = [one for one in candidate.requirements if one.requirement not in (_TIME, _CONTACT)]
+        candidate.requirements = (*others, *_requirements(terms, own))
+        candidate.modifiers = kept
 
 
 def _forecast(

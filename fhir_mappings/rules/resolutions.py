@@ -19,7 +19,7 @@ from fhir_mappings.rules.charged import touches, uncredited
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.reviews import HOME, day_in, load_reviews, month_in, problem_of, role_in
 from fhir_mappings.rules.tables import Covered, Kind
-from fhir_mappings.vocabulary import DISCIPLINES, ExcludedReason, Outcome, ReviewReason, Role
+from fhir_mappings.vocabulary import DISCIPLINES, ExcludedReason, Hint, Outcome, ReviewReason, Role
 
 _Key = tuple[str, Window]
 _STANDING = frozenset({Outcome.SUGGEST, Outcome.PROVISIONAL})
@@ -114,6 +114,17 @@ def service_date_chosen(code: str, window: Window, resolutions: Sequence[Resolut
     one = _newest(said, window) if said else None
     day = None if one is None else day_in(one.choice)
     return day if day is not None and day in window else None
+
+
+def minutes_chosen(code: str, window: Window, service_date: date, record: PatientRecord) -> str | None:
+    """Whose minutes a code charges, where an assistant's are not needed for it: WITH_ASSISTANT or
+    THERAPIST_ALONE; None where nobody chose."""
+    said = [
+        one
+        for one in record.resolutions
+        if one.resolves == Hint.ASSISTANT_NOT_NEEDED and one.covers(code, window, service_date)
+    ]
+    return said[-1].choice if said else None
 
 
 def _newest(said: Sequence[Resolution], window: Window) -> Resolution | None:
@@ -314,6 +325,8 @@ def _speaks(resolution: Resolution, decision: Decision) -> bool:
 def _resolved(was: Decision | None, now: Decision, speaking: Sequence[Resolution]) -> tuple[Resolved, ...]:
     """Which reasons went, and by whose word."""
     gone = [reason for reason in (was.doubts if was is not None else ()) if reason not in now.doubts]
+    if was is not None and was.alternative is not None and now.alternative is None:
+        gone.append(Hint.ASSISTANT_NOT_NEEDED)
     by_reason = {one.resolves: one for one in speaking}
     return tuple(
         Resolved(reason, by_reason[reason].by, by_reason[reason].on, by_reason[reason].reference)

@@ -64,10 +64,13 @@ class Choice(StrEnum):
     """A reference, or `somebody-else`: nobody of the program's people."""
     PLACE = "place"
     """home or facility."""
+    MINUTES = "minutes"
+    """with-assistant or therapist-alone."""
 
 
 SOMEBODY_ELSE = "somebody-else"
 HOME, FACILITY = "home", "facility"
+WITH_ASSISTANT, THERAPIST_ALONE = "with-assistant", "therapist-alone"
 _SETTLED_HERE = frozenset({How.RESOLUTION, How.CHOICE})
 
 
@@ -149,6 +152,8 @@ def _is_a(kind: Choice, resolution: Resolution) -> bool:
             return chosen == SOMEBODY_ELSE or "/" in chosen
         case Choice.PLACE:
             return chosen in (HOME, FACILITY)
+        case Choice.MINUTES:
+            return chosen in (WITH_ASSISTANT, THERAPIST_ALONE)
         case Choice.ROLE:
             role = role_in(chosen)
             of_staff = resolution.resolves == ReviewReason.STAFF_ROLE

@@ -65,7 +65,9 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(scopes.pages)
     app.register_blueprint(style.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.globals.update(words=words, settled_of=resolutions.settled_of)
+    app.jinja_env.globals.update(
+        words=words, settled_of=resolutions.settled_of, minutes_of=resolutions.minutes_of
+    )
     app.jinja_env.filters.update(
         day=_day,
         reason=words.reason,

@@ -20,6 +20,8 @@ from fhir_mappings.rules.reviews import (
     FACILITY,
     HOME,
     SOMEBODY_ELSE,
+    THERAPIST_ALONE,
+    WITH_ASSISTANT,
     Choice,
     How,
     Review,
@@ -27,7 +29,16 @@ from fhir_mappings.rules.reviews import (
     load_reviews,
     problem_of,
 )
-from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Outcome, Program, ReviewReason, Role
+from fhir_mappings.vocabulary import (
+    MONITORING_PROGRAMS,
+    Activity,
+    Hint,
+    Outcome,
+    Program,
+    RequirementKind,
+    ReviewReason,
+    Role,
+)
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.own_record import SettledLine
 from smartapp.services import services
@@ -106,6 +117,39 @@ _CHOSEN: Mapping[Choice | None, str] = {
     Choice.PERSON: "person it was",
     Choice.PLACE: "place it was",
 }
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """One of two possibilities of a code for which an assistant's minutes are not needed, in words."""
+
+    choice: str
+    says: str
+
+
+def minutes_of(decision: Decision) -> tuple[Minutes, ...]:
+    """Both possibilities with what each means, until somebody chose (the code is proposed with the first);
+    nothing where an assistant's minutes are needed, or bring no modifier."""
+    other = decision.alternative
+    if other is None or decision.outcome not in (Outcome.SUGGEST, Outcome.PROVISIONAL):
+        return ()
+    seconds = next(
+        one.found for one in decision.requirements if one.requirement is RequirementKind.MANAGEMENT_TIME
+    )
+    brought = words.listed(one for one in decision.modifiers if one not in other.modifiers)
+    kept = words.listed(other.modifiers) if other.modifiers else "no modifier"
+    return (
+        Minutes(
+            WITH_ASSISTANT,
+            f"{words.minutes(seconds)} with the assistant's: the code bears "
+            f"{words.listed(decision.modifiers)}; {brought} says that an assistant furnished a part of it.",
+        ),
+        Minutes(
+            THERAPIST_ALONE,
+            f"{words.minutes(other.seconds)} of the therapist alone: the same code and units, and it bears "
+            f"{kept}; no code charges the assistant's minutes then.",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +246,8 @@ class Question:
     def scopes(self) -> tuple[tuple[str, str], ...]:
         """For what it holds; one scope alone is not asked."""
         this = (THIS, f"Only {Held(self.decision).text}")
-        if self.review.choice is Choice.DATE:
+        if self.review.choice in (Choice.DATE, Choice.MINUTES):
+            # What a possibility means is told of this code alone.
             return (this,)
         these = (THESE, f"All that wait for it: {'; '.join(one.text for one in self.same)}")
         found = [this, these] if len(self.same) > 1 else [this]
@@ -279,13 +324,19 @@ def _question(findings: Findings, key: str, reason: str) -> Question:
     review, decision = load_reviews().get(reason), findings.decision(key)
     if review is None or decision is None or not review.is_settled_here:
         abort(404)
-    if reason not in decision.reasons:
+    if not _waits_for(reason, decision):
         raise Moved
-    same = tuple(Held(one) for one in findings.assessment.decisions if reason in one.reasons)
+    same = tuple(Held(one) for one in findings.assessment.decisions if _waits_for(reason, one))
     people: tuple[tuple[str, str], ...] = ()
     if review.choice is Choice.ROLE and reason != ReviewReason.STAFF_ROLE:
         people = tuple((one.reference, one.text) for one in findings.choices.practitioners)
     return Question(review, decision, same, _options(review, decision, same, findings), people)
+
+
+def _waits_for(reason: str, decision: Decision) -> bool:
+    if reason == Hint.ASSISTANT_NOT_NEEDED:
+        return bool(minutes_of(decision))
+    return reason in decision.reasons
 
 
 def _options(
@@ -317,6 +368,8 @@ def _options(
             return (*people, (SOMEBODY_ELSE, "Somebody who has no part in this monitoring"))
         case Choice.PLACE:
             return ((HOME, "At home, or elsewhere but in no facility"), (FACILITY, "In a facility"))
+        case Choice.MINUTES:
+            return tuple((one.choice, one.says) for one in minutes_of(decision))
         case Choice.DATE | None:
             return ()
 
@@ -341,6 +394,10 @@ def chosen_in_words(reason: str, choice: str | None) -> str:
             return own_pages.name_of(choice)
         case Choice.PERSON:
             return "somebody who has no part in this monitoring"
+        case Choice.MINUTES if choice == THERAPIST_ALONE:
+            return "the therapist's own minutes alone"
+        case Choice.MINUTES:
+            return "the assistant's minutes too"
         case _:
             return words.plain(choice)
 

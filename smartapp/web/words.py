@@ -21,6 +21,7 @@ from fhir_mappings.time_log import EntryProblem
 from fhir_mappings.vocabulary import (
     Activity,
     ExcludedReason,
+    Hint,
     Line,
     Outcome,
     Program,
@@ -508,6 +509,8 @@ def reason(value: str) -> str:
     """A reason in words; a bare code is the code that stands in the way."""
     if value.isdigit():
         return f"{value} is met or charged for the same period."
+    if value == Hint.ASSISTANT_NOT_NEEDED:
+        return "The assistant's minutes are not needed for this code."
     return REASONS[ReviewReason(value)] if value in set(ReviewReason) else plain(value)
 
 

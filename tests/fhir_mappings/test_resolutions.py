@@ -21,7 +21,7 @@ from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.rules.reviews import How, Who, load_reviews, problem_of, role_in
 from fhir_mappings.rules.tables import load_tables
 from fhir_mappings.terminology import load_terminology
-from fhir_mappings.vocabulary import Outcome, ReviewReason, Role
+from fhir_mappings.vocabulary import Hint, Outcome, RequirementKind, ReviewReason, Role
 from tests.support.chart import Event, build_resources, site_terminology
 from tests.support.random_charts import RandomChart, charts
 
@@ -33,13 +33,14 @@ RESOLVABLE = {
     *("payer-unknown", "payer-criteria", "straddles-rule-change", "charged-period-unclear", "rtm-and-rpm"),
     *("two-lines", "conversation-unclear", "call-across-months", "visit-on-service-date", "99091"),
     *("billing-professional-unknown", "two-professionals", "staff-role", "same-day-visit"),
-    *("units-over-cap", "no-data-in-month", "in-facility-unclear"),
+    *("units-over-cap", "no-data-in-month", "in-facility-unclear", "assistant-not-needed"),
 }
 
 
 def test_every_reason_for_a_review_stands_in_the_table_once() -> None:
     held_back = {code for code, rule in load_tables().codes.items() if rule.kind == "held-back"}
-    assert set(REVIEWS) == {*map(str, ReviewReason), *held_back}
+    # Whose minutes are charged is no doubt, and is chosen in the same way.
+    assert set(REVIEWS) == {*map(str, ReviewReason), *held_back, Hint.ASSISTANT_NOT_NEEDED}
 
 
 def test_what_a_word_settles_and_what_it_does_not() -> None:
@@ -120,6 +121,7 @@ choices = st.one_of(
         [
             *("rtm", "rpm", "respiratory", "musculoskeletal", "home", "facility", "somebody-else"),
             *("physician", "physical-therapist", "clinical-staff", "Practitioner/physician", "2026-03"),
+            *("therapist-alone", "with-assistant"),
         ]
     ),
     days.map(date.isoformat),
@@ -143,6 +145,28 @@ resolutions = st.lists(
 ).map(tuple)
 
 
+LEAST = {
+    **dict.fromkeys(("98984", "98985", "98986", "99445", "98975", "99453"), 2),
+    **dict.fromkeys(("98976", "98977", "98978", "99454"), 16),
+    **dict.fromkeys(("98979", "99470"), 10 * 60),
+    **dict.fromkeys(("98980", "99457"), 20 * 60),
+}
+"""Days or seconds, written down again: the smallest that ever earned the code."""
+ADD_ONS, MOST_UNITS = ("98981", "99458"), 3
+
+
+def most_earned(decision: Decision) -> int:
+    """Units that the days or seconds which a decision shows can earn at most."""
+    (found,) = (
+        one.found
+        for one in decision.requirements
+        if one.requirement in (RequirementKind.MONITORING_DAYS, RequirementKind.MANAGEMENT_TIME)
+    )
+    if decision.code in ADD_ONS:
+        return min(MOST_UNITS, (found - 20 * 60) // (20 * 60))
+    return int(found >= LEAST[decision.code])
+
+
 @given(charts(), resolutions, st.sampled_from(["medicare", "anthem", "nobody"]))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_no_word_makes_numbers_met_or_charges_a_code_that_it_does_not_name(
@@ -155,6 +179,7 @@ def test_no_word_makes_numbers_met_or_charges_a_code_that_it_does_not_name(
             # A set-up that nobody documented is asked of a human, and no number.
             asked = [one for one in decision.requirements if one.requirement != "set-up"]
             assert all(one.met for one in asked), decision
+            assert decision.quantity <= most_earned(decision), decision
             if key not in before or before[key].outcome not in STANDING:
                 day = decision.service_date or decision.period.end
                 assert any(one.covers(decision.code, decision.period, day) for one in said), decision

@@ -59,7 +59,7 @@ def open_walk(open_case):
 
 
 def test_every_reason_that_a_word_settles_is_walked() -> None:
-    assert WALKED.keys() == SETTLED.keys()
+    assert WALKED.keys() | {"assistant-not-needed"} == SETTLED.keys()
 
 
 @pytest.mark.parametrize("reason", sorted(WALKED))
@@ -77,6 +77,39 @@ def test_the_way_out_is_walked_and_the_decision_follows(reason, open_walk):
     here.browser.submit(here.settled().form("/revoke"))
     assert "Taken back on" in here.settled().text
     assert here.answer()["decisions"] == before
+
+
+def test_whose_minutes_are_charged_is_chosen_kept_and_in_the_charge(open_walk):
+    here = open_walk("whose minutes are charged where an assistant's are not needed", payer="medicare")
+    key = "98980-2026-03-01"
+    row = here.browser.get(here.page.url)
+    assert "28 minutes with the assistant's: the code bears GP and CQ" in row.text
+    assert "22 minutes of the therapist alone: the same code and units, and it bears GP" in row.text
+    link = next(target for target, text in row.links if text.startswith("Choose whose minutes"))
+    form = here.browser.get(link).form("/assistant-not-needed")
+    refused = here.browser.submit(form, confirm="yes")
+    assert refused.status == 422
+    assert "Choose one." in refused.text
+    told = here.browser.submit(form, choice="therapist-alone", confirm="yes")
+    assert told.status == 200, told.text
+    assert "The therapist's own minutes alone." in told.text
+    decision = next(
+        one
+        for one in here.answer()["decisions"]
+        if (one["code"], one["period"]["start"]) == ("98980", "2026-03-01")
+    )
+    assert (decision["outcome"], decision["modifiers"]) == ("suggest", ["GP"])
+    page = here.browser.get(here.page.url)
+    assert "Choose whose minutes are charged" not in page.text
+    written = here.browser.submit(here.world.final_form(here.browser, page, key))
+    assert written.status == 200, written.text
+    (charge,) = here.world.charges(PATIENT)
+    assert "The therapist's own minutes alone." in charge["note"][0]["text"]
+    assert [one["valueCode"] for one in charge["extension"]] == ["GP"]
+    (stored,) = here.world.store.charges.of_patient("sandbox", PATIENT)
+    packet = json.loads(here.world.store.charges.packet(stored.identifier))
+    (kept,) = packet["evidence"]["resolutions"]
+    assert (kept["resolves"], kept["choice"]) == ("assistant-not-needed", "therapist-alone")
 
 
 def _expected(case):
