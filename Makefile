@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers lint docs bench oracle population mutate mutate-changed fuzz sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ mutate-changed: $(READY) ## The same for files that changed since it was last me
 fuzz: $(READY) ## Spoil charts and answers for a long while: every parser of outside bytes
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/fhir_mappings/test_outside_bytes.py tests/launch/test_outside_bytes.py \
 	  tests/smartapp/test_doctor_outside_bytes.py
+
+faults: $(READY) ## A thousand random sequences of cuts, delays and kills around each way a charge leaves
+	$(BIN)/python -m tests.support.fault_run --sequences 1000
 
 build/shipped/.ready: pyproject.toml
 	$(PYTHON) -m venv build/shipped

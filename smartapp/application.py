@@ -120,7 +120,7 @@ def _services(
     present = PresentCharges(site, store, clock)
     guards = Guards(site, store, present)
     handovers = ways(site.handover, limits_of_writes(settings), capabilities, clock)
-    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, handovers)
+    writer = ChargeWriter(settings, site, store, clock, fresh, present, guards, handovers, capabilities)
     return Services(
         settings=settings,
         site=site,

@@ -28,12 +28,14 @@ from smartapp.ehr.charges.evidence import (
 from smartapp.ehr.charges.guards import Guards, charge_differences
 from smartapp.ehr.charges.one_look import OneLook
 from smartapp.ehr.charges.present import HeldCharge, PresentCharges
+from smartapp.ehr.charges.provenance import tell_provenance
 from smartapp.ehr.charges.workflow import Delivery, Facts, Found, Hand, Holds, Result, Step, Workflow
 from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
+from smartapp.ehr.wire.capability import Capabilities
 from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.charges import Charge, ChargeContent, Enrolment, Handed, Leaving
@@ -88,6 +90,7 @@ class ChargeWriter(Workflow[Charge]):
         present: PresentCharges,
         guards: Guards,
         handovers: Handovers,
+        capabilities: Capabilities,
     ) -> None:
         super().__init__(settings, site, clock, store.charges)
         self._settings = settings
@@ -96,6 +99,7 @@ class ChargeWriter(Workflow[Charge]):
         self._present = present
         self._guards = guards
         self._handovers = handovers
+        self._capabilities = capabilities
 
     def accept(self, client: SessionClient, acceptances: Sequence[Acceptance]) -> tuple[Result[Charge], ...]:
         """Write the charges that somebody accepted together, each for itself, or say of each why not; the
@@ -344,13 +348,21 @@ class ChargeWriter(Workflow[Charge]):
         charges, problem = self._store.charges, held.problem
         if held.charge_item is not None:
             packet = packet_of(row, held.body)
-            charges.confirm(row, held.charge_item, now, packet, problem=problem, **facts)
+            if charges.confirm(row, held.charge_item, now, packet, problem=problem, **facts):
+                self._tell_provenance(hand, row, held.charge_item, now)
         else:
             row = handed(row, found.charge_item, now, hand.session)
             packet = packet_of(row, held.body)
             state = ChargeState.HANDED_OVER
             charges.hand_over(row, state, "charge-handed-over", now, packet, problem, **facts)
         return Result(Step.WRITTEN, self._kept(row), held.differences, held=held.body)
+
+    def _tell_provenance(self, hand: Hand, row: Charge, charge_item: str, now: datetime) -> None:
+        told = tell_provenance(hand, row, charge_item, now, self._capabilities, self._limits)
+        if told is not None:
+            event = "provenance-written" if told else "provenance-not-taken"
+            facts = self._facts(row, hand.session)
+            self._store.audit.add(self._clock.now(), event, charge_item=charge_item, **facts)
 
     def _anchor(self, acceptance: Acceptance) -> Enrolment | None:
         """The first day of the 30-day grid this charge rests on; None for a monthly code."""
