@@ -311,11 +311,12 @@ class _Told:
 
     def sent(self) -> Section:
         packet, kept = self._packet, self._kept
+        handed = packet.get("handed")
+        place = handed["name"] if handed else f"ChargeItem/{kept.charge_item}"
         if "leaving" in packet:
-            text, place = text_of(msgspec.convert(packet["leaving"], Leaving)), packet["handed"]["name"]
+            text = text_of(msgspec.convert(packet["leaving"], Leaving))
         else:
             text = msgspec.json.format(msgspec.json.encode(packet.get("written")), indent=2).decode()
-            place = f"ChargeItem/{kept.charge_item}"
         facts = [("Where", place)]
         if self._evidence.get("as_of"):
             facts.append(("Decided as of", f"{words.day(self._evidence['as_of'])}, {self._zone.key}"))
@@ -430,7 +431,7 @@ class _Told:
 
     def _in_the_ehr(self) -> str:
         packet = self._packet
-        if "leaving" not in packet:
+        if not packet.get("handed"):
             return _READ_BACK[_compared(packet)]
         handed, method = packet["handed"], Method(packet["leaving"]["method"])
         if method is Method.WORKSHEET:

@@ -102,7 +102,7 @@ def test_a_like_charge_that_the_encounter_holds_already_stops_it(world, browser)
 
 def test_without_an_encounter_the_charge_goes_on_the_worksheet_and_the_preview_says_so(world, browser):
     _, preview = previewed(world, browser, place="none")
-    assert "Put this charge on the worksheet?" in preview.text
+    assert f"Put {CODE} on the worksheet" in preview.text
     assert "only with an Encounter, and none was chosen" in preview.text
     browser.submit(final(preview))
     assert charges(world) == []
