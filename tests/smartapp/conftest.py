@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import MetaData, create_engine, select, text
 
 from launch.sandbox import Client, RunningSandbox
+from launch.sandbox import database as ehr_database
 from smartapp import create_app
 from smartapp.clock import SystemClock, ahead_of_the_machine
 from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
@@ -31,7 +33,7 @@ from smartapp.commands.demo_check import Browser, Form, Page
 from smartapp.config import Mode, Settings
 from smartapp.ehr.reading.findings import Findings
 from smartapp.serving import AppServer
-from smartapp.store import Store
+from smartapp.store import Store, database
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
 from tests.support.case_world import CaseWorld, set_up
@@ -256,6 +258,26 @@ def _settings(
         mode=Mode.TEST,
         **more,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_waits_for_the_disk() -> Iterator[None]:
+    """What the databases of this process write need not outlive the machine: no commit waits for its disk."""
+    prepare, connect = database._prepare_sqlite, ehr_database.Database._connect
+
+    def prepared(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        connection.execute("PRAGMA synchronous = OFF")
+
+    def connected(self: ehr_database.Database, target: str | Path) -> sqlite3.Connection:
+        connection = connect(self, target)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_prepare_sqlite", prepared)
+        patch.setattr(ehr_database.Database, "_connect", connected)
+        yield
 
 
 @pytest.fixture(scope="session")
