@@ -8,13 +8,11 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from smartapp import create_app
 from smartapp.serving import AppServer
 from smartapp.store.charges import Enrolment
 from tests.support.chart import build_resources, site_file
-from tests.support.evaluation import NEW_YORK, Case
+from tests.support.evaluation import NEW_YORK, Case, as_yaml
 
 PHYSICIAN = "Practitioner/syn-physician"
 NURSE = "Practitioner/syn-nurse"
@@ -97,8 +95,8 @@ def set_up(
     told["users"] = [{"user": PHYSICIAN, "role": "physician"}, {"user": NURSE, "role": nurse}, *users]
     place = world.settings.site_file
     for name, table in case.files.items():
-        (place.parent / name).write_text(yaml.safe_dump(table))
-    place.write_text(yaml.safe_dump(told))
+        (place.parent / name).write_text(as_yaml(table))
+    place.write_text(as_yaml(told))
     _hold(world, case)
     if begun:
         _begin_periods(world, case)

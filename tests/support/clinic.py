@@ -31,7 +31,7 @@ from fhir_mappings.time_log import LoggedTime, encounter_of
 from fhir_mappings.vocabulary import Activity, Outcome, Program, RequirementKind, ReviewReason, Unverified
 from smartapp.site_file import SiteFile, read_site_file
 from tests.support.chart import SNOMED, ChartBuilder, Resource, seconds
-from tests.support.evaluation import NEW_YORK, Case, CaseLoader, write_site
+from tests.support.evaluation import NEW_YORK, Case, CaseLoader, as_yaml, write_site
 
 FOLDER = Path(__file__).parents[1] / "clinic"
 ZONE = ZoneInfo(NEW_YORK)
@@ -96,7 +96,7 @@ class Clinic:
     def site_file(self, folder: Path) -> Path:
         """Its file, with the payers' tables beside it."""
         for name, table in self.tables.items():
-            (folder / name).write_text(yaml.safe_dump(table))
+            (folder / name).write_text(as_yaml(table))
         terminology = {"coverages": self.coverages}
         return write_site(folder, payer="unknown", terminology=terminology, more=self.site)
 

@@ -10,7 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-import yaml
 
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Unverified
@@ -23,7 +22,7 @@ from smartapp.store.attestations import Settlement, Stated, Statement
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource
 from tests.support.chart import Event, build_resources, site_file
-from tests.support.evaluation import NEW_YORK, Case
+from tests.support.evaluation import NEW_YORK, Case, as_yaml
 
 BASE = "https://ehr.example/fhir"
 HISTORY_FROM = date(2020, 1, 1)
@@ -35,10 +34,10 @@ def site_of(folder: Path, case: Case | None = None, *, payer: str = "medicare") 
     """The clinic of the cases; with a case, as the case has it."""
     terminology, more = (None, {}) if case is None else (case.terminology, case.site)
     for name, table in {} if case is None else case.files.items():
-        (folder / name).write_text(yaml.safe_dump(table))
+        (folder / name).write_text(as_yaml(table))
     file = folder / "site.yaml"
     zone = NEW_YORK if case is None else case.timezone
-    file.write_text(yaml.safe_dump({**site_file(zone, case.payer if case else payer, terminology), **more}))
+    file.write_text(as_yaml({**site_file(zone, case.payer if case else payer, terminology), **more}))
     return read_site(file, None, None)
 
 
