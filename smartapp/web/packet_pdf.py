@@ -103,7 +103,7 @@ def _table(pdf: FPDF, section: Section) -> None:
     pdf.set_font("helvetica", size=_SMALL)
     rows = [section.columns, *section.rows]
     longest = [
-        min(34, max(7, max(len(row[column]) for row in rows))) for column in range(len(section.columns))
+        min(44, max(7, max(len(row[column]) for row in rows))) for column in range(len(section.columns))
     ]
     with pdf.table(col_widths=tuple(longest), line_height=3.4, text_align="LEFT", padding=0.6) as table:
         for row in rows:

@@ -207,8 +207,9 @@ class _Told:
             return Section("days", "")
         counts = set(part["evidence"])
         window = self._window
+        counted = {self._seen[name].day for name in counts if name in self._seen}
         rows = [
-            (told.day, told.start, self._row(name, told, self._counted(name, counts)))
+            (told.day, told.start, self._row(name, told, self._counted(name, counts, told.day in counted)))
             for name, told in self._seen.items()
             if name.startswith("Observation/") and told.day is not None and told.day in window
         ]
@@ -339,12 +340,12 @@ class _Told:
         found, needed = words.amount(part["found"], part["unit"]), words.amount(part["needed"], part["unit"])
         return f"{found} found, {needed} needed"
 
-    def _counted(self, name: str, counts: set[str]) -> str:
+    def _counted(self, name: str, counts: set[str], day_counts: bool) -> str:
         if name in counts:
             return "yes"
-        return (
-            f"no: {words.excluded(self._why[name])}" if name in self._why else "of the same day or beside it"
-        )
+        if name in self._why:
+            return f"no: {words.excluded(self._why[name])}"
+        return "its day counts already" if day_counts else "not for this code"
 
     def _row(self, name: str, told: Seen, counted: str) -> tuple[str, ...]:
         version = self._versions.get(name, "")

@@ -24,8 +24,8 @@ from smartapp.store.reading import StoredResource
 
 _SAID = ("patient", "as_of", "timezone", "payer", "rules_version", "completeness")
 _KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions", "anchors", "handed_over")
-MOST_READINGS = 500
-"""Readings of one window that are all held; of more, those that a page shows."""
+MOST_READINGS = 2000
+"""Readings of a chart of which all of a window are held; of more, those that a page shows."""
 
 
 class Record(msgspec.Struct):
@@ -78,9 +78,10 @@ def evidence_document(
         "found_anchor": [one for one in findings.anchors if one.program is decision.program],
         "basis": basis,
     }
-    read = [one for one in resources if not _is_before(one, findings.history_from, site)]
+    read = list(resources)
     told: dict[str, Any] = {}
-    for held in _held(decision, findings, read, site):
+    by_type = Counter(one.reference.partition("/")[0] for one in read)
+    for held in _held(decision, findings, read, LocalClock(site.zone)):
         names = {one.reference for one in held}
         left_out = [one for one in contract["excluded"] if one["resource"] in names]
         beyond = [one["reason"] for one in contract["excluded"] if one["resource"] not in names]
@@ -90,8 +91,8 @@ def evidence_document(
             "others": [_record(one) for one in held if one.reference not in evidence],
             "left_out": left_out,
             "not_held": {
-                "records": _counted(one.reference.partition("/")[0] for one in read if one not in held),
-                "left_out": _counted(beyond),
+                "records": _in_order(by_type - Counter(one.reference.partition("/")[0] for one in held)),
+                "left_out": _in_order(Counter(beyond)),
             },
         }
         document = msgspec.json.encode(told | {"decided_again": True}, order="deterministic")
@@ -118,43 +119,36 @@ def _record(one: StoredResource) -> dict[str, Any]:
 
 
 def _held(
-    decision: Decision, findings: Findings, read: list[StoredResource], site: Site
+    decision: Decision, findings: Findings, read: list[StoredResource], clock: LocalClock
 ) -> Iterator[list[StoredResource]]:
-    """What of the chart may be enough, from the least to all of it."""
-    clock, evidence = LocalClock(site.zone), set(evidence_of(decision))
-    first = decision.period.start - timedelta(days=1)
+    """What of the chart may be enough, from the least to all of it; never what lies before the first day that
+    was asked for, by which searches are padded."""
+    evidence = set(evidence_of(decision))
+    first = max(decision.period.start - timedelta(days=1), findings.history_from)
     last = decision.period.end + timedelta(days=1)
 
-    def near(one: StoredResource) -> bool:
+    def within(one: StoredResource, first: date, last: date) -> bool:
         type_ = one.reference.partition("/")[0]
         if type_ not in {"Observation", "Encounter"} or one.reference in evidence or not one.raw:
             return True
         day = last_day(type_, one.raw, clock)
         return day is None or (first <= day and (type_ == "Encounter" or day <= last))
 
-    def shown(one: StoredResource) -> bool:
-        return not one.reference.startswith("Observation/") or one.reference in findings.seen
-
-    of_window = [one for one in read if near(one)]
-    if sum(one.reference.startswith("Observation/") for one in of_window) <= MOST_READINGS:
-        yield of_window
-    else:
-        yield [one for one in of_window if shown(one)]
-    yield [one for one in read if shown(one)]
-    yield read
-
-
-def _is_before(one: StoredResource, start: date, site: Site) -> bool:
-    """Of the day by which searches are padded: it was not decided on."""
-    type_ = one.reference.partition("/")[0]
-    if type_ not in {"Observation", "Encounter"} or not one.raw:
-        return False
-    last = last_day(type_, one.raw, LocalClock(site.zone))
-    return last is not None and last < start
+    readings = sum(one.reference.startswith("Observation/") for one in read)
+    shown = [
+        one
+        for one in read
+        if readings <= MOST_READINGS
+        or not one.reference.startswith("Observation/")
+        or one.reference in findings.seen
+    ]
+    yield [one for one in shown if within(one, first, last)]
+    for more in (shown, read):
+        yield [one for one in more if within(one, findings.history_from, date.max)]
 
 
-def _counted(names: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(names).items()))
+def _in_order(found: Counter[str]) -> dict[str, int]:
+    return dict(sorted(found.items()))
 
 
 def evidence_in(document: bytes) -> Evidence:
