@@ -20,7 +20,7 @@ from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import patient_view
 from smartapp.web.permission import Action, looking_refusal, refusal, role_of
-from smartapp.web.records import record_view
+from smartapp.web.records import record_view, why_left_out
 from smartapp.web.security import drop_cookie, session_cookie_name
 from smartapp.web.waiting import take_seat
 
@@ -82,14 +82,14 @@ def decisions() -> tuple[Response, int]:
 
 @pages.get("/evidence/<address>")
 def evidence(address: str) -> Response:
-    """One source record: in words, and as the EHR sent it."""
+    """One source record, counted or left out: in words, and as the EHR sent it."""
     here = services()
     found = here.jobs.findings(g.session.id)
-    known = () if found is None else found[1].versions
+    known = () if found is None else (*found[1].versions, *found[1].seen)
     wanted = next((name for name in known if own_pages.address_of(name, g.session.id) == address), None)
     if found is not None and wanted is not None:
         for resource in here.store.reading.resources(found[0].id):
-            if resource.reference == wanted:
+            if resource.reference == wanted and resource.raw:
                 here.store.audit.add(
                     here.clock.now(),
                     "evidence-opened",
@@ -103,7 +103,7 @@ def evidence(address: str) -> Response:
                     render_template(
                         "evidence.html",
                         person=found[1].patient,
-                        record=record_view(wanted, found[1]),
+                        record=record_view(wanted, found[1], why_left_out(wanted, found[1])),
                         raw=_laid_out(resource.raw),
                     )
                 )

@@ -35,7 +35,7 @@ def record_view(reference: str, findings: Findings, left_out: str = "") -> Recor
     """A record by its name. One that is not in the snapshot says that it is not."""
     told = findings.seen.get(reference, NOT_SEEN)
     entry = findings.logged.get(reference)
-    opens = reference in findings.versions and reference.count("/") == 1
+    opens = (bool(left_out) and told.day is not None) or reference in findings.versions
     return RecordView(
         told.day,
         told.time,
@@ -47,9 +47,15 @@ def record_view(reference: str, findings: Findings, left_out: str = "") -> Recor
         if entry is not None
         else "",
         left_out,
-        reference if opens and not left_out else None,
+        reference if opens and reference.count("/") == 1 else None,
         entry,
     )
+
+
+def why_left_out(reference: str, findings: Findings) -> str:
+    """Why a record does not count; "" for one that does."""
+    found = (entry.reason for entry in findings.assessment.excluded if entry.resource == reference)
+    return next(map(words.excluded, found), "")
 
 
 def record_views(references: Iterable[str], findings: Findings) -> tuple[RecordView, ...]:

@@ -15,7 +15,9 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.terminology import load_terminology
 from smartapp.ehr.reading.auditor_notes import days_late, notes_on
+from smartapp.web.cards import card_view
 from tests.support.chart import Event, build_resources, site_terminology
+from tests.support.packets import findings_of, site_of, stored
 
 ZONE = ZoneInfo("America/New_York")
 AS_OF = date(2026, 4, 10)
@@ -119,3 +121,18 @@ def test_an_anchor_that_was_set_by_hand_is_noted_with_how_often(times: int, told
         f"Where the 30-day periods begin was set by hand {told}.",
     )
     assert kept_notes(anchors=times) == ()
+
+
+def test_whose_minutes_of_a_day_are_more_than_a_days_work_is_named(tmp_path) -> None:
+    who = {"reference": "PractitionerRole/role-physician", "display": "Dr Synthetic"}
+    long = {"for": "4:00:00", "by": "physician", "raw": {"participant": [{"individual": who}]}}
+    calls = [{"call": {**long, "at": f"2026-03-10T{hour}:00"}} for hour in ("08", "12", "16")]
+    site = site_of(tmp_path)
+    findings = findings_of(stored(build_resources([DAYS, *calls], ZONE.key)), site, AS_OF)
+    decision = findings.decision("98980-2026-03-01")
+    assert decision is not None
+    (reason,) = (one.text for one in card_view(decision, findings, site).reasons)
+    assert reason == (
+        "Dr Synthetic has 720 minutes on 10 Mar 2026: more than a day's work for one patient. "
+        "Check the times."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,8 @@ from smartapp.commands import packet_check
 from smartapp.commands.packet import NOT_ALL, run
 from smartapp.ehr.charges.digests import digest_of, digests_of
 from smartapp.ehr.charges.evidence import evidence_document
-from smartapp.store.charges import Enrolment
+from smartapp.store.charges import Charge, ChargeContent, Enrolment
+from smartapp.store.claims import ChargeState
 from tests.support.chart import build_resources
 from tests.support.evaluation import Case, read_cases
 from tests.support.packets import NEW_YORK, findings_of, own_of, packet_of, site_of, stored, told
@@ -286,6 +288,46 @@ def test_the_answer_as_json_has_the_same_checks(packets, check):
     answer = json.loads(said)
     assert status == answer["counts"]["failure"] == 0
     assert {"PACKET-RECORD", "PACKET-DECISION"} <= {one["id"] for one in answer["checks"]}
+
+
+def test_a_charge_that_was_handed_over_otherwise_is_decided_with_again(tmp_path):
+    """Its base was entered in billing by hand: without that the add-on would not stand beside a charge."""
+    site, more = site_of(tmp_path), {"at": "2026-03-15T10:00", "by": "physician", "program": "rtm"}
+    resources = stored(build_resources([*GIVEN, {"review": {**more, "for": "30:00"}}], NEW_YORK))
+    base = {
+        "resourceType": "ChargeItem",
+        "status": "planned",
+        "subject": {"reference": "Patient/p1"},
+        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "98980"}]},
+        "occurrencePeriod": {"start": "2026-03-01", "end": "2026-03-31"},
+        "quantity": {"value": 1},
+    }
+    own = replace(own_of("p1", site.zone, ()), handed=(handed(base),))
+    findings = findings_of(resources, site, AS_OF, own=own)
+    for key in ("98980-2026-03-01", "98981-2026-03-01"):
+        decision = findings.decision(key)
+        assert decision is not None
+        document = told(evidence_document(decision, findings, resources, site))
+        assert document["decided_again"] is True
+        assert document["basis"]["handed"]
+    assert findings.decision("98980-2026-03-01").outcome == "charged"
+
+
+def handed(resource: dict[str, Any]) -> Charge:
+    now = datetime(2026, 4, 2, tzinfo=UTC)
+    content = ChargeContent(
+        resource=resource,
+        decision="98980-2026-03-01",
+        attested=(),
+        confirmed_by="Practitioner/biller",
+        session_id="s",
+        snapshot_id="n",
+        snapshot_sha256="0" * 64,
+        keep_until=date(2036, 4, 1),
+        anchor=None,
+        evidence=b"{}",
+    )
+    return Charge("urn:x|key", "ehr", "p1", "98980", ChargeState.HANDED_OVER, None, None, now, content)
 
 
 def decidable(case: Case) -> bool:

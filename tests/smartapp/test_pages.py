@@ -236,6 +236,13 @@ def test_excluded_records_are_listed_with_reasons_in_words(shared_world, browser
     page = shared_world.open(browser, "messy-chart")
     assert "Records left out, and why" in page.text
     assert "Entered in error" in page.text
+    left_out = [
+        link for link, text in page.links if "/evidence/" in link and not text.startswith("Technical")
+    ]
+    record = browser.get(left_out[0])
+    assert record.status == 200
+    assert "Left out" in record.text
+    assert '"resourceType"' in record.text
 
 
 def test_what_they_were_left_out_for_stands_beside_them(world, browser):
