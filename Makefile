@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers deploy-check lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ build/interop/hapi/classes/HapiR4.class: tests/interop/hapi/pom.xml tests/intero
 
 tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
 	npm ci --prefix tests/interop --silent
+
+deploy-check: ## Install as the Containerfile does, run as another user from an empty folder, read-only; try the proxy's configuration
+	deploy/check
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

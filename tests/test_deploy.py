@@ -1,0 +1,61 @@
+"""What the files for containers promise: nobody's rights, nothing writable, time to finish a write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from smartapp.commands.serve import PATIENCE_SECONDS
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTAINERFILE = (ROOT / "Containerfile").read_text("utf-8")
+NGINX = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+    return services
+
+
+def test_the_last_stage_is_nobodys_and_installs_nothing() -> None:
+    last = CONTAINERFILE.split("\nFROM ")[-1]
+    assert "USER 10001:10001" in last
+    assert "\nRUN " not in last
+    assert "HEALTHCHECK" in last
+
+
+def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--from)(.+)$", CONTAINERFILE, re.MULTILINE)
+        for name in line.split()[:-1]
+    }
+    kept = set(re.findall(r"^!(\S+)$", (ROOT / ".containerignore").read_text("utf-8"), re.MULTILINE))
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+
+
+@pytest.mark.parametrize("name", ["migrate", "app", "demo"])
+def test_the_app_has_no_rights_and_a_root_that_is_read_only(name: str, services: dict[str, Any]) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_only_the_proxy_is_reached_from_outside(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+
+
+def test_whoever_stops_it_waits_until_a_write_has_ended(services: dict[str, Any]) -> None:
+    assert int(services["app"]["stop_grace_period"].removesuffix("s")) > PATIENCE_SECONDS
+    assert int(re.findall(r"proxy_read_timeout (\d+)s", NGINX)[0]) > PATIENCE_SECONDS
+
+
+def test_no_log_of_the_proxy_holds_what_follows_the_path() -> None:
+    assert not re.search(r"\$(request|request_uri|args|query_string|http_referer)\b", NGINX)
