@@ -18,7 +18,7 @@ WIDTH, HEIGHT, MARGIN = 600, 72, 6
 class SeriesView:
     name: str
     told: str
-    """ "118 to 141"."""
+    """ "118–141"."""
     path: str
     """A stroke a day from its lowest to its highest value; a dot where they are the same."""
 
@@ -34,8 +34,10 @@ class PlotView:
     bottom: str
 
     @property
-    def title(self) -> str:
-        return f"{self.what}, {self.unit}" if self.unit else self.what
+    def caption(self) -> str:
+        """ "Home blood pressure 118–141 / 71–92 mmHg"."""
+        values = " / ".join(one.told for one in self.series)
+        return f"{self.what} {values} {self.unit}".rstrip()
 
 
 def plots_in(
@@ -65,7 +67,9 @@ def _view(plot: Plot, series: list[Series], window: Window) -> PlotView:
     return PlotView(
         what,
         plot.unit,
-        tuple(SeriesView(one.name, _range(one), _path(one.days, window, lowest, highest)) for one in series),
+        tuple(
+            SeriesView(one.name, _range(one, "–"), _path(one.days, window, lowest, highest)) for one in series
+        ),
         f"{what}{unit}, {number} days: {'; '.join(_told(one) for one in series)}",
         _value(highest),
         _value(lowest),
@@ -87,9 +91,9 @@ def _path(days: Iterable[DayOfValues], window: Window, lowest: float, highest: f
     )
 
 
-def _range(one: Series) -> str:
+def _range(one: Series, between: str = " to ") -> str:
     lowest, highest = min(day.lowest for day in one.days), max(day.highest for day in one.days)
-    return _value(lowest) if lowest == highest else f"{_value(lowest)} to {_value(highest)}"
+    return _value(lowest) if lowest == highest else f"{_value(lowest)}{between}{_value(highest)}"
 
 
 def _told(one: Series) -> str:

@@ -53,7 +53,7 @@ def test_a_day_is_one_stroke_from_its_lowest_to_its_highest_value():
     (view,) = plots_in(MONTH, Program.RTM, Line.RESPIRATORY, [plot])
     (series,) = view.series
     assert series.path == "M10 6V46M30 66V66"
-    assert series.told == "1 to 4"
+    assert (series.told, view.caption) == ("1–4", "Inhaler use 1–4 puffs")
 
 
 def test_the_words_say_what_the_plot_shows():
@@ -66,9 +66,10 @@ def test_a_blood_pressure_is_two_series_of_one_plot():
     assert [one.name for one in plot.series] == ["Systolic", "Diastolic"]
     (view,) = plots_in(MONTH, Program.RTM, None, [plot])
     assert [(one.name, one.told) for one in view.series] == [
-        ("Systolic", "128 to 141"),
-        ("Diastolic", "81 to 92"),
+        ("Systolic", "128–141"),
+        ("Diastolic", "81–92"),
     ]
+    assert view.caption == "Blood pressure 128–141 / 81–92 mmHg"
     assert "Systolic 128 to 141, from 128 on 1 Nov 2026 to 141 on 2 Nov 2026; Diastolic" in view.twin
 
 
