@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import deciding, evaluating, reading, starting
+from bench import deciding, evaluating, reading, starting, sweeping
 from bench.figure import Figure, surroundings
 from bench.sizes import FULL, QUICK, Sizes
 
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
     "evaluating": evaluating.measure,
     "starting": starting.measure,
     "deciding": deciding.measure,
+    "population": sweeping.measure,
 }
 
 

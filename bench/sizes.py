@@ -19,6 +19,8 @@ class Sizes:
     """After how many patients the memory is looked at."""
     crowds: tuple[int, int]
     """Patients of one run: few, and many."""
+    populations: tuple[int, int]
+    """Of one sweep: few, and many."""
     repetitions: int
     processes: int
 
@@ -31,6 +33,7 @@ FULL = Sizes(
     patient_year_days=365,
     patients=(1_000, 5_000, 10_000),
     crowds=(500, 4_000),
+    populations=(1_000, 10_000),
     repetitions=9,
     processes=7,
 )
@@ -42,6 +45,7 @@ QUICK = Sizes(
     patient_year_days=365,
     patients=(100, 500, 1_000),
     crowds=(500, 4_000),
+    populations=(200, 1_000),
     repetitions=3,
     processes=3,
 )
@@ -53,6 +57,7 @@ TINY = Sizes(
     patient_year_days=30,
     patients=(1, 2, 4),
     crowds=(2, 20),
+    populations=(2, 8),
     repetitions=1,
     processes=1,
 )

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 
 import pytest
 
@@ -31,9 +32,10 @@ def test_every_bench_runs_and_tells_its_figures(capsys: pytest.CaptureFixture[st
     command.main(["--json"], TINY)
     told = json.loads(capsys.readouterr().out)
     assert {"python", "cpus", "garbage_collector"} <= told["surroundings"].keys()
-    assert len(told["figures"]) == 9
+    # One more where the yardstick of a sweep is installed.
+    assert len(told["figures"]) == (14 if find_spec("duckdb") else 13)
     # Of so few patients, what each costs drowns in what a process costs.
-    sure = [figure for figure in told["figures"] if figure["name"] != "a patient of many / of few"]
+    sure = [one for one in told["figures"] if "of many" not in one["name"] and "night" not in one["name"]]
     assert all(figure["measured"]["middle"] > 0 for figure in sure)
 
 

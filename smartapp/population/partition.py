@@ -30,7 +30,7 @@ from smartapp.population.files import Source, origin_in_file, read_source
 
 POOL = ""
 """The folder of what no patient owns."""
-_MOST_HELD = 12 << 20
+_MOST_HELD = 6 << 20
 """Bytes of records that wait to be written."""
 _EACH = 300
 """What a record takes besides its text, roughly."""
