@@ -300,6 +300,11 @@ class Chart:
         member = self._staff.member(fhir.Reference(reference=reference))
         return None if member is None else member.person
 
+    def people_of_roles(self) -> dict[str, str]:
+        """PractitionerRole -> the person whose role it is, of everybody in this chart."""
+        found = {name: self.person_of(name) for name in self._intake.everywhere(fhir.PractitionerRole)}
+        return {name: person for name, person in found.items() if person not in (None, name)}
+
     def role_of(self, user: str) -> Role:
         """The role somebody works in now, named by a reference (`Practitioner/7`); what they were once, and
         are no longer (`active` false), says nothing of it."""

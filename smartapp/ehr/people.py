@@ -18,6 +18,15 @@ def name_of_user(session: LaunchSession, findings: Findings) -> str:
     return session.user_name or named
 
 
-def same_person(session: LaunchSession, user: str, subject: str) -> bool:
-    """Whether the session's user is the person that `user` (fhirUser) and `subject` name."""
-    return session.fhir_user == user or (bool(subject) and subject_of(session) == subject)
+def names_of(findings: Findings, reference: str) -> frozenset[str]:
+    """Every reference that means the same person, by the EHR's own links: a Practitioner and all their
+    PractitionerRoles."""
+    person = findings.people.get(reference, reference)
+    return frozenset({reference, person, *(name for name, of in findings.people.items() if of == person)})
+
+
+def same_person(session: LaunchSession, findings: Findings, user: str, subject: str) -> bool:
+    """Whether the session's user is the person that `user` (fhirUser) and `subject` name: by the EHR's links
+    between people and their roles, or by the login."""
+    by_login = bool(subject) and subject_of(session) == subject
+    return by_login or session.fhir_user in names_of(findings, user)

@@ -77,6 +77,11 @@ class AuditTrail:
         token = self._vault.seal_text(sealed_content(opened, words), _of_entry(head.position + 1))
         _append(connection, at, sealed_form(opened, token))
 
+    def lock(self, connection: Connection) -> None:
+        """From here to its end the caller's transaction is the only one that writes with an entry: what it
+        looks up stays true until then."""
+        _head(connection)
+
     def words(self, position: int) -> dict[str, str]:
         """What people typed with an entry, by the name of the fact; of an emptied or old one nothing.
 

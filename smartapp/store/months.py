@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from smartapp.store.audit import AuditTrail, Fact
 from smartapp.store.chain import Words
 from smartapp.store.database import Database
-from smartapp.store.tables import MONTHS
+from smartapp.store.tables import MONTHS, TIME_ENTRIES
 from smartapp.store.vault import Vault, place
 
 
@@ -74,11 +74,14 @@ class MonthStore:
         by: str,
         by_name: str,
         now: datetime,
+        logged_to: int | None = None,
+        /,
         **facts: str | int | bool | None,
     ) -> bool:
-        """Close the month that holds this day. False if it is closed already."""
+        """Close the month that holds this day. False if it is closed already, or if the time log does not
+        end any more where whoever closes it saw it end (`logged_to`)."""
         content = _Content(by, by_name)
-        return self._turn(issuer_id, patient, day, True, content, now, "month-certified", **facts)
+        return self._turn(issuer_id, patient, day, True, content, now, "month-certified", logged_to, **facts)
 
     def reopen(
         self,
@@ -94,7 +97,16 @@ class MonthStore:
         """Open it again. False if it is not closed. The reason is kept, sealed, in the audit trail."""
         content = _Content(by, by_name, reason)
         return self._turn(
-            issuer_id, patient, day, False, content, now, "month-reopened", reason=Words(reason), **facts
+            issuer_id,
+            patient,
+            day,
+            False,
+            content,
+            now,
+            "month-reopened",
+            None,
+            reason=Words(reason),
+            **facts,
         )
 
     def _turn(
@@ -106,6 +118,8 @@ class MonthStore:
         content: _Content,
         now: datetime,
         event: str,
+        logged_to: int | None,
+        /,
         **facts: Fact,
     ) -> bool:
         first_day = month_of(day)
@@ -121,6 +135,9 @@ class MonthStore:
             "changed_at": now,
         }
         with self._database.write() as connection:
+            self._audit.lock(connection)
+            if logged_to is not None and position_of(connection, issuer_id, patient) != logged_to:
+                return False
             before = connection.execute(
                 select(MONTHS.c.certified).where(*same).with_for_update()
             ).scalar_one_or_none()
@@ -141,6 +158,16 @@ class MonthStore:
                 **facts,
             )
         return True
+
+
+def position_of(connection: Connection, issuer_id: str, patient: str) -> int:
+    """`TimeLog.position` within somebody's transaction."""
+    last = connection.execute(
+        select(func.max(TIME_ENTRIES.c.position)).where(
+            TIME_ENTRIES.c.issuer_id == issuer_id, TIME_ENTRIES.c.patient == patient
+        )
+    ).scalar_one()
+    return int(last or 0)
 
 
 def certified_among(

@@ -7,9 +7,9 @@ entry whose last version is signed (or written to the EHR after it was signed).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from fhir_mappings.time_log import LoggedTime
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
+from smartapp.store.months import certified_among, position_of
 from smartapp.store.tables import RUNNING_CLOCKS, TIME_ENTRIES
 from smartapp.store.vault import Vault, place
 
@@ -147,6 +148,15 @@ class RunningClock:
     started_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Unless:
+    """What must not be true when a version is added: that a month of one of these days is certified; that
+    whoever goes by one of these names has an entry that counts with another patient at the same time."""
+
+    certified: tuple[date, ...] = ()
+    elsewhere: frozenset[str] = frozenset()
+
+
 class TimeLog:
     """Entries and clocks of one database."""
 
@@ -180,11 +190,18 @@ class TimeLog:
         content: EntryContent,
         now: datetime,
         event: str,
+        unless: Unless | None = None,
+        /,
         **facts: str | int | bool | None,
     ) -> bool:
-        """The version that follows `after`, with its audit entry. False if somebody else was first."""
+        """The version that follows `after`, with its audit entry. False if somebody else was first, or where
+        something stands against it by then: asked in the transaction that writes, so that of two at once one
+        is refused."""
         try:
             with self._database.write() as connection:
+                self._audit.lock(connection)
+                if unless is not None and self._stopped(connection, issuer_id, patient, content, unless):
+                    return False
                 self._insert(connection, issuer_id, patient, entry_id, after + 1, state, content, now)
                 self._audit.add_with(
                     connection,
@@ -199,6 +216,14 @@ class TimeLog:
         except IntegrityError:
             return False
         return True
+
+    def _stopped(
+        self, connection: Connection, issuer_id: str, patient: str, content: EntryContent, unless: Unless
+    ) -> bool:
+        if certified_among(connection, issuer_id, patient, unless.certified) is not None:
+            return True
+        names = unless.elsewhere
+        return bool(names) and self._elsewhere(connection, issuer_id, patient, content.logged, names)
 
     def _insert(
         self,
@@ -264,26 +289,32 @@ class TimeLog:
             f"urn:uuid:{name}": row.version for name, row in last.items() if EntryState(row.state) in COUNTS
         }
 
-    def with_another_patient(self, entry: TimeEntry) -> bool:
-        """Whether an entry that counts has the same person with somebody else at the same time."""
-        logged = entry.latest.content.logged
+    def with_another_patient(self, entry: TimeEntry, names: Collection[str]) -> bool:
+        """Whether an entry that counts has the same person, by whichever of these names, with somebody else
+        at the same time."""
+        with self._database.read() as connection:
+            logged = entry.latest.content.logged
+            return self._elsewhere(connection, entry.issuer_id, entry.patient, logged, names)
+
+    def _elsewhere(
+        self, connection: Connection, issuer_id: str, patient: str, logged: LoggedTime, names: Collection[str]
+    ) -> bool:
         if logged.day is not None:
             return False  # a length says no time
-        with self._database.read() as connection:
-            candidates = select(TIME_ENTRIES.c.entry_id).where(
-                TIME_ENTRIES.c.issuer_id == entry.issuer_id,
-                TIME_ENTRIES.c.person == logged.person,
-                TIME_ENTRIES.c.patient != entry.patient,
-                # Nothing is signed before it has taken place.
-                TIME_ENTRIES.c.created_at >= logged.start,
-            )
-            rows = connection.execute(
-                select(TIME_ENTRIES)
-                .where(TIME_ENTRIES.c.entry_id.in_(candidates))
-                .order_by(TIME_ENTRIES.c.position)
-            ).all()
+        candidates = select(TIME_ENTRIES.c.entry_id).where(
+            TIME_ENTRIES.c.issuer_id == issuer_id,
+            TIME_ENTRIES.c.person.in_(names),
+            TIME_ENTRIES.c.patient != patient,
+            # Nothing is signed before it has taken place.
+            TIME_ENTRIES.c.created_at >= logged.start,
+        )
+        rows = connection.execute(
+            select(TIME_ENTRIES)
+            .where(TIME_ENTRIES.c.entry_id.in_(candidates))
+            .order_by(TIME_ENTRIES.c.position)
+        ).all()
         return any(
-            other.person == logged.person
+            other.person in names
             and other.day is None
             and other.start < logged.end
             and logged.start < other.end
@@ -291,6 +322,11 @@ class TimeLog:
             if found.counts
             for other in (found.latest.content.logged,)
         )
+
+    def position(self, issuer_id: str, patient: str) -> int:
+        """Where the patient's time log ends: another number once anything was added."""
+        with self._database.read() as connection:
+            return position_of(connection, issuer_id, patient)
 
     def _entries(self, rows: Iterable[Row[Any]]) -> list[TimeEntry]:
         found: dict[str, list[EntryVersion]] = {}

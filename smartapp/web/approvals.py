@@ -117,7 +117,9 @@ def decline_refusal(charge: Charge) -> str | None:
 def accepted_here(charge: Charge) -> bool:
     """Whether the signed-in user is who accepted it."""
     content = charge.content
-    return same_person(g.session, content.confirmed_by, content.confirmed_by_subject)
+    return same_person(
+        g.session, own_pages.chart().findings, content.confirmed_by, content.confirmed_by_subject
+    )
 
 
 def _present() -> tuple[Snapshot, Findings]:

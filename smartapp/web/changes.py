@@ -373,7 +373,9 @@ def approval_refusal(row: ChargeChange) -> str | None:
 
 def confirmed_here(row: ChargeChange) -> bool:
     content = row.content
-    return same_person(g.session, content.confirmed_by, content.confirmed_by_subject)
+    return same_person(
+        g.session, own_pages.chart().findings, content.confirmed_by, content.confirmed_by_subject
+    )
 
 
 # What a request is about

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome
 from smartapp.ehr.charges.evidence import service_date_of
+from smartapp.ehr.reading.own_record import own_differences
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED
 from smartapp.store.claims import ChargeState
@@ -23,6 +24,7 @@ from smartapp.web import own_pages
 from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.errors import error_page
 from smartapp.web.permission import Action, looking_refusal, refused_here
+from smartapp.web.security import Moved
 
 pages = Blueprint("months", __name__, url_prefix="/s/<sid>/months")
 
@@ -87,11 +89,15 @@ def month(key: str) -> Response:
 
 @pages.post("/<key>/certify")
 def certify(key: str) -> AnyResponse:
-    """Close the month."""
+    """Close the month; where something earned would stay uncharged, only once somebody said so."""
+    here = services()
+    logged_to = here.store.time_log.position(g.session.issuer_id, g.session.patient or "")
     chart = own_pages.posted_chart()
+    if own_differences(here.store, chart.issuer_id, chart.patient, chart.findings, ()):
+        raise Moved
     if (stopped := own_pages.unless_allowed(Action.APPROVE, "This month was not certified")) is not None:
         return stopped
-    view, here = _month(chart, key), services()
+    view = _month(chart, key)
     problems = []
     if not view.over:
         problems.append("The month is not over yet.")
@@ -99,18 +105,24 @@ def certify(key: str) -> AnyResponse:
         problems.append(f"Not finished yet: {', '.join(view.on_its_way)}. Settle that first.")
     if problems:
         return _page(chart, view, tuple(problems), 422)
+    if view.waiting and request.form.get("uncharged") != "yes":
+        return _page(chart, view, ("Say that what is earned stays uncharged, or charge it first.",), 422)
     by, name = own_pages.user()
-    here.store.months.certify(
+    done = here.store.months.certify(
         chart.issuer_id,
         chart.patient,
         view.first_day,
         by,
         name,
         here.clock.now(),
+        logged_to,
         session=g.session.id,
         snapshot=chart.snapshot.id,
         charged=", ".join(f"{item.code} x{item.quantity}" for item in view.charged),
+        uncharged=", ".join(item.code for item in view.waiting),
     )
+    if not done and not here.store.months.certified(chart.issuer_id, chart.patient, [view.first_day]):
+        raise Moved
     return redirect(url_for("months.month", sid=g.session.id, key=key), 303)
 
 

@@ -28,11 +28,12 @@ from fhir_mappings.time_log import (
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
 from launch.scopes import Scopes
 from smartapp.ehr.encounters import WriteBack
+from smartapp.ehr.people import names_of
 from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.elsewhere import readable_elsewhere
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, Talk, TimeEntry
+from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, Talk, TimeEntry, Unless
 from smartapp.web import own_pages, words
 from smartapp.web.entry_words import counts_for
 from smartapp.web.errors import error_page
@@ -175,10 +176,14 @@ def sign(entry_id: str) -> AnyResponse:
         msgspec.structs.replace(content, by=by, by_name=by_name),
         here.clock.now(),
         "time-signed",
+        Unless(_locked_days(content.logged), _names_of(content.logged.person)),
         **own_pages.facts(),
     )
     if not done:
-        raise Moved
+        problems = _sign_problems(found)
+        if not problems:
+            raise Moved
+        return _entry_page(found, problems, 422)
     return _to_ehr(_entry(entry_id))
 
 
@@ -428,11 +433,22 @@ def _length_of(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime
     return span_on(day, timedelta(minutes=minutes), services().site.zone)
 
 
+def _names_of(person: str) -> frozenset[str]:
+    """Every reference by which the EHR means this person."""
+    return names_of(own_pages.chart().findings, person)
+
+
+def _locked_days(*entries: LoggedTime) -> tuple[date, ...]:
+    """The days whose months must be open, where the site certifies months."""
+    here = services()
+    days = {at.astimezone(here.site.zone).date() for entry in entries for at in (entry.start, entry.end)}
+    return tuple(sorted(days)) if here.site.lock_certified_months else ()
+
+
 def _certified(*entries: LoggedTime) -> tuple[str, ...]:
     """A certified month is closed: what was logged in it stays as it is, and nothing is added to it."""
-    here, zone = services(), services().site.zone
-    days = {at.astimezone(zone).date() for entry in entries for at in (entry.start, entry.end)}
-    sentence = here.guards.locked(g.session.issuer_id, g.session.patient or "", sorted(days))
+    days = _locked_days(*entries)
+    sentence = services().guards.locked(g.session.issuer_id, g.session.patient or "", days)
     return () if sentence is None else (sentence,)
 
 
@@ -450,13 +466,13 @@ def _sign_problems(found: TimeEntry) -> tuple[str, ...]:
     if (problem := problem_of(logged, services().clock.now())) is not None:
         problems.append(words.ENTRY_PROBLEMS[problem])
     problems += _certified(logged)
-    if services().store.time_log.with_another_patient(found):
+    if services().store.time_log.with_another_patient(found, _names_of(logged.person)):
         problems.append(
             f"{logged.person_name or logged.person} has a signed entry with another patient at the same "
             "time. Nobody is in two places at once: correct the times of one of them."
         )
     by, _ = own_pages.user()
-    if logged.person != by and refused_here(Action.ACCEPT) is not None:
+    if by not in _names_of(logged.person) and refused_here(Action.ACCEPT) is not None:
         problems.append(
             f"This is {logged.person_name or logged.person}'s time: only they, or somebody who may accept "
             "charges, can sign it."

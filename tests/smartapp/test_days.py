@@ -107,7 +107,7 @@ def test_launch_read_accept_and_certify(world, browser, begins):
     forms = {code: form_for(world, browser, page, code) for code in (ADD_ON, DEVICE)}
     months = browser.get(next(target for target, text in page.links if text == "Certified months"))
     over = next(target for target, _ in months.links if target.endswith(f"{closed:%Y-%m}"))
-    certified = browser.submit(browser.get(over).form("/certify"))
+    certified = world.certified(browser, browser.get(over))
     assert f"on {told(today)}: closed for changes" in certified.by_id["state"]
     form = certified.form("/reopen")
     this_month = f"{over.rsplit('/', 1)[0]}/{today:%Y-%m}/certify"

@@ -43,7 +43,7 @@ def month_page(world, browser, user=None):
 
 def certify(world, browser):
     page = month_page(world, browser)
-    return browser.submit(page.form("/certify"))
+    return world.certified(browser, page)
 
 
 def events(world):
@@ -54,6 +54,17 @@ def test_a_month_shows_what_it_holds_before_it_is_closed(world, browser):
     page = month_page(world, browser)
     assert "98980" in page.text
     assert "What is earned and not charged stays uncharged" in page.text
+
+
+def test_certifying_asks_once_more_and_names_what_stays_uncharged(world, browser):
+    page = month_page(world, browser)
+    assert "98980 and 98981 stay uncharged." in page.text
+    refused = browser.submit(page.form("/certify"))
+    assert refused.status == 422
+    assert "month-certified" not in events(world)
+    world.certified(browser, page)
+    entry = next(e for e in world.store.audit.entries() if e["event"] == "month-certified")
+    assert entry["uncharged"] == "98980, 98981"
 
 
 def test_a_certified_month_takes_no_new_charge(world, browser):
@@ -120,8 +131,8 @@ def test_both_are_in_the_audit_trail_and_the_reason_is_sealed_there(world, brows
 
 def test_certifying_twice_is_one_certification(world, browser):
     page = month_page(world, browser)
-    browser.submit(page.form("/certify"))
-    browser.submit(page.form("/certify"))
+    world.certified(browser, page)
+    world.certified(browser, page)
     assert events(world).count("month-certified") == 1
 
 

@@ -200,7 +200,7 @@ def test_a_certified_month_is_not_ready_and_says_so(make_world, browser):
     page = world.open(browser, PATIENT)
     months = browser.get(next(target for target, text in page.links if text == "Certified months"))
     month = next(target for target, _ in months.links if target.endswith("2026-03"))
-    browser.submit(browser.get(month).form("/certify"))
+    world.certified(browser, browser.get(month))
     page = world.read(browser, browser.get(page.url))
     assert "98980 and 98981 for March are earned and not charged, and the month is certified." in page.text
     assert "Earned, month certified" in page.text

@@ -88,6 +88,8 @@ class Findings(Struct, frozen=True):
     """In which role the signed-in user works, as the chart's staff records say."""
     roles: dict[str, Role] = {}
     """The same of everybody who can be chosen for a charge."""
+    people: dict[str, str] = {}
+    """Whom each reference to staff means: PractitionerRole -> Practitioner."""
     ordered_by: dict[str, tuple[str, ...]] = {}
     """Who ordered the monitoring, by program: everybody whom an order on record names."""
     basis: tuple[str, ...] = ()
@@ -341,6 +343,7 @@ class FindingsMaker:
             resources=self._chart.resources - self._own_resources,
             user_role=self._chart.role_of(self._user) if self._user else Role.UNKNOWN,
             roles=self._chart.roles_of(one.reference for one in choosable.practitioners),
+            people=self._chart.people_of_roles(),
             ordered_by=_ordered_by(record.orders),
             basis=self._own.basis,
             logged={
