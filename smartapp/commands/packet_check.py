@@ -104,6 +104,8 @@ class _Evidence(msgspec.Struct):
 class _Packet(msgspec.Struct):
     evidence: msgspec.Raw
     written: dict[str, Any] = {}
+    kind: str = ""
+    """Of a change: which."""
     anchor: dict[str, Any] | None = None
     digests: dict[str, str] = {}
 
@@ -223,25 +225,30 @@ def _named(made: Checks, evidence: _Evidence, about: str) -> None:
     missing = [name for name in evidence_of(evidence.decision) if name not in held]
     if evidence.basis is None:
         missing = [name for name in missing if name not in logged]
-    if missing:
+    if missing and evidence.basis is None and not evidence.records:
+        made.warning(CheckId.HELD, "Packets of changes held no records then.", about)
+    elif missing:
         made.failure(CheckId.HELD, f"It rests on what it does not hold: {_some(missing)}.", about)
     else:
         made.ok(CheckId.HELD, "Every record that it rests on is in it.", about)
 
 
 def _sent(made: Checks, packet: _Packet, decision: Decision, about: str) -> None:
-    """What left for the EHR says what was decided."""
+    """What left for the EHR says what was decided; of a change only the new number of units can."""
     resource = packet.written
+    if packet.kind not in {"", "update"}:
+        return
+    units = decision.earned if packet.kind else decision.quantity
     if resource.get("resourceType") != "ChargeItem" or resource.get("status") == "entered-in-error":
         return
     codings = resource.get("code", {}).get("coding", [])
     codes = {one.get("code") for one in codings if isinstance(one, dict)}
     quantity = (resource.get("quantity") or {}).get("value")
-    if decision.code not in codes or quantity != decision.quantity:
+    if decision.code not in codes or quantity != units:
         told = f"{listed(sorted(map(str, codes)))}, quantity {quantity}"
         made.failure(
             CheckId.SENT,
-            f"What was sent says {told}; decided was {decision.code}, quantity {decision.quantity}.",
+            f"What was sent says {told}; decided was {decision.code}, quantity {units}.",
             about,
         )
     else:

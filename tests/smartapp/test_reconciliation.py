@@ -14,7 +14,9 @@ import requests
 
 from launch.http import EhrClient
 from smartapp import create_app
+from smartapp.commands.checks import Status
 from smartapp.commands.demo_check import Browser
+from smartapp.commands.packet_check import checked
 from smartapp.serving import AppServer
 from smartapp.store.claims import ChargeState
 from tests.support.sandbox import LONG
@@ -191,6 +193,7 @@ def test_a_further_unit_is_an_update_of_the_same_charge_over_its_version(world, 
     assert after["status"] == "planned"
     assert "quantity 1 to 2" in after["note"][-1]["text"]
     assert len(after["note"]) == len(before["note"]) + 1
+    assert problems_of_packets(world) == []
 
 
 # Withdraw
@@ -207,6 +210,7 @@ def test_a_charge_that_lost_its_ground_is_withdrawn_with_its_reason(world, brows
     assert "does not meet this code any more" in after["note"][-1]["text"]
     (row,) = world.store.charges.of_patient("sandbox", PATIENT)
     assert row.state is ChargeState.WITHDRAWN
+    assert problems_of_packets(world) == []
 
 
 def own_withdrawal(world, browser, reason="Entered for the wrong patient."):
@@ -221,6 +225,7 @@ def test_a_clinician_may_withdraw_a_charge_for_a_reason_of_their_own(world, brow
     confirm(browser, own_withdrawal(world, browser))
     assert [charge["status"] for charge in ours(world)] == ["entered-in-error"]
     assert "wrong patient" in ours(world)[0]["note"][-1]["text"]
+    assert problems_of_packets(world) == []
 
 
 def test_what_was_withdrawn_can_be_charged_anew_as_another_charge(world, browser):
@@ -532,6 +537,17 @@ def test_a_form_of_another_page_patient_or_reading_changes_nothing(world, browse
 # What is kept
 
 
+def problems_of_packets(world):
+    """What `smartapp packet check` finds to say of every packet that was kept, but that all is well."""
+    packets = world.store.packets
+    return [
+        (kept.name, one.id, one.says)
+        for kept in packets.all()
+        for one in checked(packets.content(kept))
+        if one.status is not Status.OK
+    ]
+
+
 def test_every_change_leaves_its_packet_and_the_audit_trail_holds(world, browser, grown):
     confirm(browser, preview(world, browser, "98979"))
     (row,) = changes(world)
@@ -545,6 +561,7 @@ def test_every_change_leaves_its_packet_and_the_audit_trail_holds(world, browser
     (new,) = live(world)
     charge = next(r for r in world.store.charges.of_patient("sandbox", PATIENT) if r.charge_item == new["id"])
     assert world.store.charges.packet(charge.identifier) is not None
+    assert problems_of_packets(world) == []
     found = events(world)
     assert {"charge-taken-back", "charge-written", "charge-replaced"} <= set(found)
     assert world.store.audit.verify() is None

@@ -24,7 +24,7 @@ from launch.tokens import SessionClient
 from smartapp.config import Settings
 from smartapp.ehr.charges.create import Acceptance, ChargeWriter, years_later
 from smartapp.ehr.charges.digests import with_digests
-from smartapp.ehr.charges.evidence import decision_of
+from smartapp.ehr.charges.evidence import decision_of, evidence_document
 from smartapp.ehr.charges.guards import Guards, charge_differences
 from smartapp.ehr.charges.present import Held, PresentCharges, charge_now
 from smartapp.ehr.charges.read_back import holds
@@ -150,6 +150,11 @@ class ChargeChanger(Workflow[ChargeChange]):
             charge = self._writer.prepared(self._acceptance(order))
             new = NewCharge(charge.identifier, charge.code, charge.content)
             evidence = charge.content.evidence
+        elif order.decision is not None:
+            resources = self._store.reading.resources(order.snapshot.id)
+            document = evidence_document(order.decision, order.findings, resources, self._site)
+            whole = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+            evidence = msgspec.json.encode({**whole, "change": order.change})
         content = ChangeContent(
             code=order.code,
             before=order.held.body,
