@@ -2596,6 +2596,9 @@ def _doubt_unread_days(
             decision.doubts.add("record-incomplete")
         if then >= decision.found["monitoring-days"][1]:
             decision.remarks.add("record-incomplete")
+        for told in (decision.doubts, decision.remarks):  # and wherever their device is a doubt, with others
+            if "device-unknown" in told:
+                told.add("record-incomplete")
 
 
 def _could_have(facts: Facts, lines: Collection[str], window: Window, least: int | None) -> bool:

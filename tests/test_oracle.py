@@ -51,7 +51,7 @@ NOTHING_TO_COUNT = {
     "zero-duration",
 }
 #: A record may have to be left out for two reasons; the sources do not say which of them is told.
-EITHER = {("implausible-value", "device-unknown")} | {
+EITHER = {("implausible-value", "device-unknown"), ("test-data", "after-as-of")} | {
     (one, other) for one in ("implausible-span", "after-death") for other in NOTHING_TO_COUNT
 }
 #: What is unverified is mostly advice; these follow from the chart alone (D1, D6, D17, D36, D37, D39).
