@@ -50,7 +50,7 @@ from urllib3.util.connection import create_connection
 from launch.addresses import AddressPolicy
 from launch.errors import HttpError, HttpProblem
 from launch.issuers import Issuer
-from launch.limiter import IssuerLimiter, Pause
+from launch.limiter import Budget, IssuerLimiter, OwnBudget, Pause, Turn
 from launch.lookups import Lookups
 from launch.urls import UnsafeUrl, Url, is_under, join_url, parse_url
 
@@ -193,13 +193,14 @@ class EhrClient:
         headers: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         repeatable: bool | None = None,
+        turn: Turn = Turn.PRESSED,
     ) -> Response:
         """One FHIR interaction. `target` is relative to the FHIR base ("Patient/p1") or absolute under it.
 
         No answer may come from a cache, nor from one of the server's own (HAPI has one): a chart
         is decided on, and looked through for charges, as it is now.
         Every status but a redirect is given back. GETs are repeated; `repeatable=True` says that a POST may
-        be too (`_search`). Raises HttpError.
+        be too (`_search`). `turn`: who goes first. Raises HttpError.
         """
         absolute = self.resolve(target)
         sent = {"Accept": "application/fhir+json", "Cache-Control": "no-cache", **(headers or {})}
@@ -208,12 +209,12 @@ class EhrClient:
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         may_repeat = method == "GET" if repeatable is None else repeatable
-        return self._call(method, absolute, sent, body, limits or Limits(), may_repeat)
+        return self._call(method, absolute, sent, body, limits or Limits(), may_repeat, turn)
 
     def oauth_get(self, url: str) -> Response:
         """GET a discovery document or keys from one of the issuer's listed origins. Raises HttpError."""
         self._require_origin(url)
-        return self._call("GET", url, {"Accept": "application/json"}, None, OAUTH_LIMITS, True, sign_in=True)
+        return self._call("GET", url, {"Accept": "application/json"}, None, OAUTH_LIMITS, True, Turn.SIGN_IN)
 
     def oauth_post(
         self, url: str, form: Sequence[tuple[str, str]], headers: Mapping[str, str] | None = None
@@ -226,7 +227,7 @@ class EhrClient:
             **(headers or {}),
         }
         body = urlencode(form).encode("ascii")
-        return self._call("POST", url, sent, body, OAUTH_LIMITS, False, sign_in=True)
+        return self._call("POST", url, sent, body, OAUTH_LIMITS, False, Turn.SIGN_IN)
 
     def resolve(self, target: str) -> str:
         """The absolute URL of a FHIR target. Raises HttpError(FOREIGN_URL) if it leaves the FHIR base.
@@ -263,8 +264,7 @@ class EhrClient:
         body: bytes | None,
         limits: Limits,
         repeatable: bool,
-        *,
-        sign_in: bool = False,
+        turn: Turn,
     ) -> Response:
         """Try, and try again where that is safe, until an answer, the last try or the deadline."""
         parsed = parse_url(url)
@@ -275,7 +275,7 @@ class EhrClient:
         for attempt in range(1, limits.tries + 1):
             last = attempt == limits.tries or not repeatable
             try:
-                with self._limiter.slot(deadline, sign_in=sign_in):
+                with self._limiter.slot(deadline, turn):
                     response = self._once(method, url, headers, body, limits, deadline)
             except HttpError as error:
                 error = HttpError(
@@ -295,7 +295,7 @@ class EhrClient:
                     return response
                 asked = _retry_after(response.headers) or 0.0
                 # For everybody, also where this very call is not repeated.
-                self._limiter.rest(min(asked, _LONGEST_REST))
+                self._limiter.rest(min(asked, _LONGEST_REST), turn)
                 wait = max(asked, _backoff(attempt))
                 if last or time.monotonic() + wait >= deadline:
                     return response
@@ -362,8 +362,15 @@ MOST_CLIENTS = 64
 class EhrClients:
     """One client for each EHR in use, so that its limits hold across all sessions of this process."""
 
-    def __init__(self, user_agent: str = USER_AGENT, make: Callable[..., EhrClient] = EhrClient) -> None:
-        """`make`: what a client is made with, from the same arguments as `EhrClient`."""
+    def __init__(
+        self,
+        user_agent: str = USER_AGENT,
+        make: Callable[..., EhrClient] = EhrClient,
+        budget: Budget | None = None,
+    ) -> None:
+        """`make`: what a client is made with, from the same arguments as `EhrClient`. `budget`: what counts
+        the requests of a minute, where several processes ask the same EHRs."""
+        self.budget = budget or OwnBudget()
         self._user_agent = user_agent
         self._make = make
         self._lock = threading.Lock()
@@ -378,7 +385,10 @@ class EhrClients:
         with self._lock:
             if issuer not in self._clients:
                 limiter = self._limiters.setdefault(
-                    issuer.registration, IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
+                    issuer.registration,
+                    IssuerLimiter(
+                        issuer.max_parallel, issuer.requests_per_minute, self.budget, issuer.registration
+                    ),
                 )
                 self._clients[issuer] = self._make(issuer, limiter=limiter, user_agent=self._user_agent)
             self._clients.move_to_end(issuer)

@@ -24,7 +24,7 @@ from launch.discovery import Discovery
 from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason, SmartError
 from launch.http import EhrClient, EhrClients, Limits, Response
 from launch.issuers import Issuer, Issuers
-from launch.limiter import Pause
+from launch.limiter import Pause, Turn
 from launch.ports import Clock, Events, FhirContext, LaunchSession, LaunchStore, SessionEnd, TokenSet
 
 RENEW_BEFORE = timedelta(seconds=60)
@@ -301,6 +301,7 @@ class SessionClient:
         headers: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         repeatable: bool | None = None,
+        turn: Turn = Turn.PRESSED,
     ) -> Response:
         """One FHIR interaction (see EhrClient.fhir). A 401 is an answer that nothing was done, so even a
         write is sent again with a renewed token, once. Raises LaunchError, HttpError."""
@@ -315,6 +316,7 @@ class SessionClient:
                 headers=headers,
                 limits=limits,
                 repeatable=repeatable,
+                turn=turn,
             )
             if answer.status != 401 or not renew:
                 break

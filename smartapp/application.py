@@ -39,6 +39,7 @@ from smartapp.metrics import Metrics, Prometheus
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
 from smartapp.store import Store
+from smartapp.store.budgets import SharedBudget
 from smartapp.store.database import SchemaOutdated
 from smartapp.web import register
 
@@ -74,7 +75,10 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
     app = Flask("smartapp", static_folder="static", template_folder="templates")
     app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, SECRET_KEY=None, TRUSTED_HOSTS=None)
     metrics = Prometheus() if settings.metrics else Metrics()
-    clients = clients or EhrClients(make=partial(ObservedClient, metrics=metrics))
+    clients = clients or EhrClients(
+        make=partial(ObservedClient, metrics=metrics),
+        budget=SharedBudget(store.database, SystemClock(settings.clock_ahead)),
+    )
     app.extensions["smartapp"] = _services(settings, site, issuers, store, clients, metrics)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies

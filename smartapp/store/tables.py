@@ -205,6 +205,16 @@ TIME_ENTRIES = Table(
 )
 
 
+# How many requests each EHR was sent within a minute, by all processes: JSON, the moment and how many.
+REQUEST_BUDGETS = Table(
+    "request_budgets",
+    METADATA,
+    # The entry in the issuers file.
+    Column("registration", String(128), primary_key=True),
+    Column("begun", Text, nullable=False),
+)
+
+
 # A clock somebody started and has not stopped. One a person: nobody is in two conversations at once.
 RUNNING_CLOCKS = Table(
     "running_clocks",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from launch.errors import HttpError, LaunchError, LaunchReason, SmartError
+from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason, SmartError
 from smartapp.store.vault import SealBroken, SealMoved
 from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie, session_cookie_name
 from smartapp.web.tracing import request_id
@@ -35,9 +36,17 @@ def register(app: Flask) -> None:
 
 
 def error_page(
-    status: int, title: str, sentence: str, way_back: str, code: str | None = None, *, closed: bool = False
+    status: int,
+    title: str,
+    sentence: str,
+    way_back: str,
+    code: str | None = None,
+    *,
+    closed: bool = False,
+    again: Sequence[tuple[str, str]] | None = None,
 ) -> Response:
-    """The page, or for a script's request the same as a fragment. `closed`: no link to the patient page."""
+    """The page, or for a script's request the same as a fragment. `closed`: no link to the patient page.
+    `again`: the fields of a form that is sent again."""
     log.info("error page %s: %s %s", request_id(), status, title)
     return make_response(
         render_template(
@@ -48,25 +57,28 @@ def error_page(
             number=request_id(),
             code=code,
             closed=closed,
+            again=again,
+            again_seconds=TRY_AGAIN_SECONDS,
         ),
         status,
     )
 
 
-def _wait(error: LaunchError) -> Response:
-    """The EHR's seats are taken: the page comes again by itself; a form is sent again by whoever sent it."""
+def _wait(error: SmartError) -> Response:
+    """The EHR's seats, or its requests of a minute, are taken, and nothing was sent: the page comes again by
+    itself, and a form is sent again, which its tokens make safe however often that is."""
     log.warning("to wait: %s", error)
-    again = request.method == "GET"
-    way = "This page tries again by itself." if again else "Press the button again in a moment."
-    response = error_page(503, "Waiting for the EHR", error.sentence, way)
+    fields = list(request.form.items(multi=True)) if request.method == "POST" else None
+    way = "This page tries again by itself."
+    response = error_page(503, "Waiting for the EHR", error.sentence, way, again=fields)
     response.headers["Retry-After"] = str(TRY_AGAIN_SECONDS)
-    if again:
+    if fields is None:
         response.headers["Refresh"] = str(TRY_AGAIN_SECONDS)
     return response
 
 
 def _smart_error(error: SmartError) -> Response:
-    if isinstance(error, LaunchError) and error.reason is LaunchReason.EHR_BUSY:
+    if error.reason in {LaunchReason.EHR_BUSY, HttpProblem.BUSY}:
         return _wait(error)
     status = 502 if isinstance(error, HttpError) else 400
     if error.reason in {LaunchReason.SESSION_ENDED, LaunchReason.PATIENT_CHANGED}:

@@ -16,6 +16,8 @@ import requests
 from flask import request
 
 from launch import discovery
+from launch.errors import HttpError, HttpProblem
+from launch.limiter import IssuerLimiter, Turn
 from launch.sandbox import Client
 from launch.sandbox.quirks import Quirks
 from launch.seats import MOST_SEATED
@@ -139,6 +141,27 @@ def others_are_served(world: World) -> None:
     """Nobody who has nothing to do with the EHR that hangs waits for it."""
     assert requests.get(f"{world.settings.base_url}/health/live", timeout=LONG).ok
     assert begin(world).status_code == 302
+
+
+def test_an_accept_that_finds_the_requests_of_the_minute_spent_is_sent_again_by_its_page(
+    make_world, browser, monkeypatch
+):
+    world = make_world()
+    form = world.final_form(browser, world.open(browser, PATIENT), "98977-2026-03-16")
+    before = len(world.charges(PATIENT))
+
+    def spent(_limiter, _deadline, turn=Turn.PRESSED):
+        raise HttpError(HttpProblem.BUSY)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IssuerLimiter, "slot", spent)
+        waiting = browser.submit(form)
+    assert waiting.status == 503
+    assert "This page tries again by itself" in waiting.text
+    assert len(world.charges(PATIENT)) == before
+    answer = browser.submit(waiting.form(urlsplit(form.action).path))
+    assert "The charge is in the EHR" in answer.text
+    assert len(world.charges(PATIENT)) == before + 1
 
 
 @pytest.mark.threat("5.12")

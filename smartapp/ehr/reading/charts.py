@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime
 
 from fhir_mappings.local_time import LocalClock
+from launch.limiter import Turn
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Scopes
 from launch.tokens import SessionClient
@@ -69,6 +70,7 @@ class Charts:
         *,
         tick: Callable[[Progress], bool] = lambda _: True,
         seconds: float,
+        turn: Turn = Turn.PRESSED,
         since: datetime | None = None,
         linked: Iterable[str] = (),
         batch: bool = False,
@@ -92,6 +94,7 @@ class Charts:
             tick=tick,
             tick_seconds=settings.job_lease.total_seconds() / 4,
             seconds=seconds,
+            turn=turn,
             since=since,
             linked=linked,
             learned=self._learned,

@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from launch.errors import HttpError, HttpProblem
+from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason
 from launch.http import MEGABYTE, Limits, Response
+from launch.limiter import Turn
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.searches import Search
 from smartapp.ehr.wire.bundles import batch_answers, batch_of, search, search_target
@@ -36,10 +37,14 @@ class ReadingFailed(Exception):
 
 
 class Fetch:
-    """Asks one EHR for one reading; its threads share it. `seconds`: how long all of it may take."""
+    """Asks one EHR for one reading; its threads share it. `seconds`: how long all of it may take. `turn`: who
+    waits for it."""
 
-    def __init__(self, client: SessionClient, byte_limit: int, seconds: float) -> None:
+    def __init__(
+        self, client: SessionClient, byte_limit: int, seconds: float, turn: Turn = Turn.PRESSED
+    ) -> None:
         self.client = client
+        self._turn = turn
         self.server_time: datetime | None = None
         """What the server's own clock showed when it first answered."""
         self.strict = client.issuer.profile.strict_handling
@@ -70,11 +75,11 @@ class Fetch:
         strictness = (True, False) if self.strict else (False,)
         attempts = [(way, strict) for way in wanted.ways for strict in strictness]
         for way, strict in attempts[:-1]:
-            response = self.first_page(wanted.type, way, strict=strict)
+            response = self.first_page(wanted.type, way, strict=strict, further=wanted.further)
             if response.status not in NOT_UNDERSTOOD:
                 return response
         way, strict = attempts[-1]
-        return self.first_page(wanted.type, way, strict=strict)
+        return self.first_page(wanted.type, way, strict=strict, further=wanted.further)
 
     def together(self, targets: list[str]) -> bool:
         """Ask for all of these in one request; what came is what `first_page` and `get` give, once each. What
@@ -90,6 +95,7 @@ class Fetch:
                     headers=headers,
                     limits=limits,
                     repeatable=True,
+                    turn=self._turn,
                 )
             )
         except HttpError:
@@ -102,19 +108,31 @@ class Fetch:
                 self._came[target] = replace(response, status=200, headers={}, body=body)
         return True
 
-    def first_page(self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool) -> Response:
+    def first_page(
+        self, type_: str, parameters: Iterable[tuple[str, str]], *, strict: bool, further: bool = False
+    ) -> Response:
+        """`further`: it goes on with what was begun."""
         parameters = tuple(parameters)
         if (came := self._came.pop(search_target(type_, parameters), None)) is not None:
             return came
         headers = {"Prefer": "handling=strict"} if strict else {}
         limits = self._limits()
-        return self._received(lambda: search(self.client, type_, parameters, headers=headers, limits=limits))
+        turn = self._turn_of(further)
+        return self._received(
+            lambda: search(self.client, type_, parameters, headers=headers, limits=limits, turn=turn)
+        )
 
-    def get(self, target: str) -> Response:
+    def get(self, target: str, *, further: bool = False) -> Response:
+        """`further`: it goes on with what was begun."""
         if (came := self._came.pop(target, None)) is not None:
             return came
         limits = self._limits()
-        return self._received(lambda: self.client.fhir("GET", target, limits=limits))
+        turn = self._turn_of(further)
+        return self._received(lambda: self.client.fhir("GET", target, limits=limits, turn=turn))
+
+    def _turn_of(self, further: bool) -> Turn:
+        """A chart's further pages come after the first screens of others."""
+        return Turn.BULK if further and self._turn is Turn.FIRST else self._turn
 
     def _limits(self) -> Limits:
         """Of the next request. Raises ReadingStopped and ReadingFailed where there is to be none."""
@@ -133,6 +151,9 @@ class Fetch:
         try:
             response = request()
         except HttpError as error:
+            if error.problem is HttpProblem.BUSY and self._turn is Turn.PRESSED:
+                # Nothing was asked: whoever pressed a button tries again, rather than go on without it.
+                raise LaunchError(LaunchReason.EHR_BUSY) from None
             if error.problem is HttpProblem.TIMEOUT:
                 with self._lock:
                     self._unanswered += 1

@@ -25,6 +25,7 @@ from fhir_mappings.record import EpisodeOfCare, Resolution
 from fhir_mappings.rules.what_if import WhatIf
 from launch.errors import HttpError, LaunchError
 from launch.issuers import registration_of
+from launch.limiter import Turn
 from launch.ports import Clock, LaunchSession
 from smartapp.config import Settings
 from smartapp.ehr.reading.charts import Charts
@@ -311,7 +312,9 @@ class ReadingJobs:
                 progress = msgspec.structs.replace(progress, waits_for=pause.kind.value, waits_until=until)
             return self._store.reading.report(job.id, holder, progress, now, lease)
 
-        reading = self._charts.reading(session, tick=tick, seconds=self._settings.read_minutes * 60)
+        reading = self._charts.reading(
+            session, tick=tick, seconds=self._settings.read_minutes * 60, turn=Turn.FIRST
+        )
         findings, chunks = self._charts.read(session, reading)
         snapshot = Snapshot(
             id=job.id,

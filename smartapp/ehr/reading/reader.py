@@ -26,7 +26,7 @@ from fhir_mappings.needs import Needs
 from fhir_mappings.terminology import Terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import Response
-from launch.limiter import Pause
+from launch.limiter import Pause, Turn
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.collected import Collected, single
@@ -69,9 +69,9 @@ class ChartReading:
 
     What it may not or cannot give is handed on as a `StoredResource` without bytes, so that it is listed.
     `asked`: the scopes that were asked for, where they are known: what nobody asked for is not missing.
-    `seconds`: how long all of it may take. `since`: of Observations only what came or changed since then is
-    wanted (`SinceNotKnown` is raised where the server cannot tell); everything else is read whole. `linked`:
-    what an earlier reading had to read by its id.
+    `seconds`: how long all of it may take. `turn`: who waits for it. `since`: of Observations only what came
+    or changed since then is wanted (`SinceNotKnown` is raised where the server cannot tell); everything else
+    is read whole. `linked`: what an earlier reading had to read by its id.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class ChartReading:
         tick: Callable[[Progress], bool],
         tick_seconds: float,
         seconds: float = math.inf,
+        turn: Turn = Turn.PRESSED,
         since: datetime | None = None,
         linked: Iterable[str] = (),
         learned: Learned | None = None,
@@ -110,7 +111,7 @@ class ChartReading:
         self._tick = tick
         self._tick_seconds = tick_seconds
         self._parallel = client.issuer.max_parallel
-        self._fetch = Fetch(client, byte_limit, seconds)
+        self._fetch = Fetch(client, byte_limit, seconds, turn)
         self._collected = Collected(patient, client.issuer.bases, terminology, clock, seal)
         # The signed-in user too, for the name.
         self._collected.pointers.update(
@@ -580,7 +581,7 @@ class ChartReading:
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, "more data than this app reads at once")
                 return
             try:
-                response = self._fetch.get(following)
+                response = self._fetch.get(following, further=True)
             except HttpError as error:
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, _lost_page(error))
                 return

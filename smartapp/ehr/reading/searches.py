@@ -48,6 +48,8 @@ class Search:
     """Readings of every kind at once: what a server that wants a category or a code does not take."""
     since: bool = False
     """Only what changed since a moment, if the server knows how to search for that."""
+    further: bool = False
+    """A part of readings that fill many pages."""
     people: tuple[str, ...] = ()
     """Whose roles it brings."""
     label: str = ""
@@ -194,6 +196,7 @@ class Searches:
                 self._sliced(f"{wanted.label} part", (number, begin, end), *wanted.more),
                 beside=wanted.beside,
                 by_date_alone=wanted.by_date_alone,
+                further=True,
             )
             for number, (begin, end) in enumerate(days)
         ]

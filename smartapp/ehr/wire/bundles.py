@@ -20,6 +20,7 @@ from fhir_mappings.chart.bundles import says_incomplete
 from fhir_mappings.identity import Bases, made_up_name, relative
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.salvage import Salvaged, salvaged
+from launch.limiter import Turn
 from launch.profiles import SearchMethod
 from smartapp.ehr.wire.json_guard import Unreadable, decoded_as, decoded_whole, elements, taken_apart
 from smartapp.ehr.wire.patient_scope import Whose, whose
@@ -61,11 +62,13 @@ def search(
     *,
     headers: Mapping[str, str] | None = None,
     limits: Limits | None = None,
+    turn: Turn = Turn.PRESSED,
 ) -> Response:
     """The first page of a search, asked for as the EHR's profile says: by GET, or by POST, which keeps the
     patient's id out of addresses and so out of other people's logs. Raises HttpError, LaunchError."""
     if client.issuer.profile.search_method is SearchMethod.GET:
-        return client.fhir("GET", search_target(type_, parameters), headers=headers, limits=limits)
+        target = search_target(type_, parameters)
+        return client.fhir("GET", target, headers=headers, limits=limits, turn=turn)
     return client.fhir(
         "POST",
         f"{type_}/_search",
@@ -73,6 +76,7 @@ def search(
         headers={**(headers or {}), **_FORM},
         limits=limits,
         repeatable=True,
+        turn=turn,
     )
 
 
