@@ -48,23 +48,30 @@ class Processes:
         self.workers = workers
 
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
-        tries = dict.fromkeys(jobs, 0)
-        waiting = list(jobs)
-        while waiting:
-            left, waiting = waiting, []
-            with ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), _start, (bench,)
-            ) as pool:
-                for job, told, fault in _each(pool, left, self.workers):
-                    if fault is None:
-                        yield Done(job, told)
-                        continue
-                    if not isinstance(fault, _NotBegun):
-                        tries[job] += 1
-                    if tries[job] < TRIES:
-                        waiting.append(job)
-                    else:
-                        yield Done(job, fault=type(fault).__name__)
+        waiting, suspects = list(jobs), list[Job]()
+        while waiting or suspects:
+            # A process that dies takes down whatever was under way beside it: what failed once is tried
+            # again alone, so that nothing fails for another's sake.
+            alone = not waiting
+            left, waiting = (suspects, []) if alone else (waiting, [])
+            if alone:
+                suspects = []
+            for job, told, fault in self._round(bench, left, 1 if alone else self.workers):
+                if fault is None:
+                    yield Done(job, told)
+                elif isinstance(fault, _NotBegun):
+                    (suspects if alone else waiting).append(job)
+                elif alone:
+                    yield Done(job, fault=type(fault).__name__)
+                else:
+                    suspects.append(job)
+
+    def _round(
+        self, bench: Bench, jobs: Sequence[Job], workers: int
+    ) -> Iterator[tuple[Job, Any, BaseException | None]]:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _start, (bench,)) as pool:
+            yield from _each(pool, jobs, workers)
 
 
 class _NotBegun(Exception):

@@ -25,7 +25,7 @@ from smartapp.commands.sweep import run as command_run
 from smartapp.population import deciding, reports, work
 from smartapp.population.blocks import NotOpened
 from smartapp.population.deciding import Settings
-from smartapp.population.engine import InProcess
+from smartapp.population.engine import InProcess, Processes
 from smartapp.population.progress import Progress
 from smartapp.population.rows import lines_of, rows_of
 from smartapp.population.state import State, StateError
@@ -106,6 +106,24 @@ def test_of_random_charts_the_rows_are_those_of_evaluate(series, drawn, site, tm
     folder = made.written(tmp_path / "in", [*lines, *(made.broken(lines, chance) if series == 3 else [])])
     swept(tmp_path / "state", [folder], as_of, site)
     assert_equal(tmp_path / "state", [folder], as_of, site)
+
+
+@pytest.mark.parametrize("size", [700, 5_000])
+def test_a_long_file_is_read_in_parts_and_lines_keep_their_numbers(size, drawn, site, tmp_path, monkeypatch):
+    monkeypatch.setattr("smartapp.population.sweep._PART", size)
+    as_of = date(2026, 2, 20)
+    lines = [made.line(one) for one in made.population(drawn[:3], random.Random(1))]
+    patient = json.loads(next(line for line in lines if b'"Patient"' in line))
+    # What names neither itself nor its type is listed by its line.
+    nameless = json.dumps({"subject": {"reference": f"Patient/{patient['id']}"}, "x": 1}).encode() + b"\n"
+    for place in (1, len(lines) // 2, len(lines)):
+        lines.insert(place, nameless)
+    folder = made.written(tmp_path / "in", lines, files=1)
+    swept(tmp_path / "state", [folder], as_of, site)
+    assert_equal(tmp_path / "state", [folder], as_of, site)
+    _, answers = told(tmp_path / "state")
+    named = {one["resource"] for one in answers[f"Patient/{patient['id']}"]["excluded"]}
+    assert "part-0.ndjson line 2" in named
 
 
 def test_after_ten_nights_the_rows_are_those_of_all_that_came(drawn, site, tmp_path):
@@ -254,6 +272,15 @@ def test_a_shard_that_fails_twice_is_named_and_the_next_night_brings_it_back(
         assert report.head.failed == [0]
     swept(tmp_path / "state", [], as_of + timedelta(days=2), site, night=True)
     assert told(tmp_path / "state") == after_second
+
+
+def test_a_process_that_dies_fails_its_own_task_and_no_other(tmp_path):
+    bench: Any = made.FragileBench(tmp_path)
+    jobs: Any = list(range(8))
+    done = list(Processes(2).run(bench, jobs))
+    assert sorted(one.job for one in done) == jobs
+    assert {one.job: one.fault for one in done if one.fault} == {3: "BrokenProcessPool", 5: "KeyError"}
+    assert all(one.told == one.job * 10 for one in done if not one.fault)
 
 
 def test_one_patient_who_cannot_be_decided_is_counted_and_stops_nobody(

@@ -8,6 +8,7 @@ staff that all share, persons who were merged, lines that broke.
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
@@ -242,6 +243,24 @@ def broken(lines: Lines, chance: random.Random) -> Lines:
         line[: chance.randrange(10, len(line) - 2)] + b"\n"
         for line in chance.sample(lines, min(3, len(lines)))
     ]
+
+
+class FragileBench:
+    """Does tasks named by numbers: 2 kills its process the first time, 3 each time, 4 fails the first time, 5
+    each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def do(self, job: int) -> int:
+        seen = self.folder / str(job)
+        first = not seen.exists()
+        seen.touch()
+        if job == 3 or (job == 2 and first):
+            os._exit(1)
+        if job == 5 or (job == 4 and first):
+            raise KeyError("Patient/secret")
+        return job * 10
 
 
 def written(folder: Path, lines: Lines, files: int = 3) -> Path:
