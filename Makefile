@@ -30,7 +30,7 @@ demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find
 	$(BIN)/smartapp demo --check
 
 test: $(READY) ## Run every test (the browser's too, where Debian's chromium is installed)
-	$(BIN)/python -m pytest -n 2 -q -m "not days and not interop"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not days and not interop"
 
 test-days: $(READY) ## The whole way and demo-check on new year, leap days, changes of the clocks, noon and near midnight
 	$(BIN)/python -m pytest -n 2 -q -m days tests/smartapp/test_days.py

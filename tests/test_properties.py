@@ -74,7 +74,7 @@ def charges(draw: st.DrawFn) -> Event:
 
 
 charts = st.lists(st.one_of(readings(), readings(), work(), charges()), min_size=1, max_size=9)
-many = settings(max_examples=150, deadline=None, derandomize=True)
+many = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 def answer(resources: list[Resource], *missing: Missing) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from tests.launch.magnitudes import DEEP, MAGNITUDES, TEXTS, TIMES, written
 from tests.support.chart import build_resources, site_terminology
 from tests.support.evaluation import check_shape
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
 AS_OF = date(2026, 4, 10)
 ZONE = ZoneInfo("America/New_York")
 POLICY = load_policy("medicare")
@@ -288,7 +288,7 @@ WRITTEN_TIMES = st.builds(
 )
 """Times as a server writes them, and some it should not."""
 fuzz = settings(max_examples=EXAMPLES, deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ)
-of_each_type = settings(fuzz, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")))
+of_each_type = settings(fuzz, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "30")))
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -587,7 +587,7 @@ others = st.lists(
     ),
     max_size=2,
 )
-many = settings(max_examples=100, deadline=None, derandomize=True)
+many = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def standing(ehr):

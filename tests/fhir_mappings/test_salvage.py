@@ -23,7 +23,7 @@ from fhir_mappings.resources import Coding, Reference
 from fhir_mappings.salvage import Salvaged, entries_of, members_of, missing_of, salvaged
 from fhir_mappings.terminology import Terminology, load_terminology
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "80"))
 fuzz = settings(max_examples=EXAMPLES, deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ)
 TERMINOLOGY = load_terminology()
 CLOCK = LocalClock(ZoneInfo("America/New_York"))

@@ -49,7 +49,7 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 # `make fuzz` asks for many more, and for others each time.
 many = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "100")),
     derandomize="FUZZ_EXAMPLES" not in os.environ,
     deadline=None,
     database=None,

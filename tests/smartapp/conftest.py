@@ -389,7 +389,7 @@ def shared_world(
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    with closing(Browser()) as opened:
+    with closing(Browser(LONG)) as opened:
         yield opened
 
 

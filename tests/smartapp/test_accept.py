@@ -14,7 +14,7 @@ from smartapp.commands.demo_check import Browser
 from smartapp.serving import AppServer
 from smartapp.store.claims import ChargeState
 from tests.support.evaluation import Case
-from tests.support.sandbox import held
+from tests.support.sandbox import LONG, held
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"
@@ -274,7 +274,7 @@ def test_eight_processes_write_one_charge(make_world, browser):
     browsers = []
     for process in processes:
         process.ready()
-        tab = Browser()
+        tab = Browser(LONG)
         world.stack.callback(tab.close)
         tab.cookies(f"127.0.0.1:{process.port}").update(browser.cookies(own))
         browsers.append(tab)

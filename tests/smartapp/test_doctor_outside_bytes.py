@@ -38,7 +38,7 @@ SHEET = sheet_of(HERE)
 MARK = "said-by-the-server"
 
 many = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "80")),
     derandomize="FUZZ_EXAMPLES" not in os.environ,
     deadline=None,
     database=None,

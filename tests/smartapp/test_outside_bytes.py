@@ -43,7 +43,7 @@ from smartapp.ehr.wire.json_guard import DEEPEST, Unreadable, decoded, decoded_w
 from smartapp.ehr.wire.patient_scope import Whose
 from tests.launch.magnitudes import MAGNITUDES, written
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzz = settings(max_examples=EXAMPLES, deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ)
 BASE = "https://ehr.example/fhir"
 CLOCK = LocalClock(ZoneInfo("America/New_York"))
