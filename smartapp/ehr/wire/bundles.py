@@ -455,7 +455,7 @@ def declared_of(body: bytes, types: Container[str]) -> dict[str, Declared]:
     everywhere = frozenset(name for rest in rests for name in _parameters(rest))
     found: dict[str, Declared] = {}
     for item in (item for rest in rests for item in _resources(rest)):
-        if item.type in types and item.type not in found:
+        if isinstance(item.type, str) and item.type in types and item.type not in found:
             found[item.type] = Declared(
                 frozenset(_words(item.interaction, "code")),
                 everywhere.union(_words(item.searchParam, "name")),
