@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -140,6 +141,27 @@ def test_where_nobody_listens_nothing_left():
         port = engine.port
     sent = send_message(Mllp("127.0.0.1", port, tls=False), message_of(), "x", LIMITS)
     assert sent.fate is Fate.REFUSED
+
+
+@pytest.mark.parametrize(("refusals", "fate"), [(2, Fate.TAKEN), (3, Fate.REFUSED)])
+def test_a_connection_is_tried_again_since_nothing_has_left_yet_and_the_message_goes_once(
+    monkeypatch, refusals, fate
+):
+    usual, left = socket.create_connection, [ConnectionRefusedError()] * refusals
+
+    def connect(*arguments, **more):
+        if left:
+            raise left.pop()
+        return usual(*arguments, **more)
+
+    monkeypatch.setattr("smartapp.ehr.handover.mllp.PAUSES", (0, 0))
+    monkeypatch.setattr("smartapp.ehr.handover.mllp.socket.create_connection", connect)
+    with listening() as engine:
+        sent = send_message(
+            Mllp("127.0.0.1", engine.port, tls=False), message_of(), control_id(KEY, CHARGE), LIMITS
+        )
+        assert sent.fate is fate
+        assert len(engine.received) == (fate is Fate.TAKEN)
 
 
 def test_an_engine_that_speaks_no_tls_gets_no_byte_of_the_message():

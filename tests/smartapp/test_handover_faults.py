@@ -5,12 +5,16 @@ A hundred sequences; `python -m tests.support.fault_run` runs as many as one lik
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from smartapp.ehr.charges.workflow import Found, Holds
 from smartapp.ehr.handover.dft import DftHandover
 from smartapp.ehr.handover.fhir_record import FhirRecordHandover
-from tests.support.fault_run import WAYS, Wrong, fault_run
+from smartapp.handover_settings import Method
+from smartapp.store.claims import ChargeState
+from tests.support.fault_run import WAYS, FaultWorld, Run, Wrong, fault_run
 
 
 def test_a_hundred_sequences_end_with_the_accepted_charge_once_or_unknown():
@@ -30,3 +34,21 @@ def test_the_run_notices_a_record_that_is_taken_for_written_and_is_not(monkeypat
     monkeypatch.setattr(FhirRecordHandover, "find", lambda *_: Found(Holds.OURS, "Task/task-0"))
     with pytest.raises(Wrong, match="there is no charge"):
         fault_run(100, seed=1)
+
+
+def test_a_refusal_of_a_second_sending_says_nothing_of_a_first_that_may_still_arrive(tmp_path):
+    with closing(FaultWorld(tmp_path)) as world:
+        run = Run(world, 1, "a late first, a refused second")
+        run.method, run.ehr.conditional = Method.TASK, True
+        faults = ["late", "422"]
+        run.chance = lambda _: False
+        run.pick = lambda choices: faults.pop(0) if faults else choices[0]
+        with world.run_by(run):
+            run.begin()
+            run.press()
+            run.again()
+            assert run.row.state is ChargeState.UNKNOWN, "the second was refused, the first may be on its way"
+            run.ehr.arrive()
+            run.again()
+        assert run.row.state is ChargeState.HANDED_OVER
+        assert run.standing == 1

@@ -308,27 +308,22 @@ class Run:
 
     # The sequence
 
-    def go(self) -> str:
-        """The whole of it; how it ended. Raises Wrong."""
+    def begin(self) -> None:
+        """What writes, and what is done afterwards."""
         world, clock, handovers = self.world, self.clock, self.handovers
         present = PresentCharges(world.site, world.store, clock)
         guards = Guards(world.site, world.store, present)
         nobody: Any = None
-        self.writer = ChargeWriter(
-            world.settings,
-            world.site,
-            world.store,
-            clock,
-            nobody,
-            present,
-            guards,
-            handovers,
-            self.capabilities,
-        )
+        told = (world.settings, world.site, world.store, clock)
+        self.writer = ChargeWriter(*told, nobody, present, guards, handovers, self.capabilities)
         self.after = AfterHandover(world.settings, world.store, clock, guards, handovers)
+
+    def go(self) -> str:
+        """The whole of it; how it ended. Raises Wrong."""
+        self.begin()
         often = (self.press, self.wait, self.other_side)
         actions = (*often, *often, self.again, self.look, self.switch)
-        with world.run_by(self):
+        with self.world.run_by(self):
             for _ in range(self.random.randint(3, 9)):
                 self._do(self.random.choice(actions))
             if self.chance(0.3):

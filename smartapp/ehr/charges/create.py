@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -29,7 +29,17 @@ from smartapp.ehr.charges.guards import Guards, charge_differences
 from smartapp.ehr.charges.one_look import OneLook
 from smartapp.ehr.charges.present import HeldCharge, PresentCharges
 from smartapp.ehr.charges.provenance import tell_provenance
-from smartapp.ehr.charges.workflow import Delivery, Facts, Found, Hand, Holds, Result, Step, Workflow
+from smartapp.ehr.charges.workflow import (
+    SETTLED_AFTER,
+    Delivery,
+    Facts,
+    Found,
+    Hand,
+    Holds,
+    Result,
+    Step,
+    Workflow,
+)
 from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
@@ -41,9 +51,6 @@ from smartapp.store import Store
 from smartapp.store.charges import Charge, ChargeContent, Enrolment, Handed, Leaving
 from smartapp.store.claims import Approval, ChargeState
 from smartapp.store.reading import Snapshot
-
-SETTLED_AFTER = timedelta(minutes=10)
-"""A write that the EHR does not hold this long after it was sent did not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,10 +303,10 @@ class ChargeWriter(Workflow[Charge]):
 
     # The write
 
-    def _send(self, hand: Hand, row: Charge, holder: str) -> Result[Charge]:
+    def _send(self, hand: Hand, row: Charge, holder: str, *, may_arrive: bool = False) -> Result[Charge]:
         """What a person enters is not sent: it stands on the worksheet."""
         if not self._handovers.of(row).by_person:
-            return super()._send(hand, row, holder)
+            return super()._send(hand, row, holder, may_arrive=may_arrive)
         days = self._days(row) if self._guards.locks else ()
         if self._mark(row, holder, ChargeState.TO_ENTER, event="to-enter", unless_certified=days):
             return self._presented(self._kept(row))

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum
 from typing import ClassVar, Generic
 
@@ -31,6 +31,8 @@ from smartapp.site import Site
 from smartapp.store.claims import RESUMABLE, Approval, ChargeState, Claims, RowT
 
 POLL_SECONDS = 0.2
+SETTLED_AFTER = timedelta(minutes=10)
+"""A write that the EHR does not hold this long after it was sent did not arrive."""
 PATIENCE_SECONDS = 10.0
 """So long whoever pressed second waits for whoever pressed first."""
 
@@ -265,8 +267,9 @@ class Workflow(ABC, Generic[RowT]):
             return self._wait_for_the_other(hand, row)
         return self._resume(hand, self._kept(row), holder)
 
-    def _send(self, hand: Hand, row: RowT, holder: str) -> Result[RowT]:
-        """Commit that it leaves, send it, and understand the answer."""
+    def _send(self, hand: Hand, row: RowT, holder: str, *, may_arrive: bool = False) -> Result[RowT]:
+        """Commit that it leaves, send it, and understand the answer. `may_arrive`: it was sent before, and
+        that may still arrive: then even a refusal does not say that it is not there."""
         days = self._days(row) if self._site.lock_certified_months else ()
         if not self._mark(row, holder, ChargeState.SENT, keep=True, unless_certified=days):
             locked = self._locked(row)
@@ -275,6 +278,11 @@ class Workflow(ABC, Generic[RowT]):
             return locked or self._presented(self._kept(row))
         sent = self._kept(row)
         answer = self._deliver(hand, row)
+        if answer.fate is Fate.REFUSED and may_arrive:
+            # What is settled is counted from the sending that is in doubt.
+            state = ChargeState.UNKNOWN
+            self._mark(row, holder, state, answer.problem, "unknown", hand.session, since_before=True)
+            return Result(Step.UNKNOWN, self._kept(row))
         if answer.fate is Fate.REFUSED:
             return self._refused(hand, sent, holder, answer.problem)
         if answer.fate is Fate.IN_DOUBT:
@@ -315,7 +323,8 @@ class Workflow(ABC, Generic[RowT]):
             why_not = self._why_not_again(hand, row)
             if why_not is None:
                 # As it was sent before: what somebody confirmed then is what is written.
-                return self._send(hand, row, holder)
+                settled = row.changed_at + SETTLED_AFTER <= self._clock.now()
+                return self._send(hand, row, holder, may_arrive=not settled)
             problem = why_not
         # What is settled is counted from when it was sent.
         self._mark(row, holder, ChargeState.UNKNOWN, problem, "unknown", hand.session, since_before=True)

@@ -13,6 +13,8 @@ from smartapp.ehr.wire.sending import Fate, Sent
 from smartapp.handover_settings import Mllp
 
 _BEGIN, _END = b"\x0b", b"\x1c\r"
+PAUSES = (0.1, 0.4)
+"""Seconds between attempts at a connection: an engine that is being restarted is there again soon."""
 MOST_BYTES = 64 * 1024
 """Of an acknowledgement."""
 
@@ -41,6 +43,16 @@ def send_message(way: Mllp, message: bytes, control: str, limits: Limits) -> Sen
 
 
 def _connected(way: Mllp, limits: Limits) -> socket.socket:
+    """A connection; tried again after a while, since nothing has left yet. Raises OSError and ValueError."""
+    for pause in PAUSES:
+        try:
+            return _connection(way, limits)
+        except (ConnectionRefusedError, socket.gaierror):
+            time.sleep(pause)
+    return _connection(way, limits)
+
+
+def _connection(way: Mllp, limits: Limits) -> socket.socket:
     plain = socket.create_connection((way.host, way.port), timeout=limits.connect)
     if not way.tls:
         return plain
