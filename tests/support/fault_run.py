@@ -603,7 +603,8 @@ def fault_run(sequences: int, seed: int) -> Counter[tuple[str, str]]:
     with tempfile.TemporaryDirectory(dir=memory) as folder, closing(FaultWorld(Path(folder))) as world:
         for number in range(sequences):
             run = Run(world, number, f"{seed}-{number}")
-            ended[run.method.value, run.go()] += 1
+            how = run.go()
+            ended[run.method.value, how] += 1
     return ended
 
 
