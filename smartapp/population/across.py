@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from fhir_mappings.boiled import key_of, kin_key
+from fhir_mappings.boiled import key_of
 from fhir_mappings.chart.encounters import Busy, at_once
 from smartapp.population.blocks import Blocks
 from smartapp.population.partition import Piece
-from smartapp.population.shards import Changed, Entry, half
+from smartapp.population.shards import Changed, Entry, half, own_keys
 
 
 def changed_by(pieces: Iterable[Piece], of_pool: Iterable[Piece], pool: Callable[[], list[Entry]]) -> Changed:
@@ -19,8 +19,7 @@ def changed_by(pieces: Iterable[Piece], of_pool: Iterable[Piece], pool: Callable
     changed = Changed()
     for piece in pieces:
         own = half(key_of(piece.folder))
-        of_folder = (own, half(kin_key(piece.folder)))
-        borne = {*map(half, (*piece.keys.borne, *piece.keys.kin)), *of_folder}
+        borne = set(map(half, (*piece.keys.borne, *piece.keys.kin, *own_keys(piece.folder))))
         asked = set(map(half, piece.keys.asked))
         for keys, found in ((borne, changed.borne), (asked, changed.asked)):
             for key in keys:

@@ -328,7 +328,7 @@ class _Shard:
             keys = [*keys, *map(keys_of_item, kept)]
         self._tell(keys, folder.name)
         borne = {half(key) for one in keys for key in (*one.borne, *one.kin)}
-        borne.update(map(half, _own_keys(folder.name)), array("I", folder.borne))
+        borne.update(map(half, own_keys(folder.name)), array("I", folder.borne))
         asked = {half(key) for one in keys for key in one.asked}.union(array("I", folder.asked)) - borne
         return replace(
             folder,
@@ -340,7 +340,7 @@ class _Shard:
 
     def _tell(self, keys: list[Keys], name: str) -> None:
         """The whole keys of a folder's new records, for the comparison with all others."""
-        borne = {key for one in keys for key in (*one.borne, *one.kin)}.union(_own_keys(name))
+        borne = {key for one in keys for key in (*one.borne, *one.kin)}.union(own_keys(name))
         self._borne.extend(borne)
         self._asked.extend({key for one in keys for key in one.asked} - borne)
 
@@ -462,7 +462,7 @@ def tell_others(job: ToldJob, shop: Workshop) -> Told:
             continue
         told.touched = True
         items = [(item, keys_of_item(item)) for item in unpack(folder.packed)]
-        whole = {*_own_keys(folder.name), *(key for _, keys in items for key in keys.kin)}
+        whole = {*own_keys(folder.name), *(key for _, keys in items for key in keys.kin)}
         shared = tuple(whole) if any(half(key) in wanted for key in whole) else ()
         entries += [
             Entry(folder.name, item, (*shared, *keys.borne), keys.asked)
@@ -476,9 +476,10 @@ def tell_others(job: ToldJob, shop: Workshop) -> Told:
     return told
 
 
-def _own_keys(folder: str) -> tuple[int, int]:
-    """A folder's own, whatever lies in it."""
-    return key_of(folder), kin_key(folder)
+def own_keys(folder: str) -> tuple[int, ...]:
+    """A folder's own, whatever lies in it. Under a pointer lies what somebody's Patient is asked for by its
+    identifier or address: that Patient needs it, and it needs nothing of theirs."""
+    return (key_of(folder), kin_key(folder)) if folder.startswith("Patient/") else (key_of(folder),)
 
 
 def _is_patient(item: Item) -> bool:
