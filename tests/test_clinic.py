@@ -21,9 +21,10 @@ from fhir_mappings.vocabulary import Unverified
 from smartapp.cli import main
 from tests.support.clinic import Biller, Charged, Clinic, billers, earned, read_clinic
 from tests.support.evaluation import write_chart
-from tests.test_everyday_charts import MOST_BESIDE_THE_FIRST
 from tests.test_statements import MOST_A_MONTH, MOST_AT_FIRST
 
+MOST_BESIDE_THE_FIRST = 2
+"""Of the other charges of that month: time and conversation of a call that is filed like any other."""
 SITTINGS = (date(2027, 1, 1), date(2027, 2, 1), date(2027, 3, 1))
 TABLE = earned()
 

@@ -16,10 +16,10 @@ import pytest
 from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Missing, MissingWhy
 from fhir_mappings.decision import Decision
-from fhir_mappings.rules.engine import assess
+from fhir_mappings.rules.engine import assess, decide
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.terminology import Terminology, load_terminology
-from fhir_mappings.vocabulary import Outcome, Unverified
+from fhir_mappings.vocabulary import Outcome, Role, Unverified
 from launch.sandbox.patients import charts
 from launch.sandbox.patients.staff import practice
 from smartapp.site_file import SiteFile, read_site_file
@@ -256,3 +256,37 @@ def test_what_was_not_read_is_to_be_stated(
 ) -> None:
     found = asked_of(chart, FACTS, Missing(type_, MissingWhy.NOT_GRANTED))
     assert {code: entries for code, entries in found.items() if entries} == asked
+
+
+# -- whoever performs it -----------------------------------------------------------------------------------
+
+NURSE_ALONE: list[dict[str, Any]] = [
+    {"days": {"of": "BP", "device": "cuff", "from": "2026-03-03", "count": "16"}},
+    {"call": {"id": "call", "at": "2026-03-10T10:00", "for": "22:00", "by": "nurse", "program": "rpm"}},
+]
+
+
+@pytest.mark.parametrize(
+    ("performer", "performs_as", "asked"),
+    [
+        (None, Role.UNKNOWN, True),
+        ("Practitioner/7", Role.UNKNOWN, True),
+        ("Practitioner/7", Role.PHYSICIAN, False),
+        ("Practitioner/7", Role.QUALIFIED_PROFESSIONAL, False),
+        ("Practitioner/7", Role.PHYSICAL_THERAPIST, True),
+        ("Practitioner/7", Role.CLINICAL_STAFF, True),
+    ],
+)
+def test_whether_the_performer_may_bill_is_stated_only_where_their_role_does_not_show_it(
+    performer: str | None, performs_as: Role, asked: bool
+) -> None:
+    site = site_of(FACTS)
+    chart = Chart(load_terminology(site.terminology), ZONE, AS_OF)
+    for resource in build_resources(NURSE_ALONE, "America/New_York"):
+        chart.add(json.dumps(resource).encode())
+    record = chart.record("Patient/p1")
+    policy = site.policies(None).of(record.payer)
+    decisions = decide(record, policy, AS_OF, performer=performer, performs_as=performs_as)
+    (month,) = (d for d in decisions if d.code == "99457" and d.period.start == date(2026, 3, 1))
+    assert month.outcome is Outcome.SUGGEST
+    assert (Unverified.BILLING_PROFESSIONAL in month.unverified) is asked

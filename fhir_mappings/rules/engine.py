@@ -38,14 +38,20 @@ from fhir_mappings.vocabulary import (
     Hint,
     Outcome,
     ReviewReason,
+    Role,
 )
 
 
 def decide(
-    record: PatientRecord, policy: Policy, as_of: date, *, performer: str | None = None
+    record: PatientRecord,
+    policy: Policy,
+    as_of: date,
+    *,
+    performer: str | None = None,
+    performs_as: Role = Role.UNKNOWN,
 ) -> tuple[Decision, ...]:
     """The decisions of `assess` alone."""
-    return assess(record, policy, as_of, performer=performer).decisions
+    return assess(record, policy, as_of, performer=performer, performs_as=performs_as).decisions
 
 
 def assess(
@@ -55,23 +61,25 @@ def assess(
     *,
     all_evidence: bool = False,
     performer: str | None = None,
+    performs_as: Role = Role.UNKNOWN,
 ) -> Assessment:
     """Every decision for one patient on a day, with what the rules left out.
 
     `record` holds nothing dated after `as_of` (a local day). `all_evidence` adds every counted reading and
     span, for whoever shows them. `performer`: whom somebody chose to perform a charge (`Practitioner/7`, as
-    `Chart.person_of` names people): their visits are the program's as well (D35). Raises `ExclusionViolated`
-    rather than answer with two excluded codes.
+    `Chart.person_of` names people): their visits are the program's as well (D35). `performs_as`: the role in
+    which they work: whether they may bill is stated only where that does not show it. Raises
+    `ExclusionViolated` rather than answer with two excluded codes.
     """
     settled = usable(record.resolutions)
     as_read = replace(record, resolutions=()) if record.resolutions else record
 
     def believing(resolutions: tuple[Resolution, ...]) -> Assessment:
         chosen = with_choices(replace(as_read, resolutions=resolutions), clock_of(record.zone))
-        return _assess(chosen, policy, as_of, all_evidence, performer)
+        return _assess(chosen, policy, as_of, all_evidence, performer, performs_as)
 
     if not settled:
-        return _assess(as_read, policy, as_of, all_evidence, performer)
+        return _assess(as_read, policy, as_of, all_evidence, performer, performs_as)
     try:
         decisions = tuple(sorted(told(lambda some: believing(some).decisions, settled), key=_order))
         check_exclusions(decisions, policy, settled)
@@ -82,11 +90,24 @@ def assess(
 
 
 def _assess(
-    record: PatientRecord, policy: Policy, as_of: date, all_evidence: bool, performer: str | None
+    record: PatientRecord,
+    policy: Policy,
+    as_of: date,
+    all_evidence: bool,
+    performer: str | None,
+    performs_as: Role,
 ) -> Assessment:
     """`assess` of a record whose resolutions are all believed."""
     excluded: set[Excluded] = set(record.excluded)
-    charts = program_charts(record, policy, as_of, excluded, all_evidence=all_evidence, performer=performer)
+    charts = program_charts(
+        record,
+        policy,
+        as_of,
+        excluded,
+        all_evidence=all_evidence,
+        performer=performer,
+        performs_as=performs_as,
+    )
     candidates = [candidate for chart in charts for candidate in _candidates(chart)]
     for chart in charts:
         excluded |= charges_without_window(chart)

@@ -156,7 +156,7 @@ def _month_candidates(
         unverified |= chart.statements.of_staff(last_day)
     if staff.role_unknown:
         unverified |= {Unverified.STAFF_ROLE}
-    if not (staff.has_professional or staff.has_therapist):
+    if not (staff.has_professional or staff.has_therapist or chart.performer_may_bill):
         unverified |= {Unverified.BILLING_PROFESSIONAL}
     charged = [
         *charges,

@@ -38,6 +38,8 @@ from fhir_mappings.rules.visits import Visits
 from fhir_mappings.terminology import Discipline
 from fhir_mappings.vocabulary import (
     MONITORING_PROGRAMS,
+    PROFESSIONALS,
+    THERAPISTS,
     ExcludedReason,
     Hint,
     Line,
@@ -46,6 +48,9 @@ from fhir_mappings.vocabulary import (
     Role,
     Unverified,
 )
+
+_BILL = {Program.RPM: PROFESSIONALS, Program.RTM: PROFESSIONALS | THERAPISTS}
+"""Who may bill a program (R5-4)."""
 
 
 class ProgramChart:
@@ -63,12 +68,15 @@ class ProgramChart:
         visits: Visits,
         *,
         all_evidence: bool = False,
+        performs_as: Role = Role.UNKNOWN,
     ) -> None:
         self.record = record
         self.program = program
         self.policy = policy
         self.as_of = as_of
         self.all_evidence = all_evidence
+        self.performer_may_bill = performs_as in _BILL[program]
+        """Whether the record shows that of whoever was chosen to perform."""
         self.charges = [charge for charge in record.charges if policy.code(charge.code).program is program]
         self.episodes = episodes
         self.months = months
@@ -326,8 +334,10 @@ def program_charts(
     *,
     all_evidence: bool = False,
     performer: str | None = None,
+    performs_as: Role = Role.UNKNOWN,
 ) -> list[ProgramChart]:
-    """A chart of each program. What their rules leave out goes to `excluded`. `performer`: as of `assess`."""
+    """A chart of each program. What their rules leave out goes to `excluded`. `performer` and
+    `performs_as`: as of `assess`."""
     clock = clock_of(record.zone)
     visits = {
         program: Visits(record, program, clock, performer, codes=policy.known.programs)
@@ -344,6 +354,7 @@ def program_charts(
             months[program],
             visits[program],
             all_evidence=all_evidence,
+            performs_as=performs_as,
         )
         for program in MONITORING_PROGRAMS
     ]

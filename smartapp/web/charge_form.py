@@ -184,7 +184,9 @@ class ChargeForm(Form):
         self.cases = tuple(cases)
         """Each decided with whoever is chosen to perform it."""
         self._why_not_performing = self._perform()
-        self.attest.asked = asked_of(self.cases)
+        # Whether the performer may bill is asked once somebody is chosen whose role does not show it.
+        later = frozenset() if self.performing.is_offered else frozenset({Unverified.BILLING_PROFESSIONAL})
+        self.attest.asked = asked_of(self.cases, later)
         if sent is None:
             known = set(attested)
             self.attest.data = [one.value for one in self.attest.asked if one.pairs <= known]
@@ -269,12 +271,14 @@ def confirmed_sentences(decision: Decision, attested: Collection[str]) -> tuple[
     return tuple(words.attestation(one, decision.period) for one in decision.unverified if one in attested)
 
 
-def asked_of(cases: Iterable[Case]) -> tuple[Asked, ...]:
-    """Each statement once, for all codes of which it says the same."""
+def asked_of(cases: Iterable[Case], later: Collection[Unverified] = ()) -> tuple[Asked, ...]:
+    """Each statement once, for all codes of which it says the same. `later`: not yet."""
     groups: dict[tuple[Unverified, str, Program, str | None], list[Decision]] = {}
     for case in cases:
         one = case.decision
         for entry in statable(one):
+            if entry in later:
+                continue
             line = one.line if entry in _OF_A_DEVICE else None
             sentence = words.attestation(entry, one.period)
             groups.setdefault((entry, sentence, one.program, line), []).append(one)

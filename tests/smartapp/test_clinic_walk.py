@@ -4,10 +4,13 @@ months, go through the rules alone (`tests/test_clinic`)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
+from smartapp.commands.checks import Status
+from smartapp.commands.packet_check import checked
 from tests.support.case_world import PATIENT, PHYSICIAN
 from tests.support.clinic import case_of, earned, read_clinic
 
@@ -36,6 +39,31 @@ def test_over_the_pages_every_code_that_is_earned_ends_as_a_charge_and_none_othe
         if row["dated"] < AS_OF.isoformat()
     )
     assert bool(charges) == (patient != "c23")
+
+
+def test_whether_somebody_may_bill_is_asked_once_they_are_chosen_and_no_role_shows_it(open_case):
+    case = case_of(CLINIC, "c13", AS_OF)
+    beside = {"message": {"at": "2026-12-11T10:00", "for": "1:00", "by": "somebody", "program": "rpm"}}
+    here = open_case(replace(case, given=[*case.given, beside]))
+    told = next(one for one in CLINIC.patients if one.id == "c13")
+    settle_what_is_known(here, told)
+    page = here.world.read(here.browser, here.browser.get(here.page.url))
+    link = next(target for target, text in page.links if text == "Review and accept 99470")
+    form = here.browser.get(link).form("/check")
+    asked = sorted(control.value for control in form.controls if control.name == "attest")
+    assert "billing-professional" not in asked
+    chosen = {one.name: "none" for one in form.controls if one.kind == "select"}
+    again = here.browser.submit(form, attest=asked, **chosen | {"performing": "Practitioner/somebody"})
+    assert again.status == 422
+    assert "The performing practitioner you choose may bill this." in again.text
+    shown = here.browser.submit(form, attest=asked, **chosen | {"performing": PHYSICIAN})
+    assert shown.status == 200, shown.text
+    assert "may bill this" not in shown.text
+    written = here.browser.submit(shown.form("/99470-2026-12-01"))
+    assert written.status == 200, written.text
+    (charge,) = here.world.store.charges.of_patient("sandbox", PATIENT)
+    checks = checked(here.world.store.charges.packet(charge.identifier))
+    assert {check.status for check in checks} == {Status.OK}, list(checks)
 
 
 def log_what_is_missing(here, told):
@@ -80,7 +108,7 @@ def accept_what_is_true(here, told):
             return
         form = here.world.choices_at(here.browser, open_[0]).form("/check")
         asked = {control.value for control in form.controls if control.name == "attest"}
-        if not asked <= told.knows | {"billing-professional"}:
+        if not asked <= told.knows:
             refused.add(open_[0].rpartition("/")[2])
             continue
         chosen = {

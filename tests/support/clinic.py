@@ -28,7 +28,15 @@ from fhir_mappings.rules.engine import decide
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.time_log import LoggedTime, encounter_of
-from fhir_mappings.vocabulary import Activity, Outcome, Program, RequirementKind, ReviewReason, Unverified
+from fhir_mappings.vocabulary import (
+    Activity,
+    Outcome,
+    Program,
+    RequirementKind,
+    ReviewReason,
+    Role,
+    Unverified,
+)
 from smartapp.site_file import SiteFile, read_site_file
 from tests.support.chart import SNOMED, ChartBuilder, Resource, seconds
 from tests.support.evaluation import NEW_YORK, Case, CaseLoader, as_yaml, write_site
@@ -275,18 +283,24 @@ class Biller:
             pass
 
     def record(self, as_of: date) -> PatientRecord:
+        return self._read(as_of)[0]
+
+    def _read(self, as_of: date) -> tuple[PatientRecord, Role]:
+        """The record, and in which role whoever performs the charges works."""
         chart = Chart(self.terminology, ZONE, as_of, codes=self.policies.default.known)
         for resource in self.chart:
             chart.add(msgspec.json.encode(resource))
         (name,) = chart.patients()
-        return chart.record(name, attestations=self.attestations, resolutions=self.resolutions)
+        record = chart.record(name, attestations=self.attestations, resolutions=self.resolutions)
+        return record, chart.role_of(self.performer)
 
     def decisions(self, as_of: date) -> tuple[Decision, ...]:
         """As the accept page makes them, with whoever performs the charge."""
         now = (as_of, len(self.chart), len(self.attestations), len(self.resolutions))
         if now != self._asked:
-            record = self.record(as_of)
-            self._told = decide(record, self.policies.of(record.payer), as_of, performer=self.performer)
+            record, role = self._read(as_of)
+            policy = self.policies.of(record.payer)
+            self._told = decide(record, policy, as_of, performer=self.performer, performs_as=role)
             self._asked = now
         return self._told
 
@@ -325,8 +339,8 @@ class Biller:
         """The first that is suggested and of which all that is asked is true."""
         ready = [decision for decision in decisions if decision.outcome is Outcome.SUGGEST]
         for decision in sorted(ready, key=lambda d: (d.service_date or date.max, d.code)):
-            asked = {entry for entry in decision.unverified if entry is not Unverified.BILLING_PROFESSIONAL}
-            if {str(entry) for entry in asked} <= self.patient.knows:
+            asked = set(decision.unverified)
+            if set(map(str, asked)) <= self.patient.knows:
                 self._accept(decision, asked, as_of)
                 return True
         return False

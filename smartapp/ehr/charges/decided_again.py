@@ -23,7 +23,7 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.table_digests import table_digests
 from fhir_mappings.terminology import Terminology, load_terminology
-from fhir_mappings.vocabulary import Program
+from fhir_mappings.vocabulary import Program, Role
 from smartapp.ehr.reading.findings import Findings, with_charges
 from smartapp.ehr.reading.notices import missing_from
 from smartapp.ehr.reading.own_record import URN, overtaken
@@ -161,7 +161,8 @@ def decided_again(evidence: bytes) -> Again:
     record = with_charges(_record(chart, patient, document), basis.handed)
     policy = policies.of(record.payer)
     person = None if basis.performer is None else chart.person_of(basis.performer) or basis.performer
-    assessment = assess(record, policy, record.as_of, performer=person)
+    role = Role.UNKNOWN if basis.performer is None else chart.role_of(basis.performer)
+    assessment = assess(record, policy, record.as_of, performer=person, performs_as=role)
     return Again(
         next((one for one in assessment.decisions if one.key == document.decision.key), None),
         policy.payer,

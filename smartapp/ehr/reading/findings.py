@@ -315,7 +315,10 @@ class FindingsMaker:
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)
         person = None if performer is None else self._chart.person_of(performer) or performer
-        assessment = assess(record, policy, record.as_of, all_evidence=True, performer=person)
+        role = Role.UNKNOWN if performer is None else self._chart.role_of(performer)
+        assessment = assess(
+            record, policy, record.as_of, all_evidence=True, performer=person, performs_as=role
+        )
         choosable = choices(self._choosable)
         wanted = {reference for decision in assessment.decisions for reference in evidence_of(decision)}
         wanted |= {reference for decision in assessment.decisions for reference in decision.charges}
