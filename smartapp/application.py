@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 
-from flask import Flask
+from flask import Flask, has_request_context, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from launch.authorization import Launcher
@@ -87,6 +87,11 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
     return app
 
 
+def _where_from() -> str:
+    """The address that the present request came from; one for all that came from none."""
+    return (request.remote_addr or "") if has_request_context() else ""
+
+
 def _services(
     settings: Settings,
     site: Site,
@@ -96,7 +101,7 @@ def _services(
     metrics: Metrics,
 ) -> Services:
     clock = SystemClock(settings.clock_ahead)
-    events = AuditedEvents(store.audit, clock, metrics)
+    events = AuditedEvents(store.audit, clock, metrics, _where_from)
     seats = Seats()
     discovery = Discovery(clock, events, seats)
     keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)

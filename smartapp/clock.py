@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from launch.issuers import registration_of
@@ -13,7 +16,8 @@ from smartapp.store.audit import AuditTrail
 
 log = logging.getLogger("smartapp.events")
 
-AUDITED = frozenset({"launch-opened", "launch-refused", "session-ended"})
+REFUSED = "launch-refused"
+AUDITED = frozenset({"launch-opened", REFUSED, "session-ended"})
 """Not what anybody can repeat as often as they like without a launch of their own: that is in the log."""
 LAUNCHES = {"launch-begun": "begun", "launch-opened": "opened", "launch-refused": "refused"}
 """What became of a launch, as it is counted."""
@@ -37,10 +41,44 @@ def ahead_of_the_machine(moment: datetime) -> timedelta:
     return moment - datetime.now(UTC)
 
 
-class AuditedEvents:
-    """`launch.ports.Events`: every event goes to the log, those about access to the audit trail too."""
+class Allowance:
+    """How many entries of a kind that needs no account one source, and all together, may add in an hour."""
 
-    def __init__(self, audit: AuditTrail, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, each: int = 20, together: int = 200, within: timedelta = timedelta(hours=1)) -> None:
+        self._each = each
+        self._together = together
+        self._within = within
+        self._lock = threading.Lock()
+        self._since = datetime.min.replace(tzinfo=UTC)
+        self._of: Counter[str] = Counter()
+        self._dropped = 0
+
+    def take(self, source: str, now: datetime) -> tuple[bool, int]:
+        """Whether one more may be added; and how many were dropped in the hour that ended, told once."""
+        with self._lock:
+            told = 0
+            if not timedelta() <= now - self._since < self._within:
+                told, self._dropped, self._since = self._dropped, 0, now
+                self._of.clear()
+            if self._of[source] >= self._each or self._of.total() >= self._together:
+                self._dropped += 1
+                return False, told
+            self._of[source] += 1
+            return True, told
+
+
+class AuditedEvents:
+    """`launch.ports.Events`: every event goes to the log, those about access to the audit trail too.
+
+    Anybody can have launches refused without an account: of those so many are kept an hour (`Allowance`), and
+    how many were not is an entry of its own. `source`: where the present request comes from.
+    """
+
+    def __init__(
+        self, audit: AuditTrail, clock: Clock, metrics: Metrics, source: Callable[[], str] = str
+    ) -> None:
+        self._source = source
+        self._refusals = Allowance()
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -50,11 +88,14 @@ class AuditedEvents:
         if name in LAUNCHES:
             self._metrics.launch(registration_of(str(facts.get("issuer", ""))), LAUNCHES[name])
         if name in AUDITED:
+            now, kept, dropped = self._clock.now(), True, 0
+            if name == REFUSED:
+                kept, dropped = self._refusals.take(self._source(), now)
+            told = {key: value for key, value in facts.items() if not isinstance(value, float)}
             try:
-                self._audit.add(
-                    self._clock.now(),
-                    name,
-                    **{key: value for key, value in facts.items() if not isinstance(value, float)},
-                )
+                if dropped:
+                    self._audit.add(now, "launch-refusals-dropped", count=dropped)
+                if kept:
+                    self._audit.add(now, name, **told)
             except Exception as error:  # must not raise: a launch goes on, the log says what the audit lacks
                 log.error("the audit trail took no entry for %s: %s", name, type(error).__name__)

@@ -120,6 +120,15 @@ class SqlLaunchStore:
                 connection.execute(delete(table).where(table.c.session_id == session_id))
         return ended == 1
 
+    def open_sessions(self) -> tuple[str, ...]:
+        """Ids of the sessions that nobody has ended."""
+        with self._database.read() as connection:
+            return tuple(
+                connection.execute(
+                    select(LAUNCH_SESSIONS.c.id).where(LAUNCH_SESSIONS.c.ended_at.is_(None))
+                ).scalars()
+            )
+
     def idle_sessions(self, since: datetime) -> tuple[str, ...]:
         """Ids of the open sessions nobody has used since then."""
         with self._database.read() as connection:

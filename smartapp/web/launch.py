@@ -13,9 +13,17 @@ from werkzeug.wrappers import Response as AnyResponse
 from launch.authorization import AuthorizationRequest, Callback, LaunchRequest, binding_cookie_name
 from launch.issuers import Issuers
 from smartapp.services import services
-from smartapp.web.security import PROBE_COOKIE, drop_cookie, session_cookie_name, set_cookie
+from smartapp.web.security import (
+    PROBE_COOKIE,
+    SESSION_COOKIES,
+    drop_cookie,
+    session_cookie_name,
+    set_cookie,
+)
 
 PROBE_LIFE = timedelta(minutes=10)
+MOST_DROPPED = 20
+"""Cookies that one answer has a browser forget: proxies take few bytes of an answer's head."""
 
 
 def blueprint(issuers: Issuers) -> Blueprint:
@@ -54,7 +62,19 @@ def begin() -> AnyResponse:
         return response
     services().tidy()
     authorization = services().launcher.begin(asked)
-    return _to_ehr(authorization)
+    response = _to_ehr(authorization)
+    _drop_old_cookies(_flask(response))
+    return response
+
+
+def _drop_old_cookies(response: Response) -> None:
+    """Of sessions that are over: a browser that keeps one a chart is refused by a proxy in the end."""
+    kept = [name for name in request.cookies if name.startswith(SESSION_COOKIES)]
+    if not kept:
+        return
+    still = set(map(session_cookie_name, services().store.launches.open_sessions()))
+    for name in [name for name in kept if name not in still][:MOST_DROPPED]:
+        drop_cookie(response, name)
 
 
 def _to_ehr(authorization: AuthorizationRequest) -> AnyResponse:

@@ -23,6 +23,8 @@ from smartapp.web import words
 from smartapp.web.permission import is_closed_to
 
 PROBE_COOKIE = "__Host-probe"
+SESSION_COOKIES = "__Host-s-"
+"""How the names of the sessions' own cookies begin."""
 TOUCH_EVERY = timedelta(seconds=30)
 _PLAIN_HEADERS = {
     "Cache-Control": "no-store",
@@ -51,7 +53,7 @@ class Moved(Exception):
 
 def session_cookie_name(session_id: str) -> str:
     """One cookie a session, so that a second launch in the same browser leaves the first alone."""
-    return f"__Host-s-{digest(session_id)[:16]}"
+    return f"{SESSION_COOKIES}{digest(session_id)[:16]}"
 
 
 def set_cookie(response: Response, name: str, value: str, life: timedelta | None = None) -> None:
