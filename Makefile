@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # What works with the database; on PostgreSQL a connection of an app that a test drops is no failure.
 STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals change_store encryption_keys episode health \
   migrations month_lock \
-  pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
+  budgets pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers deploy-check lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
