@@ -116,6 +116,7 @@ _CHOSEN: Mapping[Choice | None, str] = {
     Choice.ROLE: "role it is",
     Choice.PERSON: "person it was",
     Choice.PLACE: "place it was",
+    Choice.MINUTES: "minutes the claim counts",
 }
 
 

@@ -327,17 +327,17 @@ def test_health_says_alive_and_ready_and_nothing_else(shared_world, browser):
 # Who may charge
 
 
-def test_without_the_permission_to_create_the_button_is_a_sentence(make_world, browser):
+def test_without_the_permission_to_create_charges_go_on_a_worksheet(make_world, browser):
     scope = "openid fhirUser launch online_access patient/Patient.rs patient/Observation.rs patient/Device.rs"
     world = make_world(
         client={"scope": f"{scope} patient/Encounter.rs patient/ChargeItem.rs user/Practitioner.rs"}
     )
     page = world.open(browser, PATIENT)
     assert "no permission to write charges" in page.text
-    assert "Review and accept" not in page.text
+    assert "This EHR takes charges as: a worksheet" in page.text
     decisions = json.loads(browser.get(page.url + "decisions.json").body)["decisions"]
     key = next(f"{d['code']}-{d['period']['start']}" for d in decisions if d["outcome"] == "suggest")
-    assert browser.get(f"{page.url}charges/{key}").status == 403
+    assert "worksheet" in browser.get(f"{page.url}charges/{key}").text
 
 
 def as_user(world, browser, page, user):
@@ -408,9 +408,11 @@ def test_what_a_renewed_token_does_not_grant_any_more_is_not_offered_any_more(wo
     assert world.store.launches.replace_tokens(session_id, narrowed, tokens.version)
     later = browser.get(page.url)
     assert "no permission to write charges" in later.text
-    assert "Review and accept" not in later.text
+    assert "This EHR takes charges as: a worksheet" in later.text
     before = world.charges(PATIENT)
-    assert browser.submit(form).status == 403
+    refused = browser.submit(form)
+    assert refused.status == 409
+    assert "Nothing was written" in refused.text
     assert world.charges(PATIENT) == before
     assert "ChargeItem" in browser.get(f"{page.url}scopes").text
 
