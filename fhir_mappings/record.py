@@ -69,6 +69,8 @@ class Reading(Struct, frozen=True, gc=False):
     doubt: ExcludedReason | None = None
     unverified: frozenset[Unverified] = frozenset()
     """What it leaves open."""
+    unresolved: bool = False
+    """Its device is named, and is not among what was read."""
 
 
 class ManagementTime(Struct, frozen=True, gc=False):

@@ -76,7 +76,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -2596,7 +2596,7 @@ def _doubt_unread_days(
             decision.doubts.add("record-incomplete")
         if then >= decision.found["monitoring-days"][1]:
             decision.remarks.add("record-incomplete")
-        for told in (decision.doubts, decision.remarks):  # and wherever their device is a doubt, with others
+        for told in (decision.doubts, decision.remarks):  # and wherever they are a doubt, with others
             if "device-unknown" in told:
                 told.add("record-incomplete")
 
@@ -3494,9 +3494,12 @@ def _hold_overlapping_periods(decisions: list[Decision]) -> None:
                 (o if d.charges and not o.charges else d).doubts.add("periods-overlap")
 
 
-def _of_its_months(c: Charge) -> Charge:
+AnyCharge = TypeVar("AnyCharge", Charge, Unclear)
+
+
+def _of_its_months(c: AnyCharge) -> AnyCharge:
     """A management code is of its calendar months, whatever day it bears."""
-    if c.code not in (*MANAGEMENT["rtm"], *MANAGEMENT["rpm"]):
+    if c.code not in (*MANAGEMENT["rtm"], *MANAGEMENT["rpm"]) or c.first is None or c.last is None:
         return c
     return replace(c, first=_month(c.first).start, last=_month(c.last).end)
 
@@ -3510,7 +3513,8 @@ def _hold_both_programs(facts: Facts, decisions: list[Decision]) -> None:
         other = "rpm" if d.program == "rtm" else "rtm"
         beside = any(o.program == other and o.window.shares_a_day(d.window) for o in standing)
         beside |= any(_program_of(c.code) == other and _touches(_of_its_months(c), d.window) for c in charged)
-        beside |= any(_program_of(c.code) == other and c.touches(d.window) for c in facts.unclear_charges)
+        unclear = [c for c in facts.unclear_charges if _program_of(c.code) == other]
+        beside |= any(_of_its_months(c).touches(d.window) for c in unclear)
         if not beside:
             continue
         if d.program in facts.enrolled and other not in perhaps:

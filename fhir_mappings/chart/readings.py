@@ -75,6 +75,7 @@ class _Verdict(Struct, frozen=True, gc=False):
     unverified: frozenset[Unverified] = frozenset(
         {Unverified.FDA_DEVICE, Unverified.DEVICE_SUPPLIED_BY_PRACTICE}
     )
+    unresolved: bool = False
 
 
 class ReadingMapper:
@@ -160,6 +161,7 @@ class ReadingMapper:
                 instant,
                 reason,
                 unverified,
+                verdict.unresolved,
             )
             if reason is None:
                 readings.append(reading)
@@ -235,7 +237,8 @@ class ReadingMapper:
             if physiologic and origin.manual:
                 return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=origin.about)
             series = f"{line}|{origin.device}" if origin.device else ""
-            return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN, About(display=_readable(origin.device)))
+            about = About(display=_readable(origin.device))
+            return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN, about, unresolved=True)
         if device.is_test_data:
             return _Verdict(reason=ExcludedReason.TEST_DATA, about=device.about)
         if device.patient is not None and device.patient != patient:

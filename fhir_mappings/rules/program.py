@@ -169,7 +169,7 @@ class ProgramChart:
         lacks = self.record.completeness.lacks
         if not episode.doubtful or not (lacks("Device") or lacks("DeviceMetric")):
             return []
-        return [reading for reading in episode.doubtful if reading.doubt is ExcludedReason.DEVICE_UNKNOWN]
+        return [reading for reading in episode.doubtful if reading.unresolved]
 
     def unread_before(self, episode: Episode, day: date) -> set[date]:
         """The earlier days of an episode on which a reading may count that was not read, or whose device was
@@ -208,9 +208,10 @@ class ProgramChart:
 
     def doubts_of(self, readings: Iterable[Reading]) -> Reasons:
         """Why these were left out, as a human must settle it."""
-        doubts = {ReviewReason(reading.doubt) for reading in readings if reading.doubt is not None}
+        doubtful = [reading for reading in readings if reading.doubt is not None]
+        doubts = {ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None}
         lacks = self.record.completeness.lacks
-        if ReviewReason.DEVICE_UNKNOWN in doubts and (lacks("Device") or lacks("DeviceMetric")):
+        if any(one.unresolved for one in doubtful) and (lacks("Device") or lacks("DeviceMetric")):
             doubts.add(ReviewReason.RECORD_INCOMPLETE)
         return frozenset(doubts)
 

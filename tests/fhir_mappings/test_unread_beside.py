@@ -194,6 +194,15 @@ def test_such_a_reading_may_make_start_up_earlier() -> None:
     assert decided(*events, missing=missing)["98975"].reasons == (ReviewReason.RECORD_INCOMPLETE,)
 
 
+def test_a_device_that_was_read_and_is_unknown_lacks_nothing_that_was_not_read() -> None:
+    events = (days("BP", 2, device="cuff"), days("BP", 14, "2026-03-04", "phone-app"))
+    missing = Missing("Device", MissingWhy.CUT_OFF)
+    assert decided(*events)["99445"].reasons == (ReviewReason.DEVICE_UNKNOWN,)
+    assert decided(*events, missing=missing)["99445"].reasons == (ReviewReason.DEVICE_UNKNOWN,)
+    gone = decided(*events, missing=missing, without="Device/phone-app")["99445"]
+    assert ReviewReason.RECORD_INCOMPLETE in gone.reasons
+
+
 def test_a_reading_of_whole_periods_earlier_makes_no_other_periods() -> None:
     found = decided(KNEE, missing=unread("2026-01-31", "2026-01-31", entries=1))
     assert found["98977"].outcome is Outcome.SUGGEST
