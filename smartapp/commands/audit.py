@@ -1,7 +1,7 @@
-"""`smartapp audit`: walk the chain of the audit trail, and export it with a signature.
+"""`smartapp audit`: walk the chain of the audit trail, and export it, or its head alone, with a signature.
 
-An export that was taken earlier, and is kept where the database's owner can't reach it, is what shows that
-the trail was not rewritten or shortened since.
+An export or a head that was taken earlier, and is kept where the database's owner can't reach it, is what
+shows that the trail was not rewritten or shortened since.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from smartapp.commands.audit_export import Head, SignatureWrong, verify_export, write_export
+from smartapp.commands.audit_head import deliver, head_line, read_last_head
 from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
 from smartapp.config import ConfigurationError, read_setting, setting
 from smartapp.signing_keys import SigningKeys
@@ -42,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(list(arguments))
         since = _earlier(options)
+        if options.command == "head":
+            return _head(options.to)
         if options.command == "export":
             return _export(options.file, since)
         if options.export is not None:
@@ -82,6 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="an earlier export: nothing is written or signed unless the trail continues it",
     )
+    verify.add_argument(
+        "--head", metavar="FILE", type=Path, help="heads that were kept: the trail must pass through the last"
+    )
+    head = commands.add_parser("head", help="sign where the trail ends now, and bring that line elsewhere")
+    head.add_argument(
+        "--to",
+        metavar="WHERE",
+        default="-",
+        help="a file (a line is added), syslog:, syslog://HOST[:PORT], https://...; else it is printed",
+    )
     for command in (verify, export):
         command.add_argument("--key", metavar="PUB", type=Path, help="the public key of exports (PEM)")
     return parser
@@ -97,12 +110,14 @@ class _EarlierBroken(Exception):
 
 def _earlier(options: argparse.Namespace) -> Point | None:
     """Where the earlier export ended, if one was given. Raises _EarlierBroken, SignatureWrong, Fault."""
-    given = {
-        name: getattr(options, name, None) for name in ("export", "since") if getattr(options, name, None)
-    }
-    if bool(given) != (options.key is not None):
-        raise Fault("--key belongs together with --export, --since or --continues")
-    if options.since is None:
+    given = {name for name in ("export", "since", "head") if getattr(options, name, None)}
+    if bool(given) != (getattr(options, "key", None) is not None):
+        raise Fault("--key belongs together with --export, --since, --head or --continues")
+    if "head" in given and "since" in given:
+        raise Fault("--head or --since, one of them")
+    if "head" in given:
+        return read_last_head(options.head, options.key.read_bytes()).point
+    if options.command == "head" or options.since is None:
         return None
     check, head = verify_export(options.since, options.key.read_bytes())
     if check.fault is not None:
@@ -135,6 +150,19 @@ def _tell(check: ChainCheck, what: str, *, in_json: bool) -> int:
     else:
         print(f"{what} does not hold: entry {check.broken_at} {_SENTENCES[check.fault]}.")
     return 0 if check.fault is None else 1
+
+
+def _head(to: str) -> int:
+    folder = read_setting(setting("signing_keys"))
+    if folder is None:
+        raise Fault("no folder of keys to sign with: set SMARTAPP_SIGNING_KEYS")
+    with closing(_database()) as database:
+        check = AuditTrail(database, _vault()).check()
+    if check.fault is not None:
+        print("Nothing was signed.", file=sys.stderr)
+        return _tell(check, "The audit trail", in_json=False)
+    deliver(head_line(check, SigningKeys(folder), datetime.now(UTC)), to)
+    return 0
 
 
 def _export(path: Path, since: Point | None) -> int:

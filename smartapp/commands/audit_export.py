@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -62,7 +62,9 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Point(self.entries, self.digest)
 
 
-class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A head as text, whose very bytes are signed."""
+
     head: str
     kid: str
     signature: str
@@ -85,9 +87,7 @@ def write_export(
     `end`: what must be its last entry. `since`: where an earlier export ended; the chain must pass there.
     Raises Fault without a key to sign with.
     """
-    key = keys.active(KeyAlgorithm.ED25519)
-    if key is None:
-        raise Fault("no key to sign with: `smartapp keys new --algorithm Ed25519` makes one")
+    _signing_key(keys)
     chain = Chain(opened=True, since=since)
     for link in links:
         chain.follow(link)
@@ -95,20 +95,33 @@ def write_export(
         out.write(msgspec.json.encode(line) + b"\n")
     check = chain.end(end)
     if check.fault is None:
-        head = msgspec.json.encode(Head(FORMAT, check.entries, check.digest, now))
-        signature = base64.b64encode(keys.sign(key.kid, head)).decode("ascii")
-        out.write(msgspec.json.encode(_Signed(head.decode(), key.kid, signature)) + b"\n")
+        signed = signed_head(Head(FORMAT, check.entries, check.digest, now), keys)
+        out.write(msgspec.json.encode(signed) + b"\n")
     return check
 
 
-def verify_export(path: Path, public_key: bytes, since: Point | None = None) -> tuple[ChainCheck, Head]:
+def signed_head(head: Head, keys: SigningKeys) -> Signed:
+    """A head with the signature of the active key. Raises Fault without one."""
+    kid, content = _signing_key(keys), msgspec.json.encode(head)
+    signature = base64.b64encode(keys.sign(kid, content)).decode("ascii")
+    return Signed(content.decode(), kid, signature)
+
+
+def _signing_key(keys: SigningKeys) -> str:
+    key = keys.active(KeyAlgorithm.ED25519)
+    if key is None:
+        raise Fault("no key to sign with: `smartapp keys new --algorithm Ed25519` makes one")
+    return key.kid
+
+
+def verify_export(path: Path, public_pem: bytes, since: Point | None = None) -> tuple[ChainCheck, Head]:
     """Check an export with nothing but the public key (PEM). `since`: where an earlier one ended.
 
     Raises SignatureWrong, and Fault where the file or the key is none.
     """
-    key = _public_key(public_key)
+    key = public_key(public_pem)
     chain = Chain(opened=True, since=since)
-    signed: _Signed | None = None
+    signed: Signed | None = None
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
             if signed is not None:
@@ -116,7 +129,7 @@ def verify_export(path: Path, public_key: bytes, since: Point | None = None) -> 
             try:
                 parsed = msgspec.json.decode(raw)
                 if isinstance(parsed, dict) and "head" in parsed:
-                    signed = msgspec.convert(parsed, _Signed)
+                    signed = msgspec.convert(parsed, Signed)
                     continue
                 line = msgspec.convert(parsed, _Line)
             except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
@@ -124,22 +137,24 @@ def verify_export(path: Path, public_key: bytes, since: Point | None = None) -> 
             chain.follow(Link(line.position, line.at, line.entry, line.previous, line.digest))
     if signed is None:
         raise Fault("the signed last line is missing")
-    head = _verified_head(signed, key)
+    head = verified_head(signed, key, _READ)
     return chain.end(head.point), head
 
 
-def _verified_head(signed: _Signed, key: Ed25519PublicKey) -> Head:
+def verified_head(signed: Signed, key: Ed25519PublicKey, formats: Collection[str]) -> Head:
+    """What was signed. Raises SignatureWrong, and Fault for another format."""
     try:
         key.verify(base64.b64decode(signed.signature, validate=True), signed.head.encode())
         head = msgspec.json.decode(signed.head, type=Head)
     except (InvalidSignature, binascii.Error, ValueError):
         raise SignatureWrong from None
-    if head.format not in _READ:
-        raise Fault("the export has another format than this version reads")
+    if head.format not in formats:
+        raise Fault("that has another format than is read here")
     return head
 
 
-def _public_key(pem: bytes) -> Ed25519PublicKey:
+def public_key(pem: bytes) -> Ed25519PublicKey:
+    """Raises Fault where that is none."""
     try:
         key = load_pem_public_key(pem)
     except ValueError:
