@@ -1185,6 +1185,8 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
         if not finished:
             facts.excluded[ref] = str(r.get("status"))
         if start is None:
+            if finished and meant is not None and meant[1] in ("rtm", "rpm") and ref not in billed:
+                facts.enrolled.add(meant[1])  # it happened, nobody knows when (D1)
             continue
         if meant is None and ref in billed:
             meant = ("administrative", "other", False)  # its time is used up, whatever it was
@@ -2163,9 +2165,11 @@ def _begun(facts: Facts, program: str) -> date | None:
             continue
         if work.activity == "setup-education":
             days.append(_local_day(work.span.start, facts.zone))
-    own = [w for w in facts.works if w.program in (program, "any")]  # who has a part in it, too (D35)
+    works = [w for w in facts.works if w.program in (program, "any")]  # who has a part in it, too (D35)
     for month in _months(facts):
-        for some in _counting(facts, program, _slices(facts, program, month, own)):
+        slices = _slices(facts, program, month, works)
+        own = [s for s in slices if s.work.program == program]
+        for some in [*_counting(facts, program, slices), *_counting(facts, program, own)]:
             if some.work.program == program:
                 days.append(max(month.start, _local_day(some.work.span.start, facts.zone)))
     return min(days, default=None)
@@ -3615,6 +3619,7 @@ def _unread(facts: Facts, d: Decision) -> set[str]:
         found.add("prior-charges")
     if d.line is not None or d.code in START_UP.values():
         unplaced = any(p.kind == "inpatient" and p.start is None for p in facts.places.values())
+        unplaced = unplaced and d.found["monitoring-days"][0] > 0  # where no reading counts, none is doubted
         if unplaced or facts.lacks("Encounter", d.window.start, min(d.window.closes, facts.as_of)):
             found.add("in-facility")
         if d.program in facts.care_unread and facts.care_unread[d.program] < d.window.end:
