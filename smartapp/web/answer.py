@@ -202,11 +202,9 @@ def _period(one: WindowOfCodes, today: date) -> str:
     higher = next((code for code in short if code.decision.forecast is not None and code.need(DAYS)), None)
     if higher is None or higher.decision.forecast is None:
         return f"{told}."
-    missing = higher.decision.forecast.missing
     return (
-        f"{told}; {missing} more day{'' if missing == 1 else 's'} with data by "
-        f"{words.short_day(one.window.end, today)} make{'s' if missing == 1 else ''} it "
-        f"{higher.decision.code} instead ({_of(higher.need(DAYS))})."
+        f"{told}; for {higher.decision.code} it is {_of(higher.need(DAYS))}, and the period ends "
+        f"{words.short_day(one.window.end, today)}."
     )
 
 
@@ -354,9 +352,13 @@ def _becomes(code: Code, today: date) -> str:
     if forecast.unit == Unit.COUNT:
         return ""
     if forecast.unit == Unit.SECONDS:
-        return f" {forecast.next_code} is {words.minutes(forecast.missing)} away, until {until}."
-    days = "1 more day" if forecast.missing == 1 else f"{forecast.missing} more days"
-    return f" {days} with data by {words.short_day(code.decision.period.end, today)}: {forecast.next_code}."
+        found = code.need(RequirementKind.MANAGEMENT_TIME)
+        asked = forecast.missing + (found.found if found is not None else 0)
+        return f" {forecast.next_code} asks {words.minutes(asked)}; the month ends {until}."
+    days = code.need(DAYS)
+    asked = forecast.missing + (days.found if days is not None else 0)
+    ends = words.short_day(code.decision.period.end, today)
+    return f" {forecast.next_code} asks {asked} days; the period ends {ends}."
 
 
 def _conversation(code: Code) -> str:

@@ -105,10 +105,10 @@ def test_a_start_up_code_is_ready_while_its_period_runs_and_nothing_calls_the_pe
     assert not [text for text in said if "over" in text]
 
 
-def test_one_day_short_says_what_is_earned_and_what_one_more_day_makes_of_it():
+def test_one_day_short_says_what_is_earned_and_where_the_longer_code_stands():
     assert told("one-day-short")[1] == (
-        "98985 is earned and can be charged from 7 Dec; 1 more day with data by 6 Dec makes it 98977 instead "
-        "(15 of 16 days)."
+        "98985 is earned and can be charged from 7 Dec; "
+        "for 98977 it is 15 of 16 days, and the period ends 6 Dec."
     )
 
 
@@ -317,3 +317,17 @@ def test_a_window_is_where_the_codes_of_its_days_stand():
     assert [code.decision.code for code in period.codes] == ["98975", "98976", "98984"]
     assert period.key == "rtm-period-respiratory-2026-11-05"
     assert replace(period, line=None).key == "rtm-period-any-2026-11-05"
+
+
+# No inducement: facts with their dates
+
+
+INDUCES = re.compile(
+    r"\bmore (days?|minutes?)\b|\baway\b|\bstill (needed|missing)\b|\bneed(s)? to\b|\$|\bearns?\b"
+)
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_nothing_tells_anybody_to_provide_a_service_for_a_code(story):
+    for today in DAYS:
+        assert [text for text in told(story, today) if INDUCES.search(text)] == []
