@@ -143,7 +143,7 @@ def read_encounter(
         facts.excluded = billed_as or ExcludedReason.ACTIVITY_NOT_CONFIGURED
         return facts
     billed = billed_as is not None or meaning.billed_elsewhere
-    if meaning.by_site and meaning.program in MONITORING_PROGRAMS and not billed:
+    if meaning.by_site and meaning.program in MONITORING_PROGRAMS and not billed and not nobody_shown:
         facts.coded_program = meaning.program
     if meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
         facts.visit = _visit(encounter, name, extent, clock, staff)

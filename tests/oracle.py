@@ -1478,7 +1478,7 @@ def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]
     for work in [*facts.works, *facts.implausible, *facts.after_death]:
         if not work.finished or work.billed_elsewhere:
             continue
-        if work.program in ("rtm", "rpm"):
+        if work.program in ("rtm", "rpm") and not work.without_staff:
             facts.enrolled.add(work.program)
         if work.activity == "setup-education" and work.program == "any":
             facts.enrolled |= {"rtm", "rpm"}

@@ -223,13 +223,13 @@ def test_the_store_gets_digests_of_what_the_browser_holds(door):
 
 @pytest.mark.threat("5.13")
 def test_no_repr_shows_a_secret_of_the_launch(door):
-    sent = door.begin(launch="launch-1")
+    sent = door.begin(launch="a-launch-value-of-its-own")
     [pending] = door.store.pending.values()
     shown = f"{door.request!r}{pending!r}{door.events.all!r}"
     for secret in (
         sent["state"],
         sent["nonce"],
-        "launch-1",
+        "a-launch-value-of-its-own",
         pending.code_verifier,
         pending.browser_digest,
         door.request.cookie_value,

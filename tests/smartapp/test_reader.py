@@ -18,6 +18,7 @@ from fhir_mappings.terminology import load_terminology
 from launch.errors import HttpError, HttpProblem
 from launch.http import Response
 from launch.issuers import Issuer
+from launch.limiter import Turn
 from launch.profiles import load_profile
 from launch.scopes import Scopes
 from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
@@ -65,7 +66,7 @@ class FakeEhr:
     def issuer(self):
         return Issuer("fake", BASE, "app", replace(load_profile(self.profile), max_parallel=self.parallel))
 
-    def fhir(self, method, target, *, headers=None, limits=None, body=None):
+    def fhir(self, method, target, *, headers=None, limits=None, body=None, turn=None):
         self.asked.append((target, headers or {}))
         self.patience.append(limits.total)
         if urlsplit(target).netloc not in {"", "ehr.example"}:
@@ -76,7 +77,7 @@ class FakeEhr:
 
 
 def reading(ehr, granted="patient/*.rs user/*.rs", **more):
-    options = {"page_limit": 50, "byte_limit": 10_000_000, "tick": lambda _: True, **more}
+    options = {"page_limit": 50, "byte_limit": 10_000_000, "tick": lambda _: True, "turn": Turn.FIRST, **more}
     return ChartReading(
         ehr,
         Scopes.parse(granted),
@@ -372,7 +373,7 @@ def test_a_type_nobody_asked_for_is_neither_refused_nor_missing():
 class RawEhr(FakeEhr):
     """Answers with bytes as they stand."""
 
-    def fhir(self, method, target, *, headers=None, limits=None, body=None):
+    def fhir(self, method, target, *, headers=None, limits=None, body=None, turn=None):
         self.asked.append((target, headers or {}))
         return Response(200, {}, self.answer(target, headers or {}), target, "ehr.example", "r1")
 
