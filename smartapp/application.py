@@ -36,6 +36,7 @@ from smartapp.ehr.wire.sending import limits_of_writes
 from smartapp.health import Health
 from smartapp.issuers_file import read_issuers
 from smartapp.metrics import Metrics, Prometheus
+from smartapp.prepared import prepare_types
 from smartapp.services import FEATURES, Services
 from smartapp.site import Site, load_site
 from smartapp.store import Store
@@ -61,6 +62,7 @@ def load_issuers_file(settings: Settings, secrets: Mapping[str, str]) -> Issuers
 def build(settings: Settings | None = None, clients: EhrClients | None = None) -> Flask:
     """See `smartapp.create_app`. `clients`: the way to the EHRs, where it is another than the usual."""
     settings = settings or Settings.from_environment()
+    prepare_types()
     # At DEBUG it writes every address with its query, and a search names its patient there.
     logging.getLogger("urllib3").setLevel(logging.INFO)
     site = load_site(settings)

@@ -289,6 +289,24 @@ def test_eight_processes_write_one_charge(make_world, browser):
     assert {page.by_id.get("charge-item") for page in pages} == {f"ChargeItem/{charge['id']}"}
 
 
+def test_the_first_requests_of_a_process_may_come_at_the_same_moment(make_world, browser):
+    world = make_world()
+    process = world.process()
+    form = form_for(world, browser)
+    process.ready()
+    tabs = [Browser(LONG) for _ in range(4)]
+    for tab in tabs:
+        world.stack.callback(tab.close)
+        tab.cookies(f"127.0.0.1:{process.port}").update(
+            browser.cookies(urlsplit(world.settings.base_url).netloc)
+        )
+    here = type(form)(form.method, process.here(form.action), form.controls)
+    with ThreadPoolExecutor(4) as pool:
+        pages = list(pool.map(lambda tab: tab.submit(here), tabs))
+    (charge,) = device_charges(world)
+    assert {page.by_id.get("charge-item") for page in pages} == {f"ChargeItem/{charge['id']}"}
+
+
 def test_a_process_killed_between_the_ehrs_answer_and_our_commit_leaves_one_charge(make_world, browser):
     world = make_world(serve=False)
     first = world.process().ready()
