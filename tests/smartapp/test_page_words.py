@@ -237,4 +237,4 @@ def test_a_period_that_runs_shows_today_and_the_days_to_come(shared_world, brows
     labels = re.findall(r'aria-label="(\d+ \w+ \d+: [^"]*)"', page.body)
     assert [label for label in labels if label.startswith("15 Apr 2026:") and label.endswith(", today")]
     assert sum(label.endswith("still to come") for label in labels) == 5
-    assert "makes it 98977 instead (15 of 16 days)." in page.text
+    assert "for 98977 it is 15 of 16 days, and the period ends" in page.text
