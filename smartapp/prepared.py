@@ -7,27 +7,38 @@ presses that came first), so it is done once, by whoever makes the app.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from threading import Lock
+from typing import is_typeddict
 
 import msgspec
 
+OURS = ("fhir_mappings", "launch", "smartapp")
 _ONE_AT_A_TIME = Lock()
 
 
 def prepare_types() -> int:
-    """Work out every `Struct` that is known by now, with the enums in it; how many could be decoded."""
+    """Work out every record type of ours that is known by now, with the enums in it; how many there are."""
     with _ONE_AT_A_TIME:
-        return sum(_understood(kind) for kind in set(_below(msgspec.Struct)))
+        return sum(_understood(kind) for kind in set(_records()))
 
 
-def _below(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
-    for one in kind.__subclasses__():
-        yield one
-        yield from _below(one)
+def _records() -> Iterator[type]:
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] in OURS]
+    for module in modules:
+        for kind in tuple(vars(module).values()):
+            if isinstance(kind, type) and _is_record(kind):
+                yield kind
 
 
-def _understood(kind: type[msgspec.Struct]) -> bool:
+def _is_record(kind: type) -> bool:
+    named = issubclass(kind, tuple) and hasattr(kind, "_fields")
+    return named or issubclass(kind, msgspec.Struct) or is_dataclass(kind) or is_typeddict(kind)
+
+
+def _understood(kind: type) -> bool:
     try:
         msgspec.json.Decoder(kind)
     except (TypeError, NameError):
