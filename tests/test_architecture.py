@@ -69,6 +69,7 @@ LAYERS = (
         "smartapp.issuers_file",
         "smartapp.logs",
         "smartapp.metrics",
+        "smartapp.plain",
         "smartapp.prepared",
         "smartapp.signing_keys",
         "smartapp.site",

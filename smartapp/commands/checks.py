@@ -14,6 +14,8 @@ from typing import NoReturn, TextIO
 
 import msgspec
 
+from smartapp.plain import printable
+
 CANNOT = 2
 """Exit status of a call that can't be carried out as asked."""
 
@@ -97,8 +99,7 @@ def as_json(answer: object) -> str:
 
 def one_line(text: str) -> str:
     """The text without line breaks and control characters."""
-    plain = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(plain.split())
+    return " ".join(printable(text).split())
 
 
 def listed(names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from fhir_mappings.rules.reviews import problem_of
 from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
-from smartapp.commands.evaluate_table import Hints, print_table, printable
+from smartapp.commands.evaluate_table import Hints, for_terminal, print_table
 from smartapp.population.deciding import Stated, answer_of
 from smartapp.population.files import NotReadable, read_paths
 from smartapp.site_file import SiteFile, SiteFileError, read_site_file
@@ -169,7 +169,7 @@ def run(arguments: list[str]) -> int:
         from smartapp.commands.suggest_site import suggested_lines
 
         for line in suggested_lines(left_out):
-            print(printable(line))
+            print(for_terminal(line))
     elif options.json:
         print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
     else:
@@ -213,7 +213,7 @@ def evaluate(
 
     def say(line: str) -> None:
         if progress is not None:
-            print(f"smartapp evaluate: {printable(line)}", file=progress)
+            print(f"smartapp evaluate: {for_terminal(line)}", file=progress)
 
     chart = Chart(terminology, zone, as_of, history_from=history_from, codes=policies.default.known)
     try:
@@ -298,7 +298,7 @@ def read_attestations(path: Path, told: TextIO) -> dict[str, Stated]:
         known = found.get(entry.patient, Stated())
         if isinstance(entry, _ResolutionEntry):
             if (problem := problem_of(entry.resolution)) is not None:
-                print(printable(f"smartapp evaluate: {path}: {problem}"), file=told)
+                print(for_terminal(f"smartapp evaluate: {path}: {problem}"), file=told)
             found[entry.patient] = replace(known, resolutions=(*known.resolutions, entry.resolution))
             continue
         if entry.statement is Unverified.RULES_OF_THE_YEAR:

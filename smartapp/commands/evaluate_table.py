@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from fhir_mappings.rules.hints import HINTS
 from fhir_mappings.rules.tables import Kind, load_tables
 from fhir_mappings.vocabulary import Hint
+from smartapp.plain import printable
 
 _SHORT = {
     "monitoring-days": "days",
@@ -19,9 +20,9 @@ _SHORT = {
 }
 
 
-def printable(line: str) -> str:
-    """A line for a terminal: whatever an id or a file's name holds, it moves no cursor."""
-    return "".join(character if character.isprintable() else "?" for character in line)
+def for_terminal(line: str) -> str:
+    """A line as a terminal may show it: whatever an id or a file's name holds."""
+    return printable(line, "?")
 
 
 Hints = dict[str, dict[Hint, None]]
@@ -38,7 +39,7 @@ def print_table(answer: Any, out: TextIO, hints: Hints | None = None) -> None:
 
 
 def _say(line: str, out: TextIO) -> None:
-    print(printable(line), file=out)
+    print(for_terminal(line), file=out)
 
 
 def _print_one(one: Mapping[str, Any], out: TextIO, hints: Iterable[Hint]) -> None:

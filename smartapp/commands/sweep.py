@@ -13,7 +13,7 @@ import msgspec
 
 from fhir_mappings.local_time import zone_named
 from smartapp.commands.evaluate import Fault, Parser, read_attestations, read_day, site_options
-from smartapp.commands.evaluate_table import printable
+from smartapp.commands.evaluate_table import for_terminal
 from smartapp.config import ConfigurationError, read_setting, setting
 from smartapp.population import reports
 from smartapp.population.blocks import NotOpened
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
         *(Fault, SiteFileError, ConfigurationError, StateError, SweepError, NotReadable, NotOpened),
         ValueError,
     ) as fault:
-        print(f"smartapp sweep: {printable(' '.join(str(fault).split()))}", file=sys.stderr)
+        print(f"smartapp sweep: {for_terminal(' '.join(str(fault).split()))}", file=sys.stderr)
         return 2
 
 
@@ -162,7 +162,7 @@ def _status(left_out: int) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"smartapp sweep: {printable(line)}", file=sys.stderr)
+    print(f"smartapp sweep: {for_terminal(line)}", file=sys.stderr)
 
 
 def _keys() -> tuple[bytes, ...]:

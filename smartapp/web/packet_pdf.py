@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from smartapp.plain import latin, printable
 from smartapp.web import words
 from smartapp.web.packet_view import PacketView, Section
 from smartapp.web.plots import HEIGHT, WIDTH, PlotView
@@ -30,7 +31,7 @@ def packet_pdf(heading: str, views: Sequence[PacketView]) -> bytes:
     pdf = _sheet()
     made = max(view.kept.created_at for view in views)
     pdf.set_creation_date(made.astimezone(UTC))
-    pdf.set_title(_latin(heading))
+    pdf.set_title(latin(heading))
     pdf.set_lang("en")
     pdf.add_page()
     _line(pdf, heading, _TITLE, bold=True)
@@ -48,7 +49,7 @@ def packet_pdf(heading: str, views: Sequence[PacketView]) -> bytes:
         _line(pdf, f"{kept.name}, kept until {words.day(kept.keep_until)}. SHA-256 {kept.sha256}", _SMALL)
         for section in view.sections:
             _section(pdf, section)
-    if any(_latin(text) != _printable(text) for text in _texts(views)):
+    if any(latin(text) != printable(text) for text in _texts(views)):
         _line(pdf, _NOT_SHOWN, _SMALL)
     return bytes(pdf.output())
 
@@ -86,16 +87,16 @@ def _section(pdf: FPDF, section: Section) -> None:
     for source in section.sources:
         pdf.set_font("helvetica", size=_TEXT)
         link: Any = source.address or ""
-        pdf.multi_cell(w=0, h=4.5, text=_latin(f"- {source.title}"), link=link, new_x="LMARGIN", new_y="NEXT")
+        pdf.multi_cell(w=0, h=4.5, text=latin(f"- {source.title}"), link=link, new_x="LMARGIN", new_y="NEXT")
     if section.code:
         pdf.set_font("courier", size=_SMALL)
         for line in section.code.splitlines():
-            pdf.multi_cell(w=0, h=3.2, text=_latin(line) or " ", new_x="LMARGIN", new_y="NEXT")
+            pdf.multi_cell(w=0, h=3.2, text=latin(line) or " ", new_x="LMARGIN", new_y="NEXT")
 
 
 def _line(pdf: FPDF, text: str, size: int, *, bold: bool = False) -> None:
     pdf.set_font("helvetica", style="B" if bold else "", size=size)
-    pdf.multi_cell(w=0, h=size * 0.5, text=_latin(text), align="L", new_x="LMARGIN", new_y="NEXT")
+    pdf.multi_cell(w=0, h=size * 0.5, text=latin(text), align="L", new_x="LMARGIN", new_y="NEXT")
 
 
 def _table(pdf: FPDF, section: Section) -> None:
@@ -107,7 +108,7 @@ def _table(pdf: FPDF, section: Section) -> None:
     ]
     with pdf.table(col_widths=tuple(longest), line_height=3.4, text_align="LEFT", padding=0.6) as table:
         for row in rows:
-            table.row([_latin(cell) for cell in row])
+            table.row([latin(cell) for cell in row])
     pdf.ln(1)
 
 
@@ -146,12 +147,3 @@ def _texts(views: Sequence[PacketView]) -> list[str]:
             *section.code.splitlines(),
         )
     ]
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _latin(text: str) -> str:
-    """What Latin-1 holds of it; for the rest a question mark."""
-    return _printable(text).encode("latin-1", errors="replace").decode("latin-1")

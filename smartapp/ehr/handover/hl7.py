@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from smartapp.ehr.handover.line import ChargeLine, PersonId
 from smartapp.handover_settings import DftWay
+from smartapp.plain import printable
 
 CHARGE, CREDIT = "CG", "CR"
 _ESCAPES = str.maketrans({"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"})
@@ -99,14 +100,12 @@ def acknowledgement(message: bytes, control: str) -> Acknowledgement:
     if told[1] not in _REFUSED:
         return Acknowledgement(None)
     said = told[3] or next((fields[8] for fields in segments if fields[0] == "ERR" and len(fields) > 8), "")
-    plain = "".join(character if character.isprintable() else " " for character in said)[:200]
-    return Acknowledgement(False, plain or told[1])
+    return Acknowledgement(False, printable(said)[:200] or told[1])
 
 
 def _text(value: str) -> str:
     """A text as a field holds it: nothing in it separates or begins anything."""
-    plain = "".join(character if character.isprintable() else " " for character in value)
-    return plain.translate(_ESCAPES)
+    return printable(value).translate(_ESCAPES)
 
 
 def _parts(*values: str) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC
 from xml.etree import ElementTree
 
 from smartapp.ehr.handover.line import ChargeLine
+from smartapp.plain import latin, printable
 
 HEADING = "Charge worksheet for billing"
 NOTE = "Accepted by a clinician in the remote-monitoring app. A suggestion for billing review, not a claim."
@@ -43,7 +44,7 @@ def xhtml_of(line: ChargeLine) -> bytes:
     for name, value in rows_of(line):
         row = ElementTree.SubElement(table, "tr")
         ElementTree.SubElement(row, "th").text = name
-        ElementTree.SubElement(row, "td").text = _printable(value)
+        ElementTree.SubElement(row, "td").text = printable(value)
     ElementTree.SubElement(body, "p").text = NOTE
     return bytes(ElementTree.tostring(html, encoding="utf-8", xml_declaration=True))
 
@@ -64,19 +65,10 @@ def pdf_of(line: ChargeLine) -> bytes:
         pdf.set_font("helvetica", style="B", size=11)
         pdf.cell(w=55, h=7, text=name)
         pdf.set_font("helvetica", size=11)
-        pdf.multi_cell(w=0, h=7, text=_latin(value), new_x="LMARGIN", new_y="NEXT")
+        pdf.multi_cell(w=0, h=7, text=latin(value), new_x="LMARGIN", new_y="NEXT")
     pdf.ln(4)
     pdf.set_font("helvetica", size=9)
-    notes = [NOTE, *([_NOT_SHOWN] if any(_latin(value) != _printable(value) for _, value in rows) else [])]
+    notes = [NOTE, *([_NOT_SHOWN] if any(latin(value) != printable(value) for _, value in rows) else [])]
     for note in notes:
         pdf.multi_cell(w=0, h=5, text=note, new_x="LMARGIN", new_y="NEXT")
     return bytes(pdf.output())
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _latin(text: str) -> str:
-    """What Latin-1 holds of it; for the rest a question mark, which the page explains."""
-    return _printable(text).encode("latin-1", errors="replace").decode("latin-1")

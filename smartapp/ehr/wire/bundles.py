@@ -24,6 +24,7 @@ from launch.limiter import Turn
 from launch.profiles import SearchMethod
 from smartapp.ehr.wire.json_guard import Unreadable, decoded_as, decoded_whole, elements, taken_apart
 from smartapp.ehr.wire.patient_scope import Whose, whose
+from smartapp.plain import printable
 
 if TYPE_CHECKING:
     from launch.http import Limits, Response
@@ -395,8 +396,7 @@ def outcome_of(body: bytes) -> Outcome:
         return Outcome()
     issues = list(_parts(outcome.issue, _MOST_ISSUES, dict))
     line = "; ".join(part for part in map(_issue_text, issues) if part)
-    plain = "".join(character if character.isprintable() else " " for character in line)
-    return Outcome(plain[:MOST_OUTCOME_TEXT], says_incomplete(body))
+    return Outcome(printable(line)[:MOST_OUTCOME_TEXT], says_incomplete(body))
 
 
 def outcome_text(body: bytes) -> str:
