@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -12,6 +13,7 @@ from smartapp.plain import printable
 CHARGE, CREDIT = "CG", "CR"
 _ESCAPES = str.maketrans({"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"})
 _ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
+_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
 _TAKEN = frozenset({"AA", "CA"})
 _REFUSED = frozenset({"AE", "AR", "CE", "CR"})
 TRANSACTION_LENGTH = 12
@@ -53,7 +55,7 @@ def dft(line: ChargeLine, way: DftWay, kind: str, at: datetime) -> bytes:
             # The chart's name as it is displayed: nobody cuts a stranger's name into given and family.
             _parts(line.patient, "", "", "", "", "", "D"),
             "",
-            line.birth_date.replace("-", ""),
+            _born(line.birth_date),
         ),
         ("PV1", "1", "O", *("",) * 16, _text(line.visit)),
         (
@@ -114,6 +116,11 @@ def _parts(*values: str) -> str:
 
 def _day(day: date) -> str:
     return f"{day:%Y%m%d}"
+
+
+def _born(date_: str) -> str:
+    """A day, month or year of a chart without its dashes; nothing where it is none of these."""
+    return date_.replace("-", "") if _DATE.fullmatch(date_) else ""
 
 
 def _system(code: str) -> str:
