@@ -322,7 +322,9 @@ def _charged(asked: Asked) -> list[Sentence]:
         if one.among(Standing.CHARGED):
             latest[one.monthly] = one
     found = [(one, one.among(Standing.CHARGED)) for one in latest.values()]
-    return [Sentence(Topic.CHARGED, f"Charged: {_of_windows(found, asked.today)}.")] if found else []
+    if not found:
+        return []
+    return [Sentence(Topic.CHARGED, f"Charged: {_of_windows(found, asked.today).removesuffix(',')}.")]
 
 
 # A row
@@ -384,7 +386,8 @@ def _by_window(
 
 
 def _of_windows(found: Iterable[tuple[WindowOfCodes, tuple[Code, ...]]], today: date) -> str:
-    """ "98975 and 98977 for 2 to 31 Oct, and 98977 and 98980 for November,": windows of one name together."""
+    """ "98975 and 98977 for 2 to 31 Oct, and 98977 and 98980 for November,": windows of one name together. Of
+    several the last is followed by a comma too, for what the sentence goes on with."""
     names: dict[str, list[str]] = {}
     for one, codes in found:
         names.setdefault(words.window(one.window, today), []).extend(map(_units, codes))

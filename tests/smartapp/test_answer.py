@@ -16,6 +16,7 @@ from msgspec.structs import replace as changed
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Decision
+from fhir_mappings.local_time import Window
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.vocabulary import Outcome, RequirementKind
 from launch.sandbox.patients import charts, stories
@@ -317,6 +318,38 @@ def test_a_window_is_where_the_codes_of_its_days_stand():
     assert [code.decision.code for code in period.codes] == ["98975", "98976", "98984"]
     assert period.key == "rtm-period-respiratory-2026-11-05"
     assert replace(period, line=None).key == "rtm-period-any-2026-11-05"
+
+
+# Sentences are whole
+
+
+NO_SENTENCE = re.compile(r"[,;:][.,;]|  | [.,;]|\.\.$|[^.?]$")
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_every_sentence_ends_as_one_whatever_was_charged(story):
+    for today in DAYS:
+        found = decided(story, today)
+        charged = [changed(one, outcome=Outcome.CHARGED) if one.quantity else one for one in found]
+        for decisions in (found, charged):
+            sentences = answer(Asked(windows(decisions, today), today))
+            assert [one.text for one in sentences if NO_SENTENCE.search(one.text)] == []
+
+
+def test_what_is_charged_in_several_windows_is_one_sentence():
+    def of_its_days(one):
+        aside = one.line is not None  # its period is not the month's, unlike the story's
+        period = Window(date(2026, 11, 2), date(2026, 12, 1)) if aside else one.period
+        return changed(one, outcome=Outcome.CHARGED, period=period)
+
+    today = date(2026, 12, 2)
+    met = [one for one in decided("ready-musculoskeletal") if one.outcome is Outcome.SUGGEST]
+    (said,) = (
+        one.text
+        for one in answer(Asked(windows(map(of_its_days, met), today), today))
+        if "Charged" in one.text
+    )
+    assert said == "Charged: 98980 and 98981 for November, and 98977 for 2 Nov to 1 Dec."
 
 
 # No inducement: facts with their dates
