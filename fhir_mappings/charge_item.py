@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -179,16 +180,21 @@ def charge_item(decision: Decision, details: ChargeDetails) -> dict[str, Any]:
 
 def validate(resource: Mapping[str, Any]) -> None:
     """Raise `ChargeNotValid` unless this is a ChargeItem that R4 allows."""
-    from fhir.resources.R4B.chargeitem import ChargeItem as Model  # slow to import, and only writes need it
-
     if resource.get("status") not in STATUSES:
         raise ChargeNotValid("status is none that R4 knows")
+    validate_as("ChargeItem", resource)
+
+
+def validate_as(type_: str, resource: Mapping[str, Any]) -> None:
+    """Raise `ChargeNotValid` unless this is such a resource as R4 allows; it says where, and no value."""
+    # Slow to import, and only writes need it.
+    model = getattr(import_module(f"fhir.resources.R4B.{type_.lower()}"), type_)
     try:
-        Model.model_validate(resource)
+        model.model_validate(resource)
     except Exception as fault:  # the model library raises more than its own errors
         places: list[Any] = getattr(fault, "errors", list)()
         told = ", ".join(sorted({".".join(map(str, place.get("loc", ()))) for place in places}))
-        raise ChargeNotValid(f"not a valid ChargeItem: {told or type(fault).__name__}") from None
+        raise ChargeNotValid(f"not a valid {type_}: {told or type(fault).__name__}") from None
 
 
 def refuse_unchecked_rules(decision: Decision) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from typing import ClassVar
 
 import msgspec
@@ -22,14 +21,13 @@ from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
-from smartapp.ehr.wire.bundles import look, search
+from smartapp.ehr.wire.bundles import search
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.ehr.wire.sending import Fate, send
+from smartapp.ehr.wire.sending import Fate, id_of_created, send
 from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge, Leaving
 
-_ID_IN_LOCATION = re.compile(r"(?:^|/)ChargeItem/([A-Za-z0-9\-._]{1,255})(?:/_history/[^/]+)?/?$")
 _ALSO_TAKEN = frozenset({304})
 """How some servers answer a conditional create that finds its charge."""
 
@@ -70,7 +68,7 @@ class ChargeItemHandover:
 
     def deliver(self, hand: Hand, row: Charge) -> Delivery:
         answer = send(lambda: self._request(hand, row), _ALSO_TAKEN)
-        made = None if answer.response is None else _id_of(answer.response)
+        made = None if answer.response is None else id_of_created(answer.response, "ChargeItem")
         found = None
         if made is not None and answer.response is not None:
             found = Found(Holds.OURS, made, answer.response.body)
@@ -130,15 +128,6 @@ class ChargeItemHandover:
 
     def is_taken_back(self, hand: Hand, row: Charge) -> bool | None:  # noqa: ARG002
         return None
-
-
-def _id_of(response: Response) -> str | None:
-    """The logical id of what was created, from `Location` or the body."""
-    found = _ID_IN_LOCATION.search(response.headers.get("location", "").split("?", 1)[0])
-    if found:
-        return found[1]
-    seen = look(response.body)
-    return seen.id if seen.resourceType == "ChargeItem" else None
 
 
 def _own_id(identifier: str) -> str:

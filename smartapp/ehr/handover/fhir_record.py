@@ -6,18 +6,16 @@ answer the EHR is asked for it.
 
 from __future__ import annotations
 
-import importlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
-from fhir_mappings.charge_item import ChargeNotValid
+from fhir_mappings.charge_item import validate_as
 from fhir_mappings.vocabulary import Line
 from launch.errors import HttpError, LaunchError
-from launch.http import Limits, Response
+from launch.http import Limits
 from launch.scopes import Interaction, Scopes
 from smartapp.ehr.charges.present import carries, whole_page
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
@@ -27,7 +25,7 @@ from smartapp.ehr.reading.display import ICD_10_CM, decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.wire.bundles import look, read_target, search
 from smartapp.ehr.wire.capability import Capabilities
-from smartapp.ehr.wire.sending import Fate, send
+from smartapp.ehr.wire.sending import Fate, id_of_created, send
 from smartapp.handover_settings import HandoverEntry, HandoverSettings, Method
 from smartapp.store.charges import Charge, Leaving
 
@@ -83,7 +81,7 @@ class FhirRecordHandover(ABC):
         """Raises ChargeNotValid where R4 allows no such record."""
         body = self.record(charge, self._settings.of(charge.issuer_id))
         body["identifier"] = [dict(charge.resource["identifier"][0])]
-        _validate(body)
+        validate_as(self.type_, body)
         return Leaving(
             self.method, FHIR_JSON, msgspec.json.encode(body), msgspec.json.encode(line_of(charge))
         )
@@ -99,8 +97,8 @@ class FhirRecordHandover(ABC):
             lambda: hand.client.fhir("POST", self.type_, body=body, headers=headers, limits=self._limits),
             _ALSO_TAKEN,
         )
-        name = None if answer.response is None else self._named(answer.response)
-        found = None if name is None else Found(Holds.OURS, name)
+        made = None if answer.response is None else id_of_created(answer.response, self.type_)
+        found = None if made is None else Found(Holds.OURS, f"{self.type_}/{made}")
         return Delivery(answer.fate, answer.problem, found)
 
     def find(self, hand: Hand, row: Charge) -> Found:
@@ -176,15 +174,6 @@ class FhirRecordHandover(ABC):
             return None
         return body.get("status") == self.taken_back
 
-    def _named(self, response: Response) -> str | None:
-        """`Task/12`, from `Location` or the body."""
-        place = response.headers.get("location", "").split("?", 1)[0]
-        found = re.search(rf"(?:^|/){self.type_}/([A-Za-z0-9\-._]{{1,255}})(?:/_history/[^/]+)?/?$", place)
-        if found:
-            return f"{self.type_}/{found[1]}"
-        seen = look(response.body)
-        return f"{self.type_}/{seen.id}" if seen.resourceType == self.type_ and seen.id else None
-
 
 def refused_as_behavioral(entry: HandoverEntry, asked: Asked) -> str | None:
     """What of behavioural health stays out of tasks, documents and messages, until the site chooses."""
@@ -216,15 +205,3 @@ def _holds(sent: object, held: object) -> bool:
     if isinstance(sent, list):
         return isinstance(held, list) and all(any(_holds(item, other) for other in held) for item in sent)
     return bool(sent == held)
-
-
-def _validate(resource: Mapping[str, Any]) -> None:
-    """Raise `ChargeNotValid` unless R4 allows it."""
-    type_ = str(resource["resourceType"])
-    model = getattr(importlib.import_module(f"fhir.resources.R4B.{type_.lower()}"), type_)
-    try:
-        model.model_validate(resource)
-    except Exception as fault:  # the model library raises more than its own errors
-        places: list[Any] = getattr(fault, "errors", list)()
-        told = ", ".join(sorted({".".join(map(str, place.get("loc", ()))) for place in places}))
-        raise ChargeNotValid(f"not a valid {type_}: {told or type(fault).__name__}") from None

@@ -6,6 +6,7 @@ an error of ours: the row of the charge would then say that it is still on its w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -13,7 +14,7 @@ from enum import Enum
 from launch.errors import HttpError, LaunchError
 from launch.http import Limits, Response
 from smartapp.config import Settings
-from smartapp.ehr.wire.bundles import outcome_text
+from smartapp.ehr.wire.bundles import look, outcome_text
 
 IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 """Statuses after which the EHR must be asked what it holds."""
@@ -62,3 +63,13 @@ def send(request: Callable[[], Response], also_taken: frozenset[int] = frozenset
         return Sent(Fate.IN_DOUBT, f"The EHR answered {response.status}.", response)
     said = outcome_text(response.body) or "without saying why"
     return Sent(Fate.REFUSED, f"{response.status}: {said}", response)
+
+
+def id_of_created(response: Response, type_: str) -> str | None:
+    """The logical id of a resource that was created, from `Location` or the body."""
+    place = response.headers.get("location", "").split("?", 1)[0]
+    found = re.search(rf"(?:^|/){type_}/([A-Za-z0-9\-._]{{1,255}})(?:/_history/[^/]+)?/?$", place)
+    if found:
+        return found[1]
+    seen = look(response.body)
+    return (seen.id or None) if seen.resourceType == type_ else None
