@@ -12,11 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from fhir_mappings.reconciliation import ChangeKind
 from smartapp.store.chain import opened_of, seal_of, sealed_form
 from smartapp.store.changes import ChangeContent, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeContent
+from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.tables import AUDIT
 from smartapp.store.vault import SealBroken, place
 from tests.smartapp.conftest import REFUSED
+from tests.support.filled_store import content_of
 
 MARCH = date(2026, 3, 31)
 
@@ -53,19 +54,7 @@ def change(now):
 
 @pytest.fixture
 def charge(now):
-    content = ChargeContent(
-        resource={},
-        decision="98979-2026-03-01",
-        attested=(),
-        confirmed_by="Practitioner/7",
-        session_id="s1",
-        snapshot_id="n1",
-        snapshot_sha256="0" * 64,
-        keep_until=date(2999, 3, 31),
-        anchor=None,
-        evidence=b"{}",
-        service_date=MARCH,
-    )
+    content = content_of("98979-2026-03-01", date(2999, 3, 31), service_date=MARCH)
     return Charge("urn:x|1", "general", "p1", "98979", ChargeState.PREPARED, None, None, now, content)
 
 

@@ -21,6 +21,7 @@ from smartapp.store import Store
 from smartapp.store.charges import ChargeContent
 from smartapp.store.claims import ChargeState
 from tests.support.earlier_seals import record_sealed_earlier, sealed_earlier
+from tests.support.filled_store import content_of
 
 KEY = Fernet.generate_key()
 PATIENT = "patient-of-nobody-elses-business"
@@ -53,18 +54,7 @@ def plain_entries() -> list[dict[str, object]]:
 
 
 def a_charge() -> ChargeContent:
-    return ChargeContent(
-        resource={"resourceType": "ChargeItem"},
-        decision="98977-2026-01-05",
-        attested=(),
-        confirmed_by="Practitioner/7",
-        session_id="s1",
-        snapshot_id="n1",
-        snapshot_sha256="0" * 64,
-        keep_until=date(2999, 2, 3),
-        anchor=None,
-        evidence=b"{}",
-    )
+    return content_of("98977-2026-01-05", date(2999, 2, 3), resource={"resourceType": "ChargeItem"})
 
 
 @pytest.fixture

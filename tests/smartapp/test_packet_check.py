@@ -17,10 +17,11 @@ from smartapp.commands import packet_check
 from smartapp.commands.packet import NOT_ALL, run
 from smartapp.ehr.charges.digests import digest_of, digests_of
 from smartapp.ehr.charges.evidence import evidence_document
-from smartapp.store.charges import Charge, ChargeContent, Enrolment
+from smartapp.store.charges import Charge, Enrolment
 from smartapp.store.claims import ChargeState
 from tests.support.chart import build_resources
 from tests.support.evaluation import Case, read_cases
+from tests.support.filled_store import content_of
 from tests.support.packets import NEW_YORK, findings_of, own_of, packet_of, site_of, stored, told
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -315,17 +316,13 @@ def test_a_charge_that_was_handed_over_otherwise_is_decided_with_again(tmp_path)
 
 def handed(resource: dict[str, Any]) -> Charge:
     now = datetime(2026, 4, 2, tzinfo=UTC)
-    content = ChargeContent(
+    content = content_of(
+        "98980-2026-03-01",
+        date(2036, 4, 1),
         resource=resource,
-        decision="98980-2026-03-01",
-        attested=(),
         confirmed_by="Practitioner/biller",
         session_id="s",
         snapshot_id="n",
-        snapshot_sha256="0" * 64,
-        keep_until=date(2036, 4, 1),
-        anchor=None,
-        evidence=b"{}",
     )
     return Charge("urn:x|key", "ehr", "p1", "98980", ChargeState.HANDED_OVER, None, None, now, content)
 

@@ -17,7 +17,7 @@ from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store import Store
 from smartapp.store.attestations import ConfirmedEpisode, Settlement, Statement
 from smartapp.store.changes import ChangeContent, ChargeChange, change_id
-from smartapp.store.charges import Charge, ChargeContent, Enrolment
+from smartapp.store.charges import Charge, Enrolment
 from smartapp.store.claims import ChargeState
 from smartapp.store.retention import PastItsTime, Retention
 from smartapp.store.tables import (
@@ -35,6 +35,7 @@ from smartapp.store.tables import (
 from smartapp.store.time_log import EntryContent, EntryState
 from smartapp.store.vault import Vault
 from tests.smartapp.conftest import REFUSED
+from tests.support.filled_store import content_of
 
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
 CUTOFF = datetime(2019, 4, 1, 12, tzinfo=UTC)
@@ -65,18 +66,7 @@ def contents(store: Store) -> dict[str, int]:
 
 
 def claimed(store: Store, at: datetime, keep_until: date, name: str = "1") -> Charge:
-    content = ChargeContent(
-        resource={},
-        decision="98977-2019-03-01",
-        attested=(),
-        confirmed_by="Practitioner/7",
-        session_id="s1",
-        snapshot_id="n1",
-        snapshot_sha256="0" * 64,
-        keep_until=keep_until,
-        anchor=None,
-        evidence=b"{}",
-    )
+    content = content_of("98977-2019-03-01", keep_until)
     charge = Charge(f"urn:x|{name}", "general", "p1", "98977", ChargeState.PREPARED, None, None, at, content)
     assert store.charges.claim(charge, "h", at, LEASE)
     return charge

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Table, TextClause, insert, text
 from sqlalchemy.exc import DBAPIError
 
-from launch.ports import LaunchKind, LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
+from launch.ports import LaunchKind, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
 from smartapp.store import Store
 from smartapp.store.charges import Charge, ChargeContent, Enrolment
 from smartapp.store.claims import ChargeState
@@ -23,6 +23,7 @@ from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource,
 from smartapp.store.tables import ATTESTATIONS, CHANGE_PACKETS, METADATA, TIME_ENTRIES
 from smartapp.store.vault import SealBroken, Vault
 from tests.smartapp.conftest import REFUSED
+from tests.support.filled_store import session_of
 
 
 @pytest.fixture
@@ -46,28 +47,7 @@ def pending(now):
 
 @pytest.fixture
 def session(now):
-    return LaunchSession(
-        id="s1",
-        issuer_id="general",
-        iss="https://ehr.example/fhir",
-        cookie_digest="c" * 64,
-        patient="patient-secret",
-        encounter=None,
-        fhir_user="Practitioner/7",
-        user_subject=None,
-        user_issuer=None,
-        user_name=None,
-        requested_scope="launch",
-        granted_scope="launch",
-        need_patient_banner=True,
-        tenant=None,
-        intent=None,
-        smart_style_url=None,
-        fhir_context=(),
-        created_at=now,
-        last_seen=now,
-        expires_at=now + timedelta(hours=8),
-    )
+    return session_of("s1", "patient-secret", now)
 
 
 @pytest.fixture

@@ -59,8 +59,9 @@ from smartapp.handover_settings import (
 )
 from smartapp.site import read_site
 from smartapp.store import Store
-from smartapp.store.charges import Charge, ChargeContent
+from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState
+from tests.support.filled_store import content_of
 
 BEGINS = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 LATE = timedelta(minutes=8)
@@ -479,16 +480,10 @@ class Run:
         asked = ToCharge("general", resource, DECISION, "device supply", banner, {}, {})
         way = self.handovers.named(self.method)
         leaving = None if self.method is Method.CHARGE_ITEM else way.leaves(asked)
-        content = ChargeContent(
+        content = content_of(
+            DECISION.key,
+            date(2999, 1, 1),
             resource=resource,
-            decision=DECISION.key,
-            attested=(),
-            confirmed_by="Practitioner/7",
-            session_id="s1",
-            snapshot_id="n1",
-            snapshot_sha256="0" * 64,
-            keep_until=date(2999, 1, 1),
-            anchor=None,
             evidence=EVIDENCE,
             service_date=PERIOD.end,
             leaving=leaving,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from fhir_mappings.reconciliation import ChangeKind
 from fhir_mappings.time_log import LoggedTime
@@ -40,13 +41,14 @@ def fill(store: Store, now: datetime, lease: timedelta) -> None:
     store.attestations.confirm_episode("general", "p1", episode, now)
 
 
-def _open_session(store: Store, id_: str, now: datetime, lease: timedelta) -> None:
-    session = LaunchSession(
+def session_of(id_: str, patient: str, now: datetime) -> LaunchSession:
+    """An open session of a synthetic clinician."""
+    return LaunchSession(
         id=id_,
         issuer_id="general",
         iss="https://ehr.example/fhir",
         cookie_digest="c" * 64,
-        patient="p1",
+        patient=patient,
         encounter=None,
         fhir_user="Practitioner/7",
         user_subject=None,
@@ -63,6 +65,25 @@ def _open_session(store: Store, id_: str, now: datetime, lease: timedelta) -> No
         last_seen=now,
         expires_at=now + timedelta(hours=8),
     )
+
+
+def content_of(decision: str, keep_until: date, **more: Any) -> ChargeContent:
+    """What is kept of a charge; `more`: what of it is another than nothing."""
+    told = {
+        "resource": {},
+        "attested": (),
+        "confirmed_by": "Practitioner/7",
+        "session_id": "s1",
+        "snapshot_id": "n1",
+        "snapshot_sha256": "0" * 64,
+        "anchor": None,
+        "evidence": b"{}",
+    }
+    return ChargeContent(**{**told, "decision": decision, "keep_until": keep_until, **more})
+
+
+def _open_session(store: Store, id_: str, now: datetime, lease: timedelta) -> None:
+    session = session_of(id_, "p1", now)
     store.launches.create_session(session, TokenSet("access", now + timedelta(hours=1), "launch", "refresh"))
     job = store.reading.begin(id_, now)
     store.reading.claim(job.id, "h", now, lease)
@@ -103,18 +124,7 @@ def _fill_charges(store: Store, now: datetime, lease: timedelta) -> None:
 
 
 def a_charge(number: int, now: datetime) -> Charge:
-    content = ChargeContent(
-        resource={},
-        decision="98979-2026-03-01",
-        attested=(),
-        confirmed_by="Practitioner/7",
-        session_id="s1",
-        snapshot_id="n1",
-        snapshot_sha256="0" * 64,
-        keep_until=date(2999, 3, 31),
-        anchor=None,
-        evidence=b"{}",
-    )
+    content = content_of("98979-2026-03-01", date(2999, 3, 31))
     return Charge(f"urn:x|{number}", "general", "p1", "98979", ChargeState.PREPARED, None, None, now, content)
 
 
