@@ -204,8 +204,12 @@ class _Reading:
 
     def _check(self, file: Path, manifest: _Manifest) -> None:
         """An export's manifest says which files belong to it: of one that is not beside it all is missing."""
+        try:
+            beside = {other.name for other in file.parent.iterdir()}
+        except OSError:  # whoever may not look into a folder sees none of its files
+            beside = set()
         for name, kind in manifest.files:
-            if not any((file.parent / f"{name}{packed}").exists() for packed in ("", _GZIP)):
+            if beside.isdisjoint((name, f"{name}{_GZIP}")):
                 self._say(f"not read: {name}: named by {file.name}, and not there")
                 detail = f"{name}: named by {file.name}, and not there"
                 self._chart.add_missing(Missing(kind, MissingWhy.FILE_NOT_READ, detail=detail))
@@ -309,13 +313,20 @@ def _manifest(text: bytes) -> _Manifest | None:
         listed = value.get(member)
         for one in listed if isinstance(listed, list) else ():
             url, kind = (one.get("url"), one.get("type")) if isinstance(one, dict) else (None, None)
-            if not isinstance(url, str):
-                found[f"a file of {member} without an address"] = ANY_TYPE
-                continue
             known = kind if member == "output" and isinstance(kind, str) else ANY_TYPE
-            if known == ANY_TYPE or known in DECIDING:
-                found[unquote(urlsplit(url).path).rpartition("/")[2]] = known
+            if not (name := _name_in(url)):
+                found[f"a file of {member} without an address"] = ANY_TYPE
+            elif known == ANY_TYPE or known in DECIDING:
+                found[name] = known
     return _Manifest(tuple(found.items()))
+
+
+def _name_in(url: object) -> str:
+    """The name of a file as the last part of its address; "" where there is none."""
+    try:
+        return unquote(urlsplit(url).path).rpartition("/")[2] if isinstance(url, str) else ""
+    except ValueError:
+        return ""
 
 
 def origin_in_file(source: Source, origin: str) -> str:

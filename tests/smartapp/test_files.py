@@ -203,3 +203,23 @@ def test_no_file_name_moves_a_cursor(folder, answer):
     _, err = answer(folder)
     assert "\x1b" not in err
     assert "a?[2Jb.txt" in err
+
+
+@pytest.mark.parametrize(
+    ("url", "type_"),
+    [
+        ("https://ehr.example/" + "a" * 400 + ".ndjson", "Observation"),
+        ("https://ehr.example/a%00b.ndjson", "Observation"),
+        ("../../elsewhere.ndjson", "Observation"),
+        ("http://[", None),
+        ("https://ehr.example/", None),
+        (7, None),
+    ],
+)
+def test_whatever_a_manifest_calls_a_file_it_is_missing_and_nothing_else_happens(folder, answer, url, type_):
+    output = [{"type": "Observation", "url": url}]
+    (folder / "manifest.json").write_text(json.dumps({"transactionTime": "2026-02-01", "output": output}))
+    found, said = answer(folder)
+    assert missing(found) == [(type_, "file-not-read")]
+    assert "named by manifest.json, and not there" in said
+    assert not found["completeness"]["whole"]
