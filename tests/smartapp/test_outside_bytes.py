@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from fhir_mappings.local_time import LocalClock
 from launch.http import Response
 from smartapp.ehr.charges.present import carries
-from smartapp.ehr.handover.charge_item import _id_of
 from smartapp.ehr.reading.display import banner, choices, decode
 from smartapp.ehr.reading.seen import Names
 from smartapp.ehr.reading.seen import seen as told
@@ -42,6 +41,7 @@ from smartapp.ehr.wire.bundles import (
 from smartapp.ehr.wire.capability import Capability, parse_capability
 from smartapp.ehr.wire.json_guard import DEEPEST, Unreadable, decoded, decoded_whole, elements, weighed
 from smartapp.ehr.wire.patient_scope import Whose
+from smartapp.ehr.wire.sending import id_of_created
 from tests.launch.magnitudes import MAGNITUDES, written
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
@@ -481,7 +481,7 @@ def test_any_answer_to_a_write_gives_an_id_or_none() -> None:
     @given(spoilt(PAGE["entry"][6]["resource"]))
     @fuzz
     def spoil(body: bytes) -> None:
-        found = _id_of(Response(201, {}, body, "u", "h", "r"))
+        found = id_of_created(Response(201, {}, body, "u", "h", "r"), "ChargeItem")
         reached[found == "i1"] += 1
 
     spoil()
