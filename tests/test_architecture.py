@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -200,3 +201,30 @@ def test_nothing_else_asks_the_machine_what_time_it_is() -> None:
         in {"datetime.now", "datetime.utcnow", "date.today", "time.time"}
     }
     assert asked == set(ASKS_THE_MACHINE)
+
+
+TEMPLATES = ROOT / "smartapp" / "templates"
+
+SHARED = {"base.html", "error.html", "forms.html"}
+"""What every room of the pages uses. Parts that are put into several pages begin with an underscore."""
+
+FORMS_OF_THEIR_OWN = {
+    "error.html",  # what was sent is sent again, field by field
+    "launch/to_ehr.html",  # goes to the EHR, not to the app
+    "testing/patients.html",  # nobody is signed in
+}
+
+
+def test_the_templates_of_a_page_lie_in_a_folder_with_its_modules_name() -> None:
+    modules = {path.stem for path in (ROOT / "smartapp" / "web").glob("*.py")} | {"handover", "testing"}
+    assert {path.parent.name for path in TEMPLATES.glob("*/*.html")} <= modules
+    assert {path.name for path in TEMPLATES.glob("*.html") if not path.name.startswith("_")} == SHARED
+
+
+def test_every_form_that_changes_something_is_made_by_the_one_macro() -> None:
+    by_hand = {
+        str(path.relative_to(TEMPLATES))
+        for path in TEMPLATES.rglob("*.html")
+        if re.search(r'<form\b[^>]*method="post"', path.read_text(encoding="utf-8"))
+    }
+    assert by_hand == {"forms.html", *FORMS_OF_THEIR_OWN}

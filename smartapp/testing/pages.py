@@ -93,7 +93,7 @@ def blueprint(links: StartLinks, user: str | None, patient: str | None) -> Bluep
         except HttpError as error:
             return error_page(502, "The server did not answer as it should", error.sentence, "Try again.")
         shown = [(one["id"], banner(one)) for one in found]
-        return make_response(render_template("testing_patients.html", patients=shown, token=_form_token()))
+        return make_response(render_template("testing/patients.html", patients=shown, token=_form_token()))
 
     @pages.post("/open")
     def open_() -> AnyResponse:

@@ -66,7 +66,7 @@ def check(program: str) -> Response:
         return _page(problems, 422)
     return make_response(
         render_template(
-            "anchor_check.html",
+            "anchor/check.html",
             chart=chart,
             view=view,
             day=day,
@@ -175,7 +175,7 @@ def _page(problems: Iterable[str], status: int) -> Response:
     known |= {Program(name) for name in chart.findings.anchor_days if name in MONITORING_PROGRAMS}
     return make_response(
         render_template(
-            "anchor.html",
+            "anchor/anchor.html",
             chart=chart,
             views=[_view(program) for program in MONITORING_PROGRAMS if program in known],
             corrections=[(str(source), words.ANCHOR_SOURCES[source]) for source in CORRECTIONS],

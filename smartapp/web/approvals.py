@@ -137,7 +137,7 @@ def _page(key: str, charge: Charge, problems: tuple[str, ...], status: int) -> R
         abort(404)
     return make_response(
         render_template(
-            "approval.html",
+            "approvals/approval.html",
             charge=charge,
             key=key,
             snapshot=snapshot,

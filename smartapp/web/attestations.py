@@ -175,7 +175,7 @@ def _page(problems: Iterable[str], status: int) -> Response:
     stored = services().store.attestations.of_patient(chart.issuer_id, chart.patient)
     return make_response(
         render_template(
-            "statements.html",
+            "attestations/statements.html",
             chart=chart,
             open_entries=entries,
             codes=sorted({code for entry in entries for code in entry.codes}),

@@ -41,7 +41,7 @@ def months() -> Response:
     """The months that hold a charge of this patient."""
     patient, issuer_id = g.session.patient or "", g.session.issuer_id
     found = months_with_packets(services().store.packets, patient, issuer_id)
-    return make_response(render_template("audit_months.html", chart=own_pages.chart(), months=found))
+    return make_response(render_template("audit_record/months.html", chart=own_pages.chart(), months=found))
 
 
 @pages.get("/<name>")
@@ -106,7 +106,12 @@ def _page(found: list[tuple[Kept, bytes]], *, name: str, month: date | None, bes
     chart = own_pages.chart()
     return make_response(
         render_template(
-            "audit_record.html", chart=chart, views=_views(found), name=name, month=month, beside=beside
+            "audit_record/record.html",
+            chart=chart,
+            views=_views(found),
+            name=name,
+            month=month,
+            beside=beside,
         )
     )
 

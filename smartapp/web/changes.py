@@ -580,7 +580,7 @@ def _page(chart: own_pages.Chart, draft: Draft, problems: tuple[str, ...], statu
         pieces = [("First: the old charge, taken back", draft.after), ("Then: the new charge", draft.new)]
     return make_response(
         render_template(
-            "change.html",
+            "changes/preview.html",
             chart=chart,
             draft=draft,
             person=chart.findings.patient,
@@ -610,7 +610,7 @@ def _reason_page(
 ) -> Response:
     return make_response(
         render_template(
-            "withdraw.html",
+            "changes/withdraw.html",
             chart=chart,
             change=_change(chart.findings, charge_item),
             charge_item=charge_item,
@@ -634,7 +634,7 @@ def _result_page(row: ChargeChange, problems: tuple[str, ...], status: int) -> R
         ]
     return make_response(
         render_template(
-            "change_result.html",
+            "changes/result.html",
             chart=chart,
             row=row,
             state=row.state.value,
@@ -661,7 +661,7 @@ def _denied(sentence: str) -> Response:
 
 def _moved(differences: tuple[str, ...], charge_item: str) -> Response:
     return make_response(
-        render_template("change_moved.html", differences=differences, charge_item=charge_item), 409
+        render_template("changes/moved.html", differences=differences, charge_item=charge_item), 409
     )
 
 

@@ -64,7 +64,7 @@ def _shown(chart: own_pages.Chart, since: date, types: tuple[str, ...], found: F
     entries = [_view(one, chart, logged) for one in found.entries if one.day <= chart.today]
     return make_response(
         render_template(
-            "elsewhere.html",
+            "elsewhere/elsewhere.html",
             chart=chart,
             types=types,
             since=since,

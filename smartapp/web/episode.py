@@ -76,7 +76,7 @@ def check(program: str) -> Response:
         return _page(of, problems, 422)
     return make_response(
         render_template(
-            "episode_check.html",
+            "episode/check.html",
             chart=chart,
             program=of,
             content=content,
@@ -268,7 +268,7 @@ def _page(program: Program, problems: Iterable[str], status: int) -> Response:
     chart = own_pages.chart()
     return make_response(
         render_template(
-            "episode.html",
+            "episode/episode.html",
             chart=chart,
             program=program,
             found=_found(chart.findings, program),

@@ -39,7 +39,7 @@ def blueprint(issuers: Issuers) -> Blueprint:
 def front() -> str:
     """Whoever comes without a launch learns how to come with one, or signs in at an EHR listed here."""
     listed = [issuer for issuer in services().issuers if issuer.front_page]
-    return render_template("front.html", issuers=sorted(listed, key=attrgetter("front_page")))
+    return render_template("launch/front.html", issuers=sorted(listed, key=attrgetter("front_page")))
 
 
 def begin() -> AnyResponse:
@@ -55,7 +55,7 @@ def begin() -> AnyResponse:
         again = [pair for pair in pairs if pair[0] in {"iss", "launch"}]
         if "probed" in request.args:
             return make_response(
-                render_template("cookies.html", again=f"{request.path}?{urlencode(again)}"), 200
+                render_template("launch/cookies.html", again=f"{request.path}?{urlencode(again)}"), 200
             )
         response = redirect(f"{request.path}?{urlencode([*again, ('probed', '1')])}")
         set_cookie(_flask(response), PROBE_COOKIE, "1", PROBE_LIFE)
@@ -82,7 +82,9 @@ def _to_ehr(authorization: AuthorizationRequest) -> AnyResponse:
         endpoint = urlsplit(authorization.endpoint)
         # A browser also asks the policy about where the EHR forwards the form to: its login host, mostly.
         g.form_targets = (f"{endpoint.scheme}://{endpoint.netloc}", *authorization.issuer.oauth_hosts)
-        response: AnyResponse = make_response(render_template("to_ehr.html", authorization=authorization))
+        response: AnyResponse = make_response(
+            render_template("launch/to_ehr.html", authorization=authorization)
+        )
     else:
         response = redirect(authorization.url)
     set_cookie(

@@ -77,7 +77,7 @@ def _where_months_are_certified() -> Response | None:
 def page() -> Response:
     """Every month that holds something of remote monitoring, the latest first."""
     chart = own_pages.chart()
-    return make_response(render_template("months.html", months=months_of(chart), chart=chart))
+    return make_response(render_template("months/months.html", months=months_of(chart), chart=chart))
 
 
 @pages.get("/<key>")
@@ -217,7 +217,7 @@ def _last_day(first_day: date) -> date:
 def _page(chart: own_pages.Chart, view: MonthView, problems: tuple[str, ...], status: int) -> Response:
     return make_response(
         render_template(
-            "month.html",
+            "months/month.html",
             chart=chart,
             view=view,
             person=chart.findings.patient,

@@ -33,13 +33,13 @@ pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
 @pages.get("/")
 def page() -> str:
     """The whole page: the cards if the chart has been read, else the shell that waits for them."""
-    return render_template("patient.html", **_content())
+    return render_template("patient/patient.html", **_content())
 
 
 @pages.get("/content")
 def content() -> Response:
     """What the page waits for, as a fragment: progress, failure or the cards."""
-    return make_response(render_template("_content.html", fragment=True, **_content()))
+    return make_response(render_template("patient/_content.html", fragment=True, **_content()))
 
 
 @pages.post("/read")
@@ -58,7 +58,7 @@ def end() -> Response:
     except LaunchError:
         revoke = False  # ending never waits
     services().keeper.log_out(g.session.id, revoke=revoke)
-    response = make_response(render_template("ended.html"))
+    response = make_response(render_template("patient/ended.html"))
     drop_cookie(response, session_cookie_name(g.session.id))
     return response
 
@@ -101,7 +101,7 @@ def evidence(address: str) -> Response:
                 )
                 return make_response(
                     render_template(
-                        "evidence.html",
+                        "patient/evidence.html",
                         person=found[1].patient,
                         record=record_view(wanted, found[1], why_left_out(wanted, found[1])),
                         raw=_laid_out(resource.raw),

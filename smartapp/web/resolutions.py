@@ -279,7 +279,9 @@ def page() -> Response:
     chart = own_pages.chart()
     stored = services().store.attestations.settlements(chart.issuer_id, chart.patient)
     return make_response(
-        render_template("settled.html", chart=chart, items=[_view(item, chart.findings) for item in stored])
+        render_template(
+            "resolutions/settled.html", chart=chart, items=[_view(item, chart.findings) for item in stored]
+        )
     )
 
 
@@ -528,7 +530,7 @@ def _view(item: Stated[Settlement], findings: Findings) -> SettlementView:
 def _form(chart: own_pages.Chart, question: Question, problems: tuple[str, ...], status: int) -> Response:
     return make_response(
         render_template(
-            "settle.html",
+            "resolutions/settle.html",
             chart=chart,
             question=question,
             problems=problems,

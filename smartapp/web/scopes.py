@@ -20,7 +20,7 @@ def page() -> Response:
     lost = [(feature.value, PURPOSES[feature]) for feature in found.lost_features]
     return make_response(
         render_template(
-            "scopes.html",
+            "scopes/scopes.html",
             found=found,
             lost=lost,
             requested=g.session.requested_scope.split(),

@@ -528,7 +528,7 @@ def _page(form: EntryForm, status: int) -> Response:
     mine = clock if clock is not None and clock.patient == chart.patient else None
     return make_response(
         render_template(
-            "time.html",
+            "time_log/log.html",
             chart=chart,
             form=form,
             entries=[
@@ -555,7 +555,7 @@ def _entry_page(found: TimeEntry, problems: tuple[str, ...], status: int) -> Res
     can_sign = found.state is EntryState.DRAFT and not _sign_problems(found)
     return make_response(
         render_template(
-            "time_entry.html",
+            "time_log/entry.html",
             chart=chart,
             entry=EntryView.of(found),
             counts=_counts(found, chart.findings),
@@ -586,7 +586,7 @@ def _correction_page(found: TimeEntry, form: EntryForm | None, status: int) -> R
     content = found.latest.content
     return make_response(
         render_template(
-            "time_correct.html",
+            "time_log/correct.html",
             chart=own_pages.chart(),
             entry=EntryView.of(found),
             form=form or EntryForm(_form_values(content.logged, content.note, content.talk)),

@@ -38,7 +38,7 @@ def page() -> Response:
             view = patient_view(real.snapshot, imagined, here.site, (), NOT_REAL)
     return make_response(
         render_template(
-            "what_if.html",
+            "what_if/what_if.html",
             view=view,
             asked=asked,
             problem=problem,

@@ -256,7 +256,7 @@ def test_a_long_request_is_posted_where_the_ehr_takes_forms(door, server):
 
 @pytest.mark.smart(52)
 def test_the_form_is_an_ordinary_posted_form_with_every_parameter():
-    page = Path(launch.__file__).parent.parent / "smartapp" / "templates" / "to_ehr.html"
+    page = Path(launch.__file__).parent.parent / "smartapp" / "templates" / "launch" / "to_ehr.html"
     form = re.search(r"<form[^>]*>", page.read_text("utf-8"))
     assert form
     assert 'method="post"' in form[0]
