@@ -374,13 +374,13 @@ def test_a_silent_server_is_left_at_the_read_timeout(ehr, client):
 
 def test_a_connection_made_after_the_deadline_sends_nothing(ehr, client, monkeypatch):
     """Else nobody would hold the watch any more while the answer drips."""
-    from launch.http import create_connection
+    from launch.connections import create_connection
 
     def late(*args: Any, **kwargs: Any) -> Any:
         time.sleep(0.2)
         return create_connection(*args, **kwargs)
 
-    monkeypatch.setattr("launch.http.create_connection", late)
+    monkeypatch.setattr("launch.connections.create_connection", late)
     error = failure(client.fhir, "POST", "a", body=b"{}", limits=Limits(total=0.1))
     assert (error.problem, error.maybe_acted) == (HttpProblem.TIMEOUT, False)
     time.sleep(0.05)

@@ -43,8 +43,8 @@ class Names:
         self.answers = list(answers)
         self.asked: list[str] = []
         self.connected: list[str] = []
-        monkeypatch.setattr("launch.http.socket.getaddrinfo", self._resolve)
-        monkeypatch.setattr("launch.http.create_connection", self._connect)
+        monkeypatch.setattr("launch.connections.socket.getaddrinfo", self._resolve)
+        monkeypatch.setattr("launch.connections.create_connection", self._connect)
 
     def _resolve(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         self.asked.append(host)
@@ -164,7 +164,7 @@ def test_a_name_nobody_knows_is_a_failed_connection(monkeypatch):
     def unknown(*_: Any, **__: Any) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "ehr.example is not known")
 
-    monkeypatch.setattr("launch.http.socket.getaddrinfo", unknown)
+    monkeypatch.setattr("launch.connections.socket.getaddrinfo", unknown)
     error = get("https://ehr.example/fhir")
     assert (error.problem, error.maybe_acted) == (HttpProblem.CONNECTION, False)
 
@@ -180,7 +180,7 @@ class Stalled:
         self.asked: list[str] = []
         self._stalled = stalled
         monkeypatch.setattr("launch.lookups.socket.getaddrinfo", self._resolve)
-        monkeypatch.setattr("launch.http._LOOKUPS", Lookups())
+        monkeypatch.setattr("launch.connections._LOOKUPS", Lookups())
 
     def _resolve(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         self.asked.append(host)
@@ -229,7 +229,7 @@ def test_a_connection_that_comes_too_late_ends_the_same_way(monkeypatch):
         raise TimeoutError("timed out")
 
     Names(monkeypatch, ("93.184.215.14",))
-    monkeypatch.setattr("launch.http.create_connection", nobody_answers)
+    monkeypatch.setattr("launch.connections.create_connection", nobody_answers)
     error, seconds = timed("https://ehr.example/fhir", Limits(connect=0.2, read=LONG, total=LONG))
     assert (error.problem, error.maybe_acted) == (HttpProblem.TIMEOUT, False)
     assert 0.2 <= seconds < LONG / 2
@@ -250,7 +250,7 @@ def test_many_addresses_that_do_not_answer_take_no_longer_than_the_deadline(monk
         raise TimeoutError("timed out")
 
     Names(monkeypatch, tuple(f"93.184.215.{last}" for last in range(4)))
-    monkeypatch.setattr("launch.http.create_connection", nobody_answers)
+    monkeypatch.setattr("launch.connections.create_connection", nobody_answers)
     error, _ = timed("https://ehr.example/fhir", Limits(connect=0.2, read=LONG, total=0.3))
     assert error.problem is HttpProblem.TIMEOUT
     assert sum(waited) <= 0.3

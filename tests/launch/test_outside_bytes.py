@@ -22,10 +22,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 
+from launch.answers import retry_after
 from launch.authorization import Callback, LaunchRequest, binding_cookie_name, digest
+from launch.bodies import read
 from launch.discovery import SmartConfiguration, oauth_uris, parse_configuration
 from launch.errors import HttpError, LaunchError, SmartError, clean_error_code
-from launch.http import EhrClient, Response, _read, _retry_after
+from launch.http import EhrClient, Response
 from launch.identity import Identity, IdentityVerifier, parse_jwks, user_kind
 from launch.issuers import load_issuers
 from launch.ports import LaunchKind
@@ -653,7 +655,7 @@ HEADERS = st.sampled_from(
 @example("Mon, 01 Jan 2026 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +99999999999999")
 @example("Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 GMT")
 def test_any_retry_after_is_a_pause_or_none(text, date):
-    pause = _retry_after({"retry-after": text, "date": date})
+    pause = retry_after({"retry-after": text, "date": date})
     assert pause is None or (pause >= 0 and math.isfinite(pause))
 
 
@@ -668,7 +670,7 @@ def test_any_declared_length_is_believed_only_where_it_is_one(declared, encoding
     headers = {"Content-Length": declared, "Content-Encoding": encoding}
     raw: Any = Raw(headers, body)
     try:
-        content = _read(raw, 100, time.monotonic() + LONG)
+        content = read(raw, 100, time.monotonic() + LONG)
     except HttpError:
         return
     except (OSError, zlib.error):
