@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
-    from smartapp.config import Settings
+    from smartapp.configuration.settings import Settings
 
 __all__ = ["create_app"]
 
@@ -15,7 +15,7 @@ __all__ = ["create_app"]
 def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application; production settings from the environment unless given.
 
-    Raises `smartapp.config.ConfigurationError` with every reason not to start.
+    Raises `smartapp.configuration.settings.ConfigurationError` with every reason not to start.
     """
     # Imported here, so that the command line does not wait for Flask to print its help.
     from smartapp.application import build

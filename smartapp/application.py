@@ -19,7 +19,9 @@ from launch.ports import LaunchSession
 from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
 from smartapp.clock import AuditedEvents, SystemClock
-from smartapp.config import ConfigurationError, Mode, Settings
+from smartapp.configuration.issuers_file import read_issuers
+from smartapp.configuration.settings import ConfigurationError, Mode, Settings
+from smartapp.configuration.site import Site, load_site
 from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.present import PresentCharges
@@ -34,11 +36,9 @@ from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.observed import ObservedClient
 from smartapp.ehr.wire.sending import limits_of_writes
 from smartapp.health import Health
-from smartapp.issuers_file import read_issuers
 from smartapp.metrics import Metrics, Prometheus
 from smartapp.prepared import prepare_types
 from smartapp.services import FEATURES, Services
-from smartapp.site import Site, load_site
 from smartapp.store import Store
 from smartapp.store.budgets import SharedBudget
 from smartapp.store.database import SchemaOutdated

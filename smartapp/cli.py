@@ -32,7 +32,7 @@ def _serve(arguments: list[str]) -> int:
 
 def _migrate(arguments: list[str]) -> int:
     from smartapp.commands.migrate import run
-    from smartapp.config import ConfigurationError
+    from smartapp.configuration.settings import ConfigurationError
 
     try:
         return run(arguments)

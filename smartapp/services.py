@@ -14,7 +14,8 @@ from launch.ports import Clock, LaunchSession, SessionEnd
 from launch.scopes import CORE_FEATURES, Feature
 from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
+from smartapp.configuration.site import Site
 from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.ehr.charges.guards import Guards
 from smartapp.ehr.charges.revise import ChargeChanger
@@ -25,7 +26,6 @@ from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.health import Health
 from smartapp.metrics import Metrics
-from smartapp.site import Site
 from smartapp.store import Store
 
 FEATURES = (

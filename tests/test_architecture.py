@@ -64,17 +64,11 @@ LAYERS = (
     ("smartapp.ehr.reading", "smartapp.ehr.people"),
     ("smartapp.ehr.wire", "smartapp.store", "smartapp.clock"),
     (
-        "smartapp.config",
-        "smartapp.fees",
-        "smartapp.handover_settings",
-        "smartapp.issuers_file",
+        "smartapp.configuration",
         "smartapp.logs",
         "smartapp.metrics",
         "smartapp.plain",
         "smartapp.prepared",
-        "smartapp.signing_keys",
-        "smartapp.site",
-        "smartapp.site_file",
     ),
 )
 """Inside the app, from what people touch down to what it is told: each knows what is below or beside it."""
@@ -161,7 +155,7 @@ def test_deciding_reads_no_clock() -> None:
 
 ASKS_THE_MACHINE = {
     "smartapp/clock.py": "the app's clock: the machine's, in a demo or test ahead of it",
-    "smartapp/issuers_file.py": "a command's default",
+    "smartapp/configuration/issuers_file.py": "a command's default",
     "smartapp/commands/audit.py": "a command runs when it runs",
     "smartapp/commands/config_check.py": "a command runs when it runs",
     "smartapp/commands/connect.py": "--as-of says how far from today",

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import smartapp.commands.evaluate
 from smartapp.commands.evaluate import evaluate
-from smartapp.site_file import SiteFile, read_site_file
+from smartapp.configuration.site_file import SiteFile, read_site_file
 
 from . import oracle
 from .support.chart import Event, Resource, build_resources, site_file

@@ -25,8 +25,8 @@ from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import ExcludedReason, Outcome, Unverified
 from launch.sandbox import serve_sandbox
 from launch.sandbox.patients import charts
+from smartapp.configuration.site import read_site
 from smartapp.ehr.reading.notices import NoticeKind
-from smartapp.site import read_site
 from tests.support.chart import CLINIC_DEVICE, LOINC, build_resources, site_terminology
 from tests.support.evaluation import NEW_YORK, write_site
 from tests.support.through_ehr import EhrOfACase

@@ -22,7 +22,7 @@ from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Outcome, Role, Unverified
 from launch.sandbox.patients import charts
 from launch.sandbox.patients.staff import practice
-from smartapp.site_file import SiteFile, read_site_file
+from smartapp.configuration.site_file import SiteFile, read_site_file
 from tests.support.chart import build_resources, site_file
 
 ZONE = ZoneInfo("America/New_York")

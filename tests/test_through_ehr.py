@@ -17,8 +17,8 @@ import pytest
 
 from launch.sandbox import serve_sandbox
 from smartapp.commands.evaluate import evaluate
-from smartapp.site import read_site
-from smartapp.site_file import read_site_file
+from smartapp.configuration.site import read_site
+from smartapp.configuration.site_file import read_site_file
 
 from .support.chart import build_resources
 from .support.evaluation import NEW_YORK, Case, read_cases, write_case, write_site

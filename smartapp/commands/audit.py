@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from smartapp.commands.audit_export import Head, SignatureWrong, verify_export, write_export
 from smartapp.commands.audit_head import deliver, head_line, read_last_head
 from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
-from smartapp.config import ConfigurationError, read_setting, setting
-from smartapp.signing_keys import SigningKeys
+from smartapp.configuration.settings import ConfigurationError, read_setting, setting
+from smartapp.configuration.signing_keys import SigningKeys
 from smartapp.store.audit import AuditTrail
 from smartapp.store.chain import ChainCheck, ChainFault, Point
 from smartapp.store.database import Database, SchemaOutdated

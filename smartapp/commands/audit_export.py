@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from smartapp.commands.checks import Fault
-from smartapp.signing_keys import KeyAlgorithm, SigningKeys
+from smartapp.configuration.signing_keys import KeyAlgorithm, SigningKeys
 from smartapp.store.chain import Chain, ChainCheck, Link, Point
 
 FORMAT = "smart-remote-monitoring audit export 2"

@@ -20,7 +20,7 @@ import msgspec
 
 from smartapp.commands.audit_export import Head, Signed, public_key, signed_head, verified_head
 from smartapp.commands.checks import Fault
-from smartapp.signing_keys import SigningKeys
+from smartapp.configuration.signing_keys import SigningKeys
 from smartapp.store.chain import ChainCheck
 
 FORMAT = "smart-remote-monitoring audit head 1"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json, listed
 from smartapp.commands.rules_checked import check_rules
-from smartapp.config import SETTINGS, ConfigurationError, read_setting, unknown_settings
+from smartapp.configuration.settings import SETTINGS, ConfigurationError, read_setting, unknown_settings
 
 if TYPE_CHECKING:
     from launch.issuers import Issuer
@@ -105,7 +105,7 @@ class ConfigCheck:
         path: Path | None = self._values.get("issuers_file")
         if path is None:
             return
-        from smartapp.issuers_file import read_issuers
+        from smartapp.configuration.issuers_file import read_issuers
 
         try:
             issuers = read_issuers(path, self._values.get("signing_keys"), self._environ)
@@ -148,7 +148,7 @@ class ConfigCheck:
             self._checks.ok(CheckId.ISSUER, says, issuer.id)
 
     def _site(self) -> None:
-        from smartapp.site import read_site
+        from smartapp.configuration.site import read_site
 
         try:
             site = read_site(*(self._values.get(name) for name in ("site_file", "timezone", "payer")))
@@ -168,7 +168,7 @@ class ConfigCheck:
 
     def _keys(self) -> None:
         from launch.errors import ConfigurationError as LaunchConfigurationError
-        from smartapp.signing_keys import KeyAlgorithm, PublishedKeys, SigningKeys
+        from smartapp.configuration.signing_keys import KeyAlgorithm, PublishedKeys, SigningKeys
 
         folder: Path | None = self._values.get("signing_keys")
         try:
@@ -254,7 +254,7 @@ class ConfigCheck:
             self._checks.ok(CheckId.KEYS_ENCRYPTION, found.says())
 
     def _permissions(self) -> None:
-        from smartapp.signing_keys import readable_by_others
+        from smartapp.configuration.signing_keys import readable_by_others
 
         for path in self._private:
             if not path.exists():  # the log of a database that nobody has open

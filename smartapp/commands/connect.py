@@ -24,14 +24,15 @@ from urllib.parse import urlencode
 from fhir_mappings.vocabulary import Role
 from launch.errors import ConfigurationError as LaunchConfigurationError
 from launch.errors import HttpError
-from launch.issuers import Issuer, load_issuers
+from launch.issuers import Issuer
+from launch.issuers_table import load_issuers
 from launch.profiles import profile_names
 from launch.urls import Url
 from smartapp.commands.checks import CANNOT, Fault, Parser, listed
 from smartapp.commands.registration import sheet
-from smartapp.config import ConfigurationError
+from smartapp.configuration.settings import ConfigurationError
+from smartapp.configuration.site import read_site
 from smartapp.services import FEATURES
-from smartapp.site import read_site
 from smartapp.testing.looking import (
     Launcher,
     Smart,

@@ -26,10 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from smartapp.config import Mode, Settings
+from smartapp.configuration.settings import Mode, Settings
 
 if TYPE_CHECKING:
-    from smartapp.site import Site
+    from smartapp.configuration.site import Site
 
 EHR_HOST = "localhost"
 APP_HOST = "127.0.0.1"
@@ -101,7 +101,7 @@ class Demo:
         return self.folder / "site.yaml"
 
     def _write_site_file(self) -> Site:
-        from smartapp.site import read_site
+        from smartapp.configuration.site import read_site
 
         # Read as a file: the app never imports the sandbox.
         self._site_file.write_bytes((files("launch") / "sandbox" / "site.yaml").read_bytes())

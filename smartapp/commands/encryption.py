@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy.exc import SQLAlchemyError
 
 from smartapp.commands.checks import Fault
-from smartapp.config import read_setting, setting
+from smartapp.configuration.settings import read_setting, setting
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database, SchemaOutdated
 from smartapp.store.vault import Vault

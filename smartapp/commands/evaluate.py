@@ -26,9 +26,9 @@ from fhir_mappings.rules.what_if import WhatIf, imagine, read_what_if
 from fhir_mappings.terminology import load_terminology, read_table
 from fhir_mappings.vocabulary import Unverified
 from smartapp.commands.evaluate_table import Hints, for_terminal, print_table
+from smartapp.configuration.site_file import SiteFile, SiteFileError, read_site_file
 from smartapp.population.deciding import Stated, answer_of
 from smartapp.population.files import NotReadable, read_paths
-from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
 
 class Fault(Exception):

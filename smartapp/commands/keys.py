@@ -15,8 +15,8 @@ from pathlib import Path
 from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
 from smartapp.commands.encryption import encryption
 from smartapp.commands.reseal import reseal
-from smartapp.config import ConfigurationError
-from smartapp.signing_keys import (
+from smartapp.configuration.settings import ConfigurationError
+from smartapp.configuration.signing_keys import (
     PUBLISHED_FOR,
     KeyAlgorithm,
     KeyEntry,

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from smartapp.config import SETTINGS, ConfigurationError
+from smartapp.configuration.settings import SETTINGS, ConfigurationError
 
 
 def run(arguments: Sequence[str]) -> int:

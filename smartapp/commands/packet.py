@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from smartapp.commands.checks import CANNOT, Fault, Parser, Status, as_json, listed
 from smartapp.commands.packet_check import UNCHECKED, NoPacket, checked
-from smartapp.config import ConfigurationError, read_setting, setting
+from smartapp.configuration.settings import ConfigurationError, read_setting, setting
 from smartapp.ehr.charges.month_of_packets import month_document, packets_of_month
 from smartapp.store import Store
 from smartapp.store.chain import Words

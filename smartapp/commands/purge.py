@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from smartapp.commands.checks import CANNOT, Fault, Parser, listed
-from smartapp.config import ConfigurationError, Settings
+from smartapp.configuration.settings import ConfigurationError, Settings
 
 if TYPE_CHECKING:
     from smartapp.store.retention import PastItsTime

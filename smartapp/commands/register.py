@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
 from smartapp.commands.registered import Registered, add_options, registered
 from smartapp.commands.registration import Sheet, sheet
-from smartapp.config import ConfigurationError, read_setting, setting
+from smartapp.configuration.settings import ConfigurationError, read_setting, setting
 
 
 def run(arguments: Sequence[str]) -> int:

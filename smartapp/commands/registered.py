@@ -12,8 +12,8 @@ from launch.errors import LaunchError
 from launch.issuers import Issuer, Issuers
 from launch.urls import UnsafeUrl, parse_base
 from smartapp.commands.checks import Fault
-from smartapp.config import read_setting, setting
-from smartapp.issuers_file import read_issuers
+from smartapp.configuration.issuers_file import read_issuers
+from smartapp.configuration.settings import read_setting, setting
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from smartapp.commands.checks import Fault
-from smartapp.config import read_setting, setting
+from smartapp.configuration.settings import read_setting, setting
 
 if TYPE_CHECKING:
     from smartapp.store import Store

@@ -18,7 +18,7 @@ import msgspec
 from fhir_mappings.rules.difference import Changed, Difference, differences
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.register import RuleInForce, Status, proposed, rules_in_force, stale
-from smartapp.site_file import SiteFile, SiteFileError, read_site_file
+from smartapp.configuration.site_file import SiteFile, SiteFileError, read_site_file
 
 
 class Fault(Exception):

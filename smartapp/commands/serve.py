@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from smartapp.commands.checks import CANNOT, Fault, Parser
-from smartapp.config import ConfigurationError
+from smartapp.configuration.settings import ConfigurationError
 
 PATIENCE_SECONDS = 75
 """One request to an EHR takes at most 60 seconds; a write is one, and a look before and after it."""

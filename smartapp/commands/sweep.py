@@ -14,7 +14,8 @@ import msgspec
 from fhir_mappings.local_time import zone_named
 from smartapp.commands.evaluate import Fault, Parser, read_attestations, read_day, site_options
 from smartapp.commands.evaluate_table import for_terminal
-from smartapp.config import ConfigurationError, read_setting, setting
+from smartapp.configuration.settings import ConfigurationError, read_setting, setting
+from smartapp.configuration.site_file import SiteFile, SiteFileError, read_site_file
 from smartapp.population import reports
 from smartapp.population.blocks import NotOpened
 from smartapp.population.deciding import Settings
@@ -23,7 +24,6 @@ from smartapp.population.files import NotReadable
 from smartapp.population.progress import Progress
 from smartapp.population.state import State, StateError
 from smartapp.population.sweep import Asked, SweepError, sweep
-from smartapp.site_file import SiteFile, SiteFileError, read_site_file
 
 NOT_ALL = 3
 """Exit status where somebody could not be decided: their number is told."""

@@ -19,13 +19,13 @@ from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.reading.own_record import OwnRecord
 from smartapp.ehr.wire.bundles import NotAPage, declared, look, outcome_text, search, search_page
 from smartapp.ehr.wire.capability import CAPABILITY_LIMITS
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.time_log import EntryState, TimeEntry
 

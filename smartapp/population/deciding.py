@@ -24,8 +24,8 @@ from fhir_mappings.rules.due import due_day
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.terminology import load_terminology
+from smartapp.configuration.site_file import SiteFile
 from smartapp.population.partition import Rest
-from smartapp.site_file import SiteFile
 
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
-from smartapp.handover_settings import Method
+from smartapp.configuration.handover import Method
 from smartapp.store.attestations import AnchorSet, keep_anchor
 from smartapp.store.chain import Words
 from smartapp.store.claims import HANDED, Approval, ChargeState, Claims

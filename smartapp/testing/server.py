@@ -24,7 +24,7 @@ from flask import Flask, abort, request
 from launch.http import EhrClients
 from launch.urls import parse_base
 from smartapp.application import build
-from smartapp.config import Mode, Settings
+from smartapp.configuration.settings import Mode, Settings
 from smartapp.serving import AppServer
 from smartapp.store import Store
 from smartapp.testing.marked import MarkedClient

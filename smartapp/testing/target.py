@@ -8,7 +8,8 @@ from typing import Any
 
 from launch.errors import ConfigurationError, HttpError
 from launch.http import EhrClient, EhrClients, Limits
-from launch.issuers import Issuer, load_issuers
+from launch.issuers import Issuer
+from launch.issuers_table import load_issuers
 from launch.urls import UnsafeUrl, Url, parse_base
 from smartapp.commands.checks import Fault
 from smartapp.testing.sandboxes import is_loopback, sandbox_at

@@ -11,9 +11,9 @@ from fhir_mappings.decision import CountedSpan
 from fhir_mappings.local_time import utc
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, RequirementKind, Role
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.seen import Seen
-from smartapp.site import Site
 from smartapp.web import words
 from smartapp.web.answer import row_text
 from smartapp.web.cards import CardView

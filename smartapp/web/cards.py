@@ -16,11 +16,11 @@ from fhir_mappings.completeness import in_words
 from fhir_mappings.decision import Decision, Requirement
 from fhir_mappings.rules.minutes import MOST_SECONDS_OF_A_DAY
 from fhir_mappings.vocabulary import ExcludedReason, Outcome, RequirementKind, ReviewReason, Role, Unverified
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.own_record import StatementLine
 from smartapp.ehr.reading.rule_words import RuleView, rule_view
-from smartapp.site import Site
 from smartapp.store.charges import Charge
 from smartapp.web import words
 from smartapp.web.records import RecordView, record_views

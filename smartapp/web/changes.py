@@ -21,12 +21,12 @@ from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid
 from fhir_mappings.decision import Decision
 from fhir_mappings.reconciliation import Change, ChangeKind, ChangeReason
 from fhir_mappings.vocabulary import Unverified
+from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.present import Held, charge_now
 from smartapp.ehr.charges.revise import Order, changeable
 from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.people import same_person
 from smartapp.ehr.reading.findings import Findings
-from smartapp.handover_settings import Method
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED, ChargeChange, change_id
 from smartapp.store.charges import Charge

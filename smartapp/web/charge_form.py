@@ -28,11 +28,11 @@ from fhir_mappings.charge_item import (
 )
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import DISCIPLINES, Outcome, Program, Role, Unverified
+from smartapp.configuration.site_file import BILLING_PROFESSIONALS
 from smartapp.ehr.charges.create import counts_minutes
 from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.findings import Findings, ForTheForm
 from smartapp.services import services
-from smartapp.site_file import BILLING_PROFESSIONALS
 from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot

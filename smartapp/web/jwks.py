@@ -8,7 +8,7 @@ from pathlib import Path
 from flask import Blueprint, Response, jsonify
 
 from launch.issuers import Issuer
-from smartapp.signing_keys import PUBLISHED_FOR, PublishedKeys
+from smartapp.configuration.signing_keys import PUBLISHED_FOR, PublishedKeys
 
 PATH = "/.well-known/jwks.json"
 

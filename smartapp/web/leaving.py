@@ -10,10 +10,10 @@ from flask import g
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome, Unverified
+from smartapp.configuration.handover import Method
 from smartapp.ehr.handover.choice import Chosen
 from smartapp.ehr.handover.method import Asked, ToCharge, Where
 from smartapp.ehr.reading.findings import Findings, ForTheForm
-from smartapp.handover_settings import Method
 from smartapp.services import services
 from smartapp.store.charges import Charge, Leaving
 from smartapp.web import words

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from flask import Blueprint, Response, abort, request
 
-from smartapp.config import LOOPBACK
+from smartapp.configuration.settings import LOOPBACK
 from smartapp.metrics import Prometheus
 from smartapp.services import services
 from smartapp.store.counts import counts

@@ -18,10 +18,10 @@ from fhir_mappings.anchor import AnchorSource
 from fhir_mappings.decision import CountedDay
 from fhir_mappings.local_time import LocalClock, Window, utc, zone_named
 from fhir_mappings.vocabulary import Line, Program, RequirementKind, Role, Unverified
+from smartapp.configuration.handover import Method
 from smartapp.ehr.reading.display import banner
 from smartapp.ehr.reading.plots import Plotter, placed
 from smartapp.ehr.reading.seen import NAMED, Names, Seen, seen
-from smartapp.handover_settings import Method
 from smartapp.store.charges import Leaving
 from smartapp.store.packets import Kept
 from smartapp.web import words

@@ -10,11 +10,11 @@ from datetime import date, datetime, timedelta
 from fhir_mappings.decision import Decision
 from fhir_mappings.record import NOT_SAID, Excluded
 from fhir_mappings.vocabulary import ExcludedReason, ReviewReason
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.display import Banner
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.seen import Seen
-from smartapp.site import Site
 from smartapp.store.charges import Charge
 from smartapp.store.months import month_of
 from smartapp.store.reading import Snapshot

@@ -15,9 +15,9 @@ from fhir_mappings.vocabulary import Role
 from launch.identity import UserKind, user_kind
 from launch.ports import LaunchSession
 from launch.scopes import Interaction, Scopes
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.findings import Findings, Writes
 from smartapp.services import services
-from smartapp.site import Site
 from smartapp.store.reading import Snapshot
 
 

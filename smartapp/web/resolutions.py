@@ -39,11 +39,11 @@ from fhir_mappings.vocabulary import (
     ReviewReason,
     Role,
 )
+from smartapp.configuration.site import Site
+from smartapp.configuration.site_file import BILLING_PROFESSIONALS
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.own_record import SettledLine
 from smartapp.services import services
-from smartapp.site import Site
-from smartapp.site_file import BILLING_PROFESSIONALS
 from smartapp.store.attestations import Settlement, Stated
 from smartapp.web import own_pages, words
 from smartapp.web.permission import ROLES, Action, present_findings, role_here

@@ -31,8 +31,8 @@ from fhir_mappings.vocabulary import (
 )
 from launch.errors import HttpError
 from launch.limiter import PauseKind
+from smartapp.configuration.handover import Method
 from smartapp.ehr.reading.notices import Notice, NoticeKind
-from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Progress

@@ -113,7 +113,7 @@ def test_the_parameters_of_the_operation_hold_no_error(handing_over, server):
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from smartapp.handover_settings import Method
+    from smartapp.configuration.handover import Method
     from tests.support.fault_run import FaultWorld, Run
 
     foreign = handing_over(None)

@@ -11,8 +11,8 @@ import pytest
 
 from launch.sandbox.patients import export
 from smartapp.commands.evaluate import evaluate
+from smartapp.configuration.site_file import read_site_file
 from smartapp.ehr.reading.findings import Findings
-from smartapp.site_file import read_site_file
 from tests.interop.conftest import CHARTS, patient_browser
 from tests.support.sandbox import DAY
 

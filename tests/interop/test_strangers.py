@@ -26,7 +26,7 @@ from launch.discovery import Discovery
 from launch.errors import LaunchError, LaunchReason
 from launch.http import EhrClients
 from launch.identity import IdentityVerifier
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from launch.sandbox import Client, serve_sandbox
 from launch.tokens import SessionClient, TokenKeeper
 from tests.launch.conftest import MemoryStore, RecordedEvents

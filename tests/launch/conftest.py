@@ -19,7 +19,8 @@ from launch.authorization import Callback, Launcher, LaunchRequest, OpenedLaunch
 from launch.discovery import Discovery
 from launch.http import EhrClient, EhrClients
 from launch.identity import IdentityVerifier
-from launch.issuers import Issuer, load_issuers
+from launch.issuers import Issuer
+from launch.issuers_table import load_issuers
 from launch.ports import LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
 from launch.tokens import TokenKeeper
 

@@ -16,7 +16,7 @@ import launch
 from launch.authorization import Launcher, LaunchRequest, binding_cookie_name, code_challenge, digest
 from launch.errors import ConfigurationError
 from launch.identity import IdentityVerifier
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from launch.ports import LaunchKind
 from launch.scopes import Feature
 

@@ -13,7 +13,7 @@ from launch.backend import BackendTokens
 from launch.discovery import Discovery
 from launch.errors import ConfigurationError, HttpError, HttpProblem, LaunchError, LaunchReason
 from launch.http import EhrClients
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from launch.sandbox import Client, serve_sandbox
 from launch.sandbox.config import ClientType
 

@@ -16,7 +16,8 @@ from joserfc.jwk import ECKey, RSAKey
 
 from launch.client_auth import client_credentials, public_jwks, signed_assertion, signing_key
 from launch.errors import ConfigurationError
-from launch.issuers import Issuer, SigningAlgorithm, load_issuers
+from launch.issuers import Issuer, SigningAlgorithm
+from launch.issuers_table import load_issuers
 
 from .conftest import Door
 

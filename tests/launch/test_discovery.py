@@ -12,7 +12,7 @@ import pytest
 from launch.discovery import OAUTH_URIS, Discovery, oauth_uris, parse_configuration
 from launch.errors import LaunchError, LaunchReason
 from launch.http import EhrClients, Limits
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from tests.support.fast_time import FastTime
 from tests.support.sandbox import LONG
 

@@ -17,7 +17,8 @@ import pytest
 
 from launch.errors import HttpError, HttpProblem
 from launch.http import OAUTH_LIMITS, EhrClient, EhrClients, Limits, Response
-from launch.issuers import Issuer, load_issuers
+from launch.issuers import Issuer
+from launch.issuers_table import load_issuers
 from launch.limiter import IssuerLimiter
 from tests.support.sandbox import LONG
 

@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from launch.errors import ConfigurationError, HttpError, HttpProblem
 from launch.http import EhrClient, Limits
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from launch.lookups import Lookups
 from tests.support.sandbox import LONG
 

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from launch.errors import LaunchError, LaunchReason
 from launch.identity import Identity, IdentityVerifier, UserKind, parse_jwks, user_kind
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 
 from .conftest import Answer, AuthorizationServer, Door, FakeEhr
 

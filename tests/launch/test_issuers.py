@@ -9,7 +9,8 @@ import pytest
 
 from launch.authorization import LaunchRequest
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
-from launch.issuers import ClientAuth, SigningAlgorithm, load_issuers
+from launch.issuers import ClientAuth, SigningAlgorithm
+from launch.issuers_table import load_issuers
 from launch.profiles import ChargeItemWrite, ScopeStyle, SearchMethod
 
 BASE = "https://ehr.example/api/FHIR/R4"

@@ -10,7 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from launch.client_auth import signed_assertion
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from smartapp.web.jwks import PATH, blueprint
 
 

@@ -29,7 +29,7 @@ from launch.discovery import SmartConfiguration, oauth_uris, parse_configuration
 from launch.errors import HttpError, LaunchError, SmartError, clean_error_code
 from launch.http import EhrClient, Response
 from launch.identity import Identity, IdentityVerifier, parse_jwks, user_kind
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from launch.ports import LaunchKind
 from launch.scopes import Feature, Scopes, difference, parse_scope, request_scope
 from launch.tokens import parse_token_response

@@ -33,7 +33,7 @@ SUITE = [
     "smartapp/commands/evaluate.py",
     "smartapp/commands/rules.py",
     "smartapp/commands/rules_document.py",
-    "smartapp/site_file.py",
+    "smartapp/configuration/site_file.py",
     "tests",
     "docs/rules.md",
 ]

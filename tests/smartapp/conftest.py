@@ -30,7 +30,7 @@ from smartapp import create_app
 from smartapp.clock import SystemClock, ahead_of_the_machine
 from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
 from smartapp.commands.demo_check import Browser, Form, Page
-from smartapp.config import Mode, Settings
+from smartapp.configuration.settings import Mode, Settings
 from smartapp.ehr.reading.findings import Findings
 from smartapp.serving import AppServer
 from smartapp.store import Store, database

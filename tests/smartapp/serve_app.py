@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from smartapp import create_app
-from smartapp.config import Mode, Settings
+from smartapp.configuration.settings import Mode, Settings
 from smartapp.serving import AppServer, serve_until_told
 
 

@@ -22,7 +22,7 @@ from fhir_mappings.vocabulary import Outcome, RequirementKind
 from launch.sandbox.patients import charts, stories
 from launch.sandbox.patients.staff import practice
 from launch.sandbox.patients.tales import LARGE
-from smartapp.site import read_site
+from smartapp.configuration.site import read_site
 from smartapp.store.claims import ChargeState
 from smartapp.web.answer import Asked, Topic, answer
 from smartapp.web.windows import Now, Standing, WindowOfCodes, windows_of

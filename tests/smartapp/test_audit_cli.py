@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from smartapp.commands.audit import run
 from smartapp.commands.purge import run as run_purge
 from smartapp.commands.purge import years_before
-from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
+from smartapp.configuration.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
 from smartapp.store.chain import START, ChainFault, content_digest, emptied_form, entry_digest
 from smartapp.store.retention import Retention

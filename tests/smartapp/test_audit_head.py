@@ -15,7 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from smartapp.commands.audit import run
-from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
+from smartapp.configuration.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
 from tests.smartapp.conftest import Owner, make_tables
 from tests.support.sandbox import LONG

@@ -11,7 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from smartapp import create_app
-from smartapp.config import SETTINGS, ConfigurationError, Mode, Settings
+from smartapp.configuration.settings import SETTINGS, ConfigurationError, Mode, Settings
 from smartapp.store import Store
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 
 from smartapp.commands.config_check import run
 from smartapp.commands.keys import run as run_keys
-from smartapp.config import SETTINGS
+from smartapp.configuration.settings import SETTINGS
 from smartapp.store import Store
 from smartapp.store.database import Database
 

@@ -36,7 +36,7 @@ from smartapp.commands.demo import free_port
 from smartapp.commands.doctor import connection
 from smartapp.commands.doctor.command import run
 from smartapp.commands.doctor.ids import CheckId
-from smartapp.signing_keys import KeyAlgorithm, PublishedKeys, SigningKeys
+from smartapp.configuration.signing_keys import KeyAlgorithm, PublishedKeys, SigningKeys
 from tests.support.sandbox import start_sandbox
 
 PATIENT = "ready-musculoskeletal"

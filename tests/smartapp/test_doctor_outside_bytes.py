@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from launch.errors import HttpError
 from launch.http import Response
-from launch.issuers import load_issuers
+from launch.issuers_table import load_issuers
 from launch.sandbox.capability import capability_statement, openid_configuration, smart_configuration
 from launch.sandbox.config import SandboxConfig
 from smartapp.commands.checks import Checks

@@ -18,8 +18,8 @@ from fhir_mappings.local_time import zone_named
 from fhir_mappings.rules.due import NEVER, due_day
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.terminology import load_terminology
+from smartapp.configuration.site_file import read_site_file
 from smartapp.population.deciding import answer_of
-from smartapp.site_file import read_site_file
 from tests.support.chart import Resource
 from tests.support.evaluation import write_site
 from tests.support.random_charts import RandomChart, charts

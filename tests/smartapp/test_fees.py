@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from smartapp.fees import Fee, FeeTable
-from smartapp.site_file import SiteFileError, read_site_file
+from smartapp.configuration.fees import Fee, FeeTable
+from smartapp.configuration.site_file import SiteFileError, read_site_file
 from tests.smartapp.conftest import Browser, World
 from tests.support.sandbox import DAY
 

@@ -13,13 +13,13 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 
 from launch.http import Limits
+from smartapp.configuration.handover import DftWay, HandoverEntry, HandoverSettings, Mllp
 from smartapp.ehr.charges.workflow import Holds
 from smartapp.ehr.handover.dft import DftHandover, put_in_place
 from smartapp.ehr.handover.hl7 import CHARGE, CREDIT, acknowledgement, control_id, dft
 from smartapp.ehr.handover.line import ChargeLine, Diagnosed, PersonId
 from smartapp.ehr.handover.mllp import send_message
 from smartapp.ehr.wire.sending import Fate
-from smartapp.handover_settings import DftWay, HandoverEntry, HandoverSettings, Mllp
 from smartapp.store.claims import ChargeState
 from tests.smartapp.test_handover import NO_CHARGE_ITEM, PATIENT, accepted, decisions, line, outcome_of, rows
 from tests.support.mllp import listening

@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pytest
 
+from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.workflow import Found, Holds
 from smartapp.ehr.handover.dft import DftHandover
 from smartapp.ehr.handover.fhir_record import FhirRecordHandover
-from smartapp.handover_settings import Method
 from smartapp.store.claims import ChargeState
 from tests.support.fault_run import WAYS, FaultWorld, Run, Wrong, fault_run
 

@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import pytest
 
 from fhir_mappings.vocabulary import Line, Program
+from smartapp.configuration.handover import HandoverEntry, HandoverSettings
 from smartapp.ehr.handover.fhir_record import is_behavioral
 from smartapp.ehr.handover.method import Asked
 from smartapp.ehr.handover.sheet import pdf_of, xhtml_of
 from smartapp.ehr.reading.display import ICD_10_CM
-from smartapp.handover_settings import HandoverEntry, HandoverSettings
 from smartapp.store.claims import ChargeState
 from tests.smartapp.conftest import EXTRA_SCOPES
 from tests.smartapp.test_handover import (

@@ -15,10 +15,9 @@ from launch.client_auth import signed_assertion
 from launch.sandbox.config import ClientType
 from smartapp import create_app
 from smartapp.commands.keys import run
-from smartapp.config import ConfigurationError, Mode, Settings
-from smartapp.issuers_file import read_issuers
-from smartapp.serving import AppServer
-from smartapp.signing_keys import (
+from smartapp.configuration.issuers_file import read_issuers
+from smartapp.configuration.settings import ConfigurationError, Mode, Settings
+from smartapp.configuration.signing_keys import (
     PUBLISHED_FOR,
     KeyAlgorithm,
     KeyFault,
@@ -27,6 +26,7 @@ from smartapp.signing_keys import (
     SigningKeys,
     public_pem,
 )
+from smartapp.serving import AppServer
 
 NOW = datetime(2026, 4, 1, 12, tzinfo=UTC)
 PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "k"}

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from smartapp import create_app
-from smartapp.config import ConfigurationError, read_setting, setting
+from smartapp.configuration.settings import ConfigurationError, read_setting, setting
 from tests.support.sandbox import LONG
 
 TOKEN = "a-token-of-more-than-twenty-letters"

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from smartapp.commands.audit import run as run_audit
 from smartapp.commands.keys import run as run_keys
 from smartapp.commands.migrate import run as run_migrate
-from smartapp.signing_keys import KeyAlgorithm, SigningKeys, public_pem
+from smartapp.configuration.signing_keys import KeyAlgorithm, SigningKeys, public_pem
 from smartapp.store import Store
 from smartapp.store.charges import ChargeContent
 from smartapp.store.claims import ChargeState

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from fhir_mappings.vocabulary import Role
-from launch.issuers import load_issuers
-from smartapp.config import ConfigurationError
-from smartapp.site import Site
-from smartapp.site_file import Permissions, SiteFileError, UserRole, read_site_file
+from launch.issuers_table import load_issuers
+from smartapp.configuration.settings import ConfigurationError
+from smartapp.configuration.site import Site
+from smartapp.configuration.site_file import Permissions, SiteFileError, UserRole, read_site_file
 from smartapp.web.permission import Action, refusal, role_of
 
 CHARGES = "patient/ChargeItem.crus"

@@ -661,7 +661,7 @@ def test_the_page_decides_as_evaluate_does_on_the_same_resources(shared_world, b
     from fhir_mappings.chart import Chart
     from fhir_mappings.decision import to_contract
     from fhir_mappings.rules.engine import assess
-    from smartapp.site import load_site
+    from smartapp.configuration.site import load_site
 
     page = shared_world.open(browser, patient)
     twin = json.loads(browser.get(page.url + "decisions.json").body)

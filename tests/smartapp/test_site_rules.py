@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from fhir_mappings.rules.tables import load_tables
-from smartapp.site_file import SiteFileError, read_site_file
+from smartapp.configuration.site_file import SiteFileError, read_site_file
 
 
 def shape(code: str, /, **more: Any) -> dict[str, Any]:

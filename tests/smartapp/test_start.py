@@ -16,7 +16,7 @@ import flask, authlib.integrations.requests_client
 from pathlib import Path
 start = time.process_time()
 import smartapp
-from smartapp.config import Mode, Settings
+from smartapp.configuration.settings import Mode, Settings
 settings = Settings(
     keys=({key!r},), base_url="http://127.0.0.1:1", issuers_file=Path({issuers!r}),
     site_file=Path({site!r}), database_url={database!r}, mode=Mode.TEST,

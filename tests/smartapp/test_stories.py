@@ -16,7 +16,7 @@ from launch.sandbox.patients import charts, stories
 from launch.sandbox.patients.staff import practice
 from launch.sandbox.patients.tales import LARGE
 from smartapp.commands.evaluate import evaluate
-from smartapp.site_file import read_site_file
+from smartapp.configuration.site_file import read_site_file
 from tests.support.days import DAYS
 from tests.support.sandbox import DAY
 

@@ -22,6 +22,7 @@ from cryptography.fernet import Fernet
 
 from smartapp.commands.evaluate import evaluate
 from smartapp.commands.sweep import run as command_run
+from smartapp.configuration.site_file import SiteFile, read_site_file
 from smartapp.population import deciding, reports, work
 from smartapp.population.blocks import NotOpened
 from smartapp.population.deciding import Settings
@@ -30,7 +31,6 @@ from smartapp.population.progress import Progress
 from smartapp.population.rows import lines_of, rows_of
 from smartapp.population.state import State, StateError
 from smartapp.population.sweep import Asked, Report, sweep
-from smartapp.site_file import SiteFile, read_site_file
 from tests.support import populations as made
 from tests.support.evaluation import write_site
 

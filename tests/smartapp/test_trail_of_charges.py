@@ -11,7 +11,7 @@ import pytest
 
 from launch.http import EhrClient, Response
 from smartapp.commands.demo_check import Browser
-from smartapp.site import load_site
+from smartapp.configuration.site import load_site
 from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"

@@ -37,7 +37,7 @@ from fhir_mappings.vocabulary import (
     Role,
     Unverified,
 )
-from smartapp.site_file import SiteFile, read_site_file
+from smartapp.configuration.site_file import SiteFile, read_site_file
 from tests.support.chart import SNOMED, ChartBuilder, Resource, seconds
 from tests.support.evaluation import NEW_YORK, Case, CaseLoader, as_yaml, write_site
 

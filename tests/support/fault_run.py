@@ -34,7 +34,18 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Line, Outcome, Program
 from launch.errors import HttpError, HttpProblem
 from launch.http import Limits, Response
-from smartapp.config import Mode, Settings
+from smartapp.configuration.handover import (
+    DftWay,
+    DocumentWay,
+    HandoverEntry,
+    HandoverSettings,
+    Method,
+    Mllp,
+    OracleWay,
+    TaskWay,
+)
+from smartapp.configuration.settings import Mode, Settings
+from smartapp.configuration.site import read_site
 from smartapp.ehr.charges import workflow
 from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.ehr.charges.guards import Guards
@@ -47,17 +58,6 @@ from smartapp.ehr.reading.display import Banner
 from smartapp.ehr.wire.bundles import Declared
 from smartapp.ehr.wire.capability import Capability
 from smartapp.ehr.wire.sending import Fate, Sent
-from smartapp.handover_settings import (
-    DftWay,
-    DocumentWay,
-    HandoverEntry,
-    HandoverSettings,
-    Method,
-    Mllp,
-    OracleWay,
-    TaskWay,
-)
-from smartapp.site import read_site
 from smartapp.store import Store
 from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState

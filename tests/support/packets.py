@@ -13,11 +13,11 @@ import msgspec
 
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Unverified
+from smartapp.configuration.site import Site, read_site
 from smartapp.ehr.charges.digests import with_digests
 from smartapp.ehr.charges.evidence import evidence_document
 from smartapp.ehr.reading.findings import READ_FIRST, Findings, FindingsMaker
 from smartapp.ehr.reading.own_record import OwnRecord
-from smartapp.site import Site, read_site
 from smartapp.store.attestations import Settlement, Stated, Statement
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource

@@ -17,9 +17,9 @@ from launch.profiles import load_profile
 from launch.sandbox import RunningSandbox
 from launch.sandbox.credentials import CredentialKind
 from launch.scopes import Scopes
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.findings import Findings, FindingsMaker
 from smartapp.ehr.reading.reader import ChartReading
-from smartapp.site import Site
 from smartapp.store.reading import SealedChunk, StoredResource
 
 HISTORY_MONTHS = 13

@@ -18,8 +18,8 @@ from smartapp.commands.doctor.discovery import Found
 from smartapp.commands.doctor.examination import Examination, trouble
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.registered import Registered
-from smartapp.config import ConfigurationError
-from smartapp.signing_keys import KeyState, SigningKeys
+from smartapp.configuration.settings import ConfigurationError
+from smartapp.configuration.signing_keys import KeyState, SigningKeys
 
 _METHODS = {
     ClientAuth.PUBLIC: ("none", "client-public"),

@@ -23,9 +23,9 @@ from smartapp.commands.doctor.write_test import check_write
 from smartapp.commands.register import sheet_of
 from smartapp.commands.registered import Registered, add_options, registered
 from smartapp.commands.rules_checked import check_rules
-from smartapp.config import ConfigurationError
-from smartapp.handover_settings import HandoverSettings
-from smartapp.site_file import SiteFile, SiteFileError, read_site_file
+from smartapp.configuration.handover import HandoverSettings
+from smartapp.configuration.settings import ConfigurationError
+from smartapp.configuration.site_file import SiteFile, SiteFileError, read_site_file
 
 _ID = re.compile(r"[A-Za-z0-9\-._]{1,255}")
 

@@ -11,11 +11,11 @@ from launch.scopes import Scopes
 from smartapp.clock import SystemClock
 from smartapp.commands.doctor.examination import Examination
 from smartapp.commands.doctor.ids import CheckId
+from smartapp.configuration.handover import HandoverSettings
 from smartapp.ehr.handover.method import Where
 from smartapp.ehr.handover.ways import ways
 from smartapp.ehr.reading.findings import writes_of
 from smartapp.ehr.wire.capability import Capabilities, parse_capability
-from smartapp.handover_settings import HandoverSettings
 
 
 def check_handover(exam: Examination, statement: Any, settings: HandoverSettings) -> None:

@@ -18,7 +18,8 @@ from fhir_mappings.rules.tables import Kind
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
+from smartapp.configuration.site import Site
 from smartapp.ehr.charges.digests import with_digests
 from smartapp.ehr.charges.evidence import (
     evidence_document,
@@ -46,7 +47,6 @@ from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
 from smartapp.ehr.wire.capability import Capabilities
-from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.charges import Charge, ChargeContent, Enrolment, Handed, Leaving
 from smartapp.store.claims import Approval, ChargeState

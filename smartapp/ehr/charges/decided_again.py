@@ -24,11 +24,11 @@ from fhir_mappings.rules.policy import Policies
 from fhir_mappings.table_digests import table_digests
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Program, Role
+from smartapp.configuration.site import Site
+from smartapp.configuration.site_file import SiteFile
 from smartapp.ehr.reading.findings import Findings, with_charges
 from smartapp.ehr.reading.notices import missing_from
 from smartapp.ehr.reading.own_record import URN, overtaken
-from smartapp.site import Site
-from smartapp.site_file import SiteFile
 
 _OF_THE_SITE = (
     "settings",

@@ -11,6 +11,7 @@ import msgspec
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import LocalClock
+from smartapp.configuration.site import Site
 from smartapp.ehr.charges.decided_again import basis_of, decided_again
 from smartapp.ehr.charges.digests import digest_of
 from smartapp.ehr.reading.auditor_notes import notes_on
@@ -18,7 +19,6 @@ from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.own_record import ORIGIN
 from smartapp.ehr.reading.rule_words import rule_view
 from smartapp.ehr.wire.bundles import last_day
-from smartapp.site import Site
 from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 

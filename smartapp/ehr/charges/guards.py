@@ -11,10 +11,10 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.record import PriorCharge
 from launch.ports import LaunchSession
 from launch.tokens import SessionClient
+from smartapp.configuration.site import Site
 from smartapp.ehr.charges.evidence import decision_of
 from smartapp.ehr.charges.present import HeldCharge, PresentCharges, carries
 from smartapp.ehr.reading.findings import Findings
-from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState

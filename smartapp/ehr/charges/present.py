@@ -17,6 +17,7 @@ from launch.http import Response
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import NOT_ALLOWED, NOT_UNDERSTOOD, READ_LIMITS
 from smartapp.ehr.wire.bundles import (
@@ -31,7 +32,6 @@ from smartapp.ehr.wire.bundles import (
     version_of,
 )
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.site import Site
 from smartapp.store import Store
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from fhir_mappings.vocabulary import ReviewReason
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
+from smartapp.configuration.site import Site
 from smartapp.ehr.charges.create import Acceptance, ChargeWriter, years_later
 from smartapp.ehr.charges.digests import with_digests
 from smartapp.ehr.charges.evidence import decision_of, evidence_document
@@ -36,7 +37,6 @@ from smartapp.ehr.reading.own_record import own_differences
 from smartapp.ehr.wire.bundles import look, read_target
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.ehr.wire.sending import send
-from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.changes import ChangeContent, ChargeChange, NewCharge, change_id
 from smartapp.store.charges import Charge

@@ -21,13 +21,13 @@ from fhir_mappings.decision import Decision
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
+from smartapp.configuration.site import Site
 from smartapp.ehr.charges.evidence import rules_version_of
 from smartapp.ehr.people import name_of_user
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.fresh import Present
 from smartapp.ehr.wire.sending import Fate, limits_of_writes
-from smartapp.site import Site
 from smartapp.store.claims import RESUMABLE, Approval, ChargeState, Claims, RowT
 
 POLL_SECONDS = 0.2

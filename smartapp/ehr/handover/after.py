@@ -10,7 +10,7 @@ import secrets
 from launch.errors import HttpError, LaunchError
 from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
 from smartapp.ehr.charges.create import handed, packet_of
 from smartapp.ehr.charges.evidence import rules_version_of, service_date_of
 from smartapp.ehr.charges.guards import Guards

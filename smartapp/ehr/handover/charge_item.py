@@ -15,6 +15,7 @@ from launch.errors import HttpError
 from launch.http import Limits, Response
 from launch.profiles import ChargeItemWrite
 from launch.scopes import Interaction, Scopes
+from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.present import carries, held_charge, whole_page
 from smartapp.ehr.charges.read_back import read_back
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
@@ -25,7 +26,6 @@ from smartapp.ehr.wire.bundles import search
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.ehr.wire.sending import Fate, id_of_created, send
-from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge, Leaving
 
 _ALSO_TAKEN = frozenset({304})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from smartapp.configuration.handover import Method
 from smartapp.ehr.handover.method import Asked, Handover, Where
-from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge
 
 

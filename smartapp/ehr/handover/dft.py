@@ -15,6 +15,7 @@ import msgspec
 
 from launch.http import Limits
 from launch.ports import Clock
+from smartapp.configuration.handover import DftWay, HandoverSettings, Method
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.fhir_record import refused_as_behavioral
 from smartapp.ehr.handover.hl7 import CHARGE, CREDIT, control_id, dft
@@ -23,7 +24,6 @@ from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.handover.mllp import send_message
 from smartapp.ehr.handover.worksheet import line_in
 from smartapp.ehr.wire.sending import Fate
-from smartapp.handover_settings import DftWay, HandoverSettings, Method
 from smartapp.store.charges import Charge, Leaving
 
 OFF = "The site has turned messages off since."

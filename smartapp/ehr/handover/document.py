@@ -6,11 +6,11 @@ import base64
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from smartapp.configuration.handover import HandoverEntry, Method
 from smartapp.ehr.handover.fhir_record import FhirRecordHandover
 from smartapp.ehr.handover.line import line_of
 from smartapp.ehr.handover.method import ToCharge
 from smartapp.ehr.handover.sheet import pdf_of, xhtml_of
-from smartapp.handover_settings import HandoverEntry, Method
 
 TITLE = "Charge worksheet"
 

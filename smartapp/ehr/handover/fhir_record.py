@@ -17,6 +17,7 @@ from fhir_mappings.vocabulary import Line
 from launch.errors import HttpError, LaunchError
 from launch.http import Limits
 from launch.scopes import Interaction, Scopes
+from smartapp.configuration.handover import HandoverEntry, HandoverSettings, Method
 from smartapp.ehr.charges.present import carries, whole_page
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.line import line_of
@@ -26,7 +27,6 @@ from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.wire.bundles import look, read_target, search
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.sending import Fate, id_of_created, send
-from smartapp.handover_settings import HandoverEntry, HandoverSettings, Method
 from smartapp.store.charges import Charge, Leaving
 
 FHIR_JSON = "application/fhir+json"

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from smartapp.configuration.handover import DftWay
 from smartapp.ehr.handover.line import ChargeLine, PersonId
-from smartapp.handover_settings import DftWay
 from smartapp.plain import printable
 
 CHARGE, CREDIT = "CG", "CR"

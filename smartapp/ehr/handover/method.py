@@ -15,10 +15,10 @@ from fhir_mappings.decision import Decision
 from launch.issuers import Issuer
 from launch.ports import LaunchSession
 from launch.scopes import Scopes
+from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand
 from smartapp.ehr.reading.display import Banner
 from smartapp.ehr.reading.findings import Findings, Writes
-from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge, Leaving
 
 

@@ -8,9 +8,9 @@ import time
 from contextlib import suppress
 
 from launch.http import Limits
+from smartapp.configuration.handover import Mllp
 from smartapp.ehr.handover.hl7 import acknowledgement
 from smartapp.ehr.wire.sending import Fate, Sent
-from smartapp.handover_settings import Mllp
 
 _BEGIN, _END = b"\x0b", b"\x1c\r"
 PAUSES = (0.1, 0.4)

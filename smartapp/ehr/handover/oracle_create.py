@@ -18,6 +18,7 @@ from launch.errors import HttpError, LaunchError
 from launch.http import Limits
 from launch.profiles import ChargeItemWrite
 from launch.scopes import Interaction
+from smartapp.configuration.handover import HandoverSettings, Method
 from smartapp.ehr.charges.present import whole_page
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.line import line_of
@@ -27,7 +28,6 @@ from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.wire.bundles import look, read_target, search
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.ehr.wire.sending import Fate, send
-from smartapp.handover_settings import HandoverSettings, Method
 from smartapp.store.charges import Charge, Leaving
 
 _FUNCTIONS = {"performing": "PRF", "ordering": "OP"}

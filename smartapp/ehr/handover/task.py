@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fhir_mappings.charge_item import PERFORMING, performer_in, system_of
+from smartapp.configuration.handover import HandoverEntry, Method
 from smartapp.ehr.handover.fhir_record import FhirRecordHandover
 from smartapp.ehr.handover.line import ORDERING, line_of
 from smartapp.ehr.handover.method import ToCharge
-from smartapp.handover_settings import HandoverEntry, Method
 
 REQUESTED = "requested"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launch.http import Limits
 from launch.ports import Clock
+from smartapp.configuration.handover import HandoverSettings
 from smartapp.ehr.handover.charge_item import ChargeItemHandover
 from smartapp.ehr.handover.choice import Handovers
 from smartapp.ehr.handover.dft import DftHandover
@@ -12,7 +13,6 @@ from smartapp.ehr.handover.oracle_create import OracleCreateHandover
 from smartapp.ehr.handover.task import TaskHandover
 from smartapp.ehr.handover.worksheet import WorksheetHandover
 from smartapp.ehr.wire.capability import Capabilities
-from smartapp.handover_settings import HandoverSettings
 
 
 def ways(settings: HandoverSettings, limits: Limits, capabilities: Capabilities, clock: Clock) -> Handovers:

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import msgspec
 
+from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.line import ChargeLine, line_of
 from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.wire.sending import Fate
-from smartapp.handover_settings import Method
 from smartapp.store.charges import Charge, Leaving
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -11,7 +11,8 @@ from launch.limiter import Turn
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Scopes
 from launch.tokens import SessionClient
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.fetch import ReadingFailed
 from smartapp.ehr.reading.findings import (
     FORM_TYPES,
@@ -30,7 +31,6 @@ from smartapp.ehr.reading.searches import Learned
 from smartapp.ehr.reading.shared import SharedRecords
 from smartapp.ehr.wire.bundles import look, references
 from smartapp.ehr.wire.capability import Capabilities
-from smartapp.site import Site
 from smartapp.store import Store
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 

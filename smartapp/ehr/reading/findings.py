@@ -26,6 +26,7 @@ from fhir_mappings.record import EpisodeOfCare, Order, PatientRecord, PriorCharg
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.what_if import WhatIf, imagine
 from fhir_mappings.vocabulary import Program, Role
+from smartapp.configuration.site import Site
 from smartapp.ehr.reading.auditor_notes import days_late
 from smartapp.ehr.reading.display import CHOOSABLE, Banner, Choice, Choices, banner, choices, decode
 from smartapp.ehr.reading.notices import Notice, missing_from
@@ -35,7 +36,6 @@ from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, describ
 from smartapp.ehr.wire.bundles import last_day, look
 from smartapp.ehr.wire.capability import Capability
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.site import Site
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource
 

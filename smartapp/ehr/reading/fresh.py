@@ -19,7 +19,7 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.identity import is_made_up
 from launch.errors import HttpError, HttpProblem
 from launch.ports import Clock, LaunchSession
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fetch import ReadingFailed
 from smartapp.ehr.reading.findings import Findings, evidence_of

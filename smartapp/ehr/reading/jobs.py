@@ -27,7 +27,7 @@ from launch.errors import HttpError, LaunchError
 from launch.issuers import registration_of
 from launch.limiter import Turn
 from launch.ports import Clock, LaunchSession
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fetch import ReadingFailed, ReadingStopped
 from smartapp.ehr.reading.findings import READ_FIRST, Findings, FindingsMaker

@@ -13,7 +13,7 @@ from enum import Enum
 
 from launch.errors import HttpError, LaunchError
 from launch.http import Limits, Response
-from smartapp.config import Settings
+from smartapp.configuration.settings import Settings
 from smartapp.ehr.wire.bundles import look, outcome_text
 
 IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})

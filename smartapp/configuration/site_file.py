@@ -25,8 +25,8 @@ from fhir_mappings.rules.tables import (
 )
 from fhir_mappings.terminology import DeviceFact, SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role, Unverified
-from smartapp.fees import Fee
-from smartapp.handover_settings import HandoverEntry
+from smartapp.configuration.fees import Fee
+from smartapp.configuration.handover import HandoverEntry
 
 _Kind = TypeVar("_Kind")
 

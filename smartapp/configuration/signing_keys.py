@@ -34,7 +34,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from launch.client_auth import public_jwks, signing_key
 from launch.issuers import ClientAuth, Issuer, SigningAlgorithm
-from smartapp.config import ConfigurationError
+from smartapp.configuration.settings import ConfigurationError
 
 FROM_FOLDER = "@keys"
 """`signing_key = "@keys"` in the issuers file: the folder's key of the issuer's algorithm."""

@@ -14,10 +14,10 @@ from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
 from launch.issuers import Issuer
-from smartapp.config import ConfigurationError, Mode, Settings
-from smartapp.fees import FeeTable
-from smartapp.handover_settings import HandoverSettings
-from smartapp.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
+from smartapp.configuration.fees import FeeTable
+from smartapp.configuration.handover import HandoverSettings
+from smartapp.configuration.settings import ConfigurationError, Mode, Settings
+from smartapp.configuration.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
 
 
 @dataclass(frozen=True)

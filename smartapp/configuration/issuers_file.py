@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from launch.errors import ConfigurationError as LaunchConfigurationError
-from launch.issuers import Issuers, load_issuers
-from smartapp.config import ConfigurationError
-from smartapp.signing_keys import filled_in
+from launch.issuers import Issuers
+from launch.issuers_table import load_issuers
+from smartapp.configuration.settings import ConfigurationError
+from smartapp.configuration.signing_keys import filled_in
 
 
 def read_issuers(
