@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from bench import deciding, evaluating, reading, starting, sweeping
+from bench import deciding, evaluating, from_ehr, reading, starting, sweeping
 from bench.figure import Figure, surroundings
 from bench.sizes import FULL, QUICK, Sizes
 
 BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
     "reading": reading.measure,
+    "reading-ehr": from_ehr.measure,
     "evaluating": evaluating.measure,
     "starting": starting.measure,
     "deciding": deciding.measure,
@@ -27,6 +29,9 @@ def main(arguments: Sequence[str], sizes: Sizes | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {known} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, under a minute")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="whose app `reading-ehr` opens the same charts with, by turns"
+    )
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - BENCHES.keys())
     if unknown:
@@ -36,8 +41,9 @@ def main(arguments: Sequence[str], sizes: Sizes | None = None) -> int:
         print("; ".join(f"{name} {value}" for name, value in around.items()))
         print("middle [lowest .. highest] of the repetitions; the middle is judged", flush=True)
     found: list[Figure] = []
+    benches = {**BENCHES, "reading-ehr": partial(from_ehr.measure, against=options.against)}
     for name in options.names or BENCHES:
-        for figure in BENCHES[name](sizes or (QUICK if options.quick else FULL)):
+        for figure in benches[name](sizes or (QUICK if options.quick else FULL)):
             found.append(figure)
             if not options.json:
                 print(figure.line(), flush=True)

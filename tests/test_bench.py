@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from importlib.util import find_spec
 
 import pytest
 
 from bench import __main__ as command
+from bench import from_ehr
 from bench.charts import AS_OF, PATIENT, chart_lines, new_chart, of_another, pages, terminology
 from bench.figure import Figure
 from bench.measure import ProcessFailed, Spread, run_process
 from bench.observations import DAYS, FIRST_DAY, Resource, observation_lines
+from bench.replay import LONG_FROM, pages_of
 from bench.sizes import TINY
 from fhir_mappings.rules.engine import decide
 from fhir_mappings.rules.policy import load_policy
+from smartapp.ehr.wire.bundles import search_page
 
 MANY = 6_000
 
@@ -33,7 +38,7 @@ def test_every_bench_runs_and_tells_its_figures(capsys: pytest.CaptureFixture[st
     told = json.loads(capsys.readouterr().out)
     assert {"python", "cpus", "garbage_collector"} <= told["surroundings"].keys()
     # One more where the yardstick of a sweep is installed.
-    assert len(told["figures"]) == (14 if find_spec("duckdb") else 13)
+    assert len(told["figures"]) == (17 if find_spec("duckdb") else 16)
     # Of so few patients, what each costs drowns in what a process costs.
     sure = [one for one in told["figures"] if "of many" not in one["name"] and "night" not in one["name"]]
     assert all(figure["measured"]["middle"] > 0 for figure in sure)
@@ -48,6 +53,33 @@ def test_a_single_bench_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> 
         "a patient of many / of few",
         "evaluate, peak memory",
     ]
+
+
+def test_two_commits_open_the_same_charts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(from_ehr, "_tree", lambda _: nullcontext(from_ehr.ROOT))
+    command.main(["reading-ehr", "--against", "any"], TINY)
+    _, _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        "90 days, now / before",
+        "long chart, now / before",
+        "90 days at 50 ms, now / before",
+        "long chart / gunzip and decode",
+        "showing 90 days",
+        "showing the long chart",
+    ]
+
+
+def test_the_replayed_ehr_gives_every_reading_once() -> None:
+    found = [
+        json.loads(bytes(one.resource))["id"]
+        for page in pages_of(LONG_FROM, 60, 25)
+        for one in search_page(gzip.decompress(page)).entries
+    ]
+    sent = {json.loads(line)["id"] for line in observation_lines(60, PATIENT)}
+    assert set(found) == sent
+    assert len(found) == 60
 
 
 def test_an_unknown_bench_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
