@@ -186,3 +186,35 @@ def test_no_word_makes_numbers_met_or_charges_a_code_that_it_does_not_name(
         for entry in decision.resolved:
             assert entry.reason in RESOLVABLE
             assert entry.reason not in decision.reasons
+
+
+@given(charts(), resolutions, st.sampled_from(["medicare", "anthem", "nobody"]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_of_what_no_word_speaks_nothing_changes_but_that_it_may_wait(
+    chart: RandomChart, said: tuple[Resolution, ...], payer: str
+) -> None:
+    record = read(chart, date.fromisoformat(str(chart.as_of)))
+    before = decided(record, payer=payer)
+    after = decided(record, *said, payer=payer)
+    for key, was in before.items():
+        day = was.service_date or was.period.end
+        if any(one.covers(was.code, was.period, day) for one in said):
+            continue
+        now = after.get(key)
+        if now != was:
+            # Its base, its program or its line was chosen away: it waits, and nobody's word made it more.
+            assert was.outcome in STANDING, (was, now)
+            assert now is None or now.outcome not in STANDING, (was, now)
+
+
+@given(charts(), resolutions)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_a_word_taken_back_leaves_the_answer_as_it_was(
+    chart: RandomChart, said: tuple[Resolution, ...]
+) -> None:
+    record = read(chart, date.fromisoformat(str(chart.as_of)))
+    before = decided(record)
+    decided(record, *said)
+    assert decided(record) == before
+    useless = tuple(one for one in said if problem_of(one) is not None)
+    assert decided(record, *useless) == before
