@@ -74,9 +74,9 @@ class Suite:
         self.folder = Path(tempfile.mkdtemp(prefix="mutation-"))
         self.cases = {str(case): case for case in evaluation.read_cases(root / "tests" / "cases")}
         self.questions = _questions(root, kept)
+        self._case_folders = {name: self.folder / f"case{n}" for n, name in enumerate(self.cases)}
         written = {
-            name: evaluation.write_case(case, self.folder / f"case{n}")
-            for n, (name, case) in enumerate(self.cases.items())
+            name: evaluation.write_case(case, self._case_folders[name]) for name, case in self.cases.items()
         }
         # The test modules read and write the cases when they are imported and run: from here on, once.
         known = list(self.cases.values())
@@ -120,7 +120,7 @@ class Suite:
 
         def worked(case: Any) -> None:
             with _captured() as said:
-                cases.test_the_worked_case_comes_out_as_written(case, self.folder, said)
+                cases.test_the_worked_case_comes_out_as_written(case, self._case_folders[str(case)], said)
 
         again = importlib.import_module("tests.fhir_mappings.test_values_again")
         found = [Item("page", page)]
