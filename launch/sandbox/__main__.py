@@ -46,6 +46,17 @@ def _parser() -> argparse.ArgumentParser:
         help="a client's registration",
     )
     serve.add_argument("--data", type=Path, help="folder of the store; without it all is in memory")
+    serve.add_argument(
+        "--crowd", type=int, default=0, metavar="N", help="patients that exports tell of besides"
+    )
+    serve.add_argument("--crowd-since", type=date.fromisoformat, metavar="DAY", help="when they began")
+    serve.add_argument(
+        "--crowd-ahead",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how far their day is ahead of the clock",
+    )
     serve.add_argument("--frame", action=argparse.BooleanOptionalAction, default=True)
     serve.add_argument("--token-seconds", type=int, default=3600)
     serve.add_argument(
@@ -79,6 +90,9 @@ def _serve(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         readings=arguments.readings,
         data=arguments.data,
+        crowd=arguments.crowd,
+        crowd_since=arguments.crowd_since,
+        crowd_ahead_seconds=arguments.crowd_ahead,
         frame=arguments.frame,
         access_token_seconds=arguments.token_seconds,
         quirks=Quirks.named(arguments.quirk),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request
@@ -11,8 +11,10 @@ from werkzeug.exceptions import HTTPException
 
 from launch.sandbox.answers import outcome
 from launch.sandbox.auth_pages import auth
+from launch.sandbox.bulk import Jobs
 from launch.sandbox.config import SandboxConfig
 from launch.sandbox.credentials import Credentials
+from launch.sandbox.crowd import Crowd
 from launch.sandbox.database import Database
 from launch.sandbox.fhir_api import fhir
 from launch.sandbox.oauth import SmartServer
@@ -21,6 +23,8 @@ from launch.sandbox.patients import resources
 from launch.sandbox.quirks import Quirks
 from launch.sandbox.search import ResultSets
 from launch.sandbox.store import Store
+
+A_QUARTER = timedelta(days=90)
 
 
 class Sandbox:
@@ -33,6 +37,8 @@ class Sandbox:
         self.credentials = Credentials(self.database, config.clock)
         self.oauth = SmartServer(config, self.credentials, config.key)
         self.results = ResultSets()
+        self.jobs = Jobs()
+        self.crowd = Crowd(config.crowd, config.crowd_since or config.as_of - A_QUARTER, config.seed)
         try:
             self._seed()
         except BaseException:

@@ -53,6 +53,14 @@ def capability_statement(config: SandboxConfig) -> dict[str, Any]:
                     ],
                 },
                 "resource": [_resource(config, type_) for type_ in PARAMETERS],
+                "operation": []
+                if config.quirks.no_export
+                else [
+                    {
+                        "name": "export",
+                        "definition": "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export",
+                    }
+                ],
                 "interaction": [] if config.quirks.no_batch else [{"code": "batch"}],
             }
         ],

@@ -107,7 +107,9 @@ class SandboxConfig:
 
     ``as_of`` is the day its charts are told on, ``clock`` gives seconds since the epoch; neither follows from
     the other. ``data`` is a folder for the SQLite file, or None for a store in memory. ``readings`` is the
-    size of the large patient. Times in seconds. ``key`` signs id_tokens.
+    size of the large patient. ``crowd`` is how many patients its exports tell of besides, monitored from
+    ``crowd_since`` on (None: a quarter before ``as_of``), as of the clock and so many seconds after it.
+    Times in seconds. ``key`` signs id_tokens.
     """
 
     base_url: str
@@ -117,6 +119,9 @@ class SandboxConfig:
     seed: int = 1
     data: Path | None = None
     readings: int = 50_000
+    crowd: int = 0
+    crowd_since: date | None = None
+    crowd_ahead_seconds: float = 0
     frame: bool = True
     access_token_seconds: int = 3600
     code_seconds: int = 60

@@ -51,9 +51,10 @@ def _prepare() -> None:
     wait = quirks.seconds_to_wait()
     if wait:
         raise Refused(429, "throttled", "too many requests", {"Retry-After": str(wait)})
-    if not _accepts_json():
+    if request.endpoint != "fhir.export_file" and not _accepts_json():
         raise Refused(406, "not-supported", "this server answers application/fhir+json only")
-    if request.endpoint not in _PUBLIC:
+    is_open = request.endpoint == "fhir.export_file" and quirks.export_open_files
+    if request.endpoint not in _PUBLIC and not is_open:
         g.token = _token()
 
 

@@ -67,6 +67,30 @@ class Quirks:
     one_id_at_a_time: bool = False
     #: References name the server by this base instead of its own.
     absolute_references: str = ""
+    #: There is no $export.
+    no_export: bool = False
+    #: An export is not ready the first so many times somebody asks, and says to come back after seconds.
+    export_polls: int = 1
+    export_retry_after: int = 1
+    #: The next so many questions after an export get 429.
+    export_busy: int = 0
+    #: Every export fails: 500.
+    export_fails: bool = False
+    #: Files are fetched without a token.
+    export_open_files: bool = False
+    #: The manifest names files on another server.
+    export_elsewhere: bool = False
+    #: The links to files are over: 410; with a number, after so many files less one.
+    export_links_over: bool = False
+    export_last_files: int = 0
+    #: A file of this type is named and not there.
+    export_missing: str = ""
+    #: A file of this type ends in the middle of a record.
+    export_cut_off: str = ""
+    #: The connection breaks within the next so many files.
+    export_breaks: int = 0
+    #: There is a file of errors.
+    export_errors: bool = False
     _recent: deque[float] = field(default_factory=deque, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -106,6 +130,14 @@ class Quirks:
             counts = self.break_off > 0
             self.break_off -= counts
             return counts and self.break_off == 0
+
+    def count_down(self, name: str, down_to: int = 0) -> bool:
+        """Whether one more of a number was left; it is one less then."""
+        with self._lock:
+            left = int(getattr(self, name))
+            if left > down_to:
+                setattr(self, name, left - 1)
+            return left > down_to
 
     def answer_is_lost(self) -> bool:
         """Whether the answer to the create just committed is to be lost."""

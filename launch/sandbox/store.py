@@ -170,6 +170,21 @@ class Store:
                 for table in ("index_date", "index_token", "index_reference"):
                     connection.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))  # noqa: S608
 
+    def changed(self, type_: str, after: int, page: int = 500) -> Iterator[str]:
+        """The JSON texts of a type that were written later than `after` (milliseconds), in order."""
+        rid = -1
+        while True:
+            with self.database.read() as connection:
+                found = connection.execute(
+                    "SELECT rid, body FROM resource WHERE type = ? AND updated > ? AND rid > ?"
+                    " ORDER BY rid LIMIT ?",
+                    (type_, after, rid, page),
+                ).fetchall()
+            yield from (body for _, body in found)
+            if len(found) < page:
+                return
+            rid = found[-1][0]
+
     def exists(self, target: Target) -> bool:
         """Whether a reference's target is here."""
         return self.read(target.type, target.id) is not None
