@@ -48,6 +48,15 @@ class AddressPolicy:
         return ip.is_global or self.allow_private
 
 
+def is_inside(address: str) -> bool:
+    """Whether an address, written as a number, is inside a network, or this machine's own.
+
+    What is sent there passes no public network. A name is never inside: what it leads to may change.
+    """
+    policy = AddressPolicy(allow_private=True, allow_loopback=True)
+    return policy.permits(address) and _innermost(ip_address(address)).is_private
+
+
 def _innermost(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     """The IPv4 address inside an IPv6 one that merely carries it (mapped, 6to4, NAT64)."""
     if isinstance(ip, IPv4Address):

@@ -10,6 +10,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import msgspec
@@ -106,3 +107,10 @@ def listed(names: Iterable[str]) -> str:
     """Names for a sentence: `a, b and c`."""
     *most, last = list(names) or ["none"]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def load_authorities(bundle: Path) -> None:
+    """Raises OSError (ssl.SSLError is one) where the file holds no certificates."""
+    import ssl
+
+    ssl.create_default_context(cafile=str(bundle))

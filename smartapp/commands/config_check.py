@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json, listed
+from smartapp.commands.checks import CANNOT, Checks, Fault, Parser, as_json, listed, load_authorities
+from smartapp.commands.handover_checked import check_handover
 from smartapp.commands.rules_checked import check_rules
 from smartapp.configuration.settings import SETTINGS, ConfigurationError, read_setting, unknown_settings
 
@@ -29,6 +30,7 @@ class CheckId(Enum):
     ISSUERS = "issuers"
     ISSUER = "issuer"
     SITE = "site"
+    HANDOVER = "handover"
     RULES = "rules"
     KEYS_ENCRYPTION = "keys.encryption"
     KEYS_FOLDER = "keys.folder"
@@ -126,7 +128,7 @@ class ConfigCheck:
             if issuer.client_auth is ClientAuth.PRIVATE_KEY_JWT:
                 signing_key(issuer)
             if issuer.ca_bundle is not None:
-                _load_authorities(issuer.ca_bundle)
+                load_authorities(issuer.ca_bundle)
         except LaunchConfigurationError as fault:
             self._checks.failure(CheckId.ISSUER, fault.sentence, issuer.id)
             return
@@ -165,6 +167,8 @@ class ConfigCheck:
         else:
             self._checks.ok(CheckId.SITE, f"time zone {site.zone.key}, payer {site.policy.payer}")
         check_rules(self._checks, CheckId.RULES, site.policy, site.today(self._now))
+        if "issuers" in self._values:
+            check_handover(self._checks, CheckId.HANDOVER, site.handover, self._values["issuers"])
 
     def _keys(self) -> None:
         from launch.errors import ConfigurationError as LaunchConfigurationError
@@ -270,10 +274,3 @@ class ConfigCheck:
                     self._checks.failure(
                         CheckId.PERMISSIONS, "everybody on this machine can read it: chmod go-rwx", str(path)
                     )
-
-
-def _load_authorities(bundle: Path) -> None:
-    """Raises OSError (ssl.SSLError is one) where the file holds no certificates."""
-    import ssl
-
-    ssl.create_default_context(cafile=str(bundle))

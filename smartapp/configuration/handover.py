@@ -6,15 +6,18 @@ site turns it on for an EHR, by naming what it needs.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from enum import StrEnum
 
 from msgspec import Struct
 
+from launch.addresses import is_inside
+
 OWN_TASKS = "urn:smart-remote-monitoring:task"
 OWN_DOCUMENTS = "urn:smart-remote-monitoring:document"
-_REFERENCE = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}")
+_OWNER = re.compile(
+    r"(Organization|PractitionerRole|Practitioner|CareTeam|HealthcareService)/[A-Za-z0-9\-.]{1,64}"
+)
 
 
 class Method(StrEnum):
@@ -56,8 +59,11 @@ class TaskWay(Struct, frozen=True, forbid_unknown_fields=True):
     code: Code = Code(OWN_TASKS, "enter-charge", "Enter a charge")
 
     def __post_init__(self) -> None:
-        if not _REFERENCE.fullmatch(self.owner):
-            raise ValueError("handover: owner is a reference, such as Organization/billing")
+        if not _OWNER.fullmatch(self.owner):
+            raise ValueError(
+                "handover: owner is who gets the task: an Organization, PractitionerRole, Practitioner, "
+                "CareTeam or HealthcareService, such as Organization/billing"
+            )
 
 
 class DocumentWay(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +84,7 @@ class Mllp(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
             raise ValueError("handover: port is a number from 1 to 65535")
-        if not self.tls and not _is_private(self.host):
+        if not self.tls and not is_inside(self.host):
             raise ValueError("handover: mllp goes by TLS, or to a private address written as a number")
 
 
@@ -142,12 +148,3 @@ class HandoverSettings(Struct, frozen=True):
                     "handover: an entry of the issuers file with a * stands for many practices; give the "
                     "practice an entry of its own, and name that"
                 )
-
-
-def _is_private(host: str) -> bool:
-    """An address inside a network or of this machine; no link-local one, where clouds keep their secrets."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_private and not address.is_link_local and not address.is_unspecified

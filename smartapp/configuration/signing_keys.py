@@ -343,8 +343,10 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def readable_by_others(path: Path) -> str:
-    """Who beside its owner can read a file or folder: "everybody", "its group", or nobody ("")."""
+    """Who beside its owner can read a file, or get into a folder in any way: "everybody", "its group", or
+    nobody ("")."""
     mode = path.stat().st_mode
-    if mode & (stat.S_IROTH | stat.S_IXOTH if path.is_dir() else stat.S_IROTH):
+    everybody, group = (stat.S_IRWXO, stat.S_IRWXG) if path.is_dir() else (stat.S_IROTH, stat.S_IRGRP)
+    if mode & everybody:
         return "everybody"
-    return "its group" if mode & stat.S_IRGRP else ""
+    return "its group" if mode & group else ""

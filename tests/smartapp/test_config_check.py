@@ -290,3 +290,118 @@ def test_a_folder_of_keys_that_is_not_there_says_how_to_make_it(place, check):
 def test_a_call_nobody_understands_is_one_line_and_status_two(capsys, arguments):
     assert run(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+TASKS = ['extra_scopes = ["patient/Task.crus"]', 'frame_ancestors = ["https://ehr.example"]']
+NAMES = "receiving_application: BILLING, assigning_authority: HOSP"
+
+
+def hand_over(place: Place, ways: str) -> None:
+    place.set(site_file=place.write("site.yaml", f"handover: [{{{ways}}}]\n"))
+
+
+def folder_of(place: Place, mode: int = 0o700) -> Path:
+    folder = place.folder / "dft"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(mode)
+    return folder
+
+
+def test_without_ways_of_handing_over_there_is_nothing_to_say_of_them(check):
+    assert check().of("handover") == []
+
+
+def test_a_way_of_handing_over_that_is_in_order_says_where_it_leads(place, check):
+    place.issuers(*TASKS)
+    hand_over(place, f"task: {{owner: Organization/billing}}, dft: {{folder: {folder_of(place)}, {NAMES}}}")
+    answer = check()
+    assert answer.of("handover", "hospital task") == [("ok", "tasks go to Organization/billing")]
+    assert answer.of("handover", "hospital dft") == [("ok", f"messages go into {place.folder / 'dft'}")]
+    assert answer.status == 0
+
+
+def test_who_else_can_look_into_the_folder_of_messages_is_told(place, check):
+    found = {}
+    for mode in (0o700, 0o710, 0o750, 0o701, 0o755):
+        hand_over(place, f"dft: {{folder: {folder_of(place, mode)}, {NAMES}}}")
+        [(found[mode], text)] = check().of("handover")
+        assert ("chmod 0700" in text) is (mode != 0o700)
+    assert found == {
+        0o700: "ok",
+        0o710: "warning",
+        0o750: "warning",
+        0o701: "failure",
+        0o755: "failure",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ways", "says"),
+    [
+        ("task: {owner: Organization/billing}", "patient/Task.crus"),
+        ("document: {}", "patient/DocumentReference.crus"),
+        ("oracle_create: {bill_codes: bills}", "not the address of a code system"),
+        (f"dft: {{folder: /nowhere/dft, {NAMES}}}", "there is no folder /nowhere/dft"),
+        (f"dft: {{folder: docs, {NAMES}}}", "write it from / on"),
+        (
+            f"dft: {{mllp: {{host: engine.example, port: 2575, ca_file: /nowhere.pem}}, {NAMES}}}",
+            "there is no file /nowhere.pem",
+        ),
+        (
+            f"dft: {{mllp: {{host: 10.1.2.3, port: 2575, tls: false, ca_file: /ca.pem}}, {NAMES}}}",
+            "of no use without TLS",
+        ),
+    ],
+)
+def test_a_way_by_which_nothing_would_leave_is_a_failure_and_one_sentence(place, check, ways, says):
+    hand_over(place, ways)
+    answer = check()
+    assert answer.status == 1
+    assert any(status == "failure" and says in text for status, text in answer.of("handover"))
+
+
+@pytest.mark.parametrize(
+    ("ways", "says"),
+    [
+        ("task: {owner: Patient/p1}", "owner is who gets the task"),
+        ("dft: {mllp: {host: 8.8.8.8, port: 2575, tls: false}}", "private address"),
+        ("dft: {mllp: {host: engine.example, port: 2575, tls: false}}", "private address"),
+        ("dft: {}", "names a folder, or where mllp goes"),
+        ("issuer: elsewhere, document: {}", "no registered EHR"),
+    ],
+)
+def test_what_the_app_would_not_start_with_is_told_as_the_site_files_fault(place, check, ways, says):
+    hand_over(place, ways)
+    [(status, text)] = check().of("site")
+    assert (status, says in text) == ("failure", True)
+
+
+def test_a_ca_file_of_an_engine_without_certificates_is_told(place, check):
+    nothing = place.write("ca.pem", "nothing")
+    hand_over(place, f"dft: {{mllp: {{host: engine.example, port: 2575, ca_file: {nothing}}}, {NAMES}}}")
+    assert "holds no certificates" in check().of("handover")[0][1]
+
+
+def test_messages_without_names_or_without_tls_are_warnings(place, check):
+    hand_over(place, "dft: {mllp: {host: 10.1.2.3, port: 2575, tls: false}}")
+    answer = check()
+    assert {status for status, _ in answer.of("handover")} == {"warning"}
+    text = " ".join(says for _, says in answer.of("handover"))
+    assert "PID-3" in text
+    assert "MSH-5" in text
+    assert "10.1.2.3:2575 unencrypted" in text
+    assert answer.status == 0
+
+
+def test_a_scope_that_cannot_call_back_or_look_is_a_warning(place, check):
+    place.issuers('extra_scopes = ["patient/Task.c"]')
+    hand_over(place, "task: {owner: Organization/billing}")
+    answer = check().of("handover")
+    assert [status for status, _ in answer] == ["warning", "warning"]
+    assert "called back" in answer[0][1]
+    assert "stays unknown" in answer[1][1]
+
+
+def test_an_entry_that_turns_nothing_on_is_a_warning(place, check):
+    hand_over(place, "behavioral_health: true")
+    assert check().of("handover") == [("warning", "the entry of the site file turns no way on")]

@@ -201,7 +201,19 @@ def test_an_engine_that_speaks_no_tls_gets_no_byte_of_the_message():
         assert engine.received == []
 
 
-@pytest.mark.parametrize("host", ["engine.example", "8.8.8.8", "169.254.169.254", "0.0.0.0", "fe80::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "engine.example",
+        "8.8.8.8",
+        "::ffff:8.8.8.8",
+        "169.254.169.254",
+        "fd00:ec2::254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "fe80::1",
+    ],
+)
 def test_without_tls_only_a_private_address_is_taken(host):
     with pytest.raises(ValueError, match="TLS"):
         Mllp(host, 2575, tls=False)
