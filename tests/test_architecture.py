@@ -69,6 +69,7 @@ LAYERS = (
         "smartapp.metrics",
         "smartapp.plain",
         "smartapp.prepared",
+        "smartapp.windows",
     ),
 )
 """Inside the app, from what people touch down to what it is told: each knows what is below or beside it."""

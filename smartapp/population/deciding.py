@@ -25,6 +25,7 @@ from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import Policies
 from fhir_mappings.terminology import load_terminology
 from smartapp.configuration.site_file import SiteFile
+from smartapp.population import listing
 from smartapp.population.partition import Rest
 
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
@@ -54,6 +55,8 @@ class Answered(Struct, frozen=True):
     contract: dict[str, Any]
     due: date
     busy: tuple[tuple[str, int, int, str], ...]
+    listed: bytes
+    """What a worklist needs of it (`listing`)."""
 
 
 def answer_of(
@@ -81,7 +84,7 @@ class Decider:
 
     def digest(self) -> str:
         """Of everything that an answer hangs on besides the records and the day: rules, codings, format."""
-        told = (FORMAT, _heart(), self.settings)
+        told = (FORMAT, listing.FORMAT, _heart(), self.settings)
         return sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
 
     def fresh(self) -> None:
@@ -138,7 +141,8 @@ class Decider:
             contract, assessment = answer_of(record, self.policies)
             policy = self.policies.of(record.payer)
             due = due_day(record, assessment, policy, chart.days_ahead(patient))
-            found.append(Answered(patient, contract, due, chart.busy(patient)))
+            short = listing.listed(record, contract, assessment.decisions, policy)
+            found.append(Answered(patient, contract, due, chart.busy(patient), short))
         return found
 
 

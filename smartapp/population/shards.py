@@ -25,6 +25,7 @@ from fhir_mappings.completeness import Missing
 from fhir_mappings.local_time import ONE_DAY
 from smartapp.population.blocks import Blocks, BlockWriter, Seal
 from smartapp.population.deciding import Answered, Decider, may_be_patient
+from smartapp.population.listing import Listed, block_of, of_block
 from smartapp.population.partition import Piece
 from smartapp.population.rows import lines_of, pack_lines, rows_of
 
@@ -57,6 +58,8 @@ class Folder(Struct, array_like=True, gc=False):
     """Encounters in which somebody was with another patient too (D13)."""
     failed: bool = False
     """It could not be decided."""
+    listed: bytes = b""
+    """What a worklist needs of the answer (`listing`)."""
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
@@ -232,6 +235,12 @@ def read_folders(path: Path, shard: int, seal: Seal) -> Iterator[Folder]:
         yield from _folders.decode(block)
 
 
+def read_list(path: Path, shard: int, seal: Seal) -> Iterator[Listed]:
+    """What a worklist needs of a shard's patients. Raises `NotOpened`."""
+    for block in Blocks(path, seal, shard_name(shard)).read("list"):
+        yield from of_block(block)
+
+
 def read_entries(path: Path, seal: Seal, name: str = "pool") -> Iterator[Entry]:
     for block in Blocks(path, seal, name).read("entries"):
         yield from _entries.decode(block)
@@ -270,6 +279,7 @@ class _Shard:
         double = self._read(job.double, "double", dict[str, list[str]]) or {}
         touched = frozenset(self._read(job.touched, "touched", list[int]) or ())
         busy: dict[int, list[Busy]] = {}
+        listed: list[bytes] = []
         with BlockWriter(job.out, self._shop.seal, shard_name(job.shard)) as out:
             waiting: list[Folder] = []
             weight = 0
@@ -280,6 +290,8 @@ class _Shard:
                 told.folders += 1
                 told.patients += bool(folder.patient or folder.failed)
                 told.failed += folder.failed
+                if not folder.failed:
+                    listed.append(folder.listed)
                 for person, start, end, encounter in folder.busy:
                     span = (str(person), start, end, folder.name, encounter)
                     busy.setdefault(person % context.buckets, []).append(span)
@@ -289,6 +301,7 @@ class _Shard:
                     out.add("folders", _encode(waiting), packed=True)
                     waiting, weight = [], 0
             out.add("folders", _encode(waiting), packed=True)
+            out.add("list", block_of(listed), packed=True)
             for bucket, spans in busy.items():
                 out.add(f"busy {bucket}", _encode(spans))
             self._write_keys()
@@ -385,14 +398,14 @@ class _Shard:
         context = self._shop.context
         booked = folder.double if self._job.double is None else tuple(double or ())
         if not (may_be_patient(folder.name) if context.everyones else folder.person):
-            return replace(folder, due=None)
+            return replace(folder, due=None, listed=b"")
         self._told.decided += 1
         try:
-            patient, rows, due, busy = self._answer(folder, booked)
+            patient, rows, due, busy, listed = self._answer(folder, booked)
             failed = False
         except Exception:
             patient, rows, due, busy = folder.patient, b"", context.as_of + ONE_DAY, folder.busy
-            failed = True
+            listed, failed = b"", True
         self._told.rows += rows.count(b"\n")
         packed = pack_lines(rows)
         known = folder.changed_in == context.generation and folder.before is not None
@@ -407,15 +420,16 @@ class _Shard:
             busy=busy,
             double=booked,
             failed=failed,
+            listed=listed,
         )
 
     def _answer(
         self, folder: Folder, booked: tuple[str, ...]
-    ) -> tuple[str, bytes, date | None, tuple[tuple[int, int, int, str], ...]]:
+    ) -> tuple[str, bytes, date | None, tuple[tuple[int, int, int, str], ...], bytes]:
         for told in answers(folder, self._pool, self._shop, booked):
             busy = tuple((key_of(person), start, end, name) for person, start, end, name in told.busy)
-            return told.patient, lines_of(rows_of(told.contract)), told.due, busy
-        return "", b"", None, ()
+            return told.patient, lines_of(rows_of(told.contract)), told.due, busy, told.listed
+        return "", b"", None, (), b""
 
 
 def answers(folder: Folder, pool: Pool, shop: Workshop, booked: tuple[str, ...]) -> list[Answered]:

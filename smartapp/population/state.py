@@ -26,8 +26,9 @@ from fhir_mappings.boiled import FORMAT, folder_of
 from fhir_mappings.completeness import Missing
 from smartapp.population.blocks import Blocks, BlockWriter, NotOpened, Seal
 from smartapp.population.deciding import Settings
+from smartapp.population.listing import Listed
 from smartapp.population.partition import Rest, shard_of
-from smartapp.population.shards import Folder, read_folders
+from smartapp.population.shards import Folder, read_folders, read_list
 
 _KEPT = 2
 """Generations that stay: who reads one is not disturbed by the next."""
@@ -62,6 +63,8 @@ class Head(Struct, kw_only=True):
     failed: list[int] = []
     """Shards that failed twice: nothing of theirs is told until they are swept."""
     format: int = FORMAT
+    lists: int = 0
+    """`listing.FORMAT` of what a worklist reads; 0: kept by a version that had none."""
 
     @property
     def everyones(self) -> bool:
@@ -151,6 +154,21 @@ class State:
         if shard in head.failed or not path.exists():
             return None
         return next((one for one in read_folders(path, shard, self.seal) if one.name == name), None)
+
+    def listed(self, generation: Path, head: Head) -> Iterator[Listed]:
+        """What a worklist needs of everybody whose answer holds and says something."""
+        for shard in range(head.shards):
+            yield from self._list_of(generation, head, shard)
+
+    def listed_of(self, generation: Path, head: Head, patient: str) -> Listed | None:
+        """The same of one patient; None of whom there is nothing to tell."""
+        shard = shard_of(folder_of(patient), head.shards)
+        return next((one for one in self._list_of(generation, head, shard) if one.patient == patient), None)
+
+    def _list_of(self, generation: Path, head: Head, shard: int) -> Iterator[Listed]:
+        path = shard_path(generation, shard)
+        if shard not in head.failed and path.exists():
+            yield from read_list(path, shard, self.seal)
 
     def commit(self, generation: Path) -> None:
         """From now on this generation holds."""

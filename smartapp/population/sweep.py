@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from smartapp.population import listing
 from smartapp.population.across import changed_by, double_booked, leading_to, shared_keys
 from smartapp.population.blocks import Blocks, BlockWriter
 from smartapp.population.deciding import Decider, Settings
@@ -474,6 +475,7 @@ class _Sweep:
             decided=sum(one.decided for one in told.values()),
             undecided=sum(one.failed for shard, one in told.items() if shard not in failed),
             failed=sorted(failed),
+            lists=listing.FORMAT,
         )
         write_sealed(generation / "head", state.seal, "head", head)
         state.commit(generation)

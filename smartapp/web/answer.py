@@ -18,7 +18,7 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import RequirementKind, ReviewReason, Unit, Unverified
 from smartapp.web import words
-from smartapp.web.windows import Code, Standing, WindowOfCodes
+from smartapp.windows import Code, Standing, WindowOfCodes
 
 MOST_LOST_NAMED = 3
 DAYS, TIME, LIVE = (

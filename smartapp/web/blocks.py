@@ -21,7 +21,7 @@ from smartapp.web.permission import ROLES
 from smartapp.web.plots import PlotView, plots_in
 from smartapp.web.records import RecordView, record_view
 from smartapp.web.steps import LOG_A_CALL, LOG_TIME, Step
-from smartapp.web.windows import Cell, Code, Standing, WindowOfCodes
+from smartapp.windows import Cell, Code, Standing, WindowOfCodes
 
 HOUR = 60 * 60
 MARKS = (10, 20, 40, 60, 80, 100)

@@ -25,7 +25,7 @@ from smartapp.store.charges import Charge
 from smartapp.web import words
 from smartapp.web.records import RecordView, record_views
 from smartapp.web.resolutions import WayOut, settled_sentences, signed, ways_out
-from smartapp.web.windows import Standing
+from smartapp.windows import Standing
 
 _UNMET = frozenset({Outcome.SHORT, Outcome.OUT_OF_REACH, Outcome.BLOCKED})
 _IN_THE_BLOCK = frozenset({RequirementKind.MONITORING_DAYS, RequirementKind.MANAGEMENT_TIME})

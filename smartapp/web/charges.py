@@ -35,8 +35,9 @@ from smartapp.web.gaps import gaps_of
 from smartapp.web.leaving import Shown, chosen_here, kept, leaving_of, shown
 from smartapp.web.permission import Action, looking_refusal, refused_here
 from smartapp.web.security import Moved, require_same
+from smartapp.web.sent import ACCEPTABLE
 from smartapp.web.waiting import client_here
-from smartapp.web.windows import ACCEPTABLE, MONTHLY, Code, Standing
+from smartapp.windows import MONTHLY, Code, Standing
 
 pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<keys>")
 """`keys`: one or several `Decision.key`, with commas between."""

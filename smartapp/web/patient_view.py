@@ -24,7 +24,8 @@ from smartapp.web.blocks import BlockView, block, why_lost
 from smartapp.web.cards import card
 from smartapp.web.gaps import Gaps, gaps_of
 from smartapp.web.records import RecordView, record_view
-from smartapp.web.windows import Now, Standing, WindowOfCodes, windows_of
+from smartapp.web.sent import sent_standings
+from smartapp.windows import Now, Standing, WindowOfCodes, windows_of
 
 MOST_EXCLUDED_SHOWN = 40
 
@@ -97,7 +98,7 @@ def patient_view(
     today = date.fromisoformat(findings.contract["as_of"])
     policy = site.policies.of(findings.contract["payer"])
     own = {charge.content.decision: charge for charge in charges}
-    sent = {key: charge.state for key, charge in own.items()}
+    sent = sent_standings(charges)
     now = Now(today, lambda code: policy.code(code).kind, findings.history_from, sent, closed)
     windows = windows_of(findings.assessment.decisions, now)
     cards = {

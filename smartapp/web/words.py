@@ -37,7 +37,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Progress
 from smartapp.store.time_log import EntryState, Measured
-from smartapp.web.windows import Cell, Standing
+from smartapp.windows import Cell, Standing
 
 OUTCOMES: dict[Outcome, str] = {
     Outcome.SUGGEST: "Ready to charge",

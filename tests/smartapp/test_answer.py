@@ -25,7 +25,8 @@ from launch.sandbox.patients.tales import LARGE
 from smartapp.configuration.site import read_site
 from smartapp.store.claims import ChargeState
 from smartapp.web.answer import Asked, Topic, answer
-from smartapp.web.windows import Now, Standing, WindowOfCodes, windows_of
+from smartapp.web.sent import SENT_FROM_HERE
+from smartapp.windows import Now, Standing, WindowOfCodes, windows_of
 
 FIRST = date(2026, 12, 1)
 """The first of a month: the month before is over since today, and the new one is empty."""
@@ -61,7 +62,8 @@ def windows(
     history_from: date = date.min,
 ) -> tuple[WindowOfCodes, ...]:
     policy = SITE.policy
-    now = Now(today, lambda code: policy.code(code).kind, history_from, sent or {}, closed)
+    standings = {key: SENT_FROM_HERE[state] for key, state in (sent or {}).items() if state in SENT_FROM_HERE}
+    now = Now(today, lambda code: policy.code(code).kind, history_from, standings, closed)
     return windows_of(decisions, now)
 
 

@@ -26,7 +26,7 @@ from launch.sandbox.patients.tales import LARGE
 from smartapp.ehr.reading.notices import NoticeKind
 from smartapp.store.claims import ChargeState
 from smartapp.store.time_log import EntryState, Measured
-from smartapp.web.windows import Standing
+from smartapp.windows import Standing
 from tests.support.sandbox import held
 
 PATIENT = "ready-musculoskeletal"

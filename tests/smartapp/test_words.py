@@ -23,7 +23,7 @@ from fhir_mappings.vocabulary import (
 from smartapp.ehr.reading.notices import Notice, NoticeKind
 from smartapp.store.claims import ChargeState
 from smartapp.web import permission, words
-from smartapp.web.windows import Cell, Standing
+from smartapp.windows import Cell, Standing
 
 
 @pytest.mark.parametrize(

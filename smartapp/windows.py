@@ -2,13 +2,13 @@
 
 A window is what a reader thinks in: a 30-day period of a program and line, or a calendar month of a program.
 Several codes stand in each, and at most a few of them are charged. Pure: nothing is decided and nothing read
-here, so that the answer, the page and a test say the same of the same decisions.
+here, so that the answer, the page, the worklist and a test say the same of the same decisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import Enum
 
@@ -16,8 +16,6 @@ from fhir_mappings.decision import Decision, Requirement
 from fhir_mappings.local_time import Window
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import Line, Outcome, Program, RequirementKind, Unverified
-from smartapp.store.claims import HANDED, NEVER_SENT, ChargeState
-from smartapp.store.months import month_of
 
 MONTHLY = frozenset({Kind.MANAGEMENT, Kind.MANAGEMENT_ADD_ON})
 
@@ -69,18 +67,6 @@ class Cell(Enum):
     COMING = "coming"
 
 
-_SENT_FROM_HERE = {
-    ChargeState.AWAITING: Standing.AWAITING,
-    ChargeState.SENT: Standing.ON_ITS_WAY,
-    ChargeState.UNKNOWN: Standing.UNANSWERED,
-    ChargeState.CONFIRMED: Standing.WRITTEN,
-    ChargeState.TO_ENTER: Standing.TO_ENTER,
-    **dict.fromkeys(HANDED, Standing.WRITTEN),
-}
-ACCEPTABLE = frozenset({*NEVER_SENT, ChargeState.WITHDRAWN})
-"""States of our own charge in which what it stands for may be accepted (again)."""
-
-
 @dataclass(frozen=True)
 class Now:
     """What a decision is looked at with."""
@@ -88,19 +74,18 @@ class Now:
     today: date
     kinds: Callable[[str], Kind]
     history_from: date
-    sent: Mapping[str, ChargeState]
-    """`Decision.key` -> what became of our own charge for it."""
+    sent: Mapping[str, Standing] = field(default_factory=dict)
+    """`Decision.key` -> how our own charge for it stands, where that goes before the decision."""
     closed: Collection[date] = ()
     """First days of the months that are certified."""
 
 
 def standing_of(decision: Decision, now: Now) -> Standing:
     """How one code stands. Our own charge goes before the outcome, since the chart was read before it."""
-    ours = now.sent.get(decision.key)
     if decision.outcome is Outcome.CHARGED:
         return Standing.CHARGED
-    if ours in _SENT_FROM_HERE:
-        return _SENT_FROM_HERE[ours]
+    if (ours := now.sent.get(decision.key)) is not None:
+        return ours
     if decision.period.start < now.history_from:
         return Standing.UNREAD
     if decision.outcome is Outcome.BLOCKED:
@@ -109,7 +94,7 @@ def standing_of(decision: Decision, now: Now) -> Standing:
         return _unmet(decision, now)
     if Unverified.RULES_OF_THE_YEAR in decision.unverified:
         return Standing.SHUT
-    if decision.service_date is not None and month_of(decision.service_date) in now.closed:
+    if decision.service_date is not None and decision.service_date.replace(day=1) in now.closed:
         return Standing.CLOSED
     if decision.outcome is Outcome.REVIEW:
         return Standing.DECIDE
@@ -123,7 +108,7 @@ def _unmet(decision: Decision, now: Now) -> Standing:
     monthly = now.kinds(decision.code) in MONTHLY
     if not _counted(decision):
         return Standing.EMPTY if over else Standing.LOST
-    if not monthly or not over or month_of(decision.period.start) in now.closed:
+    if not monthly or not over or decision.period.start.replace(day=1) in now.closed:
         return Standing.LOST
     return Standing.NEAR
 
