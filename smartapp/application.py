@@ -74,7 +74,7 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
     except SchemaOutdated as error:
         raise ConfigurationError(f"{error} Run `smartapp migrate` first.") from None
 
-    app = Flask("smartapp", static_folder="static", template_folder="templates")
+    app = Flask("smartapp", static_folder=None, template_folder="templates")
     app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, SECRET_KEY=None, TRUSTED_HOSTS=None)
     metrics = Prometheus() if settings.metrics else Metrics()
     clients = clients or EhrClients(

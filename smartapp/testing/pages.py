@@ -7,7 +7,6 @@ opened.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from threading import Lock
@@ -27,6 +26,7 @@ from smartapp.testing.tag import bears_our_tag
 from smartapp.testing.target import METADATA
 from smartapp.testing.written import NAME
 from smartapp.web.errors import error_page
+from smartapp.web.form_tokens import is_of, masked
 from smartapp.web.security import session_cookie_name, set_cookie
 
 COOKIE = "__Host-tester"
@@ -93,15 +93,14 @@ def blueprint(links: StartLinks, user: str | None, patient: str | None) -> Bluep
         except HttpError as error:
             return error_page(502, "The server did not answer as it should", error.sentence, "Try again.")
         shown = [(one["id"], banner(one)) for one in found]
-        return make_response(render_template("testing/patients.html", patients=shown, token=_form_token()))
+        token = masked(_cookie())
+        return make_response(render_template("testing/patients.html", patients=shown, token=token))
 
     @pages.post("/open")
     def open_() -> AnyResponse:
         _require(links)
         foreign = request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
-        if foreign or not hmac.compare_digest(
-            request.form.get("form_token", "").encode(), _form_token().encode()
-        ):
+        if foreign or not is_of(request.form.get("form_token", ""), _cookie()):
             abort(400)
         return _opened(request.form.get("patient", ""), user)
 
@@ -109,7 +108,7 @@ def blueprint(links: StartLinks, user: str | None, patient: str | None) -> Bluep
 
 
 def _knows(links: StartLinks) -> bool:
-    return links.knows(request.cookies.get(COOKIE, ""))
+    return links.knows(_cookie())
 
 
 def _require(links: StartLinks) -> None:
@@ -117,8 +116,8 @@ def _require(links: StartLinks) -> None:
         abort(403)
 
 
-def _form_token() -> str:
-    return hmac.new(request.cookies.get(COOKIE, "").encode(), b"form", hashlib.sha256).hexdigest()
+def _cookie() -> str:
+    return request.cookies.get(COOKIE, "")
 
 
 def _server() -> Issuer:

@@ -15,6 +15,7 @@ from smartapp.web import (
     audit_record,
     changes,
     charges,
+    compression,
     elsewhere,
     episode,
     errors,
@@ -28,6 +29,7 @@ from smartapp.web import (
     resolutions,
     scopes,
     security,
+    static_files,
     style,
     time_log,
     tracing,
@@ -41,9 +43,11 @@ from smartapp.web import (
 def register(app: Flask, issuers: Issuers) -> None:
     """Add every page to the app. Callbacks are routes of their own: one path an issuer."""
     tracing.register(app)
+    compression.register(app)
     security.register(app)
     errors.register(app)
     waiting.register(app)
+    static_files.register(app)
     app.register_blueprint(health.pages)
     app.register_blueprint(metrics.pages)
     app.register_blueprint(jwks.blueprint(issuers, app.extensions["smartapp"].settings.signing_keys))

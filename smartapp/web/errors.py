@@ -68,7 +68,9 @@ def _wait(error: SmartError) -> Response:
     """The EHR's seats, or its requests of a minute, are taken, and nothing was sent: the page comes again by
     itself, and a form is sent again, which its tokens make safe however often that is."""
     log.warning("to wait: %s", error)
-    fields = list(request.form.items(multi=True)) if request.method == "POST" else None
+    fields = None
+    if request.method == "POST":  # its token is written anew, as in every answer
+        fields = [(name, value) for name, value in request.form.items(multi=True) if name != "form_token"]
     way = "This page tries again by itself."
     response = error_page(503, "Waiting for the EHR", error.sentence, way, again=fields)
     response.headers["Retry-After"] = str(TRY_AGAIN_SECONDS)
@@ -144,14 +146,9 @@ def _unexpected(error: Exception) -> Response:
     log.error(
         "unexpected error %s on %s: %s at %s", request_id(), request.endpoint, type(error).__name__, place
     )
-    return make_response(
-        render_template(
-            "error.html",
-            title="Something went wrong",
-            sentence="This app made a mistake. The patient page shows what became of a charge under way.",
-            way_back=_AGAIN,
-            number=request_id(),
-            code=None,
-        ),
+    return error_page(
         500,
+        "Something went wrong",
+        "This app made a mistake. The patient page shows what became of a charge under way.",
+        _AGAIN,
     )

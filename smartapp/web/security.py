@@ -6,7 +6,6 @@ Each launch has its own pair, so two charts in two tabs can never be mixed up.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Collection, Iterable
 from datetime import timedelta
@@ -20,6 +19,7 @@ from launch.issuers import Issuer
 from launch.ports import LaunchSession, SessionEnd
 from smartapp.services import services
 from smartapp.web import words
+from smartapp.web.form_tokens import is_of, masked
 from smartapp.web.permission import is_closed_to
 
 PROBE_COOKIE = "__Host-probe"
@@ -122,11 +122,6 @@ def _session_of_cookie(session_id: str) -> LaunchSession:
 # Forms
 
 
-def form_token() -> str:
-    """The session's form token: derived from the cookie's secret value, so only its own pages know it."""
-    return hmac.new(g.cookie_value.encode(), b"form", hashlib.sha256).hexdigest()
-
-
 def _check_form() -> None:
     """A POST must come from one of the session's own pages."""
     sent = request.form.get("form_token", "")
@@ -134,7 +129,7 @@ def _check_form() -> None:
     # Under `Referrer-Policy: no-referrer` browsers say "null" for our own pages too; Sec-Fetch-Site helps.
     foreign = request.headers.get("Origin", "null") not in {"null", f"{own.scheme}://{own.netloc}"}
     foreign = foreign or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
-    if foreign or not hmac.compare_digest(sent.encode(), form_token().encode()):
+    if foreign or not is_of(sent, g.cookie_value):
         abort(400)
 
 
@@ -180,9 +175,6 @@ def _headers(response: Response) -> Response:
     )
     if urlsplit(services().settings.base_url).scheme == "https":
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    if request.endpoint == "static" and response.status_code == 200:
-        # Named by version, or small and looked up again by its ETag.
-        response.headers["Cache-Control"] = "public, max-age=3600"
     return response
 
 
@@ -193,7 +185,7 @@ def _for_templates() -> dict[str, Any]:
         "demo_day": _demo_day(),
         "session": session,
         "user_name": _user_name(session),
-        "form_token": form_token() if session is not None and g.get("cookie_value") else "",
+        "form_token": masked(g.cookie_value) if session is not None and g.get("cookie_value") else "",
     }
 
 
