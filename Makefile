@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   budgets pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers deploy-check lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
+.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,15 @@ tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
 deploy-check: ## Install as the Containerfile does, run as another user from an empty folder, read-only; try the proxy's configuration
 	deploy/check
 
+LOCK = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --upgrade \
+  --custom-compile-command "make lock"
+
+lock: $(READY) ## Choose the newest versions within pyproject.toml's ranges, and pin them with their hashes (asks the registry)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lock]'
+	$(LOCK) --extra postgresql --output-file requirements.lock pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+	  $(LOCK) --no-annotate --output-file requirements-build.lock -
+
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,12 +99,12 @@ fuzz: $(READY) ## Spoil charts and answers for a long while: every parser of out
 faults: $(READY) ## A thousand random sequences of cuts, delays and kills around each way a charge leaves
 	$(BIN)/python -m tests.support.fault_run --sequences 1000
 
-build/shipped/.ready: pyproject.toml
-	$(PYTHON) -m venv build/shipped
-	build/shipped/bin/python -m pip install --quiet --disable-pip-version-check .
+build/shipped/.ready: pyproject.toml requirements.lock requirements-build.lock deploy/install
+	rm -rf build/shipped
+	PYTHON=$(PYTHON) deploy/install . build/shipped
 	@touch $@
 
-sbom: $(READY) build/shipped/.ready ## Write build/sbom.json: everything the app is shipped with (CycloneDX)
+sbom: $(READY) build/shipped/.ready ## Write build/sbom.json: everything the app is shipped with, as locked (CycloneDX)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
 	$(BIN)/cyclonedx-py environment build/shipped/bin/python --pyproject pyproject.toml --output-file build/sbom.json
 	@$(PYTHON) -c 'import json; print(len(json.load(open("build/sbom.json"))["components"]), "components in build/sbom.json")'
