@@ -174,6 +174,8 @@ class PriorCharge(Struct, frozen=True, gc=False):
     """Its days are those of a claim that may hold other services."""
     performers: tuple[str, ...] = ()
     """Who performed it, where it names people."""
+    denied: bool = False
+    """The payer denied it, and somebody recorded that: it is corrected or appealed, never charged anew."""
 
     @property
     def kind(self) -> str:

@@ -260,3 +260,4 @@ class Hint(StrEnum):
     ASSISTANT_NOT_NEEDED = "assistant-not-needed"
     DIGITAL_MENTAL_HEALTH = "digital-mental-health"
     CENTRE = "rural-or-qualified-centre"
+    DENIED = "denied"

@@ -169,6 +169,13 @@ def _family(charge: PriorCharge, policy: Policy) -> Kind:
     return Kind.MANAGEMENT if kind is Kind.MANAGEMENT_ADD_ON else kind
 
 
+def _hints(candidate: Candidate, *, denied: bool) -> tuple[Hint, ...]:
+    told = candidate.hints if candidate.met else frozenset()
+    if denied:
+        told |= {Hint.DENIED}
+    return tuple(hint for hint in Hint if hint in told) if told else ()
+
+
 def _order(decision: Decision) -> tuple[date, date, str]:
     return decision.period.start, decision.period.end, decision.code
 
@@ -180,7 +187,12 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
     reasons: Iterable[ReviewReason | str] = ()
     service_date: date | None = candidate.service_date
     quantity = candidate.units
-    if candidate.charges:
+    denied = any(charge.denied for charge in candidate.charges)
+    if denied:
+        # After what was settled, on purpose: nothing that anybody settles has it charged anew (D29).
+        outcome, reasons = Outcome.REVIEW, (ReviewReason.CHARGED_PERIOD_UNCLEAR,)
+        quantity = units_charged(candidate.charges)
+    elif candidate.charges:
         outcome = Outcome.CHARGED
         quantity = units_charged(candidate.charges)
     elif not candidate.met:
@@ -225,6 +237,6 @@ def _decision(candidate: Candidate, record: PatientRecord, policy: Policy) -> De
         None
         if year.confirmed is None
         else RulesConfirmed(year.confirmed.by, year.confirmed.on, year.confirmed.source),
-        hints=tuple(hint for hint in Hint if hint in candidate.hints) if candidate.met else (),
+        hints=_hints(candidate, denied=denied),
         alternative=candidate.alternative,
     )

@@ -23,6 +23,10 @@ HINTS: Mapping[Hint, str] = {
         "A rural health clinic or federally qualified health center reports these codes singly, beside its "
         "visits; G0511 has ended."
     ),
+    Hint.DENIED: (
+        "The payer denied this charge, as was recorded here. It is corrected, appealed or written off; it is "
+        "never charged anew."
+    ),
 }
 NEVER_HERE = frozenset({"26", "TC"})
 """Modifiers of a professional and a technical part: none of these codes has them."""

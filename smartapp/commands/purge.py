@@ -25,6 +25,7 @@ KINDS = {
     "charges": "charges and changes under way or done",
     "time_entries": "time entries",
     "statements": "statements and episodes",
+    "denials": "denials of charges that went",
     "months": "certified months",
     "clocks": "forgotten clocks",
     "enrolments": "enrolments",

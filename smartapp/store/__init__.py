@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from smartapp.store.attestations import AttestationStore
 from smartapp.store.audit import AuditTrail
+from smartapp.store.billing import Billing
 from smartapp.store.changes import ChangeStore
 from smartapp.store.charges import ChargeStore
 from smartapp.store.database import Database
+from smartapp.store.denials import DenialStore
 from smartapp.store.launches import SqlLaunchStore
 from smartapp.store.months import MonthStore
 from smartapp.store.packets import Packets
@@ -33,6 +35,8 @@ class Store:
         self.launches = SqlLaunchStore(self.database, vault)
         self.reading = ReadingStore(self.database, vault)
         self.charges = ChargeStore(self.database, vault, self.audit)
+        self.denials = DenialStore(self.database, vault, self.audit)
+        self.billing = Billing(self.database, self.charges)
         self.changes = ChangeStore(self.database, vault, self.audit)
         self.packets = Packets(self.database, vault)
         self.months = MonthStore(self.database, vault, self.audit)

@@ -16,7 +16,7 @@ from sqlalchemy import Row, insert, select, update
 
 from fhir_mappings.reconciliation import ChangeKind
 from smartapp.store.chain import Words
-from smartapp.store.charges import ChargeContent
+from smartapp.store.charges import ChargeContent, units_in
 from smartapp.store.claims import RESUMABLE, Approval, ChargeState, Claims
 from smartapp.store.tables import CHANGE_PACKETS, CHARGE_CHANGES, OUTBOX
 from smartapp.store.vault import place
@@ -107,7 +107,7 @@ class ChangeStore(Claims[ChargeChange]):
     def _named(self, row: ChargeChange) -> dict[str, Any]:
         return {"id": row.id, "charge_item": row.charge_item}
 
-    def _begun(self, row: ChargeChange) -> dict[str, Any]:
+    def _in_the_open(self, row: ChargeChange) -> dict[str, Any]:
         return {"kind": row.kind.value}
 
     def written(
@@ -172,6 +172,16 @@ class ChangeStore(Claims[ChargeChange]):
                     )
                     .values(state=ChargeState.WITHDRAWN.value, changed_at=now)
                 )
+            if change.kind is ChangeKind.UPDATE:
+                connection.execute(
+                    update(OUTBOX)
+                    .where(
+                        OUTBOX.c.issuer_id == change.issuer_id,
+                        OUTBOX.c.patient == change.patient,
+                        OUTBOX.c.charge_item == change.charge_item,
+                    )
+                    .values(units=units_in(change.content.after))
+                )
             self._audit.add_with(
                 connection,
                 now,
@@ -214,7 +224,7 @@ class ChangeStore(Claims[ChargeChange]):
             return None
         return self._vault.unseal(row.sealed, place(CHANGE_PACKETS.c.sealed, row))
 
-    def _opened(self, row: Row[Any]) -> ChargeChange:
+    def opened(self, row: Row[Any]) -> ChargeChange:
         return ChargeChange(
             id=row.id,
             issuer_id=row.issuer_id,

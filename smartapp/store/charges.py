@@ -7,14 +7,16 @@ that a process which dies between the EHR's answer and our commit leaves a trace
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from math import ceil
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
+from fhir_mappings.charge_item import PERFORMING, performer_in
 from smartapp.configuration.handover import Method
 from smartapp.store.attestations import AnchorSet, keep_anchor
 from smartapp.store.chain import Words
@@ -89,6 +91,46 @@ class ChargeContent(msgspec.Struct, frozen=True):
         return Method.CHARGE_ITEM if self.leaving is None else self.leaving.method
 
 
+class _Period(msgspec.Struct):
+    end: date | None = None
+
+
+class _Decided(msgspec.Struct):
+    service_date: date | None = None
+    period: _Period = msgspec.field(default_factory=_Period)
+
+
+class _Evidence(msgspec.Struct):
+    """What of a charge's evidence says where it is looked for."""
+
+    payer: str | None = None
+    decision: _Decided = msgspec.field(default_factory=_Decided)
+
+
+def found_by(content: ChargeContent) -> dict[str, Any]:
+    """The columns by which a charge is found in its month: its day, way, who performs, payer, units."""
+    told = msgspec.json.decode(content.evidence, type=_Evidence)
+    resource = content.resource
+    return {
+        "service_date": content.service_date or told.decision.service_date or told.decision.period.end,
+        "method": content.method.value,
+        "performer": performer_in(resource, PERFORMING) or content.confirmed_by,
+        "payer": told.payer,
+        "units": units_in(resource),
+    }
+
+
+def key_in(identifier: str) -> str:
+    """A charge's own key, as worksheets, messages and claims carry it: the value of its identifier."""
+    return identifier.rpartition("|")[2]
+
+
+def units_in(resource: Mapping[str, Any]) -> int:
+    """How many units a ChargeItem charges; without a number one."""
+    value: float = (resource.get("quantity") or {}).get("value", 1)
+    return ceil(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """One outbox row."""
@@ -127,8 +169,8 @@ class ChargeStore(Claims[Charge]):
     def _named(self, row: Charge) -> dict[str, Any]:
         return {"identifier": row.identifier, "code": row.code}
 
-    def _begun(self, _row: Charge) -> dict[str, Any]:
-        return {}
+    def _in_the_open(self, row: Charge) -> dict[str, Any]:
+        return found_by(row.content)
 
     def withdraw_preparation(self, identifier: str, holder: str) -> None:
         """Nothing was sent and nothing will be: the row goes, as if nobody had pressed."""
@@ -211,6 +253,7 @@ class ChargeStore(Claims[Charge]):
         values = {
             "state": state.value,
             "sealed": self._sealed(charge),
+            **self._in_the_open(charge),
             **self._problem(charge.identifier, problem),
         }
         told = {"handed_over": handed.name, "method": charge.content.method.value, **facts}
@@ -316,7 +359,7 @@ class ChargeStore(Claims[Charge]):
             return None
         return self._vault.unseal(row.sealed, place(CHARGE_PACKETS.c.sealed, row))
 
-    def _opened(self, row: Row[Any]) -> Charge:
+    def opened(self, row: Row[Any]) -> Charge:
         return Charge(
             identifier=row.identifier,
             issuer_id=row.issuer_id,

@@ -128,11 +128,11 @@ class Claims(ABC, Generic[RowT]):
         """Columns that never change."""
 
     @abstractmethod
-    def _begun(self, row: RowT) -> dict[str, Any]:
-        """Columns that are set each time it is begun anew."""
+    def _in_the_open(self, row: RowT) -> dict[str, Any]:
+        """Columns by which it is found, said of its content: set whenever that is."""
 
     @abstractmethod
-    def _opened(self, row: Row[Any]) -> RowT:
+    def opened(self, row: Row[Any]) -> RowT:
         """What a row of the table says."""
 
     def of_patient(self, issuer_id: str, patient: str) -> tuple[RowT, ...]:
@@ -144,13 +144,13 @@ class Claims(ABC, Generic[RowT]):
                 .where(columns.issuer_id == issuer_id, columns.patient == patient)
                 .order_by(columns.created_at)
             ).all()
-        return tuple(map(self._opened, rows))
+        return tuple(map(self.opened, rows))
 
     def found(self, key: str) -> RowT | None:
         """The row of that key."""
         with self._database.read() as connection:
             row = connection.execute(select(self.table).where(self.key == key)).one_or_none()
-        return None if row is None else self._opened(row)
+        return None if row is None else self.opened(row)
 
     def claim(self, row: RowT, holder: str, now: datetime, lease: timedelta) -> bool:
         """True for the one caller that may work on this row now.
@@ -162,7 +162,7 @@ class Claims(ABC, Generic[RowT]):
         held = {"holder": holder, "lease_until": now + lease}
         fresh = {
             **held,
-            **self._begun(row),
+            **self._in_the_open(row),
             "state": ChargeState.PREPARED.value,
             "sealed": self._sealed(row),
             "keep_until": row.content.keep_until,
@@ -240,6 +240,7 @@ class Claims(ABC, Generic[RowT]):
             "changed_at": now,
             "sealed": self._sealed(row),
             "keep_until": row.content.keep_until,
+            **self._in_the_open(row),
             **self._problem(row.key, problem),
         }
         if not keep:

@@ -3,6 +3,7 @@
 - Packets of charges and changes: when their `keep_until` (service date and retention time) is over.
 - Outbox and change rows: with their packet; those without one (refused, declined, awaiting, unknown, stale)
   when their own `keep_until` is over, or, of rows that have none, the retention time after they were made.
+- Denials: with the row of their charge.
 - Time entries: when the last version is older than the retention time; then every version.
 - Statements, episodes and what was settled: when taken back that long ago, or over that long ago and not
   stated since; then both rows. What stands and has no end stays.
@@ -40,6 +41,7 @@ from smartapp.store.tables import (
     CHANGE_PACKETS,
     CHARGE_CHANGES,
     CHARGE_PACKETS,
+    DENIALS,
     ENROLMENTS,
     MONTHS,
     OUTBOX,
@@ -63,6 +65,8 @@ class PastItsTime:
     """Entries, each with all its versions."""
     statements: int = 0
     """Statements and episodes, each with its revocation."""
+    denials: int = 0
+    """Versions of denials."""
     months: int = 0
     clocks: int = 0
     enrolments: int = 0
@@ -114,7 +118,10 @@ class Retention:
         )
         # Last, because whoever logs time or states something waits from here on: no entry that is past its
         # time can get a new version between the look and the deletion.
-        with lifted(connection, "delete", TIME_ENTRIES, ATTESTATIONS):
+        with lifted(connection, "delete", TIME_ENTRIES, ATTESTATIONS, DENIALS):
+            denials = _delete(
+                connection, DENIALS, ~exists().where(OUTBOX.c.identifier == DENIALS.c.identifier)
+            )
             entries = _entries_past(connection, cutoff)
             statements, unopened = self._statements_past(connection, cutoff)
             _delete_named(connection, TIME_ENTRIES, TIME_ENTRIES.c.entry_id, entries)
@@ -124,6 +131,7 @@ class Retention:
             removed,
             time_entries=len(entries),
             statements=len(statements),
+            denials=denials,
             enrolments=enrolments,
             unopened=unopened,
         )

@@ -1,8 +1,9 @@
 """The tables. Every column of bytes holds a seal of the `Vault`, bound to its row (`sealed_column`); so does
 `audit.entry`, as text.
 
-What else stands here is what rows are found by: logical ids of patients and people, codes, states, and days
-and moments (when a program's periods begin, which month is certified, when a clock was started). No name, no
+What else stands here is what rows are found by: logical ids of patients and people, codes, states, payers'
+short names, and days and moments (when a program's periods begin, which month is certified, when a clock was
+started). No name, no
 number, no reading, nobody's words.
 
 Plain tables, no mapped classes: every statement is written out where it is used. The migrations under
@@ -163,7 +164,42 @@ OUTBOX = Table(
     sealed_column("problem_sealed", "identifier", nullable=True),
     # The same day as in the content; of older rows nobody knows it without the key.
     Column("keep_until", Date(), nullable=True),
+    # By what a charge is found in its month, as its content says it; of rows from before revision 0007 nobody
+    # knows it until `Billing.fill_in`.
+    Column("service_date", Date(), nullable=True),
+    Column("method", String(32), nullable=True),
+    Column("performer", String(256), nullable=True),
+    Column("payer", String(64), nullable=True),
+    # What the EHR was told last.
+    Column("units", Integer(), nullable=True),
     Index("outbox_patient", "issuer_id", "patient"),
+    Index("outbox_month", "issuer_id", "service_date"),
+)
+
+
+# One version of what a payer denied of a charge. Append-only: what was done about it, and taking it back, are
+# new versions. `reason` and `remark` are codes of a remittance, never its text.
+DENIALS = Table(
+    "denials",
+    METADATA,
+    Column("position", Integer(), primary_key=True, autoincrement=True),
+    # Made of charge, day and codes: the same denial is the same one.
+    Column("denial_id", String(64), nullable=False),
+    Column("version", Integer(), nullable=False),
+    # Of the charge.
+    Column("identifier", String(256), nullable=False),
+    Column("issuer_id", String(128), nullable=False),
+    Column("patient", String(256), nullable=False),
+    Column("denied_on", Date(), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("remark", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    # The note, and who recorded it.
+    sealed_column("sealed", "denial_id", "version", "identifier", "state"),
+    Column("created_at", UtcDateTime(), nullable=False),
+    UniqueConstraint("denial_id", "version", name="one_row_a_version_of_a_denial"),
+    Index("denials_charge", "identifier"),
+    Index("denials_patient", "issuer_id", "patient"),
 )
 
 

@@ -14,8 +14,17 @@ from typing import Any
 
 from fhir_mappings.completeness import in_words
 from fhir_mappings.decision import Decision, Requirement
+from fhir_mappings.rules.hints import HINTS
 from fhir_mappings.rules.minutes import MOST_SECONDS_OF_A_DAY
-from fhir_mappings.vocabulary import ExcludedReason, Outcome, RequirementKind, ReviewReason, Role, Unverified
+from fhir_mappings.vocabulary import (
+    ExcludedReason,
+    Hint,
+    Outcome,
+    RequirementKind,
+    ReviewReason,
+    Role,
+    Unverified,
+)
 from smartapp.configuration.site import Site
 from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
@@ -203,7 +212,9 @@ def _reasons(decision: Decision, findings: Findings) -> Iterator[ReasonView]:
 
 def _in_words(reason: str, decision: Decision, findings: Findings) -> str:
     told = None
-    if reason == ReviewReason.STAFF_ROLE:
+    if Hint.DENIED in decision.hints:
+        told = HINTS[Hint.DENIED]
+    elif reason == ReviewReason.STAFF_ROLE:
         told = _whose_role(decision, findings)
     elif reason == ReviewReason.IMPLAUSIBLE_SPAN:
         told = _which_contact(decision, findings)

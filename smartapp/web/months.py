@@ -180,7 +180,7 @@ def months_of(chart: own_pages.Chart) -> list[MonthView]:
             tuple(
                 item
                 for at, item in dated
-                if at == first_day and item.outcome in {Outcome.SUGGEST, Outcome.REVIEW}
+                if at == first_day and item.outcome in {Outcome.SUGGEST, Outcome.REVIEW} and not item.charges
             ),
             tuple(on_its_way.get(first_day, ())),
         )

@@ -77,7 +77,7 @@ class WayOut:
 
 def ways_out(decision: Decision) -> tuple[WayOut, ...]:
     """The way out of each reason of a decision, in the order of its reasons."""
-    if decision.outcome not in _DOUBTED:
+    if decision.outcome not in _DOUBTED or Hint.DENIED in decision.hints:
         return ()
     reviews = load_reviews()
     return tuple(_way_out(reviews[reason], decision) for reason in decision.reasons if reason in reviews)

@@ -20,7 +20,7 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.database import SchemaOutdated
 from smartapp.store.guards import GUARDED, lifted
 from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
-from smartapp.store.tables import ATTESTATIONS, CHANGE_PACKETS, METADATA, TIME_ENTRIES
+from smartapp.store.tables import ATTESTATIONS, CHANGE_PACKETS, DENIALS, METADATA, TIME_ENTRIES
 from smartapp.store.vault import SealBroken, Vault
 from tests.smartapp.conftest import REFUSED
 from tests.support.filled_store import session_of
@@ -285,6 +285,8 @@ def filled(store: Store, charge: Charge, now, lease) -> None:
             insert(TIME_ENTRIES).values(entry_id="1", version=1, person="P/7", state="draft", **of)
         )
         connection.execute(insert(ATTESTATIONS).values(attestation_id="1", state="stated", **of))
+        denied = {"identifier": "urn:x|1", "denied_on": now.date(), "reason": "50", "remark": ""}
+        connection.execute(insert(DENIALS).values(denial_id="1", version=1, state="open", **denied, **of))
 
 
 @pytest.mark.parametrize("table", [table.name for table in GUARDED])

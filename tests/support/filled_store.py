@@ -14,6 +14,7 @@ from smartapp.store.attestations import ConfirmedEpisode, Statement
 from smartapp.store.changes import ChangeContent, ChargeChange, change_id
 from smartapp.store.charges import Charge, ChargeContent
 from smartapp.store.claims import ChargeState
+from smartapp.store.denials import DenialContent, Denied
 from smartapp.store.reading import Snapshot, StoredResource
 from smartapp.store.time_log import EntryContent, EntryState
 
@@ -115,6 +116,8 @@ def _fill_charges(store: Store, now: datetime, lease: timedelta) -> None:
         charge = a_charge(number, now)
         store.charges.claim(charge, "h", now, lease)
         store.charges.confirm(charge, f"c{number}", now, b"packet", PROBLEM)
+    denied = [Denied(f"urn:x|{number}", now.date(), "50") for number in range(2)]
+    store.denials.record(denied, DenialContent("Practitioner/7", "Avery", "Words of a payer."), now)
     for charge_item in CHANGED:
         change = a_change(charge_item, now)
         store.changes.claim(change, "h", now, lease)
@@ -162,6 +165,7 @@ def everything(store: Store) -> list[object]:
         [store.charges.packet(f"urn:x|{number}") for number in range(3)],
         store.changes.of_patient("general", "p1"),
         [store.changes.packet(change_id("general", one, "1")) for one in CHANGED],
+        store.denials.of_patient("general", "p1"),
         store.months.of_patient("general", "p1"),
         store.time_log.of_patient("general", "p1"),
         store.attestations.of_patient("general", "p1"),

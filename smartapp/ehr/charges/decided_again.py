@@ -55,6 +55,8 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
     performer: str | None = None
     handed: tuple[PriorCharge, ...] = ()
     """Charges that were handed over otherwise than as a ChargeItem."""
+    denied: tuple[str, ...] = ()
+    """Keys of charges that a payer denied."""
     overtaken: tuple[str, ...] = ()
     """The EHR's copies of logged entries that were corrected or withdrawn since."""
     site: dict[str, Any] = {}
@@ -72,6 +74,7 @@ def basis_of(findings: Findings, site: Site, performer: str | None) -> Basis:
         missing=missing_from(findings.notices),
         performer=performer,
         handed=findings.handed,
+        denied=findings.denied,
         overtaken=findings.overtaken,
         site=_declared(site.declared),
         reads_test_data=site.terminology.reads_test_data,
@@ -158,7 +161,7 @@ def decided_again(evidence: bytes) -> Again:
             chart.add(raw, one.full_url, one.reference)
     for missing in basis.missing:
         chart.add_missing(missing, patient)
-    record = with_charges(_record(chart, patient, document), basis.handed)
+    record = with_charges(_record(chart, patient, document), basis.handed, basis.denied)
     policy = policies.of(record.payer)
     person = None if basis.performer is None else chart.person_of(basis.performer) or basis.performer
     role = Role.UNKNOWN if basis.performer is None else chart.role_of(basis.performer)

@@ -23,7 +23,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 
 _SAID = ("patient", "as_of", "timezone", "payer", "rules_version", "completeness")
-_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions", "anchors", "handed_over")
+_KEPT_HERE = ("time_log", "attestations", "episodes", "resolutions", "anchors", "handed_over", "denials")
 MOST_READINGS = 2000
 """Readings of a chart of which all of a window are held; of more, those that a page shows."""
 

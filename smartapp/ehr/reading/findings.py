@@ -6,7 +6,7 @@ are all made from it, so they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -101,6 +101,8 @@ class Findings(Struct, frozen=True):
     """The EHR's copies of logged entries that were corrected or withdrawn since."""
     handed: tuple[PriorCharge, ...] = ()
     """Charges that were handed over otherwise than as a ChargeItem, as they were decided with."""
+    denied: tuple[str, ...] = ()
+    """Keys of charges that a payer denied."""
     bases: tuple[str, ...] = ()
     """The addresses by which the EHR calls itself."""
     settled: tuple[SettledLine, ...] = ()
@@ -310,7 +312,7 @@ class FindingsMaker:
             replace(one, performers=tuple(self._chart.person_of(who) or who for who in one.performers))
             for one in self._own.charges(self._site.policy.known)
         ]
-        record = with_charges(record, handed)
+        record = with_charges(record, handed, self._own.denied)
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)
         if imagined is not None:
             record = imagine(record, policy, record.as_of, imagined)
@@ -357,6 +359,7 @@ class FindingsMaker:
             overtaken=tuple(sorted(self._overtaken)),
             bases=self._bases,
             handed=tuple(handed),
+            denied=tuple(sorted(self._own.denied)),
             statements=self._own.statement_lines,
             settled=self._own.settled_lines,
             late=late,
@@ -374,12 +377,16 @@ class FindingsMaker:
         )
 
 
-def with_charges(record: PatientRecord, handed: Iterable[PriorCharge]) -> PatientRecord:
-    """A record with charges beside those that the EHR holds."""
+def with_charges(
+    record: PatientRecord, handed: Iterable[PriorCharge], denied: Collection[str] = ()
+) -> PatientRecord:
+    """A record with charges beside those that the EHR holds. `denied`: keys of charges that left from here
+    and that a payer denied; what was handed over says it itself."""
     beside = tuple(handed)
-    if not beside:
+    if not beside and not denied:
         return record
-    charges = sorted((*record.charges, *beside), key=lambda one: (one.code, one.resource))
+    held = (replace(one, denied=True) if set(one.keys) & set(denied) else one for one in record.charges)
+    charges = sorted((*held, *beside), key=lambda one: (one.code, one.resource))
     return replace(record, charges=tuple(charges))
 
 

@@ -25,7 +25,8 @@ from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.reading.display import decode
 from smartapp.store import Store
 from smartapp.store.attestations import AnchorSet, ConfirmedEpisode, Settlement, Stated, Statement, episode_of
-from smartapp.store.charges import Charge
+from smartapp.store.charges import Charge, key_in
+from smartapp.store.denials import Denial
 from smartapp.store.reading import StoredResource
 from smartapp.store.time_log import EntryState, Measured, TimeEntry
 
@@ -76,6 +77,8 @@ class OwnRecord:
     episodes: tuple[Stated[ConfirmedEpisode], ...] = ()
     settlements: tuple[Stated[Settlement], ...] = ()
     handed: tuple[Charge, ...] = ()
+    denials: tuple[Denial, ...] = ()
+    """What payers denied of it, as it stands."""
     anchors: tuple[Stated[AnchorSet], ...] = ()
     """Every time somebody had the 30-day periods begin on a day."""
 
@@ -93,6 +96,7 @@ class OwnRecord:
             tuple(item for item in episodes if item.stands),
             tuple(item for item in settlements if item.stands),
             store.charges.handed_over(issuer_id, patient),
+            tuple(one for one in store.denials.of_patient(issuer_id, patient) if one.stands),
             store.attestations.anchors(issuer_id, patient),
         )
 
@@ -103,6 +107,7 @@ class OwnRecord:
             {entry.reference: entry.latest.version for entry in self.entries.values() if entry.counts},
             [item.id for items in (self.statements, self.episodes, self.settlements) for item in items],
             [row.identifier for row in self.handed],
+            [one.identifier for one in self.denials],
         )
 
     @property
@@ -137,14 +142,19 @@ class OwnRecord:
             for item in self.statements
         )
 
+    @property
+    def denied(self) -> frozenset[str]:
+        """Keys of charges that a payer denied."""
+        return frozenset(one.key for one in self.denials)
+
     def charges(self, codes: KnownCodes) -> tuple[PriorCharge, ...]:
         """What was handed over, as charges beside those that the EHR holds."""
-        clock = LocalClock(self.zone)
+        clock, denied = LocalClock(self.zone), self.denied
         return tuple(
-            msgspec.structs.replace(one, performers=() if person is None else (person,))
+            msgspec.structs.replace(one, performers=() if person is None else (person,), denied=key in denied)
             for row in self.handed
-            for person in [performer_in(row.content.resource, PERFORMING)]
-            for one in handed_over(row.content.resource, row.identifier.rpartition("|")[2], clock, codes)
+            for person, key in [(performer_in(row.content.resource, PERFORMING), key_in(row.identifier))]
+            for one in handed_over(row.content.resource, key, clock, codes)
         )
 
     def encounter(self, entry: TimeEntry) -> dict[str, Any]:
@@ -279,6 +289,19 @@ class OwnRecord:
             "episodes": confirmed,
             "resolutions": settled,
             "handed_over": handed,
+            "denials": [
+                {
+                    "charge": one.key,
+                    "on": one.on.isoformat(),
+                    "reason": one.reason,
+                    "remark": one.remark,
+                    "done": one.state.value,
+                    "note": one.content.note,
+                    "by": one.content.by,
+                    "at": one.at.isoformat(),
+                }
+                for one in self.denials
+            ],
             "anchors": anchors,
         }
         return {name: value for name, value in told.items() if value}
@@ -295,16 +318,20 @@ def present_basis(store: Store, issuer_id: str, patient: str) -> tuple[str, ...]
         store.time_log.counting(issuer_id, patient),
         store.attestations.standing(issuer_id, patient),
         store.charges.handed_keys(issuer_id, patient),
+        store.denials.denied_keys(issuer_id, patient),
     )
 
 
-def _basis(entries: Mapping[str, int], statements: Iterable[str], handed: Iterable[str]) -> tuple[str, ...]:
+def _basis(
+    entries: Mapping[str, int], statements: Iterable[str], handed: Iterable[str], denied: Iterable[str]
+) -> tuple[str, ...]:
     return tuple(
         sorted(
             [
                 *(f"{name} {version}" for name, version in entries.items()),
                 *(f"stated {name}" for name in statements),
                 *(f"handed over {key}" for key in handed),
+                *(f"denied {key}" for key in set(denied)),
             ]
         )
     )
@@ -322,8 +349,8 @@ def own_differences(
     ]
     if not found and present_basis(store, issuer_id, patient) != findings.basis:
         found.append(
-            "The time log, a statement, a confirmed episode or what was handed over was changed since the "
-            "chart was read."
+            "The time log, a statement, a confirmed episode, a denial or what was handed over was changed "
+            "since the chart was read."
         )
     anchors = {
         program: enrolment.anchor_day
