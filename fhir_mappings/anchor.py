@@ -72,18 +72,16 @@ def anchors_of(record: PatientRecord, policy: Policy) -> tuple[ProgramAnchor, ..
         ]
         if shown:
             silent = None if shown[-1].documented else silence(shown[-1], policy)
-            found.append(_anchor(record, program, shown[-1], silent))
+            found.append(_anchor(program, shown[-1], silent))
     return tuple(found)
 
 
-def _anchor(
-    record: PatientRecord, program: Program, episode: Episode, silent: Window | None
-) -> ProgramAnchor:
+def _anchor(program: Program, episode: Episode, silent: Window | None) -> ProgramAnchor:
     set_up = episode.set_up
     return ProgramAnchor(
         program,
         episode.anchor,
-        None if episode.anchor is None else _source(record, program, episode),
+        None if episode.anchor is None else _source(episode),
         episode.start,
         episode.end,
         episode.documented,
@@ -98,15 +96,10 @@ def _anchor(
     )
 
 
-def _source(record: PatientRecord, program: Program, episode: Episode) -> AnchorSource:
+def _source(episode: Episode) -> AnchorSource:
     if episode.anchor_charged:
         return AnchorSource.DEVICE_CHARGE
-    if any(
-        enrolment.program is program
-        and enrolment.anchor == episode.anchor
-        and episode.holds(enrolment.anchor)
-        for enrolment in record.enrolments
-    ):
+    if episode.grid_given:
         return AnchorSource.ENROLMENT
     if episode.documented:
         return AnchorSource.CONFIRMED_EPISODE if episode.confirmed else AnchorSource.EPISODE_OF_CARE

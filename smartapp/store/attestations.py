@@ -92,6 +92,20 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Grounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody was shown, and stated, when they had the periods begin on a day."""
+
+    found: date | None = None
+    """The day on which they began until then, whatever it rested on."""
+    charged_on: date | None = None
+    """The date of service of a device charge in another system."""
+    says: str = ""
+    """The statement that was confirmed, as it stood then."""
+
+
+NO_GROUNDS = Grounds()
+
+
 class AnchorSet(msgspec.Struct, frozen=True, kw_only=True):
     """Who had a program's periods begin on which day, and why. What stands is the enrolment; this is how it
     came about, and is never taken back."""
@@ -101,8 +115,14 @@ class AnchorSet(msgspec.Struct, frozen=True, kw_only=True):
     before: date | None = None
     """The day that was confirmed until then."""
     source: str
+    grounds: Grounds = NO_GROUNDS
     by: str
     by_name: str = ""
+
+    @property
+    def instead_of(self) -> date | None:
+        """The day on which the periods began until then."""
+        return self.before or self.grounds.found
 
 
 class _Revocation(msgspec.Struct, frozen=True, kw_only=True):

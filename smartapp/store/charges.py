@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from fhir_mappings.charge_item import PERFORMING, performer_in
 from smartapp.configuration.handover import Method
-from smartapp.store.attestations import AnchorSet, keep_anchor
+from smartapp.store.attestations import NO_GROUNDS, AnchorSet, Grounds, keep_anchor
 from smartapp.store.chain import Words
 from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
 from smartapp.store.months import certified_among
@@ -395,10 +395,14 @@ class ChargeStore(Claims[Charge]):
         }
 
     def confirm_anchor(
-        self, enrolment: Enrolment, by_name: str = "", **facts: str | int | bool | None
+        self,
+        enrolment: Enrolment,
+        by_name: str = "",
+        grounds: Grounds = NO_GROUNDS,
+        **facts: str | int | bool | None,
     ) -> bool:
-        """Keep a confirmed or corrected anchor day, that somebody did, and an audit entry. False once it is
-        frozen."""
+        """Keep a confirmed or corrected anchor day, that somebody did, on what grounds, and an audit entry.
+        False once it is frozen."""
         same = and_(
             ENROLMENTS.c.issuer_id == enrolment.issuer_id,
             ENROLMENTS.c.patient == enrolment.patient,
@@ -433,6 +437,7 @@ class ChargeStore(Claims[Charge]):
                 day=enrolment.anchor_day,
                 before=None if before is None else before.anchor_day,
                 source=enrolment.source,
+                grounds=grounds,
                 by=enrolment.confirmed_by,
                 by_name=by_name,
             )
@@ -449,6 +454,7 @@ class ChargeStore(Claims[Charge]):
                 anchor_day=enrolment.anchor_day.isoformat(),
                 before=None if before is None else before.anchor_day.isoformat(),
                 source=enrolment.source,
+                charged_on=None if grounds.charged_on is None else grounds.charged_on.isoformat(),
                 **facts,
             )
         return True

@@ -14,13 +14,13 @@ from flask import Blueprint, Response, abort, g, make_response, redirect, render
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.anchor import ProgramAnchor
-from fhir_mappings.decision import Decision
 from fhir_mappings.record import EpisodeOfCare
-from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Outcome, Program
+from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Program
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.attestations import ConfirmedEpisode, Stated, episode_of
-from smartapp.web import own_pages, words
+from smartapp.web import own_pages, period_words, words
+from smartapp.web.differences import Difference, charges_lost, differences
 from smartapp.web.permission import Action
 from smartapp.web.security import Moved
 
@@ -38,17 +38,6 @@ class EpisodeLine:
     at: datetime
     stands: bool
     revoked: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One code and window that would be decided otherwise. "" is the outcome where there is no decision."""
-
-    code: str
-    period: str
-    before: str
-    after: str
-    reasons: tuple[str, ...]
 
 
 @pages.before_request
@@ -71,7 +60,7 @@ def check(program: str) -> Response:
     content, problems = _understood(chart, of)
     if content is None or problems:
         return _page(of, problems, 422)
-    differences, problems = _follows(chart, of, _supposed(content))
+    follows, problems = _follows(chart, of, _supposed(content))
     if problems:
         return _page(of, problems, 422)
     return make_response(
@@ -81,8 +70,8 @@ def check(program: str) -> Response:
             program=of,
             content=content,
             span=_span(content),
-            source_words=words.EPISODE_SOURCES[content.source],
-            differences=differences,
+            source_words=period_words.EPISODE_SOURCES[content.source],
+            differences=follows,
             days_before=_days_before(chart, content),
         )
     )
@@ -146,7 +135,7 @@ def _understood(chart: own_pages.Chart, program: Program) -> tuple[ConfirmedEpis
     found = _found(chart.findings, program)
     if found is not None and found.documented and not found.confirmed:
         problems.append("The EHR documents the episode of care: what is wrong with it is corrected there.")
-    if source not in words.EPISODE_SOURCES:
+    if source not in period_words.EPISODE_SOURCES:
         problems.append("Say what the episode is known from.")
     if max(start, end or start) > chart.today:
         problems.append("A day of the episode lies in the future.")
@@ -172,12 +161,9 @@ def _follows(
     imagined = services().jobs.imagined(g.session, None, (supposed,))
     if imagined is None:
         raise Moved
-    before, after = _decisions(chart.findings, program), _decisions(imagined, program)
     problems = [
-        f"{decision.code} of {_period(decision)} is charged and would lie in no period any more: "
-        "give days that hold every charged period."
-        for decision in before.values()
-        if decision.outcome is Outcome.CHARGED and not set(decision.charges) <= _charged(after)
+        f"{lost} is charged and would lie in no period any more: give days that hold every charged period."
+        for lost in charges_lost(chart.findings, imagined, program)
     ]
     fixed = _fixed_day(chart, program)
     held = [supposed, *(episode_of(item) for item in _confirmed(chart, program) if item.stands)]
@@ -186,31 +172,7 @@ def _follows(
             f"The first accepted charge fixed the periods at {words.day(fixed)}: "
             "an episode must hold that day."
         )
-    differences: list[Difference] = []
-    for key in sorted(before.keys() | after.keys()):
-        was, will = before.get(key), after.get(key)
-        told = will or was
-        if told is not None and _said(was) != _said(will):
-            reasons = () if will is None else tuple(words.reason(reason) for reason in will.reasons)
-            differences.append(Difference(told.code, _period(told), _outcome(was), _outcome(will), reasons))
-    return tuple(differences), tuple(problems)
-
-
-def _decisions(findings: Findings, program: Program) -> dict[tuple[date, date, str], Decision]:
-    return {
-        (decision.period.start, decision.period.end, decision.code): decision
-        for decision in findings.assessment.decisions
-        if decision.program is program
-    }
-
-
-def _charged(decisions: dict[tuple[date, date, str], Decision]) -> set[str]:
-    return {
-        charge
-        for decision in decisions.values()
-        if decision.outcome is Outcome.CHARGED
-        for charge in decision.charges
-    }
+    return differences(chart.findings, imagined, program), tuple(problems)
 
 
 def _fixed_day(chart: own_pages.Chart, program: Program) -> date | None:
@@ -220,18 +182,6 @@ def _fixed_day(chart: own_pages.Chart, program: Program) -> date | None:
 
 def _holds(episode: EpisodeOfCare, day: date) -> bool:
     return episode.start is not None and episode.start <= day <= (episode.end or date.max)
-
-
-def _said(decision: Decision | None) -> tuple[object, ...]:
-    return () if decision is None else (decision.outcome, decision.quantity, decision.reasons)
-
-
-def _outcome(decision: Decision | None) -> str:
-    return "" if decision is None else words.outcome(decision.outcome)
-
-
-def _period(decision: Decision) -> str:
-    return f"{words.day(decision.period.start)} – {words.day(decision.period.end)}"
 
 
 def _span(content: ConfirmedEpisode) -> str:
@@ -256,7 +206,7 @@ def _line(item: Stated[ConfirmedEpisode]) -> EpisodeLine:
     return EpisodeLine(
         item.id,
         _span(content),
-        words.EPISODE_SOURCES.get(content.source, words.plain(content.source)),
+        period_words.EPISODE_SOURCES.get(content.source, words.plain(content.source)),
         content.by_name or content.by,
         item.at.astimezone(services().site.zone),
         item.stands,
@@ -273,7 +223,7 @@ def _page(program: Program, problems: Iterable[str], status: int) -> Response:
             program=program,
             found=_found(chart.findings, program),
             episodes=[_line(item) for item in _confirmed(chart, program)],
-            sources=words.EPISODE_SOURCES,
+            sources=period_words.EPISODE_SOURCES,
             sent=request.form,
             problems=tuple(problems),
         ),

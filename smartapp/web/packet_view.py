@@ -19,12 +19,13 @@ from fhir_mappings.decision import CountedDay
 from fhir_mappings.local_time import LocalClock, Window, utc, zone_named
 from fhir_mappings.vocabulary import Line, Program, RequirementKind, Role, Unverified
 from smartapp.configuration.handover import Method
+from smartapp.ehr.reading.auditor_notes import often
 from smartapp.ehr.reading.display import banner
 from smartapp.ehr.reading.plots import Plotter, placed
 from smartapp.ehr.reading.seen import NAMED, Names, Seen, seen
 from smartapp.store.charges import Leaving
 from smartapp.store.packets import Kept
-from smartapp.web import words
+from smartapp.web import period_words, words
 from smartapp.web.leaving import text_of
 from smartapp.web.permission import ROLES
 from smartapp.web.plots import PlotView, plots_in
@@ -174,15 +175,13 @@ class _Told:
     def anchor(self) -> Section:
         anchor = self._packet.get("anchor")
         items = [
-            f"{self._on(one['at'])}, {self._person(one['by'])} had them begin on {words.day(one['day'])}"
-            f"{', before ' + words.day(one['before']) if one['before'] else ''}: "
-            f"{words.ANCHOR_SOURCES.get(one['source'], words.plain(one['source']))}"
+            f"{self._on(one['at'])}, {self._anchor_change(one)}"
             for one in self._evidence.get("anchors", ())
             if one["program"] == self.decision.get("program")
         ]
         sentences = []
         if anchor:
-            source = words.ANCHOR_SOURCES.get(anchor["source"], words.plain(anchor["source"]))
+            source = period_words.anchor_source(anchor["source"])
             who = self._person(anchor["confirmed_by"])
             on = self._on(anchor["confirmed_at"])
             sentences.append(f"They begin on {words.day(anchor['anchor_day'])}. {source} ({who}, {on}).")
@@ -192,13 +191,26 @@ class _Told:
                 if one["day"] and one["source"] not in {None, AnchorSource.ENROLMENT}
             ]
             sentences += [
-                f"The record gave {words.day(one['day'])}. {words.ANCHOR_SOURCES[one['source']]}"
+                f"The record gave {words.day(one['day'])}. {period_words.anchor_source(one['source'])}"
                 for one in by_record
             ]
-            if by_record and not items:
+            if items:
+                sentences.append(f"Set by hand {often(len(items))}:")
+            elif by_record:
                 sentences.append("Nobody set a day by hand.")
         title = "Where the 30-day periods begin"
         return Section("anchor", title, sentences=tuple(sentences), items=tuple(items) if anchor else ())
+
+    def _anchor_change(self, one: dict[str, Any]) -> str:
+        """One time that somebody had the periods begin on a day, with what they stated."""
+        told = period_words.anchor_change(
+            self._person(one["by"]),
+            one["day"],
+            one.get("instead_of") or one["before"],
+            one["source"],
+            one.get("charged_on"),
+        )
+        return f"{told} Confirmed: “{one['says']}”" if one.get("says") else told
 
     def days(self) -> Section:
         """Each reading of the window that is held, day by day."""

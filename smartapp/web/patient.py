@@ -15,6 +15,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
+from smartapp.web.anchor_history import anchor_history
 from smartapp.web.changes import changes_view
 from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
@@ -143,6 +144,9 @@ def _content() -> dict[str, object]:
         "most_attempts": ATTEMPTS,
         "place": here.jobs.place_in_line(g.session),
         "changes": changes,
+        "anchor_history": ()
+        if found is None
+        else anchor_history(g.session.issuer_id, g.session.patient or ""),
         "handing_over": handing_over,
         "months": months,
         "locks_months": here.site.lock_certified_months,

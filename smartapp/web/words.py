@@ -12,7 +12,6 @@ from datetime import date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from fhir_mappings.anchor import AnchorSource
 from fhir_mappings.completeness import MissingWhy
 from fhir_mappings.decision import Requirement
 from fhir_mappings.local_time import Window
@@ -295,25 +294,6 @@ MEASURED: dict[Measured, str] = {
     Measured.CLOCK: "times by a clock that was started and stopped by hand",
     Measured.CLOCK_CHANGED: "times by a clock, corrected by hand",
 }
-
-ANCHOR_SOURCES: dict[str, str] = {
-    AnchorSource.DEVICE_CHARGE: "A device charge in the EHR fixes it.",
-    AnchorSource.ENROLMENT: "It was confirmed here.",
-    AnchorSource.EPISODE_OF_CARE: "The first day with counted data within the episode of care in the EHR.",
-    AnchorSource.CONFIRMED_EPISODE: "The first day with counted data within the episode confirmed here.",
-    AnchorSource.SET_UP: "The first day with counted data from the documented set-up on.",
-    AnchorSource.FIRST_QUALIFYING_DAY: "The first day with counted data that was read.",
-    "accepted-charge": "The first charge that was accepted here fixed it.",
-    "charged-elsewhere": "Device periods were charged in another system.",
-    "enrolment-record": "The practice's own enrolment record says so.",
-}
-
-EPISODE_SOURCES: dict[str, str] = {
-    "enrolment-record": "The practice's own enrolment record says so.",
-    "plan-of-care": "The order or plan of care says so.",
-    "discharge-record": "A discharge or the end of treatment is documented.",
-}
-"""What an episode of care is known from: a closed set, none of which is "it fits better"."""
 
 NOTICES: dict[NoticeKind, str] = {
     NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+import re
+from datetime import date, timedelta
+
+import pytest
 
 from smartapp.web.words import day as told
-from tests.support.sandbox import DAY
+from tests.support.sandbox import DAY, ZONE
 
 PATIENT = "calls-not-in-the-ehr"
+UNDOCUMENTED = "back-after-a-break"
 CHARGED = "ready-musculoskeletal"
 PHYSICIAN = "Practitioner/syn-physician"
 TODAY = DAY
@@ -19,10 +23,35 @@ def anchor(browser, page):
     return browser.get(f"{page.url}anchor")
 
 
-def check(browser, page, day, source="enrolment-record"):
+def check(browser, page, day, source="enrolment-record", **more):
     """The preview of another anchor day."""
     form = [form for form in anchor(browser, page).forms if form.action.endswith("/rtm/check")][-1]
-    return browser.submit(form, day=day.isoformat(), source=source)
+    return browser.submit(form, day=day.isoformat(), source=source, **more)
+
+
+def outcomes(browser, page):
+    """Every code and period of the answer, with how it was decided."""
+    answer = json.loads(browser.get(f"{page.url}decisions.json").body)
+    return {
+        (one["code"], told(one["period"]["start"]), told(one["period"]["end"])): (
+            one["outcome"],
+            one["quantity"],
+            tuple(one["reasons"]),
+        )
+        for one in answer["decisions"]
+        if one["program"] == "rtm"
+    }
+
+
+def listed(preview):
+    """The codes and periods that a preview says would be decided otherwise."""
+    row = r'<tr><td><span class="code">(\d+)</span></td><td>(.*?) – (.*?)</td>'
+    return set(re.findall(row, preview.body if isinstance(preview.body, str) else preview.body.decode()))
+
+
+def parsed(shown):
+    """The day that a page tells: the inverse of `told`."""
+    return next(day for day in (TODAY - timedelta(days=back) for back in range(400)) if told(day) == shown)
 
 
 def device_periods(browser, page):
@@ -85,6 +114,111 @@ def test_a_correction_needs_a_reason_from_a_closed_set_and_a_day_that_can_be(wor
         assert refused.status == 422
         assert sentence in refused.text
     assert world.store.charges.enrolments("sandbox", PATIENT) == {}
+
+
+@pytest.mark.parametrize("days", [1, 3, 12])
+def test_the_preview_lists_every_code_that_would_be_decided_otherwise_and_no_other(world, browser, days):
+    page = world.open(browser, PATIENT)
+    before = outcomes(browser, page)
+    preview = check(browser, page, FOUND + timedelta(days=days))
+    browser.submit(preview.form("/anchor/rtm"))
+    after = outcomes(browser, page)
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    assert changed
+    assert listed(preview) == changed
+
+
+def test_a_day_that_changes_no_code_says_so(shared_world, browser):
+    page = shared_world.open(browser, PATIENT)
+    preview = check(browser, page, FOUND, "set-up")
+    assert listed(preview) == set()
+    assert "no code would be decided otherwise" in preview.text
+
+
+@pytest.mark.parametrize(
+    ("day", "sentence"),
+    [
+        (date(1, 1, 1), "before the patient was born"),
+        (date(1957, 12, 31), "before the patient was born"),
+        (date(2021, 12, 31), "No device code of this program could be charged before 1 Jan 2022."),
+        (date(2022, 6, 1), "more than a year before"),
+        (TODAY + timedelta(days=1), "in the future"),
+    ],
+)
+def test_a_day_out_of_all_reason_is_refused_with_a_sentence(shared_world, browser, day, sentence):
+    page = shared_world.open(browser, UNDOCUMENTED)
+    refused = check(browser, page, day)
+    assert refused.status == 422
+    assert sentence in refused.text
+    assert shared_world.store.charges.enrolments("sandbox", UNDOCUMENTED) == {}
+
+
+@pytest.mark.parametrize(
+    ("charged_on", "sentence"),
+    [
+        ("", "Give the date of service of the charge in the other system."),
+        ("soon", "Give the date of service of the charge in the other system."),
+        ((TODAY + timedelta(days=1)).isoformat(), "The charge in the other system is dated in the future."),
+        (FOUND.isoformat(), "The charge in the other system is dated before that day"),
+    ],
+)
+def test_a_charge_elsewhere_needs_a_date_of_service_that_can_be(shared_world, browser, charged_on, sentence):
+    page = shared_world.open(browser, PATIENT)
+    refused = check(browser, page, FOUND + timedelta(days=1), "charged-elsewhere", charged_on=charged_on)
+    assert refused.status == 422
+    assert sentence in refused.text
+
+
+def test_a_charge_elsewhere_is_confirmed_by_a_person_and_kept_with_its_date(world, browser):
+    page, day, charged_on = (
+        world.open(browser, PATIENT),
+        FOUND + timedelta(days=1),
+        FOUND + timedelta(days=30),
+    )
+    preview = check(browser, page, day, "charged-elsewhere", charged_on=charged_on.isoformat())
+    statement = f"charged in another system, with the date of service {told(charged_on)}."
+    assert statement in preview.text
+    refused = browser.submit(preview.form("/anchor/rtm"))
+    assert refused.status == 422
+    assert "Confirm that the charge in the other system exists." in refused.text
+    assert world.store.charges.enrolments("sandbox", PATIENT) == {}
+    browser.submit(refused.form("/anchor/rtm"), stated="yes")
+    assert world.store.charges.enrolments("sandbox", PATIENT)["rtm"].anchor_day == day
+    (kept,) = world.store.attestations.anchors("sandbox", PATIENT)
+    assert (kept.content.grounds.charged_on, kept.content.instead_of) == (charged_on, FOUND)
+    assert statement in kept.content.grounds.says
+    (entry,) = [one for one in world.store.audit.entries() if one["event"] == "anchor-confirmed"]
+    assert entry["charged_on"] == charged_on.isoformat()
+    (change,) = json.loads(browser.get(f"{page.url}decisions.json").body)["anchors"]
+    assert statement in change["says"]
+    assert (change["charged_on"], change["instead_of"]) == (charged_on.isoformat(), FOUND.isoformat())
+
+
+def test_a_day_before_everything_that_is_documented_is_said_to_be_confirmed_here(world, browser):
+    page = world.open(browser, UNDOCUMENTED)
+    answer = anchor(browser, page)
+    assert "It was confirmed here." not in answer.text
+    day = parsed(answer.by_id["anchor-rtm"]) - timedelta(days=3)
+    kept = browser.submit(check(browser, page, day).form("/anchor/rtm"))
+    assert kept.by_id["anchor-rtm"] == told(day)
+    assert "It was confirmed here." in kept.text
+
+
+def test_each_change_stands_on_the_patients_page_and_on_that_of_the_periods(world, browser):
+    page = world.open(browser, PATIENT)
+    assert "set by hand" not in browser.get(page.url).text
+    days = [FOUND + timedelta(days=number) for number in (1, 2)]
+    for day in days:
+        browser.submit(check(browser, page, day).form("/anchor/rtm"))
+    for where in (browser.get(page.url), anchor(browser, page)):
+        assert "Set by hand twice:" in where.text
+        for day, until_then in zip(days, (FOUND, days[0]), strict=True):
+            change = (
+                f"Avery Synthetic-Physician had them begin on {told(day)}, until then {told(until_then)}."
+            )
+            assert change in where.text
+        assert f"{told(TODAY)}, {world.now().astimezone(ZONE):%H}:" in where.text
+    assert "30-day periods set by hand (2)" in browser.get(page.url).text
 
 
 def test_the_first_accepted_charge_fixes_the_day_for_good(world, browser):

@@ -130,9 +130,24 @@ def test_where_the_periods_begin_is_told_with_every_change_by_hand(packets):
     anchor = section(with_evidence(packets[DEVICE], anchors=[change, {**change, "program": "rpm"}]), "anchor")
     assert anchor.sentences[0].startswith("They begin on 1 Mar 2026.")
     (said,) = anchor.items
-    assert said.startswith("2 Apr 2026, Practitioner/one had them begin on 1 Mar 2026, before 20 Feb 2026:")
+    assert said.startswith(
+        "2 Apr 2026, Practitioner/one had them begin on 1 Mar 2026, until then 20 Feb 2026."
+    )
+    assert anchor.sentences[-1] == "Set by hand once:"
     assert "Nobody set a day by hand." in section(packets[DEVICE], "anchor").sentences
     assert not any(one.key == "anchor" for one in viewed(packets[MINUTES]).sections)
+
+
+def test_a_day_that_rests_on_a_charge_elsewhere_says_which_and_what_was_confirmed(packets):
+    change = {"program": "rtm", "day": "2026-03-01", "before": None, "source": "charged-elsewhere"}
+    change |= {"by": "Practitioner/one", "at": "2026-04-02T12:00:00+00:00", "instead_of": "2026-02-22"}
+    told = change | {"charged_on": "2026-03-30", "says": "A sentence."}
+    anchor = section(with_evidence(packets[DEVICE], anchors=[told, change]), "anchor")
+    first, second = anchor.items
+    assert "begin on 1 Mar 2026, until then 22 Feb 2026. Device periods were charged in another" in first
+    assert first.endswith("Date of service of that charge: 30 Mar 2026. Confirmed: “A sentence.”")
+    assert second.endswith("another system."), "of an earlier version, which asked for none"
+    assert anchor.sentences[-1] == "Set by hand twice:"
 
 
 def test_the_rule_stands_as_it_was_with_its_sources(packets):

@@ -67,8 +67,12 @@ def _of_what_is_kept(decision: Decision, kept: Mapping[str, Any]) -> Iterator[st
     if any(need.requirement is RequirementKind.MONITORING_DAYS for need in decision.requirements):
         times = sum(one["program"] == decision.program for one in kept.get("anchors", ()))
         if times:
-            often = {1: "once", 2: "twice"}.get(times, f"{times} times")
-            yield f"Where the 30-day periods begin was set by hand {often}."
+            yield f"Where the 30-day periods begin was set by hand {often(times)}."
+
+
+def often(times: int) -> str:
+    """ "once", "twice", "3 times"."""
+    return {1: "once", 2: "twice"}.get(times, f"{times} times")
 
 
 def _entries(number: int) -> str:

@@ -32,6 +32,7 @@ from smartapp.ehr.reading.shared import SharedRecords
 from smartapp.ehr.wire.bundles import look, references
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.store import Store
+from smartapp.store.charges import Enrolment
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MEGABYTE = 1024 * 1024
@@ -108,17 +109,20 @@ class Charts:
         as_of: date,
         history_from: date | None = None,
         writes: Writes | None = None,
+        anchors: Iterable[Enrolment] = (),
     ) -> FindingsMaker:
-        """What decides on the session's patient, with all that is kept here of them now."""
+        """What decides on the session's patient, with all that is kept here of them now. `anchors`: days that
+        nobody has confirmed yet, each in the place of its program's."""
         patient = session.patient or ""
         issuer = self._client_of(session).issuer
+        confirmed = self._store.charges.enrolments(session.issuer_id, patient)
         return FindingsMaker(
             self._site,
             patient,
             issuer.fhir_base,
             as_of,
             self._settings.history_months,
-            self._store.charges.enrolments(session.issuer_id, patient),
+            confirmed | {one.program: one for one in anchors},
             session.fhir_user,
             own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
             history_from=history_from,

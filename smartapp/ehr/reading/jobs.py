@@ -36,6 +36,7 @@ from smartapp.ehr.reading.own_record import ORIGIN, present_basis
 from smartapp.ehr.reading.reader import ChartReading
 from smartapp.metrics import Metrics
 from smartapp.store import Store
+from smartapp.store.charges import Enrolment
 from smartapp.store.reading import Progress, ReadingJob, SealedChunk, Snapshot, snapshot_digest
 
 log = logging.getLogger(__name__)
@@ -163,11 +164,13 @@ class ReadingJobs:
         *,
         settled: Iterable[Resolution] = (),
         performer: str | None = None,
+        anchors: Iterable[Enrolment] = (),
     ) -> Findings | None:
         """What would be decided from the present snapshot if there were more, if these episodes of care were
-        confirmed, if this were settled, or with this performer. Nothing of it is kept."""
+        confirmed, if this were settled, with this performer, or if the periods began on these days.
+        Nothing of it is kept. None where nothing was read, or what was does not go back far enough for it."""
         found = self._kept(session.id)
-        gathered = None if found is None else self._gathered(session, *found)
+        gathered = None if found is None else self._gathered(session, *found, anchors)
         if found is None or gathered is None:
             return None
         maker, chunks = gathered
@@ -183,13 +186,17 @@ class ReadingJobs:
         return msgspec.structs.replace(result, form=found[1].form)
 
     def _gathered(
-        self, session: LaunchSession, snapshot: Snapshot, findings: Findings
+        self,
+        session: LaunchSession,
+        snapshot: Snapshot,
+        findings: Findings,
+        anchors: Iterable[Enrolment] = (),
     ) -> tuple[FindingsMaker, list[SealedChunk]] | None:
         """The snapshot's resources with what is kept here now, ready to be decided on; None where more days
         are needed than were read."""
         # As of the day of the reading: what may have come since was not read.
         as_of = date.fromisoformat(findings.contract["as_of"])
-        maker = self._charts.maker(session, as_of, findings.history_from, findings.writes)
+        maker = self._charts.maker(session, as_of, findings.history_from, findings.writes, anchors)
         reading = self._store.reading
         chunks = [chunk for chunk in reading.chunks(snapshot.id) if chunk.origin != ORIGIN]
         for resource in (resource for chunk in chunks for resource in reading.open_chunk(chunk)):

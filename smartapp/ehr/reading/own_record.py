@@ -278,6 +278,7 @@ class OwnRecord:
                 "day": item.content.day.isoformat(),
                 "before": None if item.content.before is None else item.content.before.isoformat(),
                 "source": item.content.source,
+                **_grounds(item.content),
                 "by": item.content.by,
                 "at": item.at.isoformat(),
             }
@@ -305,6 +306,14 @@ class OwnRecord:
             "anchors": anchors,
         }
         return {name: value for name, value in told.items() if value}
+
+
+def _grounds(content: AnchorSet) -> dict[str, str]:
+    """What there is of them."""
+    grounds = content.grounds
+    days = {"instead_of": content.instead_of, "charged_on": grounds.charged_on}
+    told = {name: day.isoformat() for name, day in days.items() if day is not None}
+    return told | ({"says": grounds.says} if grounds.says else {})
 
 
 def overtaken(raw: bytes) -> bytes:
