@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 
-from flask import Flask, has_request_context, request
+from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from launch.authorization import Launcher
@@ -43,6 +43,7 @@ from smartapp.store import Store
 from smartapp.store.budgets import SharedBudget
 from smartapp.store.database import SchemaOutdated
 from smartapp.web import register
+from smartapp.web.arrivals import source
 
 MAX_FORM_BYTES = 64 * 1024
 
@@ -89,11 +90,6 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
     return app
 
 
-def _where_from() -> str:
-    """The address that the present request came from; one for all that came from none."""
-    return (request.remote_addr or "") if has_request_context() else ""
-
-
 def _services(
     settings: Settings,
     site: Site,
@@ -103,7 +99,7 @@ def _services(
     metrics: Metrics,
 ) -> Services:
     clock = SystemClock(settings.clock_ahead)
-    events = AuditedEvents(store.audit, clock, metrics, _where_from)
+    events = AuditedEvents(store.audit, clock, metrics, source)
     seats = Seats()
     discovery = Discovery(clock, events, seats)
     keeper = TokenKeeper(issuers, clients, discovery, store.launches, clock, events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -42,7 +43,7 @@ def ahead_of_the_machine(moment: datetime) -> timedelta:
 
 
 class Allowance:
-    """How many entries of a kind that needs no account one source, and all together, may add in an hour."""
+    """How often one source, and all together, may do within a time what needs no account."""
 
     def __init__(self, each: int = 20, together: int = 200, within: timedelta = timedelta(hours=1)) -> None:
         self._each = each
@@ -54,7 +55,7 @@ class Allowance:
         self._dropped = 0
 
     def take(self, source: str, now: datetime) -> tuple[bool, int]:
-        """Whether one more may be added; and how many were dropped in the hour that ended, told once."""
+        """Whether it may once more; and how often it might not in the time that ended, told once."""
         with self._lock:
             told = 0
             if not timedelta() <= now - self._since < self._within:
@@ -65,6 +66,10 @@ class Allowance:
                 return False, told
             self._of[source] += 1
             return True, told
+
+    def seconds_left(self, now: datetime) -> int:
+        """Until everybody may again, from 1."""
+        return max(1, math.ceil((self._since + self._within - now).total_seconds()))
 
 
 class AuditedEvents:

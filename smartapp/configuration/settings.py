@@ -194,6 +194,15 @@ SETTINGS: tuple[Setting, ...] = (
         "How many reverse proxies in front of the app set X-Forwarded-For and X-Forwarded-Proto.",
     ),
     Setting(
+        "arrivals_per_minute",
+        "300",
+        _positive_number,
+        "How many requests of people who are not signed in are answered within a minute for one address "
+        "(IPv6: one /64), ten times as many for all together: of launches (each is two), callbacks, "
+        "`jwks.json`, and of everything else, each counted apart and by each process. Who is signed in is "
+        "never refused.",
+    ),
+    Setting(
         "metrics",
         "",
         _metrics,
@@ -249,6 +258,7 @@ class Settings:
     retention_years: int = 10
     signing_keys: Path | None = None
     trusted_proxies: int = 0
+    arrivals_per_minute: int = 300
     metrics: str | None = field(default=None, repr=False)
     mode: Mode = Mode.PRODUCTION
     clock_ahead: timedelta = timedelta()

@@ -11,6 +11,7 @@ from smartapp.services import services
 from smartapp.web import (
     anchor,
     approvals,
+    arrivals,
     attestations,
     audit_record,
     changes,
@@ -44,6 +45,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     """Add every page to the app. Callbacks are routes of their own: one path an issuer."""
     tracing.register(app)
     compression.register(app)
+    arrivals.register(app)
     security.register(app)
     errors.register(app)
     waiting.register(app)

@@ -10,6 +10,8 @@ from werkzeug.exceptions import HTTPException
 
 from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason, SmartError
 from smartapp.store.vault import SealBroken, SealMoved
+from smartapp.web import words
+from smartapp.web.arrivals import TooMany
 from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie, session_cookie_name
 from smartapp.web.tracing import request_id
 
@@ -30,6 +32,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(NoSession, _no_session)
     app.register_error_handler(NotForPatients, _not_for_patients)
     app.register_error_handler(Moved, _moved)
+    app.register_error_handler(TooMany, _too_many)
     app.register_error_handler(SealBroken, _seal_broken)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
@@ -115,6 +118,21 @@ def _moved(_error: Moved) -> Response:
         "This page was made from an earlier reading, or for another patient. Nothing was written.",
         "Go back to the patient page and start from what it shows now.",
     )
+
+
+def _too_many(error: TooMany) -> Response:
+    """Nothing was asked of the EHR or the store for it. The page comes again by itself."""
+    response = error_page(
+        429,
+        "Too many requests at once",
+        "More was asked of this app within a minute, from your network or from all together, than it answers "
+        "to people who are not signed in. Who is signed in goes on working.",
+        f"This page tries again by itself in {words.minutes(error.seconds)}.",
+    )
+    response.headers["Retry-After"] = str(error.seconds)
+    if request.method == "GET":
+        response.headers["Refresh"] = str(error.seconds)
+    return response
 
 
 def _seal_broken(error: SealBroken) -> Response:

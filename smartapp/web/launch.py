@@ -15,9 +15,9 @@ from launch.issuers import Issuers
 from smartapp.services import services
 from smartapp.web.security import (
     PROBE_COOKIE,
-    SESSION_COOKIES,
     drop_cookie,
     session_cookie_name,
+    session_cookies,
     set_cookie,
 )
 
@@ -69,7 +69,7 @@ def begin() -> AnyResponse:
 
 def _drop_old_cookies(response: Response) -> None:
     """Of sessions that are over: a browser that keeps one a chart is refused by a proxy in the end."""
-    kept = [name for name in request.cookies if name.startswith(SESSION_COOKIES)]
+    kept = session_cookies()
     if not kept:
         return
     still = set(map(session_cookie_name, services().store.launches.open_sessions()))

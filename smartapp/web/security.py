@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,16 +98,12 @@ def _open_session(_endpoint: str | None, values: dict[str, Any] | None) -> None:
 def _session_of_cookie(session_id: str) -> LaunchSession:
     """The live session whose id and cookie both came. Raises NoSession."""
     here = services()
-    value = request.cookies.get(session_cookie_name(session_id), "")
     session = here.store.launches.get_session(session_id)
-    if session is None or not hmac.compare_digest(digest(value), session.cookie_digest):
+    if session is None or not _opens(session):
         # The same words for both: an address alone must not tell whether a session exists.
         raise NoSession("You are signed out of this app.")
     now = here.clock.now()
-    if session.ended_at is None and (
-        session.expires_at <= now or session.last_seen + here.settings.session_idle <= now
-    ):
-        because = SessionEnd.EXPIRED if session.expires_at <= now else SessionEnd.IDLE
+    if session.ended_at is None and (because := _over(session, now)) is not None:
         here.store.launches.end_session(session.id, now, because)
         here.store.audit.add(now, "session-ended", session=session.id, because=because.value)
         raise NoSession("This session is over because it was not used for a while.")
@@ -115,8 +111,48 @@ def _session_of_cookie(session_id: str) -> LaunchSession:
         raise NoSession("This session is over.")
     if session.last_seen + TOUCH_EVERY <= now:
         here.store.launches.touch_session(session.id, now)
-    g.cookie_value = value
+    g.cookie_value = request.cookies[session_cookie_name(session_id)]
     return session
+
+
+def session_cookies() -> list[str]:
+    """The names of the cookies that this browser holds for sessions, over or not."""
+    return [name for name in request.cookies if name.startswith(SESSION_COOKIES)]
+
+
+def has_cookie_of(session_id: str | None) -> bool:
+    """Whether the browser sends a cookie of that session; not whether it is the right one."""
+    return session_id is not None and session_cookie_name(session_id) in request.cookies
+
+
+def is_signed_in() -> bool:
+    """Whether this browser holds a session that is open, whatever page it asks for."""
+    if not session_cookies():
+        return False
+    here = services()
+    now = here.clock.now()
+    for session_id in filter(has_cookie_of, here.store.launches.open_sessions()):
+        session = here.store.launches.get_session(session_id)
+        if (
+            session is not None
+            and _opens(session)
+            and session.ended_at is None
+            and _over(session, now) is None
+        ):
+            return True
+    return False
+
+
+def _opens(session: LaunchSession) -> bool:
+    value = request.cookies.get(session_cookie_name(session.id), "")
+    return hmac.compare_digest(digest(value), session.cookie_digest)
+
+
+def _over(session: LaunchSession, now: datetime) -> SessionEnd | None:
+    """What ends a session that nobody has ended."""
+    if session.expires_at <= now:
+        return SessionEnd.EXPIRED
+    return SessionEnd.IDLE if session.last_seen + services().settings.session_idle <= now else None
 
 
 # Forms
