@@ -221,8 +221,8 @@ class References:
     def learn(self, name: str, full_url: str | None, identifiers: list[Identifier] | None) -> None:
         """Remember a resource's other names: its Bundle fullUrl and its business identifiers."""
         kind = name.split("/", 1)[0]
-        if full_url and full_url != name:
-            place = self._shorten(full_url)
+        # What is brought to the name by itself needs no other.
+        if full_url and (place := self._shorten(full_url)) != name:
             if _LITERAL.fullmatch(place) is None:
                 self._aliases[full_url] = name
             elif place.startswith(f"{kind}/"):

@@ -92,6 +92,10 @@ class Chart:
         else:
             self._intake.add(text, full_url, origin, hint=hint)
 
+    def add_observation(self, observation: fhir.Observation, text: bytes | Raw, full_url: str | None) -> None:
+        """One Observation that is decoded already; `text`: the JSON that it was decoded from."""
+        self._intake.add_observation(observation, text, full_url)
+
     def add_own(self, text: bytes | Raw, name: str) -> None:
         """A resource that this app keeps itself, under the name that it has here: no server knows it."""
         self._intake.add(text, None, name, known_as=name)

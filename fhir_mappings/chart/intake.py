@@ -145,17 +145,22 @@ class Intake:
         except NOT_JSON:
             self._add_broken(text, origin, hint, within)
             return
-        self.resources += 1
         if type(resource) is fhir.Observation:
-            name = name_of("Observation", resource.id, text)
-            if full_url is not None:
-                self.references.learn(name, full_url, None)
-            self._add_observation(resource, name)
+            self.add_observation(resource, text, full_url)
         else:
+            self.resources += 1
             name = known_as or name_of(type(resource).__name__, resource.id, text)
             self.references.learn(name, full_url, resource.identifier)
             if not self._add_resource(resource, name):
                 self._tell_missing(text, "", hint, within)
+
+    def add_observation(self, observation: fhir.Observation, text: bytes | Raw, full_url: str | None) -> None:
+        """One Observation that is decoded already; `text`: the JSON that it was decoded from."""
+        self.resources += 1
+        name = name_of("Observation", observation.id, text)
+        if full_url is not None:
+            self.references.learn(name, full_url, None)
+        self._add_observation(observation, name)
 
     def add_missing(self, missing: Missing, owner: str = "") -> None:
         """Something that whoever read could not read; `owner`: whose it is, "" where it may be anybody's."""

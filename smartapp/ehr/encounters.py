@@ -23,8 +23,9 @@ from smartapp.configuration.site import Site
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
 from smartapp.ehr.reading.own_record import OwnRecord
-from smartapp.ehr.wire.bundles import NotAPage, declared, look, outcome_text, search, search_page
+from smartapp.ehr.wire.bundles import NotAPage, declared, outcome_text, search, search_page
 from smartapp.ehr.wire.capability import CAPABILITY_LIMITS
+from smartapp.ehr.wire.looks import look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store import Store
 from smartapp.store.time_log import EntryState, TimeEntry

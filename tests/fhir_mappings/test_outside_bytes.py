@@ -27,8 +27,9 @@ from fhir_mappings.resources import READ_TYPES, Identifier, Reference
 from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.terminology import load_terminology
-from smartapp.ehr.wire.bundles import Look, NotAPage, look, outcome_text, search_page
+from smartapp.ehr.wire.bundles import NotAPage, outcome_text, search_page
 from smartapp.ehr.wire.capability import parse_capability
+from smartapp.ehr.wire.looks import Look, look
 from tests.launch.magnitudes import DEEP, MAGNITUDES, TEXTS, TIMES, written
 from tests.support.chart import build_resources, site_terminology
 from tests.support.evaluation import check_shape

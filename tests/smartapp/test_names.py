@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fhir_mappings.chart import Chart
 from fhir_mappings.identity import made_up_name
 from fhir_mappings.terminology import load_terminology
-from smartapp.ehr.wire.bundles import look
+from smartapp.ehr.wire.looks import look
 
 BASE = "https://ehr.example/fhir"
 FULL_URLS = st.one_of(

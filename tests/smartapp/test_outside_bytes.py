@@ -29,17 +29,10 @@ from smartapp.ehr.charges.present import carries
 from smartapp.ehr.reading.display import banner, choices, decode
 from smartapp.ehr.reading.seen import Names
 from smartapp.ehr.reading.seen import seen as told
-from smartapp.ehr.wire.bundles import (
-    MOST_ENTRIES,
-    NotAPage,
-    declared,
-    look,
-    outcome_text,
-    search_page,
-    version_of,
-)
+from smartapp.ehr.wire.bundles import MOST_ENTRIES, NotAPage, declared, outcome_text, search_page
 from smartapp.ehr.wire.capability import Capability, parse_capability
 from smartapp.ehr.wire.json_guard import DEEPEST, Unreadable, decoded, decoded_whole, elements, weighed
+from smartapp.ehr.wire.looks import look, version_of
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.ehr.wire.sending import id_of_created
 from tests.launch.magnitudes import MAGNITUDES, written

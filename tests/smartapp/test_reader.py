@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+from fhir_mappings.identity import relative
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs, TypeNeed
 from fhir_mappings.terminology import load_terminology
@@ -26,7 +27,8 @@ from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import Notice, NoticeKind, missing_from
 from smartapp.ehr.reading.reader import ChartReading
 from smartapp.ehr.reading.searches import Learned, code_groups, date_slices
-from smartapp.ehr.wire.bundles import look, names_another_patient, outcome_text, relative, search_target
+from smartapp.ehr.wire.bundles import outcome_text, search_target
+from smartapp.ehr.wire.looks import look, names_another_patient
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk
 from smartapp.web import words

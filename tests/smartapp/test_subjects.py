@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from smartapp.ehr.wire.bundles import look, names_another_patient
+from smartapp.ehr.wire.looks import look, names_another_patient
 from smartapp.ehr.wire.patient_scope import SUBJECT_FREE, Whose
 
 BASE = "https://ehr.example/fhir"

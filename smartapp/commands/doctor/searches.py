@@ -20,7 +20,8 @@ from smartapp.commands.doctor.examination import Examination, paused, status_wor
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import Declared
 from smartapp.commands.registration import ResourceLine, without
-from smartapp.ehr.wire.bundles import NotAPage, look, names_another_patient, search_page, search_target
+from smartapp.ehr.wire.bundles import NotAPage, search_page, search_target
+from smartapp.ehr.wire.looks import look, names_another_patient
 from smartapp.ehr.wire.patient_scope import other_base
 
 _Parameters = tuple[tuple[str, str], ...]

@@ -20,7 +20,8 @@ from smartapp.commands.doctor.examination import Examination, paused, status_wor
 from smartapp.commands.doctor.ids import CheckId
 from smartapp.commands.doctor.metadata import Declared
 from smartapp.commands.doctor.searches import LIMITS, headers_of
-from smartapp.ehr.wire.bundles import NotAPage, look, read_target, search_page, search_target
+from smartapp.ehr.wire.bundles import NotAPage, read_target, search_page, search_target
+from smartapp.ehr.wire.looks import look
 
 ONCE = Limits(connect=5.0, read=30.0, total=30.0, tries=1)
 _LOST = frozenset({408, 500, 502, 503, 504})

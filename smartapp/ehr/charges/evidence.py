@@ -18,7 +18,7 @@ from smartapp.ehr.reading.auditor_notes import notes_on
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.own_record import ORIGIN
 from smartapp.ehr.reading.rule_words import rule_view
-from smartapp.ehr.wire.bundles import last_day
+from smartapp.ehr.wire.looks import last_day
 from smartapp.store.charges import Charge
 from smartapp.store.reading import StoredResource
 

@@ -20,17 +20,8 @@ from launch.tokens import SessionClient
 from smartapp.configuration.site import Site
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import NOT_ALLOWED, NOT_UNDERSTOOD, READ_LIMITS
-from smartapp.ehr.wire.bundles import (
-    Entry,
-    NotAPage,
-    SearchPage,
-    judged,
-    look,
-    read_target,
-    search,
-    search_page,
-    version_of,
-)
+from smartapp.ehr.wire.bundles import Entry, NotAPage, SearchPage, read_target, search, search_page
+from smartapp.ehr.wire.looks import judged, look, version_of
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store import Store
 

@@ -10,7 +10,8 @@ from fhir_mappings.charge_change import TAKEN_BACK
 from launch.errors import HttpError, LaunchError
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.display import decode
-from smartapp.ehr.wire.bundles import look, read_target
+from smartapp.ehr.wire.bundles import read_target
+from smartapp.ehr.wire.looks import look
 from smartapp.ehr.wire.patient_scope import Whose
 
 

@@ -34,7 +34,8 @@ from smartapp.ehr.people import name_of_user, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, moved, records_moved
 from smartapp.ehr.reading.own_record import own_differences
-from smartapp.ehr.wire.bundles import look, read_target
+from smartapp.ehr.wire.bundles import read_target
+from smartapp.ehr.wire.looks import look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.ehr.wire.sending import send
 from smartapp.store import Store

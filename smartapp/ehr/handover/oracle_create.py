@@ -25,7 +25,8 @@ from smartapp.ehr.handover.line import line_of
 from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.fetch import READ_LIMITS
-from smartapp.ehr.wire.bundles import look, read_target, search
+from smartapp.ehr.wire.bundles import read_target, search
+from smartapp.ehr.wire.looks import look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.ehr.wire.sending import Fate, send
 from smartapp.store.charges import Charge, Leaving

@@ -29,8 +29,8 @@ from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
 from smartapp.ehr.reading.reader import ChartReading
 from smartapp.ehr.reading.searches import Learned
 from smartapp.ehr.reading.shared import SharedRecords
-from smartapp.ehr.wire.bundles import look, references
 from smartapp.ehr.wire.capability import Capabilities
+from smartapp.ehr.wire.looks import look, references
 from smartapp.store import Store
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
@@ -135,6 +135,7 @@ class Charts:
         """The whole chart, decided on, and its pages."""
         maker = self.maker(session, self.today())
         # Beside the first searches: whoever waits for an EHR that hangs is told how far it is.
+        reading.readings_go_to(maker.add_reading)
         reading.read_first(
             maker.add_first, [lambda: maker.takes(self._writes(session))], assumed=maker.assumed()
         )

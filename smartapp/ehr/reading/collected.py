@@ -22,8 +22,18 @@ from fhir_mappings.salvage import mended_patient, missing_of
 from fhir_mappings.terminology import Terminology
 from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.searches import Search
-from smartapp.ehr.wire.bundles import Entry, Judged, Look, judged, outcome_of, references
+from smartapp.ehr.wire.bundles import Entry, outcome_of
 from smartapp.ehr.wire.json_guard import Unreadable, weighed
+from smartapp.ehr.wire.looks import (
+    Judged,
+    Look,
+    Reading,
+    judged,
+    linked,
+    reading_of,
+    references,
+    version_of_reading,
+)
 from smartapp.ehr.wire.patient_scope import Whose, other_base
 from smartapp.store.reading import SealedChunk, StoredResource
 
@@ -59,8 +69,12 @@ class Collected:
         self.earlier: list[str] = []
         """Those under which this patient's records are taken too."""
         self.sink: Callable[[StoredResource], None] = lambda _: None
+        self.reading_sink: Callable[[StoredResource, Reading], None] | None = None
+        """Takes instead of `sink` what is decoded already."""
         self._patient = patient
         self._bases = bases
+        self._linked: dict[str, str | None] = {}
+        """What the devices that readings name are called."""
         self._terminology = terminology
         self._clock = clock
         self._seal = seal
@@ -127,9 +141,17 @@ class Collected:
         with self._lock:
             before = self._others
             for entry in found:
-                resource = self._judged(wanted, origin, entry)
-                if resource is not None:
-                    fresh.append(resource)
+                reading = reading_of(entry, self._patient) if wanted.type == "Observation" else None
+                if reading is not None:
+                    resource = self._reading(origin, entry, reading)
+                else:
+                    resource = self._judged(wanted, origin, entry)
+                if resource is None:
+                    continue
+                fresh.append(resource)
+                if reading is not None and self.reading_sink is not None:
+                    self.reading_sink(resource, reading)
+                else:
                     self.sink(resource)
             self.resources += len(fresh)
             others = self._others > before
@@ -209,17 +231,36 @@ class Collected:
             self._elsewhere[found.type, base[:LONGEST_BASE]] += 1
 
     def _whole_one(self, origin: str, full_url: str | None, found: Judged) -> StoredResource | None:
-        # Of two versions of one record both go on: which is the newer is not for the order to say.
-        copy = f"{found.reference} {found.version}"
-        if copy in self._copies:
+        if not self._is_new(found.type, found.reference, found.version):
             return None
-        self._copies.add(copy)
-        self.names.add(found.reference)
-        self.by_type[found.type] += 1
         self.pointers.update(references(found.seen, self._bases))
         if found.type == "Patient":
             self.replaces.update(_replaced_by(found.raw, self._bases))
         return StoredResource(origin, full_url, found.reference, found.version, found.raw)
+
+    def _reading(self, origin: str, entry: Entry, reading: Reading) -> StoredResource | None:
+        """The same of one that is plainly the patient's."""
+        raw = bytes(entry.resource)
+        reference, version = f"Observation/{reading.id}", version_of_reading(reading, raw)
+        if not self._is_new("Observation", reference, version):
+            return None
+        if reading.device is not None and (pointer := reading.device.reference):
+            if pointer not in self._linked:
+                self._linked[pointer] = linked(pointer, self._bases)
+            if (named := self._linked[pointer]) is not None:
+                self.pointers.add(named)
+        return StoredResource(origin, entry.fullUrl, reference, version, raw)
+
+    def _is_new(self, type_: str, reference: str, version: str) -> bool:
+        """Whether it was not handed on yet. Of two versions of one record both go on: which is the newer is
+        not for the order to say."""
+        copy = f"{reference} {version}"
+        if copy in self._copies:
+            return False
+        self._copies.add(copy)
+        self.names.add(reference)
+        self.by_type[type_] += 1
+        return True
 
     def _damaged(self, origin: str, raw: bytes) -> StoredResource | None:
         """The patient's own record, without what cannot be read of it: a name closes no chart."""

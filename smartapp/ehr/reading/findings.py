@@ -33,8 +33,8 @@ from smartapp.ehr.reading.notices import Notice, missing_from
 from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLine
 from smartapp.ehr.reading.plots import Plot, Plotter, placed
 from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, described, seen
-from smartapp.ehr.wire.bundles import last_day, look
 from smartapp.ehr.wire.capability import Capability
+from smartapp.ehr.wire.looks import Reading, last_day, last_day_of, look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource
@@ -194,7 +194,7 @@ class FindingsMaker:
         self._history_months = history_months
         self._anchor_days = {item.program: item.anchor_day for item in enrolments.values()}
         self._anchors = [Anchor(Program(item.program), item.anchor_day) for item in enrolments.values()]
-        self._first: list[StoredResource] = []
+        self._first: list[tuple[StoredResource, Reading | None]] = []
         self._chart: Chart | None = None
         self._choosable: list[dict[str, Any]] = []
         self._names = Names()
@@ -207,7 +207,7 @@ class FindingsMaker:
 
     def add_first(self, resource: StoredResource) -> None:
         """What comes before it is known how far back the rest is needed."""
-        self._first.append(resource)
+        self._first.append((resource, None))
 
     def assumed(self) -> Needs:
         """What must be read as far as is known before any charge was: how far back, and what."""
@@ -219,7 +219,7 @@ class FindingsMaker:
         """What else must be read. To be called once, after the first resources."""
         policy, terminology = self._site.policy, self._site.terminology
         first = Chart(terminology, self._site.zone, self._today, self._bases, codes=policy.known)
-        for resource in self._first:
+        for resource, _ in self._first:
             if resource.reference.split("/", 1)[0] in READ_FIRST | {"Coverage"}:
                 first.add(resource.raw, resource.full_url, resource.origin)
         record = first.record(self._patient)
@@ -229,8 +229,11 @@ class FindingsMaker:
         self._chart = Chart(
             terminology, self._site.zone, self._today, self._bases, history_from=start, codes=policy.known
         )
-        for resource in self._first:
-            self.add(resource)
+        for resource, reading in self._first:
+            if reading is None:
+                self.add(resource)
+            else:
+                self.add_reading(resource, reading)
         self._first.clear()
         return found
 
@@ -255,6 +258,18 @@ class FindingsMaker:
             self._names.add(resource.reference, decode(resource.raw))
         elif type_ == "ChargeItem":
             self._charges[resource.reference] = resource.version
+
+    def add_reading(self, resource: StoredResource, reading: Reading) -> None:
+        """The same as `add` of an Observation that is decoded already, also before the rest is needed."""
+        if self._chart is None:
+            self._first.append((resource, reading))
+            return
+        start = self._chart.history_from
+        if start is not None:
+            last = last_day_of(reading, self._clock)
+            if last is not None and last < start:
+                return
+        self._chart.add_observation(reading, resource.raw, resource.full_url)
 
     def _is_before(self, resource: StoredResource) -> bool:
         """Searches are padded by a day, since a server may cut days in another zone: what lies before the

@@ -26,7 +26,7 @@ from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.notices import Notice, NoticeKind, in_order
 from smartapp.ehr.reading.own_record import ORIGIN, URN
 from smartapp.ehr.reading.reader import SinceNotKnown
-from smartapp.ehr.wire.bundles import look, version_of
+from smartapp.ehr.wire.looks import look, version_of
 from smartapp.store import Store
 from smartapp.store.reading import SealedChunk, Snapshot, StoredResource, snapshot_digest
 

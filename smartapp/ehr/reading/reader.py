@@ -41,13 +41,12 @@ from smartapp.ehr.wire.bundles import (
     NotAPage,
     SearchPage,
     declared,
-    look,
     outcome_text,
     read_target,
-    references,
     search_page,
     search_target,
 )
+from smartapp.ehr.wire.looks import Reading, look, references
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
 MOST_READS_BY_ID = 200
@@ -157,6 +156,10 @@ class ChartReading:
     def notices(self) -> tuple[Notice, ...]:
         """Everything there is to tell of this reading."""
         return self._collected.notices()
+
+    def readings_go_to(self, sink: Callable[[StoredResource, Reading], None]) -> None:
+        """From now on Observations that are plainly the patient's are handed on here, decoded."""
+        self._collected.reading_sink = sink
 
     # What to read
 

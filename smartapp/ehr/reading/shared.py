@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from fhir_mappings.identity import Bases
-from smartapp.ehr.wire.bundles import Entry, look
+from smartapp.ehr.wire.bundles import Entry
+from smartapp.ehr.wire.looks import look
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk, StoredResource
 

@@ -8,7 +8,8 @@ from launch.errors import HttpError
 from smartapp.ehr.reading.collected import Collected, single
 from smartapp.ehr.reading.fetch import Fetch, ReadingFailed
 from smartapp.ehr.reading.searches import Search
-from smartapp.ehr.wire.bundles import Entry, NotAPage, look, read_target, search_page, version_of
+from smartapp.ehr.wire.bundles import Entry, NotAPage, read_target, search_page
+from smartapp.ehr.wire.looks import look, version_of
 
 IDS_AT_A_TIME = 100
 LONGEST_IDS = 2500

@@ -1,15 +1,12 @@
-"""FHIR JSON as it comes over the wire: search pages, and a first look at a resource.
+"""FHIR JSON as it comes over the wire: how it is asked for, search pages, and what a server says of itself.
 
-Lenient, one entry at a time. Resources stay bytes (`msgspec.Raw`); only what the reader itself must know is
-decoded: who it is about, what it refers to, which version it is. What it means is `fhir_mappings`' to say.
+Lenient, one entry at a time. Resources stay bytes (`msgspec.Raw`); a first look at them is `looks`' to take.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping
-from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -17,13 +14,18 @@ import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.chart.bundles import says_incomplete
-from fhir_mappings.identity import Bases, made_up_name, relative
-from fhir_mappings.local_time import LocalClock, Moment
-from fhir_mappings.salvage import Salvaged, salvaged
 from launch.limiter import Turn
 from launch.profiles import SearchMethod
-from smartapp.ehr.wire.json_guard import Unreadable, decoded_as, decoded_whole, elements, taken_apart
-from smartapp.ehr.wire.patient_scope import Whose, whose
+from smartapp.ehr.wire.json_guard import (
+    NO_JSON,
+    Unreadable,
+    decoded_as,
+    decoded_whole,
+    elements,
+    may_be_cut_at_once,
+    taken_apart,
+    weighed,
+)
 from smartapp.plain import printable
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ _MOST_DECLARED = 1000
 """Resource types, interactions and search parameters that a server may declare."""
 _Part = TypeVar("_Part")
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-_LINKED = frozenset({"Device", "DeviceMetric", "Practitioner", "PractitionerRole"})
 
 
 # Asking
@@ -127,7 +128,21 @@ class _Search(Struct):
     mode: str = "match"
 
 
+class _Mode(Struct):
+    mode: str | None = None
+
+
+class _PlainEntry(Struct):
+    """An entry as nearly all are."""
+
+    resource: Raw = Raw()
+    fullUrl: str | None = None  # noqa: N815
+    search: _Mode | None = None
+
+
 class _Entry(Struct):
+    """The same, whatever stands there."""
+
     resource: Raw = Raw()
     fullUrl: Any = None  # noqa: N815
     search: Any = None
@@ -145,12 +160,26 @@ class Entry(Struct):
     problem: str = ""
 
 
+_MATCH = _Search()
+_decode_plain_entry = msgspec.json.Decoder(_PlainEntry).decode
+
+
 class _Page(Struct):
     resourceType: str = ""  # noqa: N815
     type: Any = None
     total: Any = None
     link: Raw = Raw()
     entry: Raw = Raw()
+
+
+class _PlainPage(Struct):
+    """A page as nearly all are: cut into its entries while it is decoded."""
+
+    resourceType: str = ""  # noqa: N815
+    type: Any = None
+    total: Any = None
+    link: Raw = Raw()
+    entry: list[Raw] | None = None
 
 
 class NotAPage(Exception):
@@ -172,15 +201,7 @@ class SearchPage(Struct, frozen=True):
 
 def search_page(body: bytes) -> SearchPage:
     """Decode a searchset Bundle. An entry that cannot be read says so and stops no other. Raises NotAPage."""
-    try:
-        page = decoded_whole(body, _Page)
-    except Unreadable:
-        page, found, more = _taken_apart(body)
-    else:
-        try:
-            found, more = elements(page.entry, MOST_ENTRIES)
-        except Unreadable:
-            found, more = [], True
+    page, found, more = _cut(body)
     if page.resourceType != "Bundle":
         raise NotAPage
     links, lost = _links(page.link)
@@ -189,6 +210,27 @@ def search_page(body: bytes) -> SearchPage:
         cut_off = cut_off or "the link to the next page cannot be read"
     total = page.total if type(page.total) is int and page.total >= 0 else None
     return SearchPage(tuple(map(_entry, found)), links.get("next"), cut_off, links.get("self", ""), total)
+
+
+def _cut(body: bytes) -> tuple[_Page | _PlainPage, list[Raw], bool]:
+    """A page, its entries, and whether there may be more of them. Raises NotAPage."""
+    if may_be_cut_at_once(body):
+        try:
+            plain = decoded_whole(body, _PlainPage)
+        except Unreadable:
+            pass
+        else:
+            entries = plain.entry or []
+            return plain, entries[:MOST_ENTRIES], len(entries) > MOST_ENTRIES
+    try:
+        page = decoded_whole(body, _Page)
+    except Unreadable:
+        return _taken_apart(body)
+    try:
+        found, more = elements(page.entry, MOST_ENTRIES)
+    except Unreadable:
+        found, more = [], True
+    return page, found, more
 
 
 def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
@@ -203,6 +245,21 @@ def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
 
 
 def _entry(raw: Raw) -> Entry:
+    try:
+        text = weighed(raw)
+    except Unreadable as reason:
+        return Entry(raw, problem=str(reason))
+    try:
+        plain = _decode_plain_entry(text)
+    except NO_JSON:
+        return _odd_entry(raw)
+    mode = plain.search.mode if plain.search is not None else None
+    search = None if mode is None else _MATCH if mode == "match" else _Search(mode)
+    return Entry(plain.resource, plain.fullUrl, search)
+
+
+def _odd_entry(raw: Raw) -> Entry:
+    """Read leniently: what stands in one of its elements hides nothing else."""
     try:
         entry = decoded_as(raw, _Entry)
     except Unreadable as reason:
@@ -233,142 +290,6 @@ def _links(array: Raw) -> tuple[dict[str, str], bool]:
         elif link.relation == "next" and link.url not in (None, ""):
             lost = True
     return found, lost and "next" not in found
-
-
-# A first look
-
-
-class _Seen(Struct):
-    """Whatever stands there: an odd shape of one element hides no other."""
-
-    resourceType: Any = None  # noqa: N815
-    id: Any = None
-    meta: Any = None
-    subject: Any = None
-    patient: Any = None
-    beneficiary: Any = None
-    device: Any = None
-    source: Any = None
-    practitioner: Any = None
-    participant: Any = None
-
-
-class Look(Struct, frozen=True):
-    """A first look at a resource: only what the reader acts on."""
-
-    resourceType: str = ""  # noqa: N815
-    id: str | None = None
-    version: str | None = None
-    """`meta.versionId`."""
-    about: tuple[Any, ...] = ()
-    """What its elements that name a patient hold, as it came."""
-    pointers: tuple[str, ...] = ()
-    """The literal references that may have to be read by id."""
-
-    @property
-    def reference(self) -> str:
-        return f"{self.resourceType}/{self.id}" if self.resourceType and self.id else ""
-
-    def whose(self, patient: str, bases: Bases) -> Whose:
-        """Whose it is, as seen from the chart of `patient` (a logical id)."""
-        return whose(self.resourceType, self.id, self.about, patient, bases)
-
-
-def look(raw: bytes | Raw) -> Look:
-    """A first look; an empty one at what cannot be read. Never raises."""
-    try:
-        seen = decoded_as(raw, _Seen)
-    except Unreadable:
-        return Look()
-    people = seen.participant if isinstance(seen.participant, list) else []
-    pointed = [seen.device, seen.source, seen.practitioner]
-    pointed += [person.get("individual") for person in people if isinstance(person, dict)]
-    return Look(
-        _text(seen.resourceType) or "",
-        _text(seen.id),
-        _text(seen.meta.get("versionId")) if isinstance(seen.meta, dict) else None,
-        (seen.subject, seen.patient, seen.beneficiary),
-        tuple(text for item in pointed if isinstance(item, dict) and (text := _text(item.get("reference")))),
-    )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-class Judged(Struct, frozen=True):
-    """Whose a record is that came under a patient's searches, and what it is called here."""
-
-    whose: Whose
-    type: str
-    reference: str
-    """Its reference; where it has no id, or cannot be read, a name made up from its bytes."""
-    version: str
-    raw: bytes
-    seen: Look
-    broken: Salvaged | None = None
-    """What can still be read of one that is no JSON, or more of it than is read; it is UNREADABLE then."""
-
-
-def judged(entry: Entry, type_: str, patient: str, bases: Bases) -> Judged:
-    """The verdict on one entry of a search for a type: the same for whoever reads it, so that what they call
-    it and which version they saw can be compared. Never raises."""
-    raw = bytes(entry.resource)
-    seen = look(raw)
-    if not entry.problem and seen.resourceType:
-        reference = seen.reference or made_up_name(seen.resourceType, raw)
-        verdict = seen.whose(patient, bases)
-        return Judged(verdict, seen.resourceType, reference, version_of(seen, raw), raw, seen)
-    found = salvaged(raw)
-    kind = found.type or type_
-    reference = f"{kind}/{found.id}" if found.id else made_up_name(kind, raw)
-    about = None if found.subject is None else {"reference": found.subject.reference}
-    another = bool(found.type) and whose(found.type, found.id, (about,), patient, bases) is Whose.FOREIGN
-    verdict = Whose.FOREIGN if another else Whose.UNREADABLE
-    return Judged(verdict, kind, reference, version_of(Look(), raw), raw, seen, found)
-
-
-def version_of(seen: Look, raw: bytes) -> str:
-    """`meta.versionId`, or a digest of the bytes where the EHR gives none."""
-    return seen.version or "sha256:" + hashlib.sha256(raw).hexdigest()
-
-
-def names_another_patient(seen: Look, patient: str, bases: Bases) -> bool:
-    """Whether the resource is about somebody other than `patient` (a logical id)."""
-    return seen.whose(patient, bases) is Whose.FOREIGN
-
-
-def references(seen: Look, bases: Bases) -> Iterator[str]:
-    """What the reader may have to fetch by id: devices of readings, people of encounters."""
-    for pointer in seen.pointers:
-        named = relative(pointer, bases)
-        if named.split("/", 1)[0] in _LINKED:
-            yield named
-
-
-class _When(Struct):
-    effectiveDateTime: Any = None  # noqa: N815
-    effectiveInstant: Any = None  # noqa: N815
-    effectivePeriod: Any = None  # noqa: N815
-    effectiveTiming: Any = None  # noqa: N815
-    period: Any = None
-
-
-def last_day(type_: str, raw: bytes, clock: LocalClock) -> date | None:
-    """The last local day that an Observation or Encounter speaks of; None where it is open or says none."""
-    try:
-        when = decoded_as(raw, _When)
-    except Unreadable:
-        return None
-    if type_ == "Encounter":
-        texts = [when.period.get("end")] if isinstance(when.period, dict) else []
-    else:
-        begun = when.effectivePeriod.get("start") if isinstance(when.effectivePeriod, dict) else None
-        events = when.effectiveTiming.get("event") if isinstance(when.effectiveTiming, dict) else None
-        texts = [when.effectiveDateTime, when.effectiveInstant, begun]
-        texts += events if isinstance(events, list) else []
-    read = [clock.read(text) for text in texts if isinstance(text, str)]
-    return max((moment.day for moment in read if isinstance(moment, Moment)), default=None)
 
 
 # What a server says of itself and of an answer
@@ -489,7 +410,7 @@ def _parameters(rest: Raw) -> Iterator[str]:
 
 def _words(array: Raw, key: str) -> Iterator[str]:
     for item in _parts(array, _MOST_DECLARED, dict):
-        if text := _text(item.get(key)):
+        if isinstance(text := item.get(key), str) and text:
             yield text
 
 

@@ -10,7 +10,8 @@ from threading import Lock
 from launch.errors import HttpError, LaunchError
 from launch.http import MEGABYTE, Limits
 from launch.tokens import SessionClient
-from smartapp.ehr.wire.bundles import Declared, declared_of, look, takes_batches
+from smartapp.ehr.wire.bundles import Declared, declared_of, takes_batches
+from smartapp.ehr.wire.looks import look
 
 CAPABILITY_LIFE = 3600.0
 UNSURE_LIFE = 60.0

@@ -29,7 +29,8 @@ _MANY = 200_000
 _MOST_BRACKETS = 500_000
 """Of a text that is taken apart by them: a second or so."""
 
-_NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises."""
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+'
 """A text, also one that never ends: looked for again from each of its quotes, it would cost the square."""
 _STRINGS = re.compile(_STRING, re.DOTALL)
@@ -67,7 +68,7 @@ def decoded_as(text: bytes | Raw, type_: type[_Type], largest: int = LARGEST) ->
     body = weighed(text, largest)
     try:
         found: _Type = _decoder(cast("Any", type_)).decode(body)
-    except _NO_JSON:
+    except NO_JSON:
         raise Unreadable("not the JSON that was asked for") from None
     return found
 
@@ -79,7 +80,7 @@ def decoded_whole(body: bytes, type_: type[_Type]) -> _Type:
     """
     try:
         return msgspec.json.decode(body, type=type_)
-    except _NO_JSON:
+    except NO_JSON:
         raise Unreadable("not the JSON that was asked for") from None
 
 
@@ -88,6 +89,11 @@ def taken_apart(body: bytes, most: int) -> Entries:
     if sum(map(body.count, (b"[", b"]", b"{", b"}"))) > _MOST_BRACKETS:
         raise Unreadable("of too many parts")
     return entries_of(body, most)
+
+
+def may_be_cut_at_once(body: bytes) -> bool:
+    """Whether a list in this text is cut into its elements while all of it is decoded (see `elements`)."""
+    return body.count(b",") <= _MANY
 
 
 def elements(array: bytes | Raw, most: int) -> tuple[list[Raw], bool]:
@@ -99,11 +105,11 @@ def elements(array: bytes | Raw, most: int) -> tuple[list[Raw], bool]:
     body, more = bytes(array), False
     if body in (b"", b"null"):
         return [], False
-    if body.count(b",") > _MANY:
+    if not may_be_cut_at_once(body):
         body, more = _beginning(body, most)
     try:
         found = msgspec.json.decode(body, type=list[Raw])
-    except _NO_JSON:
+    except NO_JSON:
         raise Unreadable("no list") from None
     return found[:most], more or len(found) > most
 

@@ -14,7 +14,8 @@ from enum import Enum
 from launch.errors import HttpError, LaunchError
 from launch.http import Limits, Response
 from smartapp.configuration.settings import Settings
-from smartapp.ehr.wire.bundles import look, outcome_text
+from smartapp.ehr.wire.bundles import outcome_text
+from smartapp.ehr.wire.looks import look
 
 IN_DOUBT = frozenset({408, 409, 412, 425, 429, 500, 502, 503, 504})
 """Statuses after which the EHR must be asked what it holds."""
