@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from cryptography.fernet import Fernet
+from playwright.sync_api import Browser as BrowserProgram
+from playwright.sync_api import BrowserContext
 from sqlalchemy import MetaData, create_engine, select, text
 
 from launch.sandbox import Client, RunningSandbox
@@ -37,6 +39,7 @@ from smartapp.store import Store, database
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
 from tests.support.case_world import CaseWorld, set_up
+from tests.support.chromium import CHROMIUM, in_chromium
 from tests.support.evaluation import Case
 from tests.support.postgres import postgres
 from tests.support.sandbox import LONG, NOON, ZONE, start_sandbox
@@ -399,6 +402,24 @@ def store(database_url: str) -> Iterator[Store]:
     make_tables(database_url)
     with closing(Store(database_url, [Fernet.generate_key()])) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[BrowserProgram]:
+    """Debian's chromium. Where it is missing the test is skipped, but in CI it fails."""
+    if not CHROMIUM.exists() and not os.environ.get("CI"):
+        pytest.skip("browser tests need Debian's chromium: apt-get install chromium")
+    with in_chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def window(chromium: BrowserProgram) -> Iterator[BrowserContext]:
+    """A window of a browser that knows nothing of earlier tests."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(1000 * LONG)
+    yield context
+    context.close()
 
 
 class Owner:
