@@ -34,7 +34,7 @@ from launch.ports import (
     PendingLaunch,
     TokenSet,
 )
-from launch.scopes import CORE_FEATURES, Feature, Scopes, request_scope
+from launch.scopes import CORE_FEATURES, WITHOUT_PATIENT, Feature, Scopes, request_scope
 from launch.seats import Seats
 from launch.tokens import TokenResponse, request_token
 from launch.urls import UnsafeUrl, parse_base, parse_url
@@ -81,14 +81,19 @@ class LaunchRequest:
 
     iss: str
     launch: str | None = field(repr=False)
+    without_patient: bool = False
+    """For no chart: only what needs no patient is asked for."""
+    patient: str | None = field(default=None, repr=False)
+    """Whose chart is wanted: the EHR's answer may name no other one. It is not told to the EHR, which has its
+    own way to choose."""
 
     @classmethod
-    def parse(cls, query: Iterable[tuple[str, str]]) -> LaunchRequest:
+    def parse(cls, query: Iterable[tuple[str, str]], *, without_patient: bool = False) -> LaunchRequest:
         """From name and value pairs, repeated ones included. Raises LaunchError(BAD_LAUNCH_REQUEST)."""
         values = _once(query, ("iss", "launch"), LaunchReason.BAD_LAUNCH_REQUEST)
         if not values["iss"]:
             raise LaunchError(LaunchReason.BAD_LAUNCH_REQUEST, detail="iss")
-        return cls(values["iss"], values["launch"] or None)
+        return cls(values["iss"], values["launch"] or None, without_patient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ class Launcher:
         *,
         app_url: str,
         features: Sequence[Feature] = CORE_FEATURES,
+        without_patient: Sequence[Feature] = WITHOUT_PATIENT,
         session_life: timedelta = SESSION_LIFE,
         seats: Seats | None = None,
     ) -> None:
@@ -142,6 +148,7 @@ class Launcher:
         self._events = events
         self._app_url = _checked_app_url(app_url, issuers)
         self._features = tuple(features)
+        self._without_patient = tuple(without_patient)
         self._session_life = session_life
         self._seats = seats or Seats()
 
@@ -158,7 +165,7 @@ class Launcher:
         kind = LaunchKind.STANDALONE if request.launch is None else LaunchKind.EHR
         configuration = self._discovery.of(self._clients.of(issuer))
         state, binding = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-        pending = self._pending(request.iss, kind, issuer, configuration, state, binding)
+        pending = self._pending(request, kind, issuer, configuration, state, binding)
         self._store.save_pending(pending)
         self._events.emit("launch-begun", issuer=issuer.id, kind=kind.value)
         parameters = _authorization_parameters(issuer, pending, state, request.launch)
@@ -227,6 +234,8 @@ class Launcher:
             raise LaunchError(LaunchReason.CODE_MISSING)
         client = self._clients.of(issuer)
         answer = _exchange(client, pending, callback.code, now)
+        if pending.expected_patient is not None and answer.context.patient != pending.expected_patient:
+            raise LaunchError(LaunchReason.OTHER_PATIENT)
         identity = self._identity(client, pending, answer)
         return self._open(issuer, pending, answer, identity, now)
 
@@ -256,8 +265,8 @@ class Launcher:
             issuer_id=issuer.id,
             iss=pending.iss,
             cookie_digest=digest(cookie_value),
-            patient=context.patient,
-            encounter=context.encounter,
+            patient=None if pending.without_patient else context.patient,
+            encounter=None if pending.without_patient else context.encounter,
             fhir_user=identity.fhir_user if identity else None,
             user_subject=identity.subject if identity else None,
             user_issuer=identity.issuer if identity else None,
@@ -268,10 +277,11 @@ class Launcher:
             tenant=context.tenant,
             intent=context.intent,
             smart_style_url=_own_style(context.smart_style_url, issuer),
-            fhir_context=context.fhir_context,
+            fhir_context=() if pending.without_patient else context.fhir_context,
             created_at=now,
             last_seen=now,
             expires_at=now + self._session_life,
+            without_patient=pending.without_patient,
         )
         tokens = TokenSet(
             access_token=answer.access_token,
@@ -286,7 +296,7 @@ class Launcher:
 
     def _pending(
         self,
-        iss: str,
+        request: LaunchRequest,
         kind: LaunchKind,
         issuer: Issuer,
         configuration: SmartConfiguration,
@@ -300,16 +310,24 @@ class Launcher:
             browser_digest=digest(binding),
             kind=kind,
             issuer_id=issuer.id,
-            iss=iss,
+            iss=request.iss,
             redirect_uri=self.redirect_uri(issuer),
             authorization_server=configuration.issuer or issuer.oidc_issuer,
             token_endpoint=configuration.token_endpoint,
             code_verifier=secrets.token_urlsafe(64),
             nonce=secrets.token_urlsafe(32),
-            requested_scope=request_scope(self._features, kind=kind, v2=v2, extra=issuer.extra_scopes),
+            requested_scope=request_scope(
+                self._without_patient if request.without_patient else self._features,
+                kind=kind,
+                v2=v2,
+                extra=issuer.extra_scopes,
+                without_patient=request.without_patient,
+            ),
             created_at=now,
             expires_at=now + PENDING_LIFE,
             promises_iss=configuration.promises_iss,
+            without_patient=request.without_patient,
+            expected_patient=request.patient,
         )
 
 

@@ -116,6 +116,7 @@ class LaunchReason(Enum):
     ID_TOKEN_INVALID = "id-token-invalid"  # noqa: S105
     SESSION_ENDED = "session-ended"
     PATIENT_CHANGED = "patient-changed"
+    OTHER_PATIENT = "other-patient"
     REFRESH_BUSY = "refresh-busy"
     EHR_BUSY = "ehr-busy"
 
@@ -145,6 +146,9 @@ _SENTENCES: dict[LaunchReason, str] = {
     LaunchReason.SESSION_ENDED: "The session ended in the EHR. Open the app again from the chart.",
     LaunchReason.PATIENT_CHANGED: (
         "The EHR now names another patient. This session was closed so that nothing is mixed up."
+    ),
+    LaunchReason.OTHER_PATIENT: (
+        "The EHR opened another patient's chart than the one that was chosen. Nothing was opened here."
     ),
     LaunchReason.REFRESH_BUSY: "Access is being renewed. Try again in a moment.",
     LaunchReason.EHR_BUSY: (

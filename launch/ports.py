@@ -69,6 +69,10 @@ class PendingLaunch:
     expires_at: datetime
     promises_iss: bool = False
     """The authorization server said that its answers carry `iss` (RFC 9207): one without is not its own."""
+    without_patient: bool = False
+    """No chart was asked for: what is opened has no patient, whatever the EHR says beside the token."""
+    expected_patient: str | None = field(default=None, repr=False)
+    """Whose chart somebody wanted to open; the EHR may name no other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ class LaunchSession:
     """The absolute end, whatever is renewed until then."""
     ended_at: datetime | None = None
     ended_because: SessionEnd | None = None
+    without_patient: bool = False
+    """Opened for no chart: `patient` is None and stays so, whatever a renewed token says beside it."""
 
 
 @dataclass(frozen=True, slots=True)

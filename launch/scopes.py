@@ -130,6 +130,8 @@ class Feature(Enum):
     ACCOUNTS = "accounts"
     STAFF_ROLES = "staff-roles"
     PROVENANCE = "provenance"
+    PATIENTS = "patients"
+    """The patients whom the user may see, without a chart being open."""
 
 
 # Each feature's scopes in v2 and at the level asked for first. Letters are the least that works.
@@ -152,6 +154,7 @@ FEATURE_SCOPES: dict[Feature, tuple[str, ...]] = {
     Feature.ACCOUNTS: ("patient/Account.rs",),
     Feature.STAFF_ROLES: ("user/Practitioner.rs", "user/PractitionerRole.rs"),
     Feature.PROVENANCE: ("patient/Provenance.c",),
+    Feature.PATIENTS: ("user/Patient.rs",),
 }
 CORE_FEATURES = (
     Feature.IDENTITY,
@@ -162,17 +165,31 @@ CORE_FEATURES = (
     Feature.PRIOR_CHARGES,
     Feature.WRITE_CHARGES,
 )
+WITHOUT_PATIENT = (Feature.IDENTITY, Feature.PATIENTS, Feature.STAFF_ROLES)
+"""What is asked for where no chart is opened: who the patients are whom the user may see, and the staff."""
 
 
 def request_scope(
-    features: Iterable[Feature], *, kind: LaunchKind, v2: bool, extra: Iterable[str] = ()
+    features: Iterable[Feature],
+    *,
+    kind: LaunchKind,
+    v2: bool,
+    extra: Iterable[str] = (),
+    without_patient: bool = False,
 ) -> str:
     """The scope string to ask for: the launch, the features' least scopes merged, and a site's extra ones.
+
+    `without_patient`: no chart is asked for, so nothing is at a patient's level either.
 
     Merged means `patient/ChargeItem.crus`, not two scopes of one type. `online_access` asks for a session as
     long as the EHR's. Wildcards are never asked for by us.
     """
-    context = ("launch",) if kind is LaunchKind.EHR else ("launch/patient",)
+    if kind is LaunchKind.EHR:
+        context: tuple[str, ...] = ("launch",)
+    else:
+        context = () if without_patient else ("launch/patient",)
+    if without_patient:
+        extra = [word for word in extra if not word.startswith(("patient/", "launch/"))]
     wanted = [scope for feature in dict.fromkeys(features) for scope in FEATURE_SCOPES[feature]]
     plain = [scope for scope in wanted if parse_scope(scope) is None]
     merged: dict[tuple[Level, str], set[Interaction]] = {}

@@ -224,7 +224,7 @@ class TokenKeeper:
             if error.ehr_code == "invalid_grant":
                 raise self._end(session, SessionEnd.ENDED_BY_EHR) from None
             raise
-        if answer.context.patient not in {None, session.patient}:
+        if not session.without_patient and answer.context.patient not in {None, session.patient}:
             raise self._end(session, SessionEnd.PATIENT_CHANGED)
         renewed = TokenSet(
             access_token=answer.access_token,

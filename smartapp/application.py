@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from flask import Flask
@@ -44,6 +45,8 @@ from smartapp.store.budgets import SharedBudget
 from smartapp.store.database import SchemaOutdated
 from smartapp.web import register
 from smartapp.web.arrivals import source
+from smartapp.worklist.asking import Asking
+from smartapp.worklist.lists import Lists
 
 MAX_FORM_BYTES = 64 * 1024
 
@@ -148,4 +151,7 @@ def _services(
         writer=writer,
         changer=ChargeChanger(settings, site, store, clock, writer, fresh, present, guards),
         encounters=EncounterWriter(site, store, clock),
+        lists=Lists(site.worklist, settings.keys),
+        asking=Asking(),
+        background=ThreadPoolExecutor(2, "background"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,6 +28,8 @@ from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.health import Health
 from smartapp.metrics import Metrics
 from smartapp.store import Store
+from smartapp.worklist.asking import Asking
+from smartapp.worklist.lists import Lists
 
 FEATURES = (
     *CORE_FEATURES,
@@ -68,6 +71,10 @@ class Services:
     writer: ChargeWriter
     changer: ChargeChanger
     encounters: EncounterWriter
+    lists: Lists
+    asking: Asking
+    background: ThreadPoolExecutor
+    """For files that take longer than a page may."""
 
     def client_of(self, session: LaunchSession) -> SessionClient:
         """FHIR calls of one session. Raises LaunchError if its EHR is not registered any more."""
@@ -83,6 +90,7 @@ class Services:
 
     def close(self) -> None:
         """Give everything back: threads, connections, the database."""
+        self.background.shutdown(wait=False, cancel_futures=True)
         self.jobs.close()
         self.clients.close()
         self.store.close()

@@ -166,9 +166,9 @@ def introspect() -> Response:
 
 
 def new_launch(
-    sandbox: Sandbox, client_id: str, patient: str, user: str, encounter: str | None, frame: bool
+    sandbox: Sandbox, client_id: str, patient: str | None, user: str, encounter: str | None, frame: bool
 ) -> str:
-    """An opaque, single-use launch token for this patient, user and encounter."""
+    """An opaque, single-use launch token for this patient (or none), user and encounter."""
     context = {
         "user": user,
         "patient": patient,

@@ -36,7 +36,7 @@ APP_SCOPE = " ".join(
         *(f"patient/{name}.rs" for name in _READABLE),
         "patient/ChargeItem.crus patient/Encounter.cu patient/Provenance.crs",
         "patient/Task.crus patient/DocumentReference.crus",
-        "user/Practitioner.rs user/PractitionerRole.rs user/Organization.rs",
+        "user/Patient.rs user/Practitioner.rs user/PractitionerRole.rs user/Organization.rs",
     ]
 )
 
@@ -105,6 +105,7 @@ class Client:
 class SandboxConfig:
     """One sandbox. ``base_url`` is scheme, host name and port, without a path.
 
+    ``launch_url`` is where the app begins for a patient, ``worklist_url`` where it begins for none.
     ``as_of`` is the day its charts are told on, ``clock`` gives seconds since the epoch; neither follows from
     the other. ``data`` is a folder for the SQLite file, or None for a store in memory. ``readings`` is the
     size of the large patient. ``crowd`` is how many patients its exports tell of besides, monitored from
@@ -116,6 +117,7 @@ class SandboxConfig:
     as_of: date = field(kw_only=True)
     clients: tuple[Client, ...] = ()
     launch_url: str | None = None
+    worklist_url: str | None = None
     seed: int = 1
     data: Path | None = None
     readings: int = 50_000

@@ -93,6 +93,12 @@ def _confined_to(type_: str, interaction: Interaction) -> str | None:
     return str(token.data["context"]["patient"])
 
 
+def _closed() -> frozenset[str]:
+    """The patients whose charts are closed to the token's user."""
+    token: Credential = g.token
+    return _sandbox().quirks.closed_to(str(token.data.get("context", {}).get("user", "")))
+
+
 def _known(type_: str) -> None:
     if type_ not in PARAMETERS:
         raise Refused(404, "not-supported", "this server doesn't hold that resource type")
@@ -127,6 +133,8 @@ def read(type_: str, id_: str) -> Response:
         raise Refused(404, "not-found", "there is no such resource")
     if patient is not None and stored.patient != patient:
         raise Refused(403, "forbidden", "the resource is not one of the launch patient's")
+    if stored.patient in _closed():
+        raise Refused(403, "forbidden", "this chart is closed to the user")
     return Response(stored.body, 200, _version_headers(stored), content_type=FHIR_JSON)
 
 
@@ -172,6 +180,8 @@ def _search(type_: str, pairs: list[tuple[str, str]]) -> Response:
     query = _query(type_, pairs, patient)
     if type_ == "Device" and sandbox.quirks.implants_only:
         query.add("r.body LIKE ?", ["%implant%"])
+    for closed in sorted(_closed()):
+        query.add("r.patient IS NOT ?", [closed])
     if query.unknown and _strict():
         raise Refused(400, "not-supported", f"unknown search parameter: {query.unknown[0][:80]}")
     count = _count(pairs)

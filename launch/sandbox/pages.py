@@ -99,6 +99,18 @@ def launch() -> BaseResponse:
     return redirect(address, 303)
 
 
+@pages.post("/launch-worklist")
+def launch_worklist() -> BaseResponse:
+    """Open the app for no patient: the user's worklist, in this tab."""
+    sandbox = _sandbox()
+    config = sandbox.config
+    if config.worklist_url is None or not config.clients:
+        abort(404)
+    user = _user(request.form)
+    token = new_launch(sandbox, config.clients[0].client_id, None, user.reference, None, frame=False)
+    return redirect(f"{config.worklist_url}?{urlencode({'iss': config.fhir_base, 'launch': token})}", 303)
+
+
 def _encounter(id_: str | None, patient: str) -> str | None:
     if not id_:
         return None

@@ -16,6 +16,8 @@ from threading import Lock
 class Quirks:
     """Switches, all off. Counters (`fail_after_commit`) count down to 0."""
 
+    #: Charts that some users may not open: `Practitioner/x:patient+patient,Practitioner/y:patient`.
+    closed_charts: str = ""
     #: Observation searches without category or code get 400 `required`, as at Epic.
     require_category_for_observation_search: bool = False
     #: The id_token's header names no key.
@@ -105,6 +107,11 @@ class Quirks:
                 raise ValueError(f"unknown quirk {name!r}; known: {', '.join(sorted(known))}")
             setattr(quirks, name, _value(name, value, getattr(quirks, name)))
         return quirks
+
+    def closed_to(self, user: str) -> frozenset[str]:
+        """The patients whose charts this user may not open."""
+        entries = (entry.partition(":") for entry in self.closed_charts.split(",") if entry)
+        return frozenset(one for who, _, charts in entries if who == user for one in charts.split("+"))
 
     def delay(self) -> None:
         """Wait as long as `slow_ms` says."""

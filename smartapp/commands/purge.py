@@ -28,6 +28,7 @@ KINDS = {
     "denials": "denials of charges that went",
     "months": "certified months",
     "clocks": "forgotten clocks",
+    "marks": "marks of a worklist",
     "enrolments": "enrolments",
 }
 """What is removed, in the order in which it is told."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from launch.addresses import is_inside
+from smartapp.configuration.each_ehr import for_one_each
 
 OWN_TASKS = "urn:smart-remote-monitoring:task"
 OWN_DOCUMENTS = "urn:smart-remote-monitoring:document"
@@ -135,16 +136,4 @@ class HandoverSettings(Struct, frozen=True):
     def check(self, many: dict[str, bool]) -> None:
         """Raises ValueError with one line where an entry does not say which EHR it is for. `many`: the EHRs
         by name, and whether each stands for several practices."""
-        names = [entry.issuer for entry in self.entries]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"handover: {twice} is listed twice")
-        for name in names:
-            if name is None and len(many) > 1:
-                raise ValueError(f"handover: say for which EHR with `issuer` ({', '.join(sorted(many))})")
-            if name is not None and name not in many:
-                raise ValueError(f"handover: {name} is no registered EHR")
-            if many[name] if name is not None else any(many.values()):
-                raise ValueError(
-                    "handover: an entry of the issuers file with a * stands for many practices; give the "
-                    "practice an entry of its own, and name that"
-                )
+        for_one_each("handover", [entry.issuer for entry in self.entries], many)

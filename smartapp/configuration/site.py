@@ -18,6 +18,7 @@ from smartapp.configuration.fees import FeeTable
 from smartapp.configuration.handover import HandoverSettings
 from smartapp.configuration.settings import ConfigurationError, Mode, Settings
 from smartapp.configuration.site_file import Permissions, SiteFile, SiteFileError, UserRole, read_site_file
+from smartapp.configuration.worklist import WorklistSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Site:
     lock_certified_months: bool = False
     write_back_encounters: bool = False
     handover: HandoverSettings = field(default_factory=HandoverSettings)
+    worklist: WorklistSettings = field(default_factory=WorklistSettings)
 
     fees: FeeTable = field(default_factory=FeeTable)
     declared: SiteFile = field(default_factory=SiteFile)
@@ -54,13 +56,14 @@ class Site:
         )
 
     def check_users(self, issuers: Iterable[Issuer]) -> None:
-        """Raises ConfigurationError where `users` or `handover` do not say which EHR they speak of.
+        """Raises ConfigurationError where what is said for an EHR does not say for which.
 
         One and the same "Practitioner/7" is somebody else in another EHR, and in each practice of a `*`.
         """
         many = {issuer.id: issuer.many for issuer in issuers}
         try:
             self.handover.check(many)
+            self.worklist.check(many)
         except ValueError as fault:
             raise ConfigurationError(f"The site file: {fault}.") from None
         issuer_ids = many.keys()
@@ -114,6 +117,7 @@ def read_site(
             lock_certified_months=entries.lock_certified_months,
             write_back_encounters=entries.write_back_encounters,
             handover=HandoverSettings(entries.handover),
+            worklist=WorklistSettings(entries.worklist, Path() if path is None else path.parent),
         )
     except (SiteFileError, ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigurationError(f"The site's configuration cannot be used: {error}") from None

@@ -27,6 +27,7 @@ from fhir_mappings.terminology import DeviceFact, SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role, Unverified
 from smartapp.configuration.fees import Fee
 from smartapp.configuration.handover import HandoverEntry
+from smartapp.configuration.worklist import WorklistEntry
 
 _Kind = TypeVar("_Kind")
 
@@ -113,6 +114,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A patient's month can be certified; nothing of a certified month is changed from here any more."""
     handover: tuple[HandoverEntry, ...] = ()
     """Ways for charges to leave that are turned on, by EHR."""
+    worklist: tuple[WorklistEntry, ...] = ()
+    """Whose last sweep makes a worklist, by EHR."""
     write_back_encounters: bool = False
     """Signed entries of the time log are written to the EHR as Encounters, where it lets this app do so."""
 

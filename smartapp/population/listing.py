@@ -73,6 +73,11 @@ class Listed(Struct, frozen=True, array_like=True, gc=False):
     packed: bytes
 
     @property
+    def id(self) -> str:
+        """The logical id, by which the patient is known in a session and in the store."""
+        return self.patient.removeprefix("Patient/")
+
+    @property
     def until(self) -> date | None:
         """The first day after which something that is open is lost."""
         return min((one.until for one in self.matters if one.until is not None), default=None)

@@ -21,6 +21,7 @@ from smartapp.store.packets import Packets
 from smartapp.store.reading import ReadingStore
 from smartapp.store.time_log import TimeLog
 from smartapp.store.vault import Vault
+from smartapp.store.worklist import Exports, Marks
 
 __all__ = ["Store"]
 
@@ -42,6 +43,8 @@ class Store:
         self.months = MonthStore(self.database, vault, self.audit)
         self.time_log = TimeLog(self.database, vault, self.audit)
         self.attestations = AttestationStore(self.database, vault, self.audit)
+        self.marks = Marks(self.database, vault, self.audit)
+        self.exports = Exports(self.database, vault)
 
     def close(self) -> None:
         self.database.close()

@@ -9,6 +9,7 @@
   stated since; then both rows. What stands and has no end stays.
 - Months: when over, and last certified or reopened, that long ago.
 - Running clocks: when started that long ago.
+- Marks of a worklist: when made that long ago.
 - Enrolments: when confirmed that long ago, and nothing of the patient that rests on them is left.
 - Contents of audit entries: when older than the retention time; their digests stay.
 """
@@ -47,6 +48,7 @@ from smartapp.store.tables import (
     OUTBOX,
     RUNNING_CLOCKS,
     TIME_ENTRIES,
+    WORKLIST_MARKS,
 )
 from smartapp.store.vault import SealBroken, Vault, place
 
@@ -69,6 +71,7 @@ class PastItsTime:
     """Versions of denials."""
     months: int = 0
     clocks: int = 0
+    marks: int = 0
     enrolments: int = 0
     audit_entries: int = 0
     """Contents; the entries themselves stay."""
@@ -115,6 +118,7 @@ class Retention:
             charges=charges,
             months=_delete(connection, MONTHS, months),
             clocks=_delete(connection, RUNNING_CLOCKS, RUNNING_CLOCKS.c.started_at < cutoff),
+            marks=_delete(connection, WORKLIST_MARKS, WORKLIST_MARKS.c.changed_at < cutoff),
         )
         # Last, because whoever logs time or states something waits from here on: no entry that is past its
         # time can get a new version between the look and the deletion.

@@ -337,6 +337,58 @@ MONTHS = Table(
 )
 
 
+# What somebody said of a patient on the worklist last: taken, called, put off, done. `digest`: of what the
+# row told then. The audit trail has the rest.
+WORKLIST_MARKS = Table(
+    "worklist_marks",
+    METADATA,
+    Column("issuer_id", String(128), primary_key=True),
+    Column("patient", String(256), primary_key=True),
+    # What compare-and-set compares: of two people at once one is told.
+    Column("version", Integer(), nullable=False),
+    Column("kind", String(16), nullable=False),
+    # Reference of who said it.
+    Column("person", String(256), nullable=False),
+    Column("until", Date(), nullable=True),
+    Column("digest", String(32), nullable=False),
+    # What they are called.
+    sealed_column("sealed", "issuer_id", "patient"),
+    Column("changed_at", UtcDateTime(), nullable=False),
+)
+
+
+# A worklist on its way into a file: any process answers for its state, the one that began it does it.
+WORKLIST_EXPORTS = Table(
+    "worklist_exports",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column(
+        "session_id",
+        String(64),
+        ForeignKey("launch_sessions.id", ondelete="CASCADE"),
+        index=True,
+        nullable=False,
+    ),
+    Column("state", String(16), nullable=False),
+    # JSON: patients asked about and rows so far. Counts only.
+    Column("progress", Text, nullable=False),
+    # The file, once it is whole.
+    sealed_column("sealed", "id", "session_id", nullable=True),
+    Column("created_at", UtcDateTime(), nullable=False),
+    Column("changed_at", UtcDateTime(), nullable=False),
+)
+
+
+# Tokens of CDS clients that were taken, so that none is taken twice: of each a digest, until it is over.
+CDS_REQUESTS = Table(
+    "cds_requests",
+    METADATA,
+    Column("issuer_id", String(128), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("expires_at", UtcDateTime(), index=True, nullable=False),
+)
+
+
 # Who did what, when. Append-only; each entry's digest covers the one before. `entry` is one of the forms of
 # `smartapp.store.chain`.
 AUDIT = Table(

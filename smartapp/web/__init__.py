@@ -37,6 +37,7 @@ from smartapp.web import (
     waiting,
     what_if,
     words,
+    worklist,
     worksheet,
 )
 
@@ -70,6 +71,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(what_if.pages)
     app.register_blueprint(scopes.pages)
     app.register_blueprint(style.pages)
+    app.register_blueprint(worklist.pages)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
         words=words, settled_of=resolutions.settled_of, minutes_of=resolutions.minutes_of

@@ -79,7 +79,7 @@ def source() -> str:
 
 
 def _door(endpoint: str | None) -> Door:
-    if endpoint == "launch.begin":
+    if endpoint in {"launch.begin", "launch.begin_worklist"}:
         return Door.LAUNCH
     if (endpoint or "").startswith("launch.callback-"):
         return Door.CALLBACK

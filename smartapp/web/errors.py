@@ -12,7 +12,14 @@ from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason, Sma
 from smartapp.store.vault import SealBroken, SealMoved
 from smartapp.web import words
 from smartapp.web.arrivals import TooMany
-from smartapp.web.security import Moved, NoSession, NotForPatients, drop_cookie, session_cookie_name
+from smartapp.web.security import (
+    Moved,
+    NoSession,
+    NotForPatients,
+    WithoutPatient,
+    drop_cookie,
+    session_cookie_name,
+)
 from smartapp.web.tracing import request_id
 
 log = logging.getLogger(__name__)
@@ -31,6 +38,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(SmartError, _smart_error)
     app.register_error_handler(NoSession, _no_session)
     app.register_error_handler(NotForPatients, _not_for_patients)
+    app.register_error_handler(WithoutPatient, _without_patient)
     app.register_error_handler(Moved, _moved)
     app.register_error_handler(TooMany, _too_many)
     app.register_error_handler(SealBroken, _seal_broken)
@@ -109,6 +117,16 @@ def _no_session(error: NoSession) -> Response:
 def _not_for_patients(_error: NotForPatients) -> Response:
     sentence = "The EHR says that a patient or a relative is signed in. Nothing of the chart was read."
     return error_page(403, "This app is for clinicians", sentence, "End this session.", closed=True)
+
+
+def _without_patient(_error: WithoutPatient) -> Response:
+    if g.session.patient is None:
+        sentence = "This session was opened without a patient: it shows the worklist and no chart."
+        way = "Open the patient from a row of the worklist, or the app from the patient's chart."
+    else:
+        sentence = "This session was opened for one patient: it shows their chart and no worklist."
+        way = "Open the worklist from the EHR's menu, or from this app's own front page."
+    return error_page(403, "Not in this session", sentence, way)
 
 
 def _moved(_error: Moved) -> Response:

@@ -31,6 +31,7 @@ def blueprint(issuers: Issuers) -> Blueprint:
     pages = Blueprint("launch", __name__)
     pages.add_url_rule("/", "front", front)
     pages.add_url_rule("/launch", "begin", begin)
+    pages.add_url_rule("/launch/worklist", "begin_worklist", begin_worklist)
     for issuer in issuers:
         pages.add_url_rule(issuer.redirect_path, f"callback-{issuer.id}", _callback(issuer.id))
     return pages
@@ -38,8 +39,13 @@ def blueprint(issuers: Issuers) -> Blueprint:
 
 def front() -> str:
     """Whoever comes without a launch learns how to come with one, or signs in at an EHR listed here."""
-    listed = [issuer for issuer in services().issuers if issuer.front_page]
-    return render_template("launch/front.html", issuers=sorted(listed, key=attrgetter("front_page")))
+    here = services()
+    listed = [issuer for issuer in here.issuers if issuer.front_page]
+    return render_template(
+        "launch/front.html",
+        issuers=sorted(listed, key=attrgetter("front_page")),
+        with_worklist={issuer.id for issuer in listed if here.lists.has(issuer.id)},
+    )
 
 
 def begin() -> AnyResponse:
@@ -48,8 +54,18 @@ def begin() -> AnyResponse:
     The probe comes before anything is asked of the EHR: a launch that would fail for want of a cookie can
     then still be opened in a new window, with `launch` unspent.
     """
+    return _begin(without_patient=False)
+
+
+def begin_worklist() -> AnyResponse:
+    """`/launch/worklist?iss=&launch=`: the same for no patient's chart. Nothing at a patient's level is asked
+    for, and what is opened shows the worklist and nothing else."""
+    return _begin(without_patient=True)
+
+
+def _begin(*, without_patient: bool) -> AnyResponse:
     pairs = tuple(request.args.items(multi=True))
-    asked = LaunchRequest.parse(pairs)
+    asked = LaunchRequest.parse(pairs, without_patient=without_patient)
     g.issuer = services().issuers.match(asked.iss)
     if PROBE_COOKIE not in request.cookies:
         again = [pair for pair in pairs if pair[0] in {"iss", "launch"}]
@@ -62,7 +78,7 @@ def begin() -> AnyResponse:
         return response
     services().tidy()
     authorization = services().launcher.begin(asked)
-    response = _to_ehr(authorization)
+    response = to_ehr(authorization)
     _drop_old_cookies(_flask(response))
     return response
 
@@ -77,7 +93,8 @@ def _drop_old_cookies(response: Response) -> None:
         drop_cookie(response, name)
 
 
-def _to_ehr(authorization: AuthorizationRequest) -> AnyResponse:
+def to_ehr(authorization: AuthorizationRequest) -> AnyResponse:
+    """Off to the EHR, with the cookie that binds the answer to this browser."""
     if authorization.must_post:
         endpoint = urlsplit(authorization.endpoint)
         # A browser also asks the policy about where the EHR forwards the form to: its login host, mostly.
@@ -104,14 +121,15 @@ def _callback(issuer_id: str) -> Callable[[], AnyResponse]:
         session = opened.session
         here.store.audit.add(
             here.clock.now(),
-            "chart-opened",
+            "session-without-patient" if session.patient is None else "chart-opened",
             session=session.id,
             issuer=session.issuer_id,
             patient=session.patient,
             user=session.fhir_user,
             tenant=session.tenant,
         )
-        response = redirect(url_for("patient.page", sid=session.id))
+        opened_at = "worklist.page" if session.patient is None else "patient.page"
+        response = redirect(url_for(opened_at, sid=session.id))
         life = here.settings.session_lifetime
         set_cookie(_flask(response), session_cookie_name(session.id), opened.cookie_value, life)
         drop_cookie(_flask(response), binding)

@@ -47,6 +47,10 @@ class NotForPatients(Exception):
     """A patient or a relative is signed in: 403, and nothing of the chart is read."""
 
 
+class WithoutPatient(Exception):
+    """A session without a patient asked for something of a chart, or one with a patient for the worklist."""
+
+
 class Moved(Exception):
     """A form was made for another patient or snapshot than the session's present one: 409."""
 
@@ -93,6 +97,17 @@ def _open_session(_endpoint: str | None, values: dict[str, Any] | None) -> None:
         _check_form()
     if is_closed_to(session) and request.endpoint != "patient.end":
         raise NotForPatients
+    if not _fits(request.endpoint or "", session):
+        raise WithoutPatient
+
+
+ANYBODYS = frozenset({"patient.end", "style.sheet"})
+"""What a session of either kind may ask for."""
+
+
+def _fits(endpoint: str, session: LaunchSession) -> bool:
+    """A session without a patient opens the worklist and nothing else, and no other one opens that."""
+    return endpoint in ANYBODYS or endpoint.startswith("worklist.") is (session.patient is None)
 
 
 def _session_of_cookie(session_id: str) -> LaunchSession:

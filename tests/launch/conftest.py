@@ -336,9 +336,11 @@ class Door:
     def client(self) -> EhrClient:
         return self.clients.of(self.issuer)
 
-    def begin(self, iss: str | None = None, launch: str | None = "xyz") -> dict[str, str]:
+    def begin(
+        self, iss: str | None = None, launch: str | None = "xyz", *, without_patient: bool = False
+    ) -> dict[str, str]:
         """Begin; the authorization request's parameters, the cookie remembered."""
-        self.request = self.launcher.begin(LaunchRequest(iss or self.ehr.base, launch))
+        self.request = self.launcher.begin(LaunchRequest(iss or self.ehr.base, launch, without_patient))
         query = parse_qs(urlsplit(self.request.url).query, strict_parsing=True)
         assert all(len(values) == 1 for values in query.values())
         sent = {name: values[0] for name, values in query.items()}
@@ -351,9 +353,9 @@ class Door:
             Callback.parse(callback.items()), cookie_value=self.request.cookie_value, path=path
         )
 
-    def open(self) -> OpenedLaunch:
+    def open(self, *, without_patient: bool = False) -> OpenedLaunch:
         """The whole way."""
-        return self.finish(state=self.begin()["state"], code="code-1")
+        return self.finish(state=self.begin(without_patient=without_patient)["state"], code="code-1")
 
 
 @pytest.fixture

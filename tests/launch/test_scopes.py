@@ -8,6 +8,7 @@ from launch.ports import LaunchKind
 from launch.scopes import (
     CORE_FEATURES,
     FEATURE_SCOPES,
+    WITHOUT_PATIENT,
     Feature,
     Interaction,
     Level,
@@ -178,6 +179,17 @@ def test_what_is_asked_for_in_version_1_is_read_and_write():
 def test_a_standalone_launch_asks_for_a_patient_by_the_lower_case_name():
     asked = request_scope((), kind=LaunchKind.STANDALONE, v2=True)
     assert asked == "launch/patient online_access"
+
+
+@pytest.mark.threat("5.16")
+@pytest.mark.parametrize(("kind", "launch"), [(LaunchKind.EHR, "launch "), (LaunchKind.STANDALONE, "")])
+def test_without_a_patient_nothing_at_a_patients_level_is_asked_for_whatever_a_site_adds(kind, launch):
+    extra = ("patient/CarePlan.rs", "launch/encounter", "user/Organization.rs")
+    asked = request_scope(WITHOUT_PATIENT, kind=kind, v2=True, extra=extra, without_patient=True)
+    assert asked == (
+        f"{launch}openid fhirUser online_access user/Patient.rs user/Practitioner.rs "
+        "user/PractitionerRole.rs user/Organization.rs"
+    )
 
 
 @pytest.mark.smart(153, 156, 158, 162, 216)

@@ -361,6 +361,16 @@ def test_a_session_without_a_patient_cannot_be_given_one_later(door, server, clo
     assert refused(door.keeper.access_token, session.id).reason is LaunchReason.PATIENT_CHANGED
 
 
+def test_a_session_that_was_opened_for_no_chart_goes_on_whatever_patient_is_named(door, server, clock):
+    server.token = {"patient": "p1"}
+    session = door.open(without_patient=True).session
+    assert session.patient is None
+    server.refreshed = {"patient": "p2"}
+    clock.forward(minutes=5)
+    assert door.keeper.access_token(session.id)
+    assert door.store.sessions[session.id].patient is None
+
+
 def test_invalid_grant_ends_the_session(door, ehr, server, clock):
     session = door.open().session
     server.refreshed = {"error": "invalid_grant"}

@@ -125,6 +125,11 @@ class World:
         """Launch, and wait until the chart has been read."""
         return self.read(browser, self.launch(browser, patient, user=user))
 
+    def worklist(self, browser: Browser, user: str | None = None) -> Page:
+        """Press the EHR's button that opens the app without a patient; the page the app answers with."""
+        address = f"{self.ehr.base_url}/" + (f"?user={user}" if user else "")
+        return browser.submit(browser.get(address).form("/launch-worklist"))
+
     def read(self, browser: Browser, page: Page) -> Page:
         """Refresh as the page itself asks, until nothing is read any more."""
         until = time.monotonic() + LONG
@@ -336,6 +341,7 @@ def _world(
             ahead=ahead,
             clients=(client,),
             launch_url=f"http://127.0.0.1:{port}/launch",
+            worklist_url=f"http://127.0.0.1:{port}/launch/worklist",
             **more.pop("ehr", {}),
         )
     )

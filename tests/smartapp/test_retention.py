@@ -34,6 +34,7 @@ from smartapp.store.tables import (
 )
 from smartapp.store.time_log import EntryContent, EntryState
 from smartapp.store.vault import Vault
+from smartapp.store.worklist import MarkKind, NewMark
 from tests.smartapp.conftest import REFUSED
 from tests.support.filled_store import content_of
 
@@ -194,6 +195,14 @@ def test_a_clock_that_was_forgotten_for_years_goes(store, retention):
     assert retention.purge(NOW, CUTOFF).clocks == 1
     assert store.time_log.clock_of("general", "Practitioner/8") is not None
     assert count(store, RUNNING_CLOCKS) == 1
+
+
+def test_what_was_said_of_a_worklist_years_ago_goes(store, retention):
+    for patient, at in (("p1", OLD), ("p2", YOUNG)):
+        mark = NewMark(patient, MarkKind.CALLED, "Practitioner/7", "Avery", "d", 0)
+        store.marks.set("general", mark, at, "s1")
+    assert retention.purge(NOW, CUTOFF).marks == 1
+    assert list(store.marks.of_issuer("general")) == ["p2"]
 
 
 # Statements and episodes

@@ -2,7 +2,8 @@
 
 `earlier_versions/NNNN.sql` are dumps of SQLite: one patient with a session and its snapshot, a written charge
 with its packet, a refused one, one under way; and, from the revision that has them, logged time, statements,
-a change that took a charge back, and a certified month. A new revision needs a dump of the one before it.
+a change that took a charge back, a certified month, and what a payer denied. A new
+revision needs a dump of the one before it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def what_is_kept(store: Store) -> list[object]:
         store.time_log.of_patient("general", "syn-1"),
         store.attestations.of_patient("general", "syn-1"),
         store.attestations.episodes("general", "syn-1"),
+        store.denials.of_patient("general", "syn-1"),
     ]
 
 
@@ -101,6 +103,9 @@ def test_nothing_is_lost_and_what_was_under_way_is_taken_up(earlier, revision, n
         assert change.state is ChargeState.CONFIRMED
         assert earlier.changes.packet(change_id("general", "c1", "1")) == b'{"taken back": true}'
         assert earlier.months.certified("general", "syn-1", [date(2026, 2, 3)]) == date(2026, 2, 1)
+    if revision >= "0007":
+        (denial,) = earlier.denials.of_patient("general", "syn-1")
+        assert denial.identifier == "urn:x|written"
 
 
 def test_the_trail_holds_and_goes_on(earlier, now):

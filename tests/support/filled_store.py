@@ -17,11 +17,13 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.denials import DenialContent, Denied
 from smartapp.store.reading import Snapshot, StoredResource
 from smartapp.store.time_log import EntryContent, EntryState
+from smartapp.store.worklist import MarkKind, NewMark
 
 PROBLEM = "Mrs. Example has no such account"
 SESSIONS = ("s1", "s2")
 PENDING = ("d" * 64, "e" * 64)
 CHANGED = ("c1", "c2")
+MARKED = ("p1", "p2")
 
 
 def fill(store: Store, now: datetime, lease: timedelta) -> None:
@@ -40,6 +42,13 @@ def fill(store: Store, now: datetime, lease: timedelta) -> None:
     store.attestations.state("general", "p1", Statement(statement=Unverified.CONSENT, by="P/7"), now)
     episode = ConfirmedEpisode(program=Program.RTM, start=date(2026, 1, 1), source="chart", by="P/7")
     store.attestations.confirm_episode("general", "p1", episode, now)
+    for patient in MARKED:
+        mark = NewMark(patient, MarkKind.CALLED, "Practitioner/7", "Avery", "d" * 16, 0)
+        store.marks.set("general", mark, now, "s1")
+    for session_id in SESSIONS:
+        export_id = store.exports.begin(session_id, now)
+        assert export_id is not None
+        store.exports.end(export_id, session_id, b"Patient,Date of birth", now)
 
 
 def session_of(id_: str, patient: str, now: datetime) -> LaunchSession:
@@ -170,6 +179,11 @@ def everything(store: Store) -> list[object]:
         store.time_log.of_patient("general", "p1"),
         store.attestations.of_patient("general", "p1"),
         store.attestations.episodes("general", "p1"),
+        [
+            (mark.patient, mark.kind, store.marks.name_of("general", mark))
+            for mark in store.marks.of_issuer("general").values()
+        ],
+        [store.exports.content(session_id) for session_id in SESSIONS],
         [
             (entry, store.audit.words(entry["position"]))
             for entry in store.audit.entries()

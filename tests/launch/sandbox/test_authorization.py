@@ -421,7 +421,7 @@ def test_introspection_tells_the_client_about_its_own_tokens_only(ehr):
         ("launch patient/ChargeItem.write", "launch patient/ChargeItem.cu"),
         ("launch patient/Observation.*", "launch patient/Observation.rs"),
         ("launch patient/Observation.sr patient/Patient.r", "launch patient/Patient.r"),
-        ("launch patient/Medication.rs user/Patient.r patient/Patient.r", "launch patient/Patient.r"),
+        ("launch patient/Medication.rs user/Device.r patient/Patient.r", "launch patient/Patient.r"),
         ("launch fhirUser patient/Patient.r nonsense", "launch patient/Patient.r"),
         ("launch patient/Observation.rs?category=vital-signs patient/Patient.r", "launch patient/Patient.r"),
     ],
