@@ -173,12 +173,16 @@ class TimeLog:
         patient: str,
         content: EntryContent,
         now: datetime,
+        unless: Unless | None = None,
+        /,
         **facts: str | int | bool | None,
-    ) -> str:
-        """A new entry, not signed; its id."""
+    ) -> str | None:
+        """A new entry, not signed; its id. None where something stands against it (see `append`)."""
         entry_id = str(uuid.uuid4())
-        self.append(issuer_id, patient, entry_id, 0, EntryState.DRAFT, content, now, "time-logged", **facts)
-        return entry_id
+        done = self.append(
+            issuer_id, patient, entry_id, 0, EntryState.DRAFT, content, now, "time-logged", unless, **facts
+        )
+        return entry_id if done else None
 
     def append(
         self,

@@ -19,6 +19,7 @@ from smartapp.services import services
 from smartapp.store.time_log import EntryState
 from smartapp.web import own_pages, words
 from smartapp.web.permission import Action
+from smartapp.web.time_log import Filled
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("elsewhere", __name__, url_prefix="/s/<sid>/elsewhere")
@@ -34,7 +35,8 @@ class ElsewhereView:
     what: str
     length: str
     already: str
-    prefilled: dict[str, str]
+    filled: str
+    """What its link fills in, sealed."""
 
 
 def readable_here() -> tuple[str, ...]:
@@ -92,16 +94,10 @@ def _view(one: Elsewhere, chart: own_pages.Chart, logged: set[date]) -> Elsewher
         already = ""
     # What was planned is not what it took: whoever was there says that.
     told = "" if one.minutes is None or one.planned else str(one.minutes)
-    prefilled = {
-        "day": one.day.isoformat(),
-        "length": told,
-        "program": one.program or "",
-        "activity": str(one.activity),
-    }
     return ElsewhereView(
         one.day,
         f"{words.ACTIVITIES[one.activity]}{program}, in {TYPES[one.type]}",
         f"{length} as planned" if one.planned and one.minutes is not None else length,
         already,
-        {name: value for name, value in prefilled.items() if value},
+        own_pages.sealed(Filled(one.day.isoformat(), told, one.program or "", str(one.activity))),
     )

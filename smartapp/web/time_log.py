@@ -51,9 +51,20 @@ FIELDS = (
     *("day", "start", "end_day", "end", "length", "person", "role", "program", "activity", "live", "note"),
     *TALK,
 )
-PREFILLED = ("day", "length", "program", "activity")
-"""What an address may fill in: a person completes it, and nothing of it is kept by that."""
 WITH_WHOM = ("the patient", "a caregiver", "the patient and a caregiver")
+
+
+PREFILLED = ("program", "activity")
+"""What an address may fill in as it is: a person completes it, and nothing of it is kept by that."""
+
+
+class Filled(msgspec.Struct, frozen=True):
+    """The same of one contact, which stands in no address but sealed."""
+
+    day: str = ""
+    length: str = ""
+    program: str = ""
+    activity: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,9 @@ def _only_those_who_may() -> AnyResponse | None:
 def page() -> Response:
     """Every entry, the clock, and the form for a new entry, filled in with what a row of the patient page
     knows of it."""
+    filled = own_pages.unsealed(request.args.get("filled", ""), Filled)
+    if filled is not None:
+        return _page(EntryForm(msgspec.structs.asdict(filled)), 200)
     return _page(EntryForm({name: request.args.get(name, "").strip()[:40] for name in PREFILLED}), 200)
 
 
@@ -99,8 +113,11 @@ def enter() -> AnyResponse:
         chart.patient,
         EntryContent(logged=logged, note=form.note, talk=_talk(form), by=by, by_name=by_name),
         services().clock.now(),
+        Unless(_locked_days(logged)),
         **own_pages.facts(),
     )
+    if entry_id is None:
+        return _page(EntryForm(form.values, _certified(logged)), 422)
     return own_pages.to("time_log.entry", entry_id=entry_id)
 
 
@@ -121,12 +138,12 @@ def correct(entry_id: str) -> AnyResponse:
     """A new version, not signed. The earlier ones stay, and until somebody signs the entry counts nothing."""
     chart, found, form = own_pages.posted_chart(), _entry(entry_id), _sent()
     _require_version(found)
-    logged, problems = _understood(form)
+    before = found.latest.content
+    logged, problems = _understood(form, before.logged)
     if logged is not None:
-        problems = (*problems, *_certified(logged, found.latest.content.logged))
+        problems = (*problems, *_certified(logged, before.logged))
     if logged is None or problems:
         return _correction_page(found, EntryForm(form.values, problems), 422)
-    before = found.latest.content
     by, by_name = own_pages.user()
     content = EntryContent(
         logged=logged,
@@ -145,10 +162,14 @@ def correct(entry_id: str) -> AnyResponse:
         content,
         services().clock.now(),
         "time-corrected",
+        Unless(_locked_days(logged, before.logged)),
         **own_pages.facts(),
     )
     if not done:
-        raise Moved
+        problems = _certified(logged, before.logged)
+        if not problems:
+            raise Moved
+        return _correction_page(_entry(entry_id), EntryForm(form.values, problems), 422)
     return own_pages.to("time_log.entry", entry_id=found.id)
 
 
@@ -207,10 +228,14 @@ def withdraw(entry_id: str) -> AnyResponse:
         msgspec.structs.replace(found.latest.content, by=by, by_name=by_name, encounter=None),
         here.clock.now(),
         "time-withdrawn",
+        Unless(_locked_days(found.latest.content.logged)),
         **own_pages.facts(),
     )
     if not done:
-        raise Moved
+        problems = _certified(found.latest.content.logged)
+        if not problems:
+            raise Moved
+        return _entry_page(_entry(entry_id), problems, 422)
     return _to_ehr(_entry(entry_id))
 
 
@@ -354,11 +379,15 @@ def _talk(form: EntryForm) -> Talk:
     return Talk(form.with_whom if form.with_whom in WITH_WHOM else "", form.data, form.decided)
 
 
-def _understood(form: EntryForm) -> tuple[LoggedTime | None, tuple[str, ...]]:
-    """The entry that a form states, and every reason against it, in words."""
+def _understood(
+    form: EntryForm, before: LoggedTime | None = None
+) -> tuple[LoggedTime | None, tuple[str, ...]]:
+    """The entry that a form states, and every reason against it, in words. `before`: what is corrected."""
     here = services()
     problems: list[str] = []
     span = _span(form, problems)
+    if span is not None and before is not None:
+        span = _with_its_seconds(form, span, before)
     people = {person.reference: person.text for person in _people()}
     if form.person not in people:
         problems.append(words.ENTRY_PROBLEMS[EntryProblem.NO_PERSON])
@@ -419,6 +448,19 @@ def _span(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | N
         problems.append(words.ENTRY_PROBLEMS[found])
         return None
     return found
+
+
+def _with_its_seconds(
+    form: EntryForm, span: tuple[datetime, datetime], before: LoggedTime
+) -> tuple[datetime, datetime]:
+    """A form shows minutes: a time that nobody changed in it stays as it was measured, to the second."""
+    shown = _times_of(before)
+    start, end = span
+    if (form.day, form.start) == (shown["day"], shown["start"]):
+        start = before.start
+    if (form.end_day or form.day, form.end) == (shown["end_day"] or shown["day"], shown["end"]):
+        end = before.end
+    return start, end
 
 
 def _length_of(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | None:
@@ -490,15 +532,22 @@ def _people() -> tuple[Choice, ...]:
     return (Choice(by, by_name), *others)
 
 
-def _form_values(logged: LoggedTime, note: str, talk: Talk) -> dict[str, str]:
+def _times_of(logged: LoggedTime) -> dict[str, str]:
+    """Day and times as a form shows them."""
     zone = services().site.zone
     start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
     return {
         "day": start.date().isoformat(),
-        "start": "" if logged.day else f"{start:%H:%M:%S}",
+        "start": "" if logged.day else f"{start:%H:%M}",
         "end_day": "" if logged.day or start.date() == end.date() else end.date().isoformat(),
-        "end": "" if logged.day else f"{end:%H:%M:%S}",
+        "end": "" if logged.day else f"{end:%H:%M}",
         "length": str(logged.seconds // 60) if logged.day else "",
+    }
+
+
+def _form_values(logged: LoggedTime, note: str, talk: Talk) -> dict[str, str]:
+    return {
+        **_times_of(logged),
         "person": logged.person,
         "role": logged.role or "",
         "program": logged.program or "",
@@ -653,7 +702,9 @@ def _version_view(version: EntryVersion) -> VersionView:
     logged = content.logged
     start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
     complete = logged.activity is not None and logged.program is not None
-    told_end = f"{end:%H:%M:%S}" if start.date() == end.date() else f"{words.day(end.date())}, {end:%H:%M:%S}"
+    told_end = (
+        words.clock(end) if start.date() == end.date() else f"{words.day(end.date())}, {words.clock(end)}"
+    )
     return VersionView(
         number=version.version,
         state={
@@ -665,7 +716,7 @@ def _version_view(version: EntryVersion) -> VersionView:
         at=version.at.astimezone(zone),
         by=content.by_name or content.by,
         day=start.date(),
-        span="a length, without times" if logged.day else f"{start:%H:%M:%S} to {told_end}",
+        span="a length, without times" if logged.day else f"{words.clock(start)} to {told_end}",
         length=words.amount(logged.seconds, "seconds"),
         what=activity_text(logged) if complete else "not said yet",
         who=logged.person_name or logged.person,

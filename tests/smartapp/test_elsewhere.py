@@ -70,15 +70,29 @@ def test_what_looks_like_a_call_is_shown_as_not_counted_and_opens_the_form_fille
     day = (granted.today - timedelta(days=1)).isoformat()
     assert [one["day"] for one in told] == [day] * 3
     assert sorted(one["length"] for one in told) == ["", "", "12"], "a planned length is not what it took"
+    links = [target for target, text in shown.links if text.startswith("Log it")]
+    assert not any(day in link or "length" in link or "phone-call" in link for link in links)
+
+
+def test_a_link_that_was_changed_or_is_of_another_session_fills_in_nothing(granted, browser):
+    page = granted.open(browser, PATIENT)
+    shown = browser.get(f"{page.url}elsewhere")
+    link = next(target for target, text in shown.links if text.startswith("Log it"))
+    other = granted.open(browser, PATIENT)
+    for target in (link[:-6] + "AAAAAA", f"{other.url}time?{link.partition('?')[2]}"):
+        form = browser.get(target).form("/time")
+        assert {one.value for one in form.controls if one.name in {"day", "length"}} == {""}
 
 
 def test_nothing_is_logged_until_somebody_fills_in_the_rest_and_signs(granted, browser):
     page = granted.open(browser, PATIENT)
     shown = browser.get(f"{page.url}elsewhere")
-    browser.get(next(target for target, text in shown.links if "length=12" in target))
+    links = [target for target, text in shown.links if text.startswith("Log it")]
+    forms = [browser.get(link).form("/time") for link in links]
     assert granted.store.time_log.of_patient("sandbox", PATIENT) == ()
-    target = next(target for target, text in shown.links if "length=12" in target)
-    form = browser.get(target).form("/time")
+    form = next(
+        form for form in forms if ("length", "12") in {(one.name, one.value) for one in form.controls}
+    )
     filled = {one.name: one.value for one in form.controls}
     filled = {name: filled[name] for name in ("day", "length", "program", "activity")}
     draft = browser.submit(form, **filled, person="Practitioner/syn-physician", live="yes")

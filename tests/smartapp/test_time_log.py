@@ -20,6 +20,7 @@ from fhir_mappings.time_log import TIME_LOG, LoggedTime
 from fhir_mappings.vocabulary import Activity, ExcludedReason, Program, Role
 from smartapp import create_app
 from smartapp.commands.demo_check import Browser
+from smartapp.ehr.charges.guards import Guards
 from smartapp.serving import AppServer
 from smartapp.store.time_log import EntryContent, EntryState, Measured
 from smartapp.web.entry_words import counts_for
@@ -311,7 +312,7 @@ def test_a_correction_keeps_the_original_and_counts_only_once_it_is_signed(world
         browser.get(f"{entry.url}/correct").form("/correct"), **typed(end="10:21", note="Hung up at 10:21")
     )
     assert seconds(month_code(browser, page)) == 0, "the correction is not signed"
-    assert "10:00:00 to 10:25:00" in corrected.text
+    assert "10:00 to 10:25" in corrected.text
     assert NOTE in corrected.text
     browser.submit(corrected.form("/sign"), confirm="yes")
     assert seconds(month_code(browser, page)) == 21 * 60
@@ -324,7 +325,7 @@ def test_a_withdrawn_entry_counts_nothing_and_stays_visible(world, browser):
     entry = signed(browser, page)
     gone = browser.submit(entry.form("/withdraw"))
     assert "Logged time: withdrawn" in gone.text
-    assert "10:00:00 to 10:25:00" in gone.text
+    assert "10:00 to 10:25" in gone.text
     assert seconds(month_code(browser, page)) == 0
     assert "Withdrawn" in time_page(browser, page).text
     assert browser.get(f"{entry.url}/correct").status == 409
@@ -494,6 +495,64 @@ def test_times_of_a_clock_that_were_corrected_by_hand_say_so(world, browser):
     assert "by a clock, corrected by hand" in browser.submit(form, **typed()).text
 
 
+def measured(world):
+    """A contact of 21 minutes and 45 seconds that a clock measured; the start of its pages' addresses."""
+    day = last_month()
+    logged = LoggedTime(
+        start=datetime(day.year, day.month, day.day, 10, 0, 7, tzinfo=ZONE),
+        end=datetime(day.year, day.month, day.day, 10, 21, 52, tzinfo=ZONE),
+        person=PHYSICIAN,
+        activity=Activity.PHONE_CALL,
+        program=Program.RTM,
+        live=True,
+    )
+    content = EntryContent(logged=logged, measured=Measured.CLOCK, by=PHYSICIAN)
+    return logged, world.store.time_log.enter("sandbox", PATIENT, content, world.now())
+
+
+def left_alone(form):
+    """What a browser sends of a form that nobody changed."""
+    return {one.name: one.value for one in form.controls if one.name in typed()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost", "how"),
+    [
+        ({}, 0, Measured.CLOCK),
+        ({"note": "Only the note is new"}, 0, Measured.CLOCK),
+        ({"end": "10:20"}, 60 + 52, Measured.CLOCK_CHANGED),
+        ({"start": "10:02"}, 60 + 53, Measured.CLOCK_CHANGED),
+        ({"start": "10:00", "end": "10:21"}, 0, Measured.CLOCK),
+    ],
+)
+def test_a_correction_shows_minutes_and_keeps_the_seconds_of_what_nobody_changed(
+    world, browser, changes, lost, how
+):
+    page = world.open(browser, PATIENT)
+    logged, entry = measured(world)
+    form = browser.get(f"{page.url}time/{entry}/correct").form("/correct")
+    shown = {control.name: control.value for control in form.controls}
+    assert (shown["start"], shown["end"]) == ("10:00", "10:21")
+    told = browser.submit(form, **(left_alone(form) | changes))
+    assert told.status == 200, told.text
+    assert lost or "10:00:07 to 10:21:52" in told.text
+    content = world.store.time_log.get("sandbox", PATIENT, entry).latest.content
+    assert content.logged.seconds == logged.seconds - lost
+    assert content.measured is how
+
+
+def test_opening_and_saving_a_correction_again_and_again_loses_and_gains_nothing(world, browser):
+    page = world.open(browser, PATIENT)
+    logged, entry = measured(world)
+    for _ in range(3):
+        form = browser.get(f"{page.url}time/{entry}/correct").form("/correct")
+        browser.submit(form, **left_alone(form))
+    found = world.store.time_log.get("sandbox", PATIENT, entry)
+    assert len(found.versions) == 4
+    last = found.latest.content.logged
+    assert (last.start, last.end) == (logged.start, logged.end)
+
+
 def test_no_page_has_a_button_that_fills_in_missing_minutes_or_an_inline_script(world, browser):
     page = world.open(browser, PATIENT)
     entry = entered(browser, page)
@@ -636,6 +695,38 @@ def test_nothing_is_logged_corrected_signed_or_withdrawn_in_a_certified_month(ma
         assert seconds(month_code(browser, page)) == 25 * 60
 
 
+def test_a_month_that_is_certified_after_the_first_look_is_found_by_the_transaction_that_writes(
+    make_world, browser, monkeypatch
+):
+    """As if it were certified between the two: what was asked before the write says that it is open."""
+    world, looked = make_world(serve=False), []
+
+    def first_look_misses(self, issuer_id, patient, days):
+        looked.append(days)
+        return None if len(looked) == 1 else really(self, issuer_id, patient, days)
+
+    really = Guards.locked
+    with served(world, "payer: medicare\n", "payer: medicare\nlock_certified_months: true\n"):
+        page = world.open(browser, PATIENT)
+        entry = signed(browser, page)
+        draft = entered(browser, page, start="11:00", end="11:05")
+        world.store.months.certify("sandbox", PATIENT, last_month(1), PHYSICIAN, "", world.now())
+        before = world.store.time_log.position("sandbox", PATIENT)
+        acts = (
+            (time_page(browser, page).form("/time"), typed(start="12:00", end="12:05")),
+            (browser.get(f"{entry.url}/correct").form("/correct"), typed(end="10:21")),
+            (browser.get(entry.url).form("/withdraw"), {}),
+            (draft.form("/sign"), {"confirm": "yes"}),
+        )
+        monkeypatch.setattr(Guards, "locked", first_look_misses)
+        for form, values in acts:
+            looked.clear()
+            told = browser.submit(form, **values)
+            assert told.status == 422
+            assert "is certified for this patient" in told.text
+        assert world.store.time_log.position("sandbox", PATIENT) == before
+
+
 def test_an_entry_that_was_corrected_elsewhere_meanwhile_stops_the_charge(world, browser):
     page = world.open(browser, PATIENT)
     signed(browser, page)
@@ -750,7 +841,9 @@ def test_an_address_fills_in_what_a_row_knows_and_keeps_nothing(shared_world, br
     known = {"day": last_month().isoformat(), "length": "12", "program": "rtm", "activity": "phone-call"}
     form = browser.get(f"{page.url}time?" + "&".join(f"{k}={v}" for k, v in known.items())).form("/time")
     shown = {control.name: control.value for control in form.controls}
-    assert {name: shown[name] for name in known} == known
+    assert {name: shown[name] for name in known} == known | {"day": "", "length": ""}, (
+        "when something was and how long it took stands in no address"
+    )
     assert shown["live"] == ""
     assert shared_world.store.time_log.of_patient("sandbox", PATIENT) == before
 
