@@ -23,7 +23,7 @@ import msgspec
 import pytest
 from cryptography.fernet import Fernet
 from playwright.sync_api import Browser as BrowserProgram
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Playwright, sync_playwright
 from sqlalchemy import MetaData, create_engine, select, text
 
 from launch.sandbox import Client, RunningSandbox
@@ -39,7 +39,7 @@ from smartapp.store import Store, database
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
 from tests.support.case_world import CaseWorld, set_up
-from tests.support.chromium import CHROMIUM, in_chromium
+from tests.support.chromium import CHROMIUM, chromium_of, new_window
 from tests.support.evaluation import Case
 from tests.support.postgres import postgres
 from tests.support.sandbox import LONG, NOON, ZONE, start_sandbox
@@ -411,21 +411,25 @@ def store(database_url: str) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[BrowserProgram]:
-    """Debian's chromium. Where it is missing the test is skipped, but in CI it fails."""
+def driver() -> Iterator[Playwright]:
+    """Drives Debian's chromium. Where that is missing the test is skipped, but in CI it fails."""
     if not CHROMIUM.exists() and not os.environ.get("CI"):
         pytest.skip("browser tests need Debian's chromium: apt-get install chromium")
-    with in_chromium() as opened:
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def chromium(driver: Playwright) -> Iterator[BrowserProgram]:
+    with chromium_of(driver) as opened:
         yield opened
 
 
 @pytest.fixture
 def window(chromium: BrowserProgram) -> Iterator[BrowserContext]:
     """A window of a browser that knows nothing of earlier tests."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(1000 * LONG)
-    yield context
-    context.close()
+    with new_window(chromium) as opened:
+        yield opened
 
 
 class Owner:

@@ -311,12 +311,6 @@ def test_whoever_listens_hears_the_answer_when_the_chart_has_been_read(world, wi
     assert app.locator("#announce").text_content() == app.locator("#summary").text_content()
 
 
-def test_where_one_script_is_blocked_the_page_looks_again_by_itself(world, window):
-    window.route("**/vendor/htmx-*", lambda route: route.abort())
-    app = chart_of(world, window)
-    assert "can be charged." in app.locator("#summary").inner_text()
-
-
 def test_every_target_is_large_enough_to_hit(world, window):
     app = chart_of(world, window, **FIRST_SCREEN)
     small = app.evaluate(

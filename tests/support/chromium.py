@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, Playwright, ViewportSize
+
+from tests.support.sandbox import LONG
 
 CHROMIUM = Path("/usr/bin/chromium")
 _ARGUMENTS = [
@@ -20,15 +23,30 @@ _ARGUMENTS = [
 ]
 
 
+_NO_SCRIPTS = "--blink-settings=scriptEnabled=false"
+"""As its user chose: what stands in `noscript` counts, which it does not with the switch of playwright."""
+
+
 @contextmanager
-def in_chromium() -> Iterator[Browser]:
+def chromium_of(playwright: Playwright, *, scripts: bool = True) -> Iterator[Browser]:
     """A browser of our own. Raises playwright's Error where chromium is not installed."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=_ARGUMENTS)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    arguments = _ARGUMENTS if scripts else [*_ARGUMENTS, _NO_SCRIPTS]
+    browser = playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=arguments)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@contextmanager
+def new_window(browser: Browser, **more: Any) -> Iterator[BrowserContext]:
+    """A window that knows nothing of others; more arguments are those of a context."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | more)
+    context.set_default_timeout(1000 * LONG)
+    try:
+        yield context
+    finally:
+        context.close()
 
 
 def launched(ehr: str, window: BrowserContext, patient: str, *, user: str | None = None) -> Page:
@@ -50,3 +68,20 @@ def follow(place: Page | FrameLocator, name: str) -> None:
     """Follow the link of that name; some links look like buttons, and are told as such."""
     link = place.get_by_role("link", name=name, exact=True)
     link.or_(place.get_by_role("button", name=name, exact=True)).first.click()
+
+
+def framed(
+    ehr: str, window: BrowserContext, patient: str, size: ViewportSize | None = None
+) -> tuple[Page, FrameLocator]:
+    """Press the EHR's button that opens the app inside the chart, as large as told; the EHR's page, and the
+    app in it."""
+    page = window.new_page()
+    page.goto(f"{ehr}/")
+    page.locator(f"#{patient} button[value=frame]").click()
+    if size is not None:
+        page.locator("#app").evaluate(
+            """(frame, size) => Object.assign(frame.style,
+                {border: "none", width: `${size.width}px`, height: `${size.height}px`})""",
+            size,
+        )
+    return page, page.frame_locator("#app")
