@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from smartapp.plain import harmless_terminal
+
 
 def _evaluate(arguments: list[str]) -> int:
     from smartapp.commands.evaluate import run
@@ -129,6 +131,11 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand. Exit status 2 with one line for a call that can't be understood."""
+    with harmless_terminal():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--version"]:
         from importlib.metadata import version

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from flask import Flask
 
 from launch.issuers import Issuers
+from smartapp.plain import on_page
 from smartapp.services import services
 from smartapp.web import (
     anchor,
@@ -72,6 +73,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(scopes.pages)
     app.register_blueprint(style.pages)
     app.register_blueprint(worklist.pages)
+    app.jinja_env.finalize = on_page
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
         words=words, settled_of=resolutions.settled_of, minutes_of=resolutions.minutes_of

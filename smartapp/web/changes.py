@@ -27,6 +27,7 @@ from smartapp.ehr.charges.revise import Order, changeable
 from smartapp.ehr.charges.workflow import Result, Step
 from smartapp.ehr.people import same_person
 from smartapp.ehr.reading.findings import Findings
+from smartapp.plain import laid_out
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED, ChargeChange, change_id
 from smartapp.store.charges import Charge
@@ -589,10 +590,7 @@ def _page(chart: own_pages.Chart, draft: Draft, problems: tuple[str, ...], statu
             found=_found(draft, chart.findings),
             problems=problems,
             second_approval=services().site.second_approval and draft.kind is not ChangeKind.WITHDRAW,
-            pieces=[
-                (name, msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
-                for name, body in pieces
-            ],
+            pieces=[(name, laid_out(msgspec.json.encode(body))) for name, body in pieces],
         ),
         status,
     )
@@ -646,10 +644,7 @@ def _result_page(row: ChargeChange, problems: tuple[str, ...], status: int) -> R
             may_decline=confirmed_here(row) or refused_here(Action.APPROVE) is None,
             refusal=_refusal(row.kind, chart.findings),
             longest=LONGEST_REASON,
-            pieces=[
-                (name, msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
-                for name, body in pieces
-            ],
+            pieces=[(name, laid_out(msgspec.json.encode(body))) for name, body in pieces],
         ),
         status,
     )

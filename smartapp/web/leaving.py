@@ -14,6 +14,7 @@ from smartapp.configuration.handover import Method
 from smartapp.ehr.handover.choice import Chosen
 from smartapp.ehr.handover.method import Asked, ToCharge, Where
 from smartapp.ehr.reading.findings import Findings, ForTheForm
+from smartapp.plain import laid_out
 from smartapp.services import services
 from smartapp.store.charges import Charge, Leaving
 from smartapp.web import words
@@ -88,7 +89,7 @@ def shown(leaving: Leaving) -> Shown:
 def text_of(leaving: Leaving) -> str:
     """Exactly what leaves, laid out for reading."""
     if "json" in leaving.media_type:
-        return msgspec.json.format(leaving.body, indent=2).decode()
+        return laid_out(leaving.body)
     return leaving.body.decode().replace("\r", "\n")
 
 

@@ -23,6 +23,7 @@ from smartapp.ehr.reading.auditor_notes import often
 from smartapp.ehr.reading.display import banner
 from smartapp.ehr.reading.plots import Plotter, placed
 from smartapp.ehr.reading.seen import NAMED, Names, Seen, seen
+from smartapp.plain import laid_out
 from smartapp.store.charges import Leaving
 from smartapp.store.packets import Kept
 from smartapp.web import period_words, words
@@ -329,7 +330,7 @@ class _Told:
         if "leaving" in packet:
             text = text_of(msgspec.convert(packet["leaving"], Leaving))
         else:
-            text = msgspec.json.format(msgspec.json.encode(packet.get("written")), indent=2).decode()
+            text = laid_out(msgspec.json.encode(packet.get("written")))
         facts = [("Where", place)]
         if self._evidence.get("as_of"):
             facts.append(("Decided as of", f"{words.day(self._evidence['as_of'])}, {self._zone.key}"))

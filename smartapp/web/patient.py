@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -10,6 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from launch.errors import LaunchError
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import NoticeKind
+from smartapp.plain import laid_out
 from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.months import Month
@@ -105,18 +105,10 @@ def evidence(address: str) -> Response:
                         "patient/evidence.html",
                         person=found[1].patient,
                         record=record_view(wanted, found[1], why_left_out(wanted, found[1])),
-                        raw=_laid_out(resource.raw),
+                        raw=laid_out(resource.raw),
                     )
                 )
     raise NotFound
-
-
-def _laid_out(raw: bytes) -> str:
-    """JSON on several lines; what is no JSON as it came."""
-    try:
-        return msgspec.json.format(raw, indent=2).decode(errors="replace")
-    except msgspec.DecodeError:
-        return raw.decode(errors="replace")
 
 
 def _content() -> dict[str, object]:

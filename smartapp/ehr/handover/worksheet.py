@@ -17,6 +17,7 @@ from smartapp.ehr.charges.workflow import Delivery, Found, Hand, Holds
 from smartapp.ehr.handover.line import ChargeLine, line_of
 from smartapp.ehr.handover.method import Asked, HeldNow, ToCharge, Where
 from smartapp.ehr.wire.sending import Fate
+from smartapp.plain import printable
 from smartapp.store.charges import Charge, Leaving
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -102,6 +103,7 @@ def csv_of(lines: Iterable[tuple[ChargeLine, str]]) -> str:
 def as_cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula: what begins like one gets an apostrophe before it."""
     plain = " ".join(text.split()) if any(mark in text for mark in "\t\r\n") else text
+    plain = printable(plain)
     return f"'{plain}" if plain.lstrip().startswith(_FORMULA) else plain
 
 
