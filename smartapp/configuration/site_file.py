@@ -57,9 +57,12 @@ class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
     approve: frozenset[Role] = BILLING_PROFESSIONALS
     withdraw: frozenset[Role] = BILLING_PROFESSIONALS
     enter: frozenset[Role] = BILLING_PROFESSIONALS | {Role.NON_CLINICAL}
+    bill: frozenset[Role] = frozenset()
+    """Who sees a month of charges of all patients: nobody before the site says so, since a launch from one
+    patient's chart opens no other one."""
 
     def __post_init__(self) -> None:
-        named = (self.log, self.accept, self.resolve, self.approve, self.withdraw, self.enter)
+        named = (self.log, self.accept, self.resolve, self.approve, self.withdraw, self.enter, self.bill)
         if any(Role.UNKNOWN in roles for roles in named):
             raise ValueError("permissions: somebody whose role is unknown can only look")
 

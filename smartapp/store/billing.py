@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
 
+from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
 from smartapp.store.charges import Charge, ChargeStore, found_by, key_in
 from smartapp.store.claims import ChargeState
 from smartapp.store.database import Database
@@ -53,6 +54,8 @@ class MonthFilter:
     performer: str | None = None
     payer: str | None = None
     denied: bool = False
+    denied_and: DenialState | None = None
+    """Only those with a denial that stands so."""
     waiting: bool = False
 
 
@@ -136,12 +139,17 @@ class Billing:
 
     def named(self, issuer_id: str, key: str) -> MonthRow | None:
         """A charge by its key, or by the beginning of it that a message carries, where it is one alone."""
-        like = OUTBOX.c.identifier.endswith(f"|{key}", autoescape=True)
-        if len(key) >= SHORTEST_KEY:
-            like = or_(like, OUTBOX.c.identifier.contains(f"|{key}", autoescape=True))
-        query = _columns().where(OUTBOX.c.issuer_id == issuer_id, like).limit(2)
+        name = f"{IDENTIFIER_SYSTEM}|{key}"
+        # Whatever follows in a key is a letter or a figure, and so before "~".
+        like = (
+            OUTBOX.c.identifier.between(name, f"{name}~")
+            if len(key) >= SHORTEST_KEY
+            else OUTBOX.c.identifier == name
+        )
+        # The EHR is asked for afterwards: with it, SQLite would walk through every charge of that EHR.
+        query = _columns().add_columns(OUTBOX.c.issuer_id).where(like).limit(MOST_ALIKE)
         with self._database.read() as connection:
-            found = [_row(row) for row in connection.execute(query)]
+            found = [_row(row) for row in connection.execute(query) if row.issuer_id == issuer_id]
         exact = [one for one in found if one.key == key]
         among = exact or found
         return among[0] if len(among) == 1 else None
@@ -205,12 +213,9 @@ class Billing:
             after = rows[-1].identifier
 
 
+MOST_ALIKE = 20
 SHORTEST_KEY = 12
 """Characters of a key that FT1-2 of a message carries: fewer name no charge."""
-
-
-def month_before(first_day: date) -> date:
-    return month_of(first_day - timedelta(days=1))
 
 
 def last_day(first_day: date) -> date:
@@ -235,6 +240,8 @@ def _of(wanted: MonthFilter) -> ColumnElement[bool]:
             conditions.append(columns[name] == value)
     if wanted.denied:
         conditions.append(columns.identifier.in_(denied_charges()))
+    if wanted.denied_and is not None:
+        conditions.append(columns.identifier.in_(denied_charges(wanted.denied_and)))
     if wanted.waiting:
         conditions.append(
             or_(
@@ -263,4 +270,5 @@ def _columns() -> Select[Any]:
 
 def _row(row: Any) -> MonthRow:
     told = row._asdict()
+    told.pop("issuer_id", None)
     return MonthRow(**{**told, "state": ChargeState(told["state"])})

@@ -15,6 +15,7 @@ from smartapp.web import (
     arrivals,
     attestations,
     audit_record,
+    billing,
     changes,
     charges,
     compression,
@@ -60,6 +61,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(charges.pages)
     app.register_blueprint(approvals.pages)
     app.register_blueprint(worksheet.pages)
+    app.register_blueprint(billing.pages)
     app.register_blueprint(changes.pages)
     app.register_blueprint(months.pages)
     app.register_blueprint(time_log.pages)

@@ -20,7 +20,7 @@ from smartapp.web.changes import changes_view
 from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import patient_view
-from smartapp.web.permission import Action, looking_refusal, refusal, role_of
+from smartapp.web.permission import Action, looking_refusal, refusal, refused_here, role_of
 from smartapp.web.records import record_view, why_left_out
 from smartapp.web.security import drop_cookie, session_cookie_name
 from smartapp.web.waiting import take_seat
@@ -140,6 +140,7 @@ def _content() -> dict[str, object]:
         if found is None
         else anchor_history(g.session.issuer_id, g.session.patient or ""),
         "handing_over": handing_over,
+        "may_bill": found is not None and refused_here(Action.BILL) is None,
         "months": months,
         "locks_months": here.site.lock_certified_months,
         "missing_records": [] if found is None else _missing_records(found[1]),

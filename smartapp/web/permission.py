@@ -36,6 +36,8 @@ class Action(Enum):
     """Take back a suggestion that was written from here."""
     ENTER = "enter"
     """Say that a charge of the worksheet was entered in billing."""
+    BILL = "bill"
+    """See a month of charges of all patients, and keep what payers denied of them."""
 
 
 DOING: dict[Action, str] = {
@@ -45,6 +47,7 @@ DOING: dict[Action, str] = {
     Action.APPROVE: "approve charges or certify months",
     Action.WITHDRAW: "withdraw charges",
     Action.ENTER: "say that charges were entered in billing",
+    Action.BILL: "see the charges of all patients",
 }
 
 ROLES: dict[Role, str] = {

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 import msgspec
 import pytest
 
+from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
 from fhir_mappings.reconciliation import ChangeKind
 from smartapp.store.billing import MonthFilter
 from smartapp.store.charges import Charge
@@ -189,7 +190,7 @@ def test_charges_of_an_earlier_version_are_counted_as_not_known_until_they_are_f
 def test_a_charge_is_found_by_its_whole_key_or_by_what_a_message_carries_of_it(store, now, lease):
     keys = ("a" * 12 + "1" * 20, "a" * 12 + "2" * 20, "b" * 32)
     for key in keys:
-        charge = replace(a_charge(1, now), identifier=f"urn:x|{key}")
+        charge = replace(a_charge(1, now), identifier=f"{IDENTIFIER_SYSTEM}|{key}")
         store.charges.claim(charge, "h", now, lease)
     assert store.billing.named("general", keys[0]).key == keys[0]
     assert store.billing.named("general", "b" * 12).key == "b" * 32

@@ -32,9 +32,16 @@ def session(user="Practitioner/7", scope=CHARGES, issuer_id="general"):
 
 
 @pytest.mark.parametrize("role", BILLING)
-@pytest.mark.parametrize("action", Action)
-def test_whoever_may_bill_may_do_everything_as_shipped(role, action):
+@pytest.mark.parametrize("action", [one for one in Action if one is not Action.BILL])
+def test_whoever_may_bill_may_do_everything_for_a_patient_as_shipped(role, action):
     assert refusal(action, session(), role, site()) is None
+
+
+@pytest.mark.parametrize("role", Role)
+def test_nobody_sees_the_charges_of_all_patients_before_the_site_says_who(role):
+    assert refusal(Action.BILL, session(), role, site()) is not None
+    if role is not Role.UNKNOWN:
+        assert refusal(Action.BILL, session(), role, site(Permissions(bill=frozenset({role})))) is None
 
 
 @pytest.mark.parametrize("role", [Role.CLINICAL_STAFF, Role.THERAPIST_ASSISTANT])
@@ -84,7 +91,8 @@ def test_before_the_chart_was_read_nobody_is_believed_to_have_a_role():
     ],
 )
 def test_what_the_ehr_did_not_grant_no_role_can_do(scope, refused):
-    found = {a for a in Action if refusal(a, session(scope=scope), Role.PHYSICIAN, site())}
+    own = site(Permissions(bill=frozenset({Role.PHYSICIAN})))
+    found = {a for a in Action if refusal(a, session(scope=scope), Role.PHYSICIAN, own)}
     assert found == refused
 
 

@@ -250,7 +250,7 @@ CREATE TRIGGER attestations_no_delete BEFORE DELETE ON attestations BEGIN SELECT
 CREATE INDEX charge_changes_patient ON charge_changes (issuer_id, patient);
 CREATE TRIGGER change_packets_no_update BEFORE UPDATE ON change_packets BEGIN SELECT RAISE(ABORT, 'change_packets is never changed'); END;
 CREATE TRIGGER change_packets_no_delete BEFORE DELETE ON change_packets WHEN OLD.keep_until >= date('now') BEGIN SELECT RAISE(ABORT, 'change_packets are kept'); END;
-CREATE INDEX outbox_month ON outbox (issuer_id, service_date);
+CREATE INDEX outbox_month ON outbox (issuer_id, service_date, state, method, performer, payer, units);
 CREATE INDEX denials_charge ON denials (identifier);
 CREATE INDEX denials_patient ON denials (issuer_id, patient);
 CREATE TRIGGER denials_no_update BEFORE UPDATE ON denials BEGIN SELECT RAISE(ABORT, 'denials is never changed'); END;
