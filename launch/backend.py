@@ -1,4 +1,4 @@
-"""SMART Backend Services: access without a user, for the worklist at night.
+"""SMART Backend Services: access without a user, for exports and the worklist at night.
 
 Client credentials with a signed assertion and `system/` scopes; no refresh token exists, a new access token
 is simply asked for.
@@ -45,3 +45,9 @@ class BackendTokens:
             fresh = request_token(client, endpoint, form, self._clock.now())
             self._kept[key] = fresh
             return fresh
+
+    def refused(self, issuer: Issuer, scope: str, token: TokenResponse) -> None:
+        """The EHR takes this token no more, whatever it said of its life: the next one is asked for."""
+        with self._lock:
+            if self._kept.get((issuer.fhir_base, scope)) is token:
+                del self._kept[(issuer.fhir_base, scope)]

@@ -117,15 +117,17 @@ class EhrClient:
         limits: Limits | None = None,
         repeatable: bool | None = None,
         turn: Turn = Turn.PRESSED,
+        of_export: bool = False,
     ) -> Response:
         """One FHIR interaction. `target` is relative to the FHIR base ("Patient/p1") or absolute under it.
 
         No answer may come from a cache, nor from one of the server's own (HAPI has one): a chart
         is decided on, and looked through for charges, as it is now.
         Every status but a redirect is given back. GETs are repeated; `repeatable=True` says that a POST may
-        be too (`_search`). `turn`: who goes first. Raises HttpError.
+        be too (`_search`). `turn`: who goes first. `of_export`: the address may lie where the administrator
+        says that exports do; a token goes there only at the FHIR base's own origin. Raises HttpError.
         """
-        absolute = self.resolve(target)
+        absolute = self._resolve_exported(target, token) if of_export else self.resolve(target)
         sent = {"Accept": "application/fhir+json", "Cache-Control": "no-cache", **(headers or {})}
         if body is not None:
             sent.setdefault("Content-Type", "application/fhir+json")
@@ -143,12 +145,12 @@ class EhrClient:
         headers: Mapping[str, str] | None = None,
         limits: Limits = STREAM_LIMITS,
     ) -> Iterator[Stream]:
-        """One GET of a body that memory need not hold, tried once; `target` and every guard as in `fhir`.
+        """One GET of an export's file, which memory need not hold; tried once, every guard as in `fhir`.
 
         To be used and left within one thread, which asks for nothing else meanwhile. Every status but a
         redirect is given back. Raises HttpError, here and from the stream.
         """
-        url = self.resolve(target)
+        url = self._resolve_exported(target, token)
         host = parse_url(url).host
         self._refuse_literal_address(host)
         deadline = time.monotonic() + limits.total
@@ -198,6 +200,18 @@ class EhrClient:
             raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host) from None
         url = self._parse(absolute)
         if not is_under(url, self._base):
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
+        return absolute
+
+    def _resolve_exported(self, target: str, token: str | None) -> str:
+        """As `resolve`, for an address of an export. Raises HttpError(FOREIGN_URL)."""
+        try:
+            absolute = join_url(self.issuer.fhir_base + "/", target)
+        except UnsafeUrl:
+            raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host) from None
+        url = self._parse(absolute)
+        elsewhere = token is not None and url.origin != self._base.origin
+        if elsewhere or not any(is_under(url, base) for base in self.issuer.export_bases):
             raise HttpError(HttpProblem.FOREIGN_URL, host=self._base.host)
         return absolute
 

@@ -37,6 +37,21 @@ class SigningAlgorithm(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """How this app comes to an EHR without a user (SMART Backend Services): for exports."""
+
+    client_id: str
+    signing_key: str = field(repr=False)
+    """The private key as PEM text."""
+    signing_key_id: str
+    signing_algorithm: SigningAlgorithm = SigningAlgorithm.ES384
+    group: str = ""
+    """The Group whose patients are exported; "": everybody."""
+    addresses: tuple[str, ...] = ()
+    """Where an export's status and files may lie besides under the FHIR base."""
+
+
+@dataclass(frozen=True, slots=True)
 class Issuer:
     """One EHR, as an administrator registered this app with it."""
 
@@ -77,6 +92,27 @@ class Issuer:
     """Set for a tester's server only, which holds nobody's data: http anywhere."""
     max_parallel: int = 4
     requests_per_minute: int = 240
+    backend: Backend | None = None
+    """Where another client than the one that is launched comes without a user."""
+
+    def as_backend(self) -> Issuer:
+        """The same EHR, as the client that comes to it without a user."""
+        if self.backend is None:
+            return self
+        return replace(
+            self,
+            client_id=self.backend.client_id,
+            client_auth=ClientAuth.PRIVATE_KEY_JWT,
+            client_secret=None,
+            signing_key=self.backend.signing_key,
+            signing_key_id=self.backend.signing_key_id,
+            signing_algorithm=self.backend.signing_algorithm,
+        )
+
+    @property
+    def export_bases(self) -> tuple[Url, ...]:
+        """Everything under which an export's status and files may lie."""
+        return (self.base, *(parse_base(one) for one in (self.backend.addresses if self.backend else ())))
 
     @property
     def many(self) -> bool:

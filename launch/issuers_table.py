@@ -19,6 +19,14 @@
     ca_bundle = "/etc/ssl/hospital-ca.pem"
     proxy = "http://proxy.hospital.example:3128"
 
+    [issuers.general-hospital.backend]       # for exports: a client that comes without a user
+    client_id = "..."                        # its key: what follows, else that of the entry above
+    signing_key = "GENERAL_HOSPITAL_KEY"
+    signing_key_id = "2026-10"
+    signing_algorithm = "RS384"
+    group = "remote-monitoring"              # the Group that is exported; without it everybody
+    addresses = ["https://fhir.general-hospital.example/api/FHIR/BulkRequest"]
+
 `fhir_base_aliases` are other addresses by which the server calls its own base in references; no request goes
 to them. A profile of one's own stands in the same file, each fact with its source; it says what differs from
 the one it is `based_on` (else `generic`):
@@ -56,7 +64,15 @@ from pathlib import Path
 from typing import Any
 
 from launch.errors import ConfigurationError
-from launch.issuers import ClientAuth, Issuer, Issuers, SigningAlgorithm, could_be_one_base, is_secure
+from launch.issuers import (
+    Backend,
+    ClientAuth,
+    Issuer,
+    Issuers,
+    SigningAlgorithm,
+    could_be_one_base,
+    is_secure,
+)
 from launch.profiles import (
     GENERIC,
     Profile,
@@ -69,6 +85,7 @@ from launch.profiles import (
 )
 from launch.urls import UnsafeUrl, Url, parse_base, parse_url
 
+_GROUP = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9\-._]{0,255}")
 _ID = re.compile(r"[a-z0-9]([a-z0-9\-]{0,62}[a-z0-9])?")
 _KEYS = frozenset(
     {
@@ -96,7 +113,11 @@ _KEYS = frozenset(
         "requests_per_minute",
         "search",
         "write",
+        "backend",
     }
+)
+_BACKEND_KEYS = frozenset(
+    {"client_id", "signing_key", "signing_key_id", "signing_algorithm", "group", "addresses"}
 )
 
 
@@ -196,7 +217,36 @@ def _issuer(
         requests_per_minute=entry.count("requests_per_minute", profile.requests_per_minute),
     )
     _check(entry, issuer)
+    if tables := entry.tables(("backend",)):
+        part = _Entry(f"{entry.where}.backend", tables["backend"], loopback=loopback, plain_http=plain_http)
+        issuer = replace(issuer, backend=_backend(part, issuer, secrets))
     return issuer
+
+
+def _backend(entry: _Entry, issuer: Issuer, secrets: Mapping[str, str]) -> Backend:
+    """What is not said here is as for the client that is launched."""
+    entry.refuse_unknown(_BACKEND_KEYS)
+    own = entry.secret("signing_key", secrets)
+    key = own or issuer.signing_key
+    key_id = entry.text("signing_key_id", "" if own else issuer.signing_key_id or "")
+    usual = SigningAlgorithm.ES384 if own else issuer.signing_algorithm
+    if not key or not key_id:
+        raise ConfigurationError(entry.where, "needs signing_key and signing_key_id")
+    group = entry.text("group", "")
+    if not _GROUP.fullmatch(group):
+        raise ConfigurationError(f"{entry.where}.group", "is not the id of a Group")
+    if issuer.many and entry.texts("addresses"):
+        raise ConfigurationError(
+            f"{entry.where}.addresses", "needs one FHIR base: whose would they be at a *"
+        )
+    return Backend(
+        entry.text("client_id", issuer.client_id),
+        key,
+        key_id,
+        SigningAlgorithm(entry.choice("signing_algorithm", SigningAlgorithm, usual.value)),
+        group,
+        tuple(entry.under(text) for text in entry.texts("addresses")),
+    )
 
 
 def _check(entry: _Entry, issuer: Issuer) -> None:
@@ -322,6 +372,15 @@ class _Entry:
         self._require_secure(url, key)
         if "*" in url.path and [part for part in url.path.split("/") if "*" in part] != ["*"]:
             raise ConfigurationError(f"{self.where}.{key}", "may hold one *, which is a whole path segment")
+        return url.base
+
+    def under(self, text: str) -> str:
+        """An address below which others may lie."""
+        try:
+            url = parse_base(text)
+        except UnsafeUrl as fault:
+            raise ConfigurationError(f"{self.where}.addresses", f"{text!r} holds {fault}") from None
+        self._require_secure(url, "addresses")
         return url.base
 
     def origin(self, text: str) -> str:

@@ -97,6 +97,12 @@ def _sweep(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _export(arguments: list[str]) -> int:
+    from smartapp.commands.export import run
+
+    return run(arguments)
+
+
 def _seed(arguments: list[str]) -> int:
     from smartapp.commands.seed import run_seed
 
@@ -111,6 +117,7 @@ def _unseed(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
+    "export": (_export, "bring a population from an EHR by Bulk Data, sealed, for sweep"),
     "sweep": (_sweep, "decide a whole population from a Bulk Data export, and each night what changed"),
     "rules": (_rules, "print the rules in force on a day, and what nobody has checked lately"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),

@@ -43,10 +43,15 @@ class Registered:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options by which a command finds its EHR."""
-    parser.add_argument("iss", metavar="ISS", help="the EHR: its name in the issuers file, or its FHIR base")
-    parser.add_argument("--issuers", metavar="FILE", type=Path, help="default: SMARTAPP_ISSUERS_FILE")
+    add_ehr(parser)
     parser.add_argument("--site", metavar="FILE", type=Path, help="default: SMARTAPP_SITE_FILE")
     parser.add_argument("--base-url", metavar="URL", help="our own address; default: SMARTAPP_BASE_URL")
+
+
+def add_ehr(parser: argparse.ArgumentParser) -> None:
+    """The options that `ehr_of` needs."""
+    parser.add_argument("iss", metavar="ISS", help="the EHR: its name in the issuers file, or its FHIR base")
+    parser.add_argument("--issuers", metavar="FILE", type=Path, help="default: SMARTAPP_ISSUERS_FILE")
     parser.add_argument(
         "--loopback", action="store_true", help="let the EHR be a sandbox on this machine, over plain http"
     )
@@ -55,26 +60,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def registered(options: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Registered:
     """The EHR the options name. Raises Fault and ConfigurationError."""
     environ = os.environ if environ is None else environ
-    given = {
-        "SMARTAPP_ISSUERS_FILE": options.issuers,
-        "SMARTAPP_SITE_FILE": options.site,
-        "SMARTAPP_BASE_URL": options.base_url,
-    }
-    merged = {**environ, **{name: str(value) for name, value in given.items() if value}}
+    merged = _merged(options, environ)
     base_url = str(read_setting(setting("base_url"), merged))
     if not base_url.startswith("https://") and not options.loopback:
         raise Fault("our own address must use https (--loopback for a sandbox on this machine)")
-    keys = read_setting(setting("signing_keys"), merged)
-    path = read_setting(setting("issuers_file"), merged)
-    issuers = read_issuers(path, keys, environ, loopback=options.loopback)
+    issuer, issuers = _listed(options, environ)
     return Registered(
-        issuer=_named(issuers, options.iss, path),
+        issuer=issuer,
         issuers=issuers,
         base_url=base_url,
-        keys=keys,
+        keys=read_setting(setting("signing_keys"), merged),
         site_file=read_setting(setting("site_file"), merged),
         loopback=options.loopback,
     )
+
+
+def ehr_of(options: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Issuer:
+    """The EHR the options name, for a command to which our own address is nothing. Raises Fault and
+    ConfigurationError."""
+    return _listed(options, os.environ if environ is None else environ)[0]
+
+
+def _merged(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, and what the options say instead."""
+    given = {
+        "SMARTAPP_ISSUERS_FILE": options.issuers,
+        "SMARTAPP_SITE_FILE": getattr(options, "site", None),
+        "SMARTAPP_BASE_URL": getattr(options, "base_url", None),
+    }
+    return {**environ, **{name: str(value) for name, value in given.items() if value}}
+
+
+def _listed(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Issuer, Issuers]:
+    merged = _merged(options, environ)
+    path = read_setting(setting("issuers_file"), merged)
+    keys = read_setting(setting("signing_keys"), merged)
+    issuers = read_issuers(path, keys, environ, loopback=options.loopback)
+    return _named(issuers, options.iss, path), issuers
 
 
 def _named(issuers: Issuers, iss: str, path: Path) -> Issuer:

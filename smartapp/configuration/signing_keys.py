@@ -255,21 +255,31 @@ def filled_in(
     table: dict[str, Any] = dict(issuers)
     pems: dict[str, str] = {}
     for name, entry in issuers.items():
-        if not isinstance(entry, Mapping) or entry.get("signing_key") != FROM_FOLDER:
-            continue
-        if folder is None:
-            raise KeyFault(f'issuers.{name}: signing_key = "{FROM_FOLDER}" needs SMARTAPP_SIGNING_KEYS')
-        keys = SigningKeys(folder)
-        key = _chosen(keys, f"issuers.{name}", entry, now)
-        secret = f"{FROM_FOLDER}/{key.kid}"
-        pems[secret] = keys.private_pem(key.kid)
-        table[name] = {
-            **entry,
-            "signing_key": secret,
-            "signing_key_id": key.kid,
-            "signing_algorithm": key.algorithm.value,
-        }
+        if isinstance(entry, Mapping):
+            table[name] = _filled(f"issuers.{name}", entry, folder, now, pems)
     return table, pems
+
+
+def _filled(
+    where: str, entry: Mapping[str, Any], folder: Path | None, now: datetime, pems: dict[str, str]
+) -> Mapping[str, Any]:
+    """One table and what lies in it; the keys it names are added to `pems`."""
+    if isinstance(inner := entry.get("backend"), Mapping):
+        entry = {**entry, "backend": _filled(f"{where}.backend", inner, folder, now, pems)}
+    if entry.get("signing_key") != FROM_FOLDER:
+        return entry
+    if folder is None:
+        raise KeyFault(f'{where}: signing_key = "{FROM_FOLDER}" needs SMARTAPP_SIGNING_KEYS')
+    keys = SigningKeys(folder)
+    key = _chosen(keys, where, entry, now)
+    secret = f"{FROM_FOLDER}/{key.kid}"
+    pems[secret] = keys.private_pem(key.kid)
+    return {
+        **entry,
+        "signing_key": secret,
+        "signing_key_id": key.kid,
+        "signing_algorithm": key.algorithm.value,
+    }
 
 
 def _chosen(keys: SigningKeys, where: str, entry: Mapping[str, Any], now: datetime) -> KeyEntry:
@@ -293,7 +303,7 @@ def _chosen(keys: SigningKeys, where: str, entry: Mapping[str, Any], now: dateti
 
 def _named_keys(issuers: Iterable[Issuer]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for issuer in issuers:
+    for issuer in (client for one in issuers for client in (one, one.as_backend())):
         if issuer.client_auth is not ClientAuth.PRIVATE_KEY_JWT or issuer.signing_key_id is None:
             continue
         kid = issuer.signing_key_id

@@ -18,7 +18,6 @@ from functools import lru_cache
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Protocol, TextIO
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Raw, Struct
@@ -28,10 +27,16 @@ from fhir_mappings.chart import NOT_JSON
 from fhir_mappings.chart.intake import Hint
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
 from fhir_mappings.salvage import salvaged
+from smartapp.population.manifests import Manifest, manifest_in
 
+SEALED = ".sealed"
+"""Ends the names of files that nobody reads without the keys (`smartapp.population.sealed`)."""
 _LINES = (".ndjson", ".jsonl")
 _FILES = (".json", *_LINES)
 _GZIP = ".gz"
+_PACKED = (_GZIP, SEALED)
+_UNPACKS_TO = 8
+"""Times the size of a packed file, roughly."""
 _PROGRESS_EVERY_SECONDS = 2.0
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PIECE = 1 << 20
@@ -41,7 +46,11 @@ _WAIT_FOR_WRITER_SECONDS = 5.0
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
 _NOT_READABLE = (OSError, EOFError, zlib.error)
 _NO_SUCH = "no such file or folder"
+_SEALED_HERE = "sealed: `smartapp sweep` opens it"
 _NO_FHIR = "JSON, but not FHIR (no resourceType)"
+
+
+Opened = Callable[[Path], BufferedIOBase]
 
 
 def _unheard(_: str) -> None:
@@ -81,7 +90,11 @@ class Source(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        return (self.file.stat().st_size if self.end is None else self.end) - self.start
+        """In bytes of what it holds; of a packed one a guess."""
+        whole = self.file.stat().st_size
+        if self.file.suffix.lower() in _PACKED:
+            return whole * _UNPACKS_TO
+        return (whole if self.end is None else self.end) - self.start
 
 
 def sources(
@@ -110,9 +123,19 @@ def sources(
     return found, missing
 
 
-def read_source(taker: Taker, source: Source, say: Callable[[str], None]) -> None:
-    """Add what one source holds. Raises `NotReadable` where it was named and can't be read."""
-    _Reading(taker, _Progress(None), say).source(source)
+def open_plain(file: Path) -> BufferedIOBase:
+    """A file as it holds FHIR, unpacked. Raises OSError, also where it is sealed."""
+    if file.suffix.lower() == SEALED:
+        raise OSError(0, _SEALED_HERE)
+    return gzip.open(file, "rb") if file.suffix.lower() == _GZIP else file.open("rb")
+
+
+def read_source(
+    taker: Taker, source: Source, say: Callable[[str], None], opened: Opened = open_plain
+) -> None:
+    """Add what one source holds. `opened`: what opens files, sealed ones too where it has the keys. Raises
+    `NotReadable` where it was named and can't be read."""
+    _Reading(taker, _Progress(None), say, opened).source(source)
 
 
 def _parts(source: Source, most_bytes: int) -> list[Source]:
@@ -149,8 +172,11 @@ def read_paths(
 
 
 class _Reading:
-    def __init__(self, chart: Taker, told: _Progress, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, chart: Taker, told: _Progress, say: Callable[[str], None], opened: Opened = open_plain
+    ) -> None:
         self._chart = chart
+        self._opened = opened
         self.told = told
         self._say = say
 
@@ -209,10 +235,15 @@ class _Reading:
         except OSError:  # whoever may not look into a folder sees none of its files
             beside = set()
         for name, kind in manifest.files:
-            if beside.isdisjoint((name, f"{name}{_GZIP}")):
+            if beside.isdisjoint((name, *(f"{name}{suffix}" for suffix in _PACKED))):
                 self._say(f"not read: {name}: named by {file.name}, and not there")
                 detail = f"{name}: named by {file.name}, and not there"
                 self._chart.add_missing(Missing(kind, MissingWhy.FILE_NOT_READ, detail=detail))
+        for missing in manifest.missing:
+            self._say(
+                f"not exported: {missing.type or 'something of any type'} ({missing.detail or missing.why})"
+            )
+            self._chart.add_missing(missing)
 
     def _not_read(self, file: Path, folder: Path, why: str) -> None:
         """Told, and missing: whatever its name says it holds, else nobody knows what."""
@@ -221,7 +252,7 @@ class _Reading:
 
     def _file(self, source: Source) -> None:
         file = source.file
-        with _opened(file) as content:
+        with self._opened(file) as content:
             if _plain_suffix(file) in _LINES:
                 self._lines(content, source)
             else:
@@ -242,7 +273,7 @@ class _Reading:
 
     def _lines(self, content: BufferedIOBase, source: Source) -> None:
         file = source.file
-        add, hint = self._chart.add, _Hint(file)
+        add, hint = self._chart.add, _Hint(file, self._opened)
         at = source.start
         if at:
             # A line that begins before this part belongs to the part before.
@@ -270,7 +301,7 @@ class _Reading:
             head = _head(text)
         except NOT_JSON as fault:
             if _looks_like_lines(text):
-                hint = _Hint(file)
+                hint = _Hint(file, self._opened)
                 for number, line in enumerate(text.splitlines(), 1):
                     if line.strip():
                         self._chart.add(line, None, f"{file.name} line {number}", hint)
@@ -281,8 +312,8 @@ class _Reading:
             self._say(f"not read to its end: {file}: not JSON ({fault})")
         else:
             if head is None:
-                if (manifest := _manifest(text)) is not None:
-                    raise manifest
+                if (manifest := manifest_in(text)) is not None:
+                    raise _Manifest(manifest)
                 raise (_NotFhir if b"resourceType" in text else _NoRecord)(_NO_FHIR)
         self._chart.add(text, None, file.name)
 
@@ -296,37 +327,12 @@ class _NoRecord(_NotFhir):
 
 
 class _Manifest(_NoRecord):
-    """The manifest of a Bulk Data export. `files`: what belongs to it, by name and resource type."""
+    """The manifest of a Bulk Data export."""
 
-    def __init__(self, files: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, found: Manifest) -> None:
         super().__init__(_NO_FHIR)
-        self.files = files
-
-
-def _manifest(text: bytes) -> _Manifest | None:
-    """A Bulk Data manifest, by the members that it must have; None for any other JSON."""
-    value = fhir.decode_untyped(text)
-    if not isinstance(value, dict) or not {"transactionTime", "output"} <= value.keys():
-        return None
-    found: dict[str, str] = {}
-    for member in ("output", "deleted"):
-        listed = value.get(member)
-        for one in listed if isinstance(listed, list) else ():
-            url, kind = (one.get("url"), one.get("type")) if isinstance(one, dict) else (None, None)
-            known = kind if member == "output" and isinstance(kind, str) else ANY_TYPE
-            if not (name := _name_in(url)):
-                found[f"a file of {member} without an address"] = ANY_TYPE
-            elif known == ANY_TYPE or known in DECIDING:
-                found[name] = known
-    return _Manifest(tuple(found.items()))
-
-
-def _name_in(url: object) -> str:
-    """The name of a file as the last part of its address; "" where there is none."""
-    try:
-        return unquote(urlsplit(url).path).rpartition("/")[2] if isinstance(url, str) else ""
-    except ValueError:
-        return ""
+        self.files = found.files
+        self.missing = found.missing
 
 
 def origin_in_file(source: Source, origin: str) -> str:
@@ -352,21 +358,22 @@ def _lines_before(source: Source) -> int:
 class _Hint:
     """The type that a broken line of a file must be of: that of the other lines; else what its name says."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, opened: Opened) -> None:
         self._file = file
+        self._opened = opened
         self._found: str | None = None
 
     def __call__(self) -> str:
         if self._found is None:
-            kinds = _types_in(self._file) if self._file.is_file() else set()
+            kinds = _types_in(self._file, self._opened) if self._file.is_file() else set()
             self._found = kinds.pop() if len(kinds) == 1 else _type_of_name(self._file)
         return self._found
 
 
-def _types_in(file: Path) -> set[str]:
+def _types_in(file: Path, opened: Opened) -> set[str]:
     """The resource types of a file's lines; no more than two, which is one too many."""
     kinds: set[str] = set()
-    with _opened(file) as content:
+    with opened(file) as content:
         for line in content:
             if (kind := _TYPE.search(line)) is not None:
                 kinds.add(kind[1].decode("ascii"))
@@ -411,17 +418,13 @@ def _why_not(file: Path) -> str:
 def _plain_suffix(file: Path) -> str:
     """What a file holds by its name, packed or not."""
     suffix = file.suffix.lower()
-    return Path(file.stem).suffix.lower() if suffix == _GZIP else suffix
+    return Path(file.stem).suffix.lower() if suffix in _PACKED else suffix
 
 
 def _type_of_name(file: Path) -> str:
     """The one resource type that a file's name names ("Observation.000.ndjson", "charge-item" names none)."""
     named = {word for word in re.split(r"[^A-Za-z]+", file.name) if word in DECIDING}
     return named.pop() if len(named) == 1 else ""
-
-
-def _opened(file: Path) -> BufferedIOBase:
-    return gzip.open(file, "rb") if file.suffix.lower() == _GZIP else file.open("rb")
 
 
 def _why(fault: Exception) -> str:

@@ -26,7 +26,7 @@ from fhir_mappings.record import Excluded
 from fhir_mappings.salvage import salvaged
 from fhir_mappings.terminology import Terminology
 from smartapp.population.blocks import BlockWriter, Seal
-from smartapp.population.files import Source, origin_in_file, read_source
+from smartapp.population.files import Opened, Source, origin_in_file, read_source
 
 POOL = ""
 """The folder of what no patient owns."""
@@ -229,7 +229,9 @@ class PartitionJob(Struct, frozen=True):
         return f"part {self.number}"
 
 
-def partition(job: PartitionJob, terminology: Terminology, clock: LocalClock, seal: Seal) -> Partitioned:
+def partition(
+    job: PartitionJob, terminology: Terminology, clock: LocalClock, seal: Seal, opened: Opened
+) -> Partitioned:
     """Read one source, and write what it holds by shard."""
     held: dict[str, list[Piece]] = {}
     weight = 0
@@ -253,7 +255,7 @@ def partition(job: PartitionJob, terminology: Terminology, clock: LocalClock, se
 
         said: list[str] = []
         sorter = Sorter(terminology, clock, put, lambda origin: origin_in_file(job.source, origin))
-        read_source(sorter, job.source, said.append)
+        read_source(sorter, job.source, said.append, opened)
         flush()
         rest = sorter.closed()
         out.add("rest", encode(rest))

@@ -13,7 +13,8 @@ _WORTH_TELLING = 5.0
 class Progress:
     """One step after another, each of a known size."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, command: str = "sweep") -> None:
+        self._command = command
         self._stream = stream
         self._overwrites = stream is not None and stream.isatty()
         self._every = _AT_A_TERMINAL if self._overwrites else _IN_A_LOG
@@ -44,7 +45,7 @@ class Progress:
         if self._overwrites:
             print(f"\r{line:60}", end="", file=self._stream, flush=True)
         else:
-            print(f"smartapp sweep: {line}", file=self._stream, flush=True)
+            print(f"smartapp {self._command}: {line}", file=self._stream, flush=True)
 
 
 def in_words(seconds: float) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from smartapp.population.blocks import Blocks, NotOpened, Seal
 from smartapp.population.deciding import Decider, Settings
 from smartapp.population.partition import Partitioned, PartitionJob, partition
+from smartapp.population.sealed import Opener
 from smartapp.population.shards import (
     Context,
     ShardJob,
@@ -44,6 +45,10 @@ class Bench:
         return Seal(self._given[0], self._given[1])
 
     @cached_property
+    def opener(self) -> Opener:
+        return Opener(self._given[0])
+
+    @cached_property
     def shop(self) -> Workshop:
         _, _, settings, context = self._given
         return Workshop(self.seal, Decider(settings, context.as_of), context)
@@ -54,7 +59,7 @@ class Bench:
             return known
         if isinstance(job, PartitionJob):
             decider = self.shop.decider
-            return partition(job, decider.terminology, decider.clock, self.seal)
+            return partition(job, decider.terminology, decider.clock, self.seal, self.opener)
         return decide_shard(job, self.shop) if isinstance(job, ShardJob) else tell_others(job, self.shop)
 
     def told(self, job: Job) -> Any:
