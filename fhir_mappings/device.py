@@ -64,6 +64,6 @@ def _about(device: Device, name: str) -> About:
         return typed
     names = [part.name for part in device.deviceName or () if part.name]
     maker, model = device.manufacturer or "", device.modelNumber or (names[0] if names else "")
-    words = (device.type.text if device.type is not None else "") or ""
+    words = device.type_text or ""
     text = " ".join(word for word in (maker, model) if word) or words
     return About(display=text or name, manufacturer=maker, model=model, type_text=words)

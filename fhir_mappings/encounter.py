@@ -28,7 +28,6 @@ from fhir_mappings.resources import (
     Period,
     Quantity,
     Reference,
-    concepts,
 )
 from fhir_mappings.terminology import EncounterMeaning, Terminology
 from fhir_mappings.vocabulary import (
@@ -193,13 +192,13 @@ def _presences(
     """Nothing, if it never took place or was a call or desk work."""
     if encounter.status in NEVER_TOOK_PLACE or (meaning is not None and meaning.activity in NOT_FACE_TO_FACE):
         return ()
-    place, is_over = terminology.place(encounter.class_), encounter.status == "finished"
+    place, is_over = terminology.place(*encounter.classes), encounter.status == "finished"
     presence = presence_of(place, extent, is_over=is_over, clock=clock)
     return () if presence is None else (presence,)
 
 
 def _meaning(encounter: Encounter, terminology: Terminology) -> EncounterMeaning | None:
-    return terminology.encounter(concepts(encounter.type, encounter.serviceType), encounter.class_)
+    return terminology.encounter(encounter.kinds, *encounter.classes)
 
 
 def _extent(encounter: Encounter, clock: LocalClock) -> Extent:

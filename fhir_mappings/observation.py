@@ -99,7 +99,10 @@ class Origins:
         if observation.category:
             marks = self._marks_in_category(bytes(observation.category))
         if observation.extension or observation.modifierExtension:
-            marks |= self._marks_in_extensions(observation)
+            marks |= self._marks_in_extensions(observation.extension, observation.modifierExtension)
+        for component in observation.component or ():
+            if component.extension:
+                marks |= self._marks_in_extensions(component.extension)
         says = observation.code, observation.performer, observation.method, observation.device, marks
         known = self._known.get(says)
         if known is None:
@@ -144,13 +147,13 @@ class Origins:
             )
         return int(known)
 
-    def _marks_in_extensions(self, observation: Observation) -> int:
+    def _marks_in_extensions(self, *extensions: Raw) -> int:
         terms = self._terminology
-        both = [raw for raw in (observation.extension, observation.modifierExtension) if raw]
+        there = [raw for raw in extensions if raw]
         return int(
             _marks(
-                any(terms.manual_entry.in_extensions(raw) for raw in both),
-                any(terms.facility_settings.in_extensions(raw) for raw in both),
+                any(terms.manual_entry.in_extensions(raw) for raw in there),
+                any(terms.facility_settings.in_extensions(raw) for raw in there),
             )
         )
 
@@ -192,7 +195,7 @@ def read_observation(
     meta = observation.meta
     if status not in COUNTED_STATUSES:
         return LeftOut(status_reason(status, _STATUSES), meta)
-    if meta is not None and meta.security and origins.is_test_data(meta):
+    if meta is not None and (meta.security or meta.tag) and origins.is_test_data(meta):
         return LeftOut(ExcludedReason.TEST_DATA, meta)
     origin = origins.of(observation)
     if type(origin) is not Origin:

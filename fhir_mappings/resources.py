@@ -1,4 +1,7 @@
-"""The FHIR R4 elements this project reads, as lenient typed structures.
+"""The FHIR elements this project reads, as lenient typed structures: R4's, under R4's names.
+
+What DSTU2, STU3 and R5 call otherwise, or write in another shape, is read too, and stands under R4's name
+afterwards (`__post_init__`): a stay is one in every version.
 
 One resource is decoded at a time, straight into these: nothing else of it is kept. Unknown elements are
 passed over, `null` and absence are the same, values stay undecoded. A resource that doesn't fit (an object
@@ -7,7 +10,7 @@ where an array belongs) fails alone; who called lists it as unreadable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -87,14 +90,13 @@ class Meta(Struct, gc=False, omit_defaults=True):
     versionId: str | None = None
     lastUpdated: str | None = None
     security: list[Coding] | None = None
+    tag: list[Coding] | None = None
 
 
 def is_test_data(meta: Meta | None) -> bool:
-    """Does its security label say that this is about nobody real (`HTEST`)?"""
-    return (
-        meta is not None
-        and meta.security is not None
-        and any(label.code == "HTEST" for label in meta.security)
+    """Does a security label, or a tag as in HL7's examples, say that this is about nobody real (`HTEST`)?"""
+    return meta is not None and any(
+        label.code == "HTEST" for labels in (meta.security, meta.tag) for label in labels or ()
     )
 
 
@@ -126,6 +128,7 @@ class ValueHolder(Struct, gc=False, omit_defaults=True):
 
 class Component(ValueHolder, gc=False, omit_defaults=True):
     code: Raw = Raw()
+    extension: Raw = Raw()
 
 
 class Observation(ValueHolder, gc=False, omit_defaults=True, tag_field="resourceType"):
@@ -153,12 +156,24 @@ class Observation(ValueHolder, gc=False, omit_defaults=True, tag_field="resource
     contained: list[Raw] | None = None
 
 
+class CodeableReference(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What R5 has in some places where R4 has a concept."""
+
+    concept: CodeableConcept | None = None
+
+
+class Conformance(Struct, gc=False, omit_defaults=True):
+    specification: CodeableConcept | None = None
+
+
 class Specialization(Struct, gc=False, omit_defaults=True):
     systemType: CodeableConcept | None = None
 
 
 class DeviceName(Struct, gc=False, omit_defaults=True):
     name: str | None = None
+    value: str | None = None
+    """What `name` is called from R5 on."""
 
 
 class UdiCarrier(Struct, gc=False, omit_defaults=True):
@@ -169,34 +184,95 @@ class UdiCarrier(Struct, gc=False, omit_defaults=True):
 
 class Device(Resource, gc=False, omit_defaults=True):
     status: str | None = None
-    type: CodeableConcept | None = None
+    type: CodeableConcept | list[CodeableConcept] | None = None
+    """A list from R5 on."""
     manufacturer: str | None = None
     modelNumber: str | None = None
     deviceName: list[DeviceName] | None = None
     specialization: list[Specialization] | None = None
     udiCarrier: list[UdiCarrier] | None = None
     patient: Reference | None = None
+    name: list[DeviceName] | None = None
+    """What `deviceName` is called from R5 on."""
+    conformsTo: list[Conformance] | None = None
+    """What `specialization` is called from R5 on."""
+    model: str | None = None
+    """What `modelNumber` was called before R4."""
+    udi: UdiCarrier | str | None = None
+    """What `udiCarrier` was before R4; in DSTU2 the text of the carrier."""
+
+    def __post_init__(self) -> None:
+        if self.udi is not None and self.udiCarrier is None:
+            self.udiCarrier = [UdiCarrier(carrierHRF=self.udi) if isinstance(self.udi, str) else self.udi]
+        if self.name is not None and self.deviceName is None:
+            self.deviceName = [DeviceName(part.name or part.value) for part in self.name]
+        if self.conformsTo is not None and self.specialization is None:
+            self.specialization = [Specialization(part.specification) for part in self.conformsTo]
+        self.modelNumber = self.modelNumber or self.model
+
+    @property
+    def type_text(self) -> str | None:
+        types = self.type if isinstance(self.type, list) else [self.type]
+        return next((type_.text for type_ in types if type_ is not None and type_.text), None)
 
 
 class DeviceMetric(Resource, gc=False, omit_defaults=True):
     source: Reference | None = None
+    device: Reference | None = None
+    """What `source` is called from R5 on."""
+
+    def __post_init__(self) -> None:
+        self.source = self.source or self.device
 
 
 class Participant(Struct, gc=False, omit_defaults=True):
     type: list[CodeableConcept] | None = None
     period: Period | None = None
     individual: Reference | None = None
+    actor: Reference | None = None
+    """What `individual` is called from R5 on."""
+
+    def __post_init__(self) -> None:
+        self.individual = self.individual or self.actor
 
 
 class Encounter(Resource, gc=False, omit_defaults=True):
     status: str | None = None
-    class_: Coding | None = msgspec.field(default=None, name="class")
+    class_: Coding | list[CodeableConcept] | str | None = msgspec.field(default=None, name="class")
+    """One coding; in DSTU2 a word, from R5 on several concepts."""
     type: list[CodeableConcept] | None = None
-    serviceType: CodeableConcept | None = None
+    serviceType: CodeableConcept | list[CodeableReference] | None = None
     subject: Reference | None = None
+    patient: Reference | None = None
+    """What `subject` was called before STU3."""
     participant: list[Participant] | None = None
     period: Period | None = None
+    actualPeriod: Period | None = None
+    """What `period` is called from R5 on."""
     length: Quantity | None = None
+
+    def __post_init__(self) -> None:
+        self.period = self.period or self.actualPeriod
+        if self.status in _FINISHED_IN_R5:
+            self.status = "finished"
+
+    @property
+    def classes(self) -> list[Coding]:
+        if isinstance(self.class_, list):
+            return concepts(self.class_)
+        if isinstance(self.class_, str):
+            return [Coding(code=self.class_)]
+        return [] if self.class_ is None else [self.class_]
+
+    @property
+    def kinds(self) -> list[Coding]:
+        """Of its types and its service, which say what it was."""
+        service = self.serviceType
+        services = [part.concept for part in service] if isinstance(service, list) else [service]
+        return concepts(self.type, [one for one in services if one is not None])
+
+
+_FINISHED_IN_R5 = frozenset({"completed", "discharged"})
 
 
 class Qualification(Struct, gc=False, omit_defaults=True):
@@ -324,11 +400,17 @@ class Consent(Resource, gc=False, omit_defaults=True):
     provision: Provision | None = None
 
 
+class OrderConcept(CodeableConcept, frozen=True, gc=False, omit_defaults=True):
+    """From R5 on its concept stands one step further in."""
+
+    concept: CodeableConcept | None = None
+
+
 class ServiceRequest(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     intent: str | None = None
     doNotPerform: bool | None = None
-    code: CodeableConcept | None = None
+    code: OrderConcept | None = None
     orderDetail: list[CodeableConcept] | None = None
     subject: Reference | None = None
     authoredOn: str | None = None
@@ -338,10 +420,17 @@ class ServiceRequest(Resource, gc=False, omit_defaults=True):
 class Procedure(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     code: CodeableConcept | None = None
-    category: CodeableConcept | None = None
+    category: CodeableConcept | list[CodeableConcept] | None = None
     subject: Reference | None = None
     performedDateTime: str | None = None
     performedPeriod: Period | None = None
+    occurrenceDateTime: str | None = None
+    """What `performed` is called from R5 on."""
+    occurrencePeriod: Period | None = None
+
+    def __post_init__(self) -> None:
+        self.performedDateTime = self.performedDateTime or self.occurrenceDateTime
+        self.performedPeriod = self.performedPeriod or self.occurrencePeriod
 
 
 class Condition(Resource, gc=False, omit_defaults=True):
@@ -387,8 +476,14 @@ class Coverage(Resource, gc=False, omit_defaults=True):
     beneficiary: Reference | None = None
     type: CodeableConcept | None = None
     payor: list[Reference] | None = None
+    insurer: Reference | None = None
+    """What `payor` is called from R5 on."""
     period: Period | None = None
     order: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.insurer is not None and self.payor is None:
+            self.payor = [self.insurer]
 
 
 class Patient(Resource, gc=False, omit_defaults=True):
@@ -412,6 +507,26 @@ class Head(Struct, gc=False, omit_defaults=True):
     link: Raw = Raw()
     meta: Raw = Raw()
     timestamp: Raw = Raw()
+
+
+class Parameter(Struct, gc=False, omit_defaults=True):
+    """Of a Parameters resource: what an operation was given, or answers."""
+
+    resource: Raw = Raw()
+    part: list[Parameter] | None = None
+
+
+class Parameters(Struct, gc=False, omit_defaults=True):
+    parameter: list[Parameter] | None = None
+
+    def resources(self) -> Iterator[Raw]:
+        """Those in it, however deep, in the order they stand."""
+        waiting = (self.parameter or [])[::-1]
+        while waiting:
+            found = waiting.pop()
+            if bytes(found.resource) not in (b"", b"null"):
+                yield found.resource
+            waiting += (found.part or [])[::-1]
 
 
 class Entry(Struct, gc=False, omit_defaults=True):
@@ -486,6 +601,7 @@ CHARGES: Mapping[str, tuple[type[Resource], tuple[str, ...]]] = {
 decode_resource = msgspec.json.Decoder(AnyResource).decode
 decode_head = msgspec.json.Decoder(Head).decode
 decode_bundle = msgspec.json.Decoder(Bundle).decode
+decode_parameters = msgspec.json.Decoder(Parameters).decode
 decode_entry = msgspec.json.Decoder(Entry).decode
 
 

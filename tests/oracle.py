@@ -905,7 +905,8 @@ def _meant(facts: Facts, reference: Any, kind: str = "") -> str:
 
 def _is_test_data(r: Resource) -> bool:
     """D30: marked HTEST."""
-    return (REASON, "HTEST") in [_coding(c) for c in (r.get("meta") or {}).get("security") or []]
+    meta = r.get("meta") or {}
+    return (REASON, "HTEST") in [_coding(c) for key in ("security", "tag") for c in meta.get(key) or []]
 
 
 def _find_patient(facts: Facts) -> None:

@@ -133,7 +133,7 @@ class DocumentMapper:
         left_out: list[Excluded] = []
         programs = self._intake.codes.programs
         for name, order in self._intake.of(patient, fhir.ServiceRequest).items():
-            codings = fhir.concepts(order.code, order.orderDetail)
+            codings = fhir.concepts(order.code, order.code and order.code.concept, order.orderDetail)
             program = next(
                 (programs[coding.code] for coding in codings if coding.code in programs),
                 None,

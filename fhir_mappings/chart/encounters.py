@@ -182,5 +182,4 @@ def _about(encounter: fhir.Encounter, reason: ExcludedReason) -> About:
     """What a site would declare an Encounter by that nobody knows what it was: its type, else its class."""
     if reason is not ExcludedReason.ACTIVITY_NOT_CONFIGURED:
         return NOT_SAID
-    class_ = [] if encounter.class_ is None else [encounter.class_]
-    return about_of([*fhir.concepts(encounter.type, encounter.serviceType), *class_])
+    return about_of([*encounter.kinds, *encounter.classes])

@@ -185,6 +185,8 @@ class Intake:
         if kind == "Bundle":
             self._add_bundle(text, head, origin)
             return
+        if kind == "Parameters" and self._add_parameters(text, origin):
+            return
         if kind == "Patient" and self._add_mended(text, full_url):
             return
         if kind is not None and kind in fhir.CHARGES:
@@ -278,6 +280,16 @@ class Intake:
         missing = missing_of(found, type_, self._terminology, self._clock, within)
         if missing is not None:
             self.add_missing(missing, owner)
+
+    def _add_parameters(self, text: bytes | Raw, origin: str) -> bool:
+        """The resources that an operation was given or answers, wherever in it they stand."""
+        try:
+            inner = list(fhir.decode_parameters(text).resources())
+        except NOT_JSON:
+            return False
+        for position, resource in enumerate(inner, 1):
+            self.add(resource, None, f"{origin} parameter {position}")
+        return bool(inner)
 
     # -- a Bundle -----------------------------------------------------------------------------------------
 

@@ -261,14 +261,12 @@ class Terminology:
         """The same of readings that name no device, by the name of their own coding."""
         return self._devices.facts_of_readings(coding)
 
-    def encounter(self, types: Iterable[Coding], class_: Coding | None) -> EncounterMeaning | None:
+    def encounter(self, types: Iterable[Coding], *classes: Coding | None) -> EncounterMeaning | None:
         """What an Encounter was: by its type codings (the site's before the shipped ones), else its class."""
         found = [meaning for coding in types if (meaning := self._encounters.get(key_of(coding))) is not None]
-        if class_ is not None and class_.code:
-            by_class = self._class_activities.of(class_)
-            # A class says least: it speaks where no type does, or where the site has given it a meaning.
-            if by_class is not None and (not found or by_class.by_site):
-                found.append(by_class)
+        by_class = [meaning for one in classes if (meaning := self._class_activities.of(one)) is not None]
+        # A class says least: it speaks where no type does, or where the site has given it a meaning.
+        found += [meaning for meaning in by_class if meaning.by_site or not found]
         if not found:
             return None
         return min(
@@ -281,9 +279,10 @@ class Terminology:
             ),
         )
 
-    def place(self, class_: Coding | None) -> Place:
-        """Where an Encounter of this class places the patient (D26)."""
-        return self._places.of(class_) or Place.UNKNOWN
+    def place(self, *classes: Coding | None) -> Place:
+        """Where an Encounter of these classes places the patient (D26); of several, where least counts."""
+        found = {place for one in classes if (place := self._places.of(one)) is not None}
+        return next((place for place in Place if place in found), Place.UNKNOWN)
 
     def staff(self, codings: Iterable[Coding]) -> StaffMeaning | None:
         for coding in codings:

@@ -107,7 +107,7 @@ class DeviceTypes:
                 kind = DeviceKind.NO_MONITOR
             if typed is None and coding.code:
                 typed = coding_name(coding)
-        if typed is None and device.type is not None and _plain(device.type.text) in self._no_monitor_texts:
+        if typed is None and _plain(device.type_text) in self._no_monitor_texts:
             kind = DeviceKind.NO_MONITOR
         return DeviceMeaning(kind, None, typed)
 
@@ -127,7 +127,7 @@ class _Traits:
             _plain(device.modelNumber),
             *(_plain(name.name) for name in device.deviceName or ()),
         }
-        self.type_text = _plain(device.type.text if device.type is not None else None)
+        self.type_text = _plain(device.type_text)
         self.udi_dis = {
             _plain(found)
             for carrier in device.udiCarrier or ()

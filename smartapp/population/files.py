@@ -141,7 +141,11 @@ def read_source(
 def _parts(source: Source, most_bytes: int) -> list[Source]:
     """Lines can be read from anywhere in a file, unless it is packed."""
     size = source.file.stat().st_size
-    if source.file.suffix.lower() not in _LINES or size <= most_bytes:
+    if (
+        source.file.suffix.lower() not in _LINES
+        or size <= most_bytes
+        or not _begins_with_a_line(source.file, open_plain)
+    ):
         return [source]
     starts = range(0, size, most_bytes)
     return [Source(source.file, source.folder, start, min(start + most_bytes, size)) for start in starts]
@@ -252,8 +256,11 @@ class _Reading:
 
     def _file(self, source: Source) -> None:
         file = source.file
+        in_lines = _plain_suffix(file) in _LINES and (
+            source.start > 0 or _begins_with_a_line(file, self._opened)
+        )
         with self._opened(file) as content:
-            if _plain_suffix(file) in _LINES:
+            if in_lines:
                 self._lines(content, source)
             else:
                 self._document(content.read(), file)
@@ -419,6 +426,16 @@ def _plain_suffix(file: Path) -> str:
     """What a file holds by its name, packed or not."""
     suffix = file.suffix.lower()
     return Path(file.stem).suffix.lower() if suffix in _PACKED else suffix
+
+
+def _begins_with_a_line(file: Path, opened: Opened) -> bool:
+    """Is it lines, as its name says? A document over many lines, or an array, begins otherwise."""
+    try:
+        with opened(file) as content:
+            first = next((line for line in content if not line.isspace()), b"").removeprefix(_BYTE_ORDER_MARK)
+    except _NOT_READABLE:  # whoever reads it will say so
+        return True
+    return first.strip()[:1] != b"[" and first.strip() != b"{"
 
 
 def _type_of_name(file: Path) -> str:

@@ -241,9 +241,10 @@ def test_a_panel_may_name_its_members_by_their_identifiers(
     assert left_out(read(panel, part, other, cuff()))["Observation/panel"] == "no-value"
 
 
-def test_test_data_is_left_out(read: Read, blood_pressure: Build, cuff: Build) -> None:
+@pytest.mark.parametrize("where", ["security", "tag"])
+def test_test_data_is_left_out(where: str, read: Read, blood_pressure: Build, cuff: Build) -> None:
     act_reason = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
-    marked = {"security": [{"system": act_reason, "code": "HTEST"}]}
+    marked = {where: [{"system": act_reason, "code": "HTEST"}]}
     assert left_out(read(blood_pressure(meta=marked), cuff())) == {"Observation/bp": "test-data"}
 
 

@@ -77,7 +77,7 @@ def test_a_span_is_what_period_and_length_give_together(
         ({"status": "in-progress"}, "in-progress"),
         ({"status": "cancelled"}, "cancelled"),
         ({"status": "entered-in-error"}, "entered-in-error"),
-        ({"status": "completed"}, "status-not-known"),
+        ({"status": "discontinued"}, "status-not-known"),
         ({"status": None}, "no-status"),
         ({"period": None}, "no-date"),
         ({"period": {"end": "2026-03-10T10:12:00-04:00"}}, "no-date"),

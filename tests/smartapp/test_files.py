@@ -223,3 +223,14 @@ def test_whatever_a_manifest_calls_a_file_it_is_missing_and_nothing_else_happens
     assert missing(found) == [(type_, "file-not-read")]
     assert "named by manifest.json, and not there" in said
     assert not found["completeness"]["whole"]
+
+
+@pytest.mark.parametrize("indent", [2, None], ids=["one document over many lines", "an array"])
+def test_a_document_under_the_name_of_lines_is_read_as_what_it_is(folder, answer, indent):
+    records = [json.loads(line) for line in (folder / "Observation.ndjson").read_text().splitlines()]
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": one} for one in records]}
+    text = json.dumps(bundle if indent else records, indent=indent)
+    (folder / "Observation.ndjson").write_text(text)
+    found, err = answer(folder)
+    assert (device_code(found)["outcome"], err) == ("suggest", "")
+    assert found["completeness"]["whole"]
