@@ -82,6 +82,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     )
     app.jinja_env.filters.update(
         day=_day,
+        day_address=own_pages.day_address,
         reason=words.reason,
         address=own_pages.address_of,
         record_address=own_pages.record_address,

@@ -136,6 +136,11 @@ def record_address(reference: str, session_id: str) -> str:
     return f"{place[1]}{address_of(reference, session_id)}"
 
 
+def day_address(day: date, session_id: str) -> str:
+    """What a day is called in this session's addresses: when somebody measured what is told to no log."""
+    return address_of(f"readings of {day.isoformat()}", session_id)
+
+
 _Said = TypeVar("_Said", bound=msgspec.Struct)
 
 

@@ -6,9 +6,13 @@ from flask import Blueprint, Response, g, jsonify, make_response, redirect, rend
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
+from fhir_mappings.local_time import LocalClock
 from launch.errors import LaunchError
+from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import NoticeKind
+from smartapp.ehr.reading.one_day import OBSERVATION, readings_of
+from smartapp.ehr.reading.seen import Names, seen
 from smartapp.plain import laid_out
 from smartapp.services import services
 from smartapp.store.charges import Charge
@@ -21,9 +25,12 @@ from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import patient_view
 from smartapp.web.permission import Action, looking_refusal, refusal, refused_here, role_of
-from smartapp.web.records import record_view, why_left_out
+from smartapp.web.records import of_others, record_view, why_left_out
 from smartapp.web.security import drop_cookie, session_cookie_name
 from smartapp.web.waiting import take_seat
+
+READINGS_A_PAGE = 100
+MOST_PAGES = 10_000
 
 WAITS_MS = (150, 150, 250, 400, 700)
 """How long the page waits before it looks again: most charts are read at once, and a long one takes long."""
@@ -86,29 +93,82 @@ def evidence(address: str) -> Response:
     """One source record, counted or left out: in words, and as the EHR sent it."""
     here = services()
     found = here.jobs.findings(g.session.id)
-    known = () if found is None else (*found[1].versions, *found[1].seen)
-    wanted = next((name for name in known if own_pages.address_of(name, g.session.id) == address), None)
-    if found is not None and wanted is not None:
-        for resource in here.store.reading.resources(found[0].id):
-            if resource.reference == wanted and resource.raw:
-                here.store.audit.add(
-                    here.clock.now(),
-                    "evidence-opened",
-                    **own_pages.facts(),
-                    issuer=g.session.issuer_id,
-                    patient=g.session.patient,
-                    snapshot=found[0].id,
-                    record=wanted,
-                )
-                return make_response(
-                    render_template(
-                        "patient/evidence.html",
-                        person=found[1].patient,
-                        record=record_view(wanted, found[1], why_left_out(wanted, found[1])),
-                        raw=laid_out(resource.raw),
-                    )
-                )
+    if found is None:
+        raise NotFound
+    snapshot, findings = found
+    g.findings = findings
+    for resource in here.store.reading.resources(snapshot.id):
+        reference = resource.reference
+        if not resource.raw or not _may_be_opened(reference, findings):
+            continue
+        if own_pages.address_of(reference, g.session.id) != address:
+            continue
+        here.store.audit.add(
+            here.clock.now(),
+            "evidence-opened",
+            **own_pages.facts(),
+            issuer=g.session.issuer_id,
+            patient=g.session.patient,
+            snapshot=snapshot.id,
+            record=reference,
+        )
+        told = findings.seen.get(reference)
+        if told is None:
+            told = seen(decode(resource.raw), LocalClock(here.site.zone), Names())
+        return make_response(
+            render_template(
+                "patient/evidence.html",
+                person=findings.patient,
+                record=record_view(reference, findings, why_left_out(reference, findings), told),
+                raw=laid_out(resource.raw),
+            )
+        )
     raise NotFound
+
+
+def _may_be_opened(reference: str, findings: Findings) -> bool:
+    """Evidence, what was left out, and each reading: whatever the page or that of a day lists."""
+    if reference in findings.versions or reference in findings.seen:
+        return True
+    return reference.startswith(f"{OBSERVATION}/") and reference not in of_others(findings)
+
+
+@pages.get("/readings/<address>")
+def readings(address: str) -> str:
+    """Every reading of one day, a page at a time."""
+    here = services()
+    found = here.jobs.findings(g.session.id)
+    if found is None:
+        raise NotFound
+    snapshot, findings = found
+    g.findings = findings
+    days = {day.day for day in findings.assessment.days}
+    day = next((one for one in days if own_pages.day_address(one, g.session.id) == address), None)
+    number = request.args.get("page", 1, type=int)
+    if day is None or not 1 <= number <= MOST_PAGES:
+        raise NotFound
+    some = readings_of(
+        here.store.reading.resources(snapshot.id),
+        day,
+        LocalClock(here.site.zone),
+        of_others(findings),
+        (number - 1) * READINGS_A_PAGE,
+        READINGS_A_PAGE,
+    )
+    why = {entry.resource: words.excluded(entry.reason) for entry in findings.assessment.excluded}
+    return render_template(
+        "patient/readings.html",
+        person=findings.patient,
+        day=day,
+        address=address,
+        records=[
+            record_view(one.reference, findings, why.get(one.reference, ""), one.told)
+            for one in some.readings
+        ],
+        number=number,
+        pages=max(1, -(-some.total // READINGS_A_PAGE)),
+        total=some.total,
+    )
 
 
 def _content() -> dict[str, object]:

@@ -7,6 +7,7 @@ from datetime import date
 
 from msgspec import Struct
 
+from fhir_mappings.vocabulary import ExcludedReason
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.seen import Seen
 from smartapp.web import words
@@ -31,11 +32,14 @@ class RecordView(Struct, frozen=True, gc=False):
     """The entry of the time log, where it was logged in this app."""
 
 
-def record_view(reference: str, findings: Findings, left_out: str = "") -> RecordView:
-    """A record by its name. One that is not in the snapshot says that it is not."""
-    told = findings.seen.get(reference, NOT_SEEN)
+def record_view(
+    reference: str, findings: Findings, left_out: str = "", told: Seen | None = None
+) -> RecordView:
+    """A record by its name. One that is not in the snapshot says that it is not. `told`: the record in words,
+    where the findings keep none of it."""
+    told = findings.seen.get(reference, NOT_SEEN) if told is None else told
     entry = findings.logged.get(reference)
-    opens = (bool(left_out) and told.day is not None) or reference in findings.versions
+    opens = told.day is not None or reference in findings.versions
     return RecordView(
         told.day,
         told.time,
@@ -56,6 +60,15 @@ def why_left_out(reference: str, findings: Findings) -> str:
     """Why a record does not count; "" for one that does."""
     found = (entry.reason for entry in findings.assessment.excluded if entry.resource == reference)
     return next(map(words.excluded, found), "")
+
+
+def of_others(findings: Findings) -> frozenset[str]:
+    """Records of the snapshot that are about somebody else: nothing of them is shown."""
+    return frozenset(
+        entry.resource
+        for entry in findings.assessment.excluded
+        if entry.reason is ExcludedReason.OTHER_PATIENT
+    )
 
 
 def record_views(references: Iterable[str], findings: Findings) -> tuple[RecordView, ...]:
