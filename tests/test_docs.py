@@ -60,3 +60,11 @@ def test_every_page_of_the_docs_can_be_reached_from_the_readme() -> None:
         text = document.read_text("utf-8")
         open_ += [(document.parent / urlsplit(link).path).resolve() for link in LINK.findall(text)]
     assert sorted(str(page.relative_to(ROOT)) for page in set((ROOT / "docs").rglob("*.md")) - reached) == []
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    text = (ROOT / "docs" / "threat-model.md").read_text("utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    written = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) > 30
+    assert [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in written.get(file, "")] == []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import resource
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -161,6 +163,18 @@ def blocked() -> Iterator[tuple[Blocked, Callable[[str], requests.Response]]]:
     with AppServer(app.app, "127.0.0.1", port, threads=2):
         yield app, lambda path: requests.get(f"http://127.0.0.1:{port}{path}", timeout=LONG)
         app.go.set()
+
+
+def test_requests_that_were_sent_half_hold_no_thread(blocked):
+    """More of them than waitress would have connections for if it were not told otherwise."""
+    app, get = blocked
+    app.go.set()
+    port = urlsplit(get("/wait").url).port
+    with ExitStack() as stack:
+        for _ in range(150):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", port), LONG))
+            half.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n")
+        assert get("/wait").text == "waited"
 
 
 def test_whether_the_process_lives_is_answered_while_every_thread_waits(blocked):
