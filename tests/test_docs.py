@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -68,3 +69,9 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
     written = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
     assert len(named) > 30
     assert [f"{file}::{name}" for file, name in named if f"\ndef {name}(" not in written.get(file, "")] == []
+
+
+def test_the_changelog_has_this_version_and_a_part_for_what_comes_next() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", version]
