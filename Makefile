@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   budgets pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
+.PHONY: help install demo demo-check test test-browser test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,8 +29,11 @@ demo: $(READY) ## Start the sandbox EHR and the app, and print the address to op
 demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find the charge in the EHR
 	$(BIN)/smartapp demo --check
 
-test: $(READY) ## Run every test (the browser's too, where Debian's chromium is installed)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not days and not interop"
+test: $(READY) ## Run every test that needs nothing but Python
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not days and not interop and not browser"
+
+test-browser: $(READY) ## The pages in a real browser: in the EHR's frame, by keyboard, with axe (needs Debian's chromium)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m browser
 
 test-days: $(READY) ## The whole way and demo-check on new year, leap days, changes of the clocks, noon and near midnight
 	$(BIN)/python -m pytest -n 2 -q -m days tests/smartapp/test_days.py
