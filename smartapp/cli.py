@@ -73,6 +73,12 @@ def _packet(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _denials(arguments: list[str]) -> int:
+    from smartapp.commands.denials import run
+
+    return run(arguments)
+
+
 def _register(arguments: list[str]) -> int:
     from smartapp.commands.register import run
 
@@ -128,6 +134,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "migrate": (_migrate, "make or update the tables of the app's database"),
     "audit": (_audit, "verify or export the chained audit trail"),
     "packet": (_packet, "list and export the kept evidence of what was written"),
+    "denials": (_denials, "read in what payers denied, from a CSV of a remittance; count it"),
     "purge": (_purge, "remove what is past its time: sessions, charges, logged time, audit contents"),
     "register": (_register, "print the registration sheet an EHR's team asks for"),
     "doctor": (_doctor, "check an EHR from discovery to a search; writes nothing unless asked to"),

@@ -137,8 +137,9 @@ class Billing:
                 for row in connection.execute(query)
             )
 
-    def named(self, issuer_id: str, key: str) -> MonthRow | None:
-        """A charge by its key, or by the beginning of it that a message carries, where it is one alone."""
+    def named(self, issuer_id: str | None, key: str) -> MonthRow | None:
+        """A charge by its key, or by the beginning of it that a message carries, where it is one
+        alone. `issuer_id` None: of any EHR."""
         name = f"{IDENTIFIER_SYSTEM}|{key}"
         # Whatever follows in a key is a letter or a figure, and so before "~".
         like = (
@@ -149,7 +150,7 @@ class Billing:
         # The EHR is asked for afterwards: with it, SQLite would walk through every charge of that EHR.
         query = _columns().add_columns(OUTBOX.c.issuer_id).where(like).limit(MOST_ALIKE)
         with self._database.read() as connection:
-            found = [_row(row) for row in connection.execute(query) if row.issuer_id == issuer_id]
+            found = [_row(row) for row in connection.execute(query) if issuer_id in {None, row.issuer_id}]
         exact = [one for one in found if one.key == key]
         among = exact or found
         return among[0] if len(among) == 1 else None

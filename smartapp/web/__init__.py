@@ -19,6 +19,7 @@ from smartapp.web import (
     changes,
     charges,
     compression,
+    denials,
     elsewhere,
     episode,
     errors,
@@ -62,6 +63,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(approvals.pages)
     app.register_blueprint(worksheet.pages)
     app.register_blueprint(billing.pages)
+    app.register_blueprint(denials.pages)
     app.register_blueprint(changes.pages)
     app.register_blueprint(months.pages)
     app.register_blueprint(time_log.pages)

@@ -18,6 +18,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.months import month_of
 from smartapp.store.packets import Kept
 from smartapp.web import own_pages
+from smartapp.web.denials import sentences_of
 from smartapp.web.errors import error_page
 from smartapp.web.packet_pdf import packet_pdf
 from smartapp.web.packet_view import PacketView, packet_view
@@ -112,6 +113,11 @@ def _page(found: list[tuple[Kept, bytes]], *, name: str, month: date | None, bes
             name=name,
             month=month,
             beside=beside,
+            denied=[
+                (_title(kept), sentences)
+                for kept, _ in found
+                if kept.identifier is not None and (sentences := sentences_of(kept.identifier))
+            ],
         )
     )
 
@@ -119,6 +125,11 @@ def _page(found: list[tuple[Kept, bytes]], *, name: str, month: date | None, bes
 def _views(found: list[tuple[Kept, bytes]]) -> list[PacketView]:
     zone = services().site.zone
     return [packet_view(kept, content, zone, own_pages.name_of) for kept, content in found]
+
+
+def _title(kept: Kept) -> str:
+    row = services().store.charges.get(kept.identifier or "")
+    return "The charge" if row is None else row.code
 
 
 def _file(content: bytes, kind: str, name: str) -> Response:

@@ -32,7 +32,7 @@ from smartapp.store.denials import Denial, DenialState
 from smartapp.store.months import month_of
 from smartapp.store.vault import SealBroken
 from smartapp.web import billing_words, own_pages
-from smartapp.web.permission import Action, refused_here
+from smartapp.web.permission import Action
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("billing", __name__, url_prefix="/s/<sid>/billing")
@@ -147,16 +147,14 @@ class MonthView:
         ]
 
 
-@pages.before_request
-def _only_for_billing() -> AnyResponse | None:
+def only_for_billing() -> AnyResponse | None:
+    """Before each page of billing: a page that says why not; None for whoever may."""
     if services().jobs.findings(g.session.id) is None:
         return redirect(url_for("patient.page", sid=g.session.id))
     return own_pages.unless_allowed(Action.BILL, "The charges of all patients are not shown here")
 
 
-def may_bill() -> bool:
-    """Whether this session's user is shown the way here."""
-    return refused_here(Action.BILL) is None
+pages.before_request(only_for_billing)
 
 
 @pages.get("")
@@ -180,7 +178,7 @@ def month(key: str) -> Response:
     number = min(max(1, request.args.get("page", 1, type=int)), last_page)
     rows = here.store.billing.rows(view.chosen, PAGE_SIZE, (number - 1) * PAGE_SIZE)
     denials = here.store.denials.of_charges(row.identifier for row in rows)
-    names, why_no_names = _names(rows)
+    names, why_no_names = names_of(rows)
     _audit("billing-month-opened", view, len(rows))
     chosen = {name: value for name, value in request.args.items() if name != "page" and value}
     return make_response(
@@ -338,7 +336,7 @@ def _filled_in() -> int:
     return undated
 
 
-def _names(rows: Iterable[MonthRow]) -> tuple[dict[str, Banner], str | None]:
+def names_of(rows: Iterable[MonthRow]) -> tuple[dict[str, Banner], str | None]:
     """What the EHR calls these patients; and why it could not be asked."""
     ids = {row.patient for row in rows}
     own = own_pages.chart()

@@ -25,8 +25,9 @@ from smartapp.ehr.reading.plots import Plotter, placed
 from smartapp.ehr.reading.seen import NAMED, Names, Seen, seen
 from smartapp.plain import laid_out
 from smartapp.store.charges import Leaving
+from smartapp.store.denials import DenialState
 from smartapp.store.packets import Kept
-from smartapp.web import period_words, words
+from smartapp.web import billing_words, period_words, words
 from smartapp.web.leaving import text_of
 from smartapp.web.permission import ROLES
 from smartapp.web.plots import PlotView, plots_in
@@ -427,6 +428,11 @@ class _Told:
             more = [f"{chosen[0].upper()}{chosen[1:]}."] if chosen else []
             more += [f"Reference: {one['reference']}."] if one["reference"] else []
             yield f"{self._signed(' '.join((one['says'], *more)), one)}; {_scope(one)}."
+        for one in evidence.get("denials", ()):
+            done = billing_words.DENIED[DenialState(one["done"])]
+            codes = f"{one['reason']} {one['remark']}".strip()
+            says = f"A payer's answer of {words.day(one['on'])}, reason {codes}: {done}"
+            yield f"{self._signed(says, one)}."
         for one in evidence.get("episodes", ()):
             end = words.day(one["end"]) or "still running"
             source = words.plain(one["source"])
