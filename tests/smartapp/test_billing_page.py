@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import date
 
 import pytest
@@ -30,7 +31,7 @@ def opened(world, browser, month="2026-03", query=""):
 
 
 def codes(page):
-    return [row.split(">")[1].split("<")[0] for row in page.body.split('<th scope="row"')[1:]]
+    return re.findall(r'<th scope="row"><a [^>]*>(\d+)', page.body)
 
 
 def test_nobody_sees_other_patients_charges_before_the_site_says_who(make_world, browser):
