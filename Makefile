@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   budgets pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-browser test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs bench oracle population mutate mutate-changed fuzz faults sbom audit clean
+.PHONY: help install demo demo-check test test-browser test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs pictures bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ docs: $(READY) ## Make docs/rules.md anew from the tables, docs/conformance.md f
 	$(BIN)/smartapp rules --markdown > docs/rules.md
 	$(BIN)/python -m fhir_mappings.contract > docs/reference/contract.schema.json
 	$(BIN)/python -m tests.conformance
+
+pictures: $(READY) ## Make docs/pictures/ anew from the demo on a fixed day (needs Debian's chromium); then look at each
+	$(BIN)/python -m tests.pictures
 
 bench: $(READY) ## Measure, as ratios in one run
 	$(BIN)/python -m bench

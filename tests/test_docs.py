@@ -15,6 +15,7 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
+MOST_BYTES_OF_PICTURES = 1_500_000
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -75,3 +76,15 @@ def test_the_changelog_has_this_version_and_a_part_for_what_comes_next() -> None
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert headings[:2] == ["Unreleased", version]
+
+
+def test_every_picture_is_shown_somewhere_and_all_are_small() -> None:
+    shown = {
+        (document.parent / unquote(urlsplit(link).path)).resolve()
+        for document in DOCUMENTS
+        for link in LINK.findall(document.read_text("utf-8"))
+    }
+    pictures = {path for path in (ROOT / "docs").rglob("*") if path.suffix in {".png", ".svg", ".webp"}}
+    assert len(pictures) > 20
+    assert pictures <= shown
+    assert sum(path.stat().st_size for path in pictures) < MOST_BYTES_OF_PICTURES
