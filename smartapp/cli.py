@@ -103,6 +103,12 @@ def _sweep(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _nightly(arguments: list[str]) -> int:
+    from smartapp.commands.nightly import run
+
+    return run(arguments)
+
+
 def _export(arguments: list[str]) -> int:
     from smartapp.commands.export import run
 
@@ -125,6 +131,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "evaluate": (_evaluate, "decide which codes are earned, from FHIR files"),
     "export": (_export, "bring a population from an EHR by Bulk Data, sealed, for sweep"),
     "sweep": (_sweep, "decide a whole population from a Bulk Data export, and each night what changed"),
+    "nightly": (_nightly, "export what changed, sweep it, hand out rows: one night, for cron or a timer"),
     "rules": (_rules, "print the rules in force on a day, and what nobody has checked lately"),
     "demo": (_demo, "start the sandbox EHR and the app; --check drives the whole way"),
     "connect": (_connect, "start the app for one FHIR server with test data, open or SMART"),

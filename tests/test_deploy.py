@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
+from smartapp.commands.nightly import parser as nightly_parser
 from smartapp.commands.serve import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTAINERFILE = (ROOT / "Containerfile").read_text("utf-8")
 NGINX = (ROOT / "deploy" / "nginx.conf").read_text("utf-8")
+
+
+NIGHTLY = (ROOT / "deploy" / "smartapp-nightly.service").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +63,14 @@ def test_whoever_stops_it_waits_until_a_write_has_ended(services: dict[str, Any]
 
 def test_no_log_of_the_proxy_holds_what_follows_the_path() -> None:
     assert not re.search(r"\$(request|request_uri|args|query_string|http_referer)\b", NGINX)
+
+
+def test_the_nightly_unit_calls_what_there_is_as_nobody_and_goes_on_after_a_failure() -> None:
+    (command,) = re.findall(r"^ExecStart=\S+/smartapp nightly (.+)$", NIGHTLY, re.MULTILINE)
+    options = nightly_parser().parse_args(command.split())
+    (kept,) = re.findall(r"^StateDirectory=(\S+)$", NIGHTLY, re.MULTILINE)
+    assert options.dir == f"/var/lib/{kept}"
+    for line in ("User=smartapp", "UMask=0077", "StateDirectoryMode=0700", "Restart=on-failure"):
+        assert f"\n{line}\n" in NIGHTLY
+    assert "SMARTAPP_KEYS=" not in NIGHTLY
+    assert "OnCalendar=" in (ROOT / "deploy" / "smartapp-nightly.timer").read_text("utf-8")

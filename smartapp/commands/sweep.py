@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     for one in (full, night):
         one.add_argument("--state", required=True, metavar="DIR", help="kept from night to night, encrypted")
         site_options(one)
-        one.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor)")
+        add_workers(one)
     full.add_argument("--shards", type=int, metavar="N", help="parts of it (default: by its size)")
     rows = commands.add_parser("rows", help="print a line of JSON a decision", allow_abbrev=False)
     rows.add_argument("state", metavar="DIR")
@@ -67,28 +67,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Who does the work."""
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor)")
+
+
 def _full(options: argparse.Namespace) -> int:
+    settings = first_settings(options)
+    return _swept(options, State(Path(options.state), _keys(), make=True), settings, night=False)
+
+
+def _night(options: argparse.Namespace) -> int:
+    state = State(Path(options.state), _keys())
+    return _swept(options, state, later_settings(options, state.held()[1].settings), night=True)
+
+
+def first_settings(options: argparse.Namespace) -> Settings:
+    """Under what a full sweep decides. Raises Fault, SiteFileError, ValueError."""
     site = read_site_file(Path(options.site)) if options.site else SiteFile()
     zone = options.timezone or site.timezone
     if not zone:
         raise Fault("no time zone: give --timezone, or `timezone` in the site file")
     zone_named(zone)
-    settings = Settings(
+    return Settings(
         zone,
         site,
         options.payer,
         read_day(options.history_from, "--history-from"),
         read_attestations(Path(options.attestations), sys.stderr) if options.attestations else {},
     )
-    state = State(Path(options.state), _keys(), make=True)
-    return _swept(options, state, settings, night=False)
 
 
-def _night(options: argparse.Namespace) -> int:
-    """Settings are those of the sweep before, but for what is given."""
-    state = State(Path(options.state), _keys())
-    _, head = state.held()
-    settings = head.settings
+def later_settings(options: argparse.Namespace, settings: Settings) -> Settings:
+    """Those of the sweep before, but for what is given."""
     if options.site:
         site = read_site_file(Path(options.site))
         zone = options.timezone or site.timezone or settings.timezone
@@ -103,15 +114,20 @@ def _night(options: argparse.Namespace) -> int:
     if options.attestations:
         stated = read_attestations(Path(options.attestations), sys.stderr)
         settings = msgspec.structs.replace(settings, stated=stated)
-    return _swept(options, state, settings, night=True)
+    return settings
+
+
+def as_of(options: argparse.Namespace, settings: Settings) -> date:
+    """The day that was given, else today where the site is."""
+    zone = zone_named(settings.timezone)
+    return read_day(options.as_of, "--as-of") or datetime.now(UTC).astimezone(zone).date()
 
 
 def _swept(options: argparse.Namespace, state: State, settings: Settings, *, night: bool) -> int:
-    zone = zone_named(settings.timezone)
-    as_of = read_day(options.as_of, "--as-of") or datetime.now(UTC).astimezone(zone).date()
     paths = tuple(Path(path) for path in options.paths)
-    asked = Asked(paths, as_of, settings, night, None if night else _positive(options.shards, "--shards"))
-    report = sweep(state, asked, _engine(options.workers), Progress(sys.stderr), _say)
+    shards = None if night else _positive(options.shards, "--shards")
+    asked = Asked(paths, as_of(options, settings), settings, night, shards)
+    report = sweep(state, asked, engine_of(options), Progress(sys.stderr), _say)
     for line in reports.lines(report, state.folder):
         print(line)
     return _status(report.head.undecided + len(report.head.failed))
@@ -170,8 +186,9 @@ def _keys() -> tuple[bytes, ...]:
     return keys
 
 
-def _engine(workers: int | None) -> Engine:
-    number = _positive(workers, "--workers") or os.cpu_count() or 1
+def engine_of(options: argparse.Namespace) -> Engine:
+    """Who does the work, as the options say. Raises Fault."""
+    number = _positive(options.workers, "--workers") or os.cpu_count() or 1
     return InProcess() if number == 1 else Processes(number)
 
 
