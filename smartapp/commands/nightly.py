@@ -35,6 +35,7 @@ from smartapp.configuration.site_file import SiteFileError
 from smartapp.plain import printable
 from smartapp.population import reports
 from smartapp.population.blocks import NotOpened
+from smartapp.population.engine import NoEngine
 from smartapp.population.exported import ExportError, ExportFolder
 from smartapp.population.exporting import NotReady, Over
 from smartapp.population.files import NotReadable
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 _EXPORT, _STATE, _MARK, _LOCK = "export", "state", "nightly.json", "lock"
 _FAULTS = (
     *(Fault, NotSo, ConfigurationError, LaunchConfigurationError, SiteFileError, ExportError),
-    *(StateError, SweepError, NotReadable, NotOpened, ValueError),
+    *(StateError, SweepError, NotReadable, NotOpened, NoEngine, ValueError),
 )
 
 
@@ -132,7 +133,7 @@ class _Night:
             raise Fault("--full-every takes a number from 1")
         options.site = options.site or _setting("site_file")
         self._options, self._issuer = options, issuer
-        self._folder = Path(options.dir)
+        self._folder = sweeps.placed(options, Path(options.dir))
         self._keys: tuple[bytes, ...] = read_setting(setting("keys"))
         self._mark = self._read_mark()
         self._state: State | None = None

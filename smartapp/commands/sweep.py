@@ -19,7 +19,7 @@ from smartapp.configuration.site_file import SiteFile, SiteFileError, read_site_
 from smartapp.population import reports
 from smartapp.population.blocks import NotOpened
 from smartapp.population.deciding import Settings
-from smartapp.population.engine import Engine, InProcess, Processes
+from smartapp.population.engine import Engine, InProcess, NoEngine, Processes
 from smartapp.population.files import NotReadable
 from smartapp.population.progress import Progress
 from smartapp.population.state import State, StateError
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
         options = _parser().parse_args(arguments)
         return _COMMANDS[options.command](options)
     except (
-        *(Fault, SiteFileError, ConfigurationError, StateError, SweepError, NotReadable, NotOpened),
+        *(Fault, SiteFileError, ConfigurationError, StateError, SweepError, NotReadable, NotOpened, NoEngine),
         ValueError,
     ) as fault:
         print(f"smartapp sweep: {for_terminal(' '.join(str(fault).split()))}", file=sys.stderr)
@@ -70,15 +70,25 @@ def _parser() -> argparse.ArgumentParser:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Who does the work."""
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor)")
+    parser.add_argument(
+        "--engine", choices=("local", "spark"), default="local", help="who hands tasks out (default: local)"
+    )
+    parser.add_argument(
+        "--spark-master",
+        metavar="URL",
+        help="Spark's master (default: as spark-submit says, else this machine)",
+    )
 
 
 def _full(options: argparse.Namespace) -> int:
     settings = first_settings(options)
-    return _swept(options, State(Path(options.state), _keys(), make=True), settings, night=False)
+    return _swept(
+        options, State(placed(options, Path(options.state)), _keys(), make=True), settings, night=False
+    )
 
 
 def _night(options: argparse.Namespace) -> int:
-    state = State(Path(options.state), _keys())
+    state = State(placed(options, Path(options.state)), _keys())
     return _swept(options, state, later_settings(options, state.held()[1].settings), night=True)
 
 
@@ -124,7 +134,7 @@ def as_of(options: argparse.Namespace, settings: Settings) -> date:
 
 
 def _swept(options: argparse.Namespace, state: State, settings: Settings, *, night: bool) -> int:
-    paths = tuple(Path(path) for path in options.paths)
+    paths = tuple(placed(options, Path(path)) for path in options.paths)
     shards = None if night else _positive(options.shards, "--shards")
     asked = Asked(paths, as_of(options, settings), settings, night, shards)
     report = sweep(state, asked, engine_of(options), Progress(sys.stderr), _say)
@@ -186,8 +196,18 @@ def _keys() -> tuple[bytes, ...]:
     return keys
 
 
+def placed(options: argparse.Namespace, path: Path) -> Path:
+    """A path as whoever does the work calls it: other machines know nothing of the folder we are in."""
+    return path.resolve() if options.engine == "spark" else path
+
+
 def engine_of(options: argparse.Namespace) -> Engine:
-    """Who does the work, as the options say. Raises Fault."""
+    """Who does the work, as the options say. Raises Fault and NoSpark."""
+    if options.engine == "spark":
+        from smartapp.population.spark import Spark
+
+        workers = _positive(options.workers, "--workers")
+        return Spark(options.spark_master or (f"local[{workers}]" if workers else None))
     number = _positive(options.workers, "--workers") or os.cpu_count() or 1
     return InProcess() if number == 1 else Processes(number)
 

@@ -65,7 +65,8 @@ class BlockWriter:
         self._at = 0
 
     def __enter__(self) -> Self:
-        self._temporary = self._path.with_name(f".{self._path.name}.tmp")
+        # A name of its own: where a task is done twice at once, both write the same, and neither half of it.
+        self._temporary = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.tmp")
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._file = os.fdopen(descriptor, "wb")
         return self

@@ -28,6 +28,10 @@ class Done(Struct, frozen=True):
     fault: str = ""
 
 
+class NoEngine(Exception):
+    """What was asked for is not there, or can't be started; one line for a person."""
+
+
 class Engine(Protocol):
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Do all of these, in any order."""

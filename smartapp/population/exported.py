@@ -100,6 +100,8 @@ class ExportFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ExportError(f"{self.folder}: another export is under way") from None
+            for broken in self.folder.glob(".*.tmp"):
+                broken.unlink()
             yield
 
     def journal(self) -> Journal | None:

@@ -8,6 +8,8 @@ from typing import TextIO
 _AT_A_TERMINAL, _IN_A_LOG = 1.0, 30.0
 """Seconds between two lines."""
 _WORTH_TELLING = 5.0
+_ENOUGH = 0.01
+"""Of a step, before a guess is made of the rest."""
 
 
 class Progress:
@@ -37,7 +39,7 @@ class Progress:
     def _line(self, passed: float) -> str:
         share = min(self._done / self._of, 1)
         told = f"{self._step}: {share:.0%}"
-        if passed < _WORTH_TELLING or not share:
+        if passed < _WORTH_TELLING or share < _ENOUGH:
             return told
         return f"{told}, about {in_words(passed / share - passed)} to go"
 

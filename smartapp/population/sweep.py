@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,9 @@ class _Sweep:
         found: list[Done] = []
         ready = [Done(job, told) for job in jobs if (told := bench.told(job)) is not None]
         known = {one.job for one in ready}
-        for one in (*ready, *self._engine.run(bench, [job for job in jobs if job not in known])):
+        left = [job for job in jobs if job not in known]
+        # One by one as they are done: how far it is, is told meanwhile.
+        for one in chain(ready, self._engine.run(bench, left)):
             found.append(one)
             if one.fault:
                 write_whole(self._state.next / "failed", b"")

@@ -40,9 +40,22 @@ class Bench:
     def __setstate__(self, given: tuple[tuple[bytes, ...], bytes, Settings, Context]) -> None:
         self._given = given
 
+    @property
+    def salt(self) -> bytes:
+        """Of the folder in which tasks write."""
+        return self._given[1]
+
+    @property
+    def settings(self) -> Settings:
+        return self._given[2]
+
+    @property
+    def context(self) -> Context:
+        return self._given[3]
+
     @cached_property
     def seal(self) -> Seal:
-        return Seal(self._given[0], self._given[1])
+        return Seal(self._given[0], self.salt)
 
     @cached_property
     def opener(self) -> Opener:
@@ -50,8 +63,7 @@ class Bench:
 
     @cached_property
     def shop(self) -> Workshop:
-        _, _, settings, context = self._given
-        return Workshop(self.seal, Decider(settings, context.as_of), context)
+        return Workshop(self.seal, Decider(self.settings, self.context.as_of), self.context)
 
     def do(self, job: Job) -> Any:
         """What the task tells. Raises what went wrong with it."""

@@ -503,3 +503,25 @@ def test_how_long_it_will_go_on_is_told_in_a_log(monkeypatch):
     assert log.getvalue() == (
         "smartapp sweep: read: 40%, about 46 s to go\nsmartapp sweep: read: 80%, about 18 s to go\n"
     )
+
+
+def test_how_far_a_run_is_is_told_while_it_runs(tmp_path, site, drawn):
+    """Not when the last task is done, which tells nobody anything."""
+    seen: list[str] = []
+
+    class Counting(Progress):
+        def done(self, more: int) -> None:
+            seen.append("told")
+            super().done(more)
+
+    class Looking(InProcess):
+        def run(self, bench: Any, jobs: Any) -> Any:
+            for job in jobs:
+                seen.append(type(job).__name__)
+                yield from super().run(bench, [job])
+
+    resources = made.population(drawn[:3], random.Random(1))
+    folder = made.written(tmp_path / "in", [made.line(one) for one in resources], files=3)
+    asked = Asked((folder,), date(2026, 2, 20), Settings(made.ZONE, site), night=False, shards=2)
+    sweep(State(tmp_path / "state", KEYS, make=True), asked, Looking(), Counting(None), lambda _: None)
+    assert seen[:6] == ["PartitionJob", "told"] * 3
