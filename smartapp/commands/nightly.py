@@ -272,10 +272,8 @@ class _Night:
         return self._state
 
     def _today(self) -> date:
-        held = self._held_state().head()
-        if held is None:
-            return datetime.now(UTC).date()
-        return sweeps.as_of(self._options, sweeps.later_settings(self._options, held.settings))
+        _, head = self._held_state().held()
+        return sweeps.as_of(self._options, sweeps.later_settings(self._options, head.settings))
 
     def _read_mark(self) -> Mark:
         try:
