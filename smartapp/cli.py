@@ -79,6 +79,12 @@ def _denials(arguments: list[str]) -> int:
     return run(arguments)
 
 
+def _internal_audit(arguments: list[str]) -> int:
+    from smartapp.commands.internal_audit import run
+
+    return run(arguments)
+
+
 def _register(arguments: list[str]) -> int:
     from smartapp.commands.register import run
 
@@ -142,6 +148,10 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "audit": (_audit, "verify or export the chained audit trail"),
     "packet": (_packet, "list and export the kept evidence of what was written"),
     "denials": (_denials, "read in what payers denied, from a CSV of a remittance; count it"),
+    "internal-audit": (
+        _internal_audit,
+        "a sample of a month's charges checked, and auditors' screens",
+    ),
     "purge": (_purge, "remove what is past its time: sessions, charges, logged time, audit contents"),
     "register": (_register, "print the registration sheet an EHR's team asks for"),
     "doctor": (_doctor, "check an EHR from discovery to a search; writes nothing unless asked to"),
@@ -166,7 +176,7 @@ def _main(arguments: list[str] | None) -> int:
     if given[:1] in ([], ["-h"], ["--help"]):
         print("usage: smartapp COMMAND [options]; smartapp --version\n")
         for name, (_, purpose) in COMMANDS.items():
-            print(f"  {name:10} {purpose}")
+            print(f"  {name:14} {purpose}")
         print("\nsmartapp COMMAND --help tells the options of one.")
         return 0 if given else 2
     if given[0] not in COMMANDS:

@@ -160,6 +160,7 @@ ASKS_THE_MACHINE = {
     "smartapp/configuration/issuers_file.py": "a command's default",
     "smartapp/commands/audit.py": "a command runs when it runs",
     "smartapp/commands/config_check.py": "a command runs when it runs",
+    "smartapp/commands/internal_audit.py": "a command runs when it runs",
     "smartapp/commands/denials.py": "a command runs when it runs",
     "smartapp/commands/connect.py": "--as-of says how far from today",
     "smartapp/commands/demo.py": "without --as-of it is today",

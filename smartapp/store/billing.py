@@ -6,7 +6,7 @@ in the open.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -164,6 +164,27 @@ class Billing:
         )
         with self._database.read() as connection:
             return tuple(sorted({month_of(day) for day in connection.execute(query).scalars()}, reverse=True))
+
+    def issuers(self, first_day: date) -> tuple[str, ...]:
+        """The EHRs with a charge of the month."""
+        of_month = OUTBOX.c.service_date.between(first_day, last_day(first_day))
+        with self._database.read() as connection:
+            found = connection.execute(select(OUTBOX.c.issuer_id).distinct().where(of_month)).scalars()
+            return tuple(sorted(found))
+
+    def patients(self, issuer_id: str, states: Iterable[str]) -> dict[date, int]:
+        """How many patients have a charge in one of these states, by the first day of the month."""
+        query = (
+            select(OUTBOX.c.service_date, OUTBOX.c.patient)
+            .distinct()
+            .where(OUTBOX.c.issuer_id == issuer_id, OUTBOX.c.service_date.is_not(None))
+            .where(OUTBOX.c.state.in_(list(states)))
+        )
+        found: dict[date, set[str]] = {}
+        with self._database.read() as connection:
+            for day, patient in connection.execute(query):
+                found.setdefault(month_of(day), set()).add(patient)
+        return {day: len(named) for day, named in found.items()}
 
     def undated(self, issuer_id: str | None = None) -> int:
         """Charges from before rows said their day, in whatever month: nobody knows until they are opened."""

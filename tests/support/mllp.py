@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ class Listener:
     behaves: str = "accept"
     received: list[bytes] = field(default_factory=list)
     let_go: threading.Event = field(default_factory=threading.Event)
+    context: ssl.SSLContext | None = None
+    """Of one that speaks TLS."""
 
     def answer_to(self, message: bytes) -> bytes:
         control = message.split(b"\r")[0].split(b"|")[9]
@@ -28,7 +31,12 @@ class Listener:
         head = b"MSH|^~\\&|ENGINE||SMARTRM||20260401||ACK^P03|A1|P|2.5.1\r"
         return BEGIN + head + b"MSA|" + code + b"|" + about + said + b"\r" + END
 
-    def serve(self, connection: socket.socket) -> None:
+    def serve(self, plain: socket.socket) -> None:
+        try:
+            connection = plain if self.context is None else self.context.wrap_socket(plain, server_side=True)
+        except OSError:  # the other side did not like our certificate
+            plain.close()
+            return
         with connection:
             if self.behaves == "deaf":
                 return
@@ -49,10 +57,10 @@ class Listener:
 
 
 @contextmanager
-def listening(behaves: str = "accept") -> Iterator[Listener]:
-    """A listener on this machine, until the end of the block."""
+def listening(behaves: str = "accept", context: ssl.SSLContext | None = None) -> Iterator[Listener]:
+    """A listener on this machine, until the end of the block. `context`: it speaks TLS."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        listener = Listener(server.getsockname()[1], behaves)
+        listener = Listener(server.getsockname()[1], behaves, context=context)
 
         def run() -> None:
             while True:
