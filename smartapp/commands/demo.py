@@ -104,7 +104,8 @@ class Demo:
         from smartapp.configuration.site import read_site
 
         # Read as a file: the app never imports the sandbox.
-        self._site_file.write_bytes((files("launch") / "sandbox" / "site.yaml").read_bytes())
+        shipped = (files("launch") / "sandbox" / "site.yaml").read_bytes()
+        self._site_file.write_bytes(shipped + b"permissions: {bill: [physician]}\n")
         return read_site(self._site_file, None, None)
 
     def _begins(self, site: Site) -> tuple[datetime, timedelta]:
