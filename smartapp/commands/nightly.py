@@ -40,6 +40,7 @@ from smartapp.population.exported import ExportError, ExportFolder
 from smartapp.population.exporting import NotReady, Over
 from smartapp.population.files import NotReadable
 from smartapp.population.progress import Progress
+from smartapp.population.spark import require as require_spark
 from smartapp.population.state import State, StateError, write_whole
 from smartapp.population.sweep import Asked, SweepError, sweep
 
@@ -139,6 +140,8 @@ class _Night:
         self._state: State | None = None
         # Told before the EHR is asked for anything.
         read_day(options.as_of, "--as-of")
+        if options.engine == "spark":
+            require_spark()
         if not self._has_state():
             sweeps.first_settings(options)
 

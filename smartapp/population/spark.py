@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ _QUIET = {
 }
 
 
+def require() -> None:
+    """Raises `NoEngine` where Spark is not installed."""
+    if find_spec("pyspark") is None:
+        raise NoEngine("Spark is not installed: pip install 'smart-remote-monitoring[spark]'")
+
+
 class Spark:
     """`master`: as Spark has it, "local[2]" or a cluster's address; None: as `spark-submit` says. The paths
     of jobs are absolute. Raises `NoEngine`."""
@@ -41,10 +48,8 @@ class Spark:
         # The Python that runs this one: another would not have the app.
         os.environ["PYSPARK_PYTHON"] = os.environ.get("PYSPARK_PYTHON") or sys.executable
         os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        try:
-            spark = import_module("pyspark")
-        except ImportError:
-            raise NoEngine("Spark is not installed: pip install 'smart-remote-monitoring[spark]'") from None
+        require()
+        spark = import_module("pyspark")
         settings = spark.SparkConf().setAppName("smartapp sweep")
         for name, value in _QUIET.items():
             settings.setIfMissing(name, value)

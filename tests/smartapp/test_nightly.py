@@ -246,6 +246,30 @@ def test_a_call_that_cannot_work_asks_the_ehr_for_nothing(make_ehr, tmp_path, ca
     assert not ehr.running.sandbox.jobs._jobs
 
 
+@pytest.mark.parametrize("status", [0, 2])
+def test_what_is_past_its_time_goes_when_the_night_is_over(make_ehr, tmp_path, monkeypatch, status):
+    make_ehr()
+    done: list[bool] = []
+
+    def purges(_: list[str]) -> int:
+        done.append((tmp_path / "night" / "nightly.json").exists())
+        return status
+
+    monkeypatch.setattr("smartapp.commands.purge.run", purges)
+    assert night(tmp_path / "night", DAY, "--purge") == status
+    assert done == [True]
+
+
+def test_without_spark_it_says_what_to_install_and_asks_the_ehr_for_nothing(
+    make_ehr, tmp_path, monkeypatch, capsys
+):
+    ehr = make_ehr()
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    assert night(tmp_path / "night", DAY, "--engine", "spark") == 2
+    assert "pip install 'smart-remote-monitoring[spark]'" in capsys.readouterr().err
+    assert not ehr.running.sandbox.jobs._jobs
+
+
 @pytest.mark.threat("5.13")
 def test_nothing_of_a_patient_is_told(make_ehr, tmp_path, capsys):
     make_ehr()
