@@ -43,7 +43,8 @@ test-postgresql: $(READY) ## What works with the database, on a PostgreSQL serve
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n 2 -q -m "not browser and not days" \
 	  -W "ignore::pytest.PytestUnraisableExceptionWarning" $(STORE_TESTS:%=tests/smartapp/test_%.py)
 
-interop: $(READY) interop-servers ## Hold the app against HAPI FHIR, Medplum and two SMART implementations (Node.js 20, Java 17, Maven)
+interop: $(READY) interop-servers ## Hold the app against HAPI FHIR, Medplum, two SMART implementations and Spark (Node.js 20, Java 17, Maven)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[spark]'
 	$(BIN)/python -m pytest -q tests/interop -m interop
 
 strangers: $(READY) tests/interop/node_modules/.package-lock.json ## The two SMART implementations alone (Node.js 20)

@@ -1,4 +1,5 @@
 import ca.uhn.fhir.batch2.jobs.config.Batch2JobsConfig;
+import ca.uhn.fhir.batch2.jobs.export.BulkDataExportProvider;
 import ca.uhn.fhir.context.FhirContext;
 import ca.uhn.fhir.context.support.IValidationSupport;
 import ca.uhn.fhir.jpa.api.config.JpaStorageSettings;
@@ -72,6 +73,7 @@ public class HapiR4 {
     var server = new RestfulServer(fhir);
     server.registerProviders(context.getBean(ResourceProviderFactory.class).createProviders());
     server.registerProvider(context.getBean(JpaSystemProvider.class));
+    server.registerProvider(context.getBean(BulkDataExportProvider.class));
     server.setServerConformanceProvider(
         new JpaCapabilityStatementProvider(
             server, context.getBean(IFhirSystemDao.class), settings,
