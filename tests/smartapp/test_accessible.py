@@ -10,9 +10,13 @@ import pytest
 
 from launch.errors import HttpError, HttpProblem
 from launch.limiter import IssuerLimiter
-from launch.sandbox.patients import stories
+from launch.sandbox.patients import export, stories
+from smartapp.configuration.handover import Method
+from smartapp.store.claims import ChargeState
 from tests.support.chromium import follow, launched, press
-from tests.support.sandbox import held
+from tests.support.lists import swept_sandbox
+from tests.support.months import keep_charge
+from tests.support.sandbox import DAY, held
 from tests.support.seen_page import Look
 
 pytestmark = pytest.mark.browser
@@ -341,6 +345,55 @@ def test_a_charge_that_a_person_enters(make_world, window, look):
     without_waiting_for_answers(app)
     app.locator("main form button").last.click()
     look.at(app, "entered without a word")
+
+
+def test_a_month_of_charges_and_what_was_denied(make_world, window, look):
+    world = make_world(site_more="permissions: {bill: [physician]}\n")
+    now = world.now()
+    keep_charge(world.store, "1", now, code="98975")
+    keep_charge(world.store, "2", now, code="98977", state=ChargeState.TO_ENTER, method=Method.WORKSHEET)
+    keep_charge(world.store, "3", now, code="98980", state=ChargeState.UNKNOWN)
+    app = chart_of(world, window, PATIENT)
+    month = urljoin(app.url, "billing/2026-03")
+    app.goto(month)
+    look.at(app, "a month of charges")
+    app.goto(f"{month}?denied=yes")
+    look.at(app, "a month of which nothing is shown")
+    app.goto(month)
+    app.locator("main th a", has_text="98975").click()
+    look.at(app, "a charge that may be denied")
+    without_waiting_for_answers(app)
+    press(app, "Record the denial")
+    app.get_by_role("alert").first.wait_for()
+    look.at(app, "a denial with errors")
+    app.get_by_label("Day of the remittance").fill("2026-04-10")
+    app.get_by_label("Reason code").fill("50")
+    press(app, "Record the denial")
+    app.locator("article").first.wait_for()
+    look.at(app, "a charge that was denied")
+    app.goto(month)
+    follow(app, "Denials of March 2026 by reason and payer")
+    look.at(app, "the denials of a month")
+
+
+def test_a_worklist(make_world, window, look, tmp_path):
+    world = make_world(site_more="worklist: [{state: state}]\n")
+    export(tmp_path / "charts", DAY, readings=60)
+    swept_sandbox(tmp_path / "state", tmp_path / "charts", DAY, keys=world.settings.keys)
+    page = window.new_page()
+    page.goto(f"{world.ehr.base_url}/")
+    with window.expect_page() as opened:
+        page.locator("form[action$='/launch-worklist'] button").click()
+    app = opened.value
+    app.get_by_role("heading", name="Worklist", exact=True).wait_for()
+    look.at(app, "a worklist")
+
+
+def test_all_readings_of_a_day(make_world, window, look):
+    world = make_world(ehr={"readings": 20_000})
+    app = chart_of(world, window, "fifty-thousand-readings")
+    app.goto(app.locator("a[href*='/readings/']").first.evaluate("one => one.href"))
+    look.at(app, "all readings of a day")
 
 
 def test_who_may_only_look(shared_world, window, look):
