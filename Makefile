@@ -76,10 +76,11 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(READY) ## Make docs/rules.md anew from the tables, docs/conformance.md from the marks of the tests, the contract's schema
+docs: $(READY) ## Make docs/rules.md anew from the tables, docs/conformance.md from the marks of the tests, the contract's schema, the pages
 	$(BIN)/smartapp rules --markdown > docs/rules.md
 	$(BIN)/python -m fhir_mappings.contract > docs/reference/contract.schema.json
 	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.pages
 
 pictures: $(READY) ## Make docs/pictures/ anew from the demo on a fixed day (needs Debian's chromium); then look at each
 	$(BIN)/python -m tests.pictures

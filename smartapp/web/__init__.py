@@ -10,6 +10,7 @@ from launch.issuers import Issuers
 from smartapp.plain import on_page
 from smartapp.services import services
 from smartapp.web import (
+    access,
     anchor,
     approvals,
     arrivals,
@@ -78,6 +79,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(style.pages)
     app.register_blueprint(worklist.pages)
     app.jinja_env.finalize = on_page
+    access.register(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
         words=words, settled_of=resolutions.settled_of, minutes_of=resolutions.minutes_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.anchor import AnchorSource, ProgramAnchor, periods_from
@@ -23,12 +23,15 @@ from smartapp.store.attestations import Grounds
 from smartapp.store.charges import Enrolment
 from smartapp.store.claims import ChargeState
 from smartapp.web import own_pages, period_words, words
+from smartapp.web.access import needs
 from smartapp.web.anchor_history import anchor_history
 from smartapp.web.differences import Difference, charges_lost, differences
 from smartapp.web.permission import Action
 from smartapp.web.security import Moved
 
 pages = Blueprint("anchor", __name__, url_prefix="/s/<sid>/anchor")
+
+MAY = needs(Action.ACCEPT, title="Anchor days cannot be confirmed here")
 
 ELSEWHERE = "charged-elsewhere"
 CORRECTIONS = ("enrolment-record", ELSEWHERE, AnchorSource.EPISODE_OF_CARE, AnchorSource.SET_UP)
@@ -70,20 +73,15 @@ class ProgramView:
     periods: tuple[Window, ...]
 
 
-@pages.before_request
-def _only_those_who_may() -> AnyResponse | None:
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return own_pages.unless_allowed(Action.ACCEPT, "Anchor days cannot be confirmed here")
-
-
 @pages.get("")
+@MAY
 def page() -> Response:
     """Each program's anchor day and where it comes from."""
     return _page((), 200)
 
 
 @pages.post("/<program>/check")
+@MAY
 def check(program: str) -> Response:
     """The periods that would follow, and every code that would be decided otherwise. Nothing is kept yet."""
     chart, view = own_pages.posted_chart(), _view(program)
@@ -94,6 +92,7 @@ def check(program: str) -> Response:
 
 
 @pages.post("/<program>")
+@MAY
 def confirm(program: str) -> AnyResponse:
     """Keep the anchor day that was shown with its periods, and have the chart decided again."""
     chart, view, here = own_pages.posted_chart(), _view(program), services()

@@ -20,30 +20,26 @@ from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.store.reading import Snapshot
 from smartapp.web import own_pages
+from smartapp.web.access import Open, needs
 from smartapp.web.cards import card_view
 from smartapp.web.charge_form import as_performed, case_of, charge_of
 from smartapp.web.charges import shut_page, told
 from smartapp.web.errors import error_page
 from smartapp.web.leaving import kept_leaving, shown, where_here
-from smartapp.web.permission import Action, looking_refusal, present_findings, refused_here
+from smartapp.web.permission import Action, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("approvals", __name__, url_prefix="/s/<sid>/approvals/<key>")
 
+WHO = "somebody else than who accepted it approves; who accepted it may take it back"
+
 LONGEST_REASON = 500
 OWN = "You accepted this charge yourself; somebody else must approve it."
 
 
-@pages.before_request
-def _only_clinicians() -> Response | None:
-    refusal = looking_refusal(g.session)
-    if refusal is None:
-        return None
-    return error_page(403, "This page is for clinicians", refusal, "Nothing was changed.")
-
-
 @pages.get("")
+@needs(Open.LOOK)
 def page(key: str) -> AnyResponse:
     """What was accepted, by whom, and exactly what would be written."""
     charge = charge_of(key)
@@ -54,6 +50,7 @@ def page(key: str) -> AnyResponse:
 
 
 @pages.post("")
+@needs(Action.APPROVE, title="This charge was not approved", besides=WHO)
 def approve(key: str) -> AnyResponse:
     """Run the same guards again, and write it. Pressing again leads to what was written the first time."""
     if request.form.get("patient") != g.session.patient:
@@ -83,6 +80,7 @@ def approve(key: str) -> AnyResponse:
 
 
 @pages.post("/decline")
+@needs(Open.LOOK, besides=WHO)
 def decline(key: str) -> AnyResponse:
     """Do not send it, and say why. Who accepted it may take it back in the same way."""
     charge = charge_of(key)

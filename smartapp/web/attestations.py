@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from flask import Blueprint, Response, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.local_time import Window
@@ -18,10 +18,13 @@ from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.attestations import Stated, Statement
 from smartapp.web import own_pages, words
+from smartapp.web.access import needs
 from smartapp.web.permission import Action
 from smartapp.web.security import Moved
 
 pages = Blueprint("attestations", __name__, url_prefix="/s/<sid>/statements")
+
+MAY = needs(Action.ACCEPT, title="Statements cannot be made here")
 
 ALL_CODES = "all"
 STANDING = frozenset(
@@ -53,20 +56,15 @@ class OpenEntry:
     needs_window: bool
 
 
-@pages.before_request
-def _only_those_who_may() -> AnyResponse | None:
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return own_pages.unless_allowed(Action.ACCEPT, "Statements cannot be made here")
-
-
 @pages.get("")
+@MAY
 def page() -> Response:
     """What is open, what was stated, and the form for a statement."""
     return _page((), 200)
 
 
 @pages.post("")
+@MAY
 def state() -> AnyResponse:
     """Keep a statement. Nothing is stated for somebody who did not confirm it."""
     chart = own_pages.posted_chart()
@@ -82,6 +80,7 @@ def state() -> AnyResponse:
 
 
 @pages.post("/<attestation_id>/revoke")
+@MAY
 def revoke(attestation_id: str) -> AnyResponse:
     """Take a statement back. It stays visible as taken back."""
     chart, here = own_pages.posted_chart(), services()

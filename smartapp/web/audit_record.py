@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, url_for
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, abort, g, make_response, render_template
 
 from smartapp.ehr.charges.month_of_packets import month_document, months_with_packets, packets_of_month
 from smartapp.services import services
@@ -18,26 +17,18 @@ from smartapp.store.charges import Charge
 from smartapp.store.months import month_of
 from smartapp.store.packets import Kept
 from smartapp.web import own_pages
+from smartapp.web.access import Open, needs
 from smartapp.web.denials import sentences_of
-from smartapp.web.errors import error_page
 from smartapp.web.packet_pdf import packet_pdf
 from smartapp.web.packet_view import PacketView, packet_view
-from smartapp.web.permission import looking_refusal
 
 pages = Blueprint("audit_record", __name__, url_prefix="/s/<sid>/records")
 
-
-@pages.before_request
-def _only_clinicians() -> AnyResponse | None:
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    refusal = looking_refusal(g.session)
-    if refusal is None:
-        return None
-    return error_page(403, "Audit records cannot be opened here", refusal, "Nothing was opened.")
+MAY = needs(Open.LOOK, title="Audit records cannot be opened here", chart=True)
 
 
 @pages.get("")
+@MAY
 def months() -> Response:
     """The months that hold a charge of this patient."""
     patient, issuer_id = g.session.patient or "", g.session.issuer_id
@@ -46,6 +37,7 @@ def months() -> Response:
 
 
 @pages.get("/<name>")
+@MAY
 def page(name: str) -> Response:
     """The packet, for a person to read or print."""
     found = [_opened(name)]
@@ -59,6 +51,7 @@ def page(name: str) -> Response:
 
 
 @pages.get("/<name>.json")
+@MAY
 def as_kept(name: str) -> Response:
     """The packet, byte for byte: its SHA-256 is the one in the audit trail."""
     kept, content = _opened(name)
@@ -66,6 +59,7 @@ def as_kept(name: str) -> Response:
 
 
 @pages.get("/<name>.pdf")
+@MAY
 def as_pdf(name: str) -> Response:
     """The packet as PDF: the same one has the same bytes."""
     (view,) = _views([_opened(name)])
@@ -75,12 +69,14 @@ def as_pdf(name: str) -> Response:
 
 
 @pages.get("/month/<month>")
+@MAY
 def month_page(month: str) -> Response:
     """Every charge of a calendar month."""
     return _page(_of_month(month), name=month, month=_first_day(month), beside=[])
 
 
 @pages.get("/month/<month>.json")
+@MAY
 def month_as_kept(month: str) -> Response:
     """The packets of the month in one document, each byte for byte."""
     found = _of_month(month)
@@ -90,6 +86,7 @@ def month_as_kept(month: str) -> Response:
 
 
 @pages.get("/month/<month>.pdf")
+@MAY
 def month_as_pdf(month: str) -> Response:
     """The month as PDF."""
     heading = f"Audit record of {_first_day(month):%B %Y}"

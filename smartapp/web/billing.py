@@ -32,10 +32,13 @@ from smartapp.store.denials import Denial, DenialState
 from smartapp.store.months import month_of
 from smartapp.store.vault import SealBroken
 from smartapp.web import billing_words, own_pages
+from smartapp.web.access import needs
 from smartapp.web.permission import Action
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("billing", __name__, url_prefix="/s/<sid>/billing")
+
+MAY = needs(Action.BILL, title="The charges of all patients are not shown here")
 
 PAGE_SIZE = 50
 MOST_AT_ONCE = 500
@@ -147,17 +150,8 @@ class MonthView:
         ]
 
 
-def only_for_billing() -> AnyResponse | None:
-    """Before each page of billing: a page that says why not; None for whoever may."""
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return own_pages.unless_allowed(Action.BILL, "The charges of all patients are not shown here")
-
-
-pages.before_request(only_for_billing)
-
-
 @pages.get("")
+@MAY
 def latest() -> AnyResponse:
     """The latest month that is over and holds a charge; else the present one."""
     present = month_of(own_pages.chart().today)
@@ -168,6 +162,7 @@ def latest() -> AnyResponse:
 
 
 @pages.get("/<key>")
+@MAY
 def month(key: str) -> Response:
     """One month, a page of it at a time."""
     here, first_day = services(), first_day_of(key)
@@ -204,6 +199,7 @@ def month(key: str) -> Response:
 
 
 @pages.get("/<key>.csv")
+@MAY
 def as_csv(key: str) -> Response:
     """The same charges for a spreadsheet, all pages of them. No name stands in it, and no cell begins a
     formula."""

@@ -33,6 +33,7 @@ from smartapp.store.changes import UNFINISHED, ChargeChange, change_id
 from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 from smartapp.web import own_pages, words
+from smartapp.web.access import Open, needs
 from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.cards import RequirementView, card_view, kept_here, rules_not_confirmed, statable
 from smartapp.web.charge_form import revision
@@ -54,6 +55,11 @@ from smartapp.web.security import Moved
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("changes", __name__, url_prefix="/s/<sid>/changes")
+
+TITLE = "Charges cannot be changed here"
+MAY = needs(
+    Action.ACCEPT, Action.WITHDRAW, title=TITLE, besides="taking back needs withdraw, everything else accept"
+)
 
 ACTIONABLE = frozenset({ChangeKind.UPDATE, ChangeKind.REPLACE, ChangeKind.WITHDRAW})
 _GROWS = frozenset({ChangeReason.MORE_UNITS, ChangeReason.HIGHER_CODE, ChangeReason.LOWER_CODE})
@@ -209,15 +215,8 @@ def _from_address(_endpoint: str | None, values: dict[str, Any] | None) -> None:
 # Pages
 
 
-@pages.before_request
-def _only_clinicians() -> Response | None:
-    denied = looking_refusal(g.session)
-    if denied is None:
-        return None
-    return error_page(403, "Charges cannot be changed here", denied, "Nothing was changed.")
-
-
 @pages.get("/<charge_item>")
+@MAY
 def preview(charge_item: str) -> AnyResponse:
     """The charge as the EHR holds it now, and exactly what would be written instead."""
     own_pages.bring_up_to_date()
@@ -233,6 +232,7 @@ def preview(charge_item: str) -> AnyResponse:
 
 
 @pages.post("/<charge_item>")
+@MAY
 def confirm(charge_item: str) -> AnyResponse:
     """Make the change. Pressing again leads to what became of it the first time."""
     if request.form.get("patient") != g.session.patient:
@@ -284,6 +284,7 @@ def confirm(charge_item: str) -> AnyResponse:
 
 
 @pages.get("/<charge_item>/withdraw")
+@needs(Action.WITHDRAW, title=TITLE)
 def withdraw(charge_item: str) -> AnyResponse:
     """Take back a suggestion of ours for a reason of one's own: the reason comes first."""
     chart = own_pages.chart()
@@ -293,6 +294,7 @@ def withdraw(charge_item: str) -> AnyResponse:
 
 
 @pages.post("/<charge_item>/withdraw")
+@needs(Action.WITHDRAW, title=TITLE)
 def withdraw_check(charge_item: str) -> AnyResponse:
     """Exactly what would be written, with that reason."""
     chart = own_pages.posted_chart()
@@ -307,12 +309,14 @@ def withdraw_check(charge_item: str) -> AnyResponse:
 
 
 @pages.get("/of/<change>")
+@needs(Open.LOOK, title=TITLE)
 def result(change: str) -> Response:
     """How far a change came, and what can be done about it."""
     return _result_page(_row(change), (), 200)
 
 
 @pages.post("/of/<change>/again")
+@MAY
 def go_on(change: str) -> AnyResponse:
     """Finish a change that was interrupted, from what the EHR holds now."""
     chart, row = own_pages.chart(), _posted_row(change)
@@ -323,6 +327,7 @@ def go_on(change: str) -> AnyResponse:
 
 
 @pages.post("/of/<change>/leave")
+@MAY
 def leave(change: str) -> AnyResponse:
     """Of a replacement: the old charge stays taken back, and no new one is written."""
     chart, row = own_pages.chart(), _posted_row(change)
@@ -332,6 +337,7 @@ def leave(change: str) -> AnyResponse:
 
 
 @pages.post("/of/<change>/approve")
+@needs(Action.APPROVE, title=TITLE, besides="somebody else than who confirmed it")
 def approve(change: str) -> AnyResponse:
     """A second person's yes."""
     row = _posted_row(change)
@@ -348,6 +354,7 @@ def approve(change: str) -> AnyResponse:
 
 
 @pages.post("/of/<change>/decline")
+@needs(Open.LOOK, title=TITLE, besides="who confirmed it, or whoever may approve")
 def decline(change: str) -> AnyResponse:
     """A second person's no, with its reason; or the first person takes it back."""
     row = _posted_row(change)

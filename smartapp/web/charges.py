@@ -26,6 +26,7 @@ from smartapp.services import services
 from smartapp.store.charges import Charge, Leaving
 from smartapp.store.claims import HANDED, ChargeState
 from smartapp.web import own_pages, words
+from smartapp.web.access import Open, needs
 from smartapp.web.answer import row_text
 from smartapp.web.audit_record import record_of
 from smartapp.web.cards import CardView, card_view, rules_not_confirmed
@@ -33,13 +34,15 @@ from smartapp.web.charge_form import Case, ChargeForm, case_of, charge_of, chose
 from smartapp.web.errors import error_page
 from smartapp.web.gaps import gaps_of
 from smartapp.web.leaving import Shown, chosen_here, kept, leaving_of, shown
-from smartapp.web.permission import Action, looking_refusal, refused_here
+from smartapp.web.permission import Action
 from smartapp.web.security import Moved, require_same
 from smartapp.web.sent import ACCEPTABLE
 from smartapp.web.waiting import client_here
 from smartapp.windows import MONTHLY, Code, Standing
 
 pages = Blueprint("charges", __name__, url_prefix="/s/<sid>/charges/<keys>")
+
+MAY = needs(Action.ACCEPT, title="Charges cannot be written here")
 """`keys`: one or several `Decision.key`, with commas between."""
 
 PREVIEW_LIFE = timedelta(minutes=30)
@@ -113,20 +116,8 @@ class Outcome:
         return self.charge.state.value if self.charge is not None else "stopped"
 
 
-@pages.before_request
-def _only_those_who_may() -> Response | None:
-    """Patients, relatives, and whoever's role may not accept, never get further; what became of a charge
-    every clinician may see."""
-    looks = request.endpoint == f"{pages.name}.result"
-    refusal = looking_refusal(g.session) if looks else refused_here(Action.ACCEPT)
-    if refusal is None:
-        return None
-    return error_page(
-        403, "Charges cannot be written here", refusal, "The patient page shows what is earned and why."
-    )
-
-
 @pages.get("")
+@MAY
 def preview(keys: str) -> AnyResponse:
     """The choices and statements that these charges need; where none is open, on to what will be written."""
     if (elsewhere := _elsewhere(keys, "charges.preview")) is not None:
@@ -148,6 +139,7 @@ def preview(keys: str) -> AnyResponse:
 
 
 @pages.post("/check")
+@MAY
 def check(keys: str) -> AnyResponse:
     """On to what will be written; or back to the choices, with what is still open."""
     cases = _posted_cases(keys.split(","))
@@ -159,6 +151,7 @@ def check(keys: str) -> AnyResponse:
 
 
 @pages.get("/check")
+@MAY
 def checked(keys: str) -> AnyResponse:
     """The very resources that will be written. What was written meanwhile is shown as that, and what is open
     again leads back to the choices."""
@@ -195,6 +188,7 @@ def checked(keys: str) -> AnyResponse:
 
 
 @pages.post("")
+@MAY
 def accept(keys: str) -> AnyResponse:
     """Write them. Pressing again leads to what was written the first time."""
     if request.form.get("patient") != g.session.patient:
@@ -224,6 +218,7 @@ def accept(keys: str) -> AnyResponse:
 
 
 @pages.post("/again")
+@MAY
 def ask_again(keys: str) -> AnyResponse:
     """Find out what became of a charge without an answer."""
     charge = charge_of(keys)
@@ -234,6 +229,7 @@ def ask_again(keys: str) -> AnyResponse:
 
 
 @pages.get("/result")
+@needs(Open.LOOK, title="Charges cannot be written here")
 def result(keys: str) -> AnyResponse:
     """What became of each. One that is on its way is looked up in the EHR first."""
     said = own_pages.unsealed(request.args.get("told", ""), Told)

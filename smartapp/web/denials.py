@@ -28,11 +28,10 @@ from smartapp.store.billing import MonthRow, last_day
 from smartapp.store.denials import Added, Denial, DenialContent, DenialState, Denied
 from smartapp.store.months import month_of
 from smartapp.web import billing_words, own_pages, words
-from smartapp.web.billing import first_day_of, names_of, only_for_billing, people_of
+from smartapp.web.billing import MAY, first_day_of, names_of, people_of
 from smartapp.web.denial_reasons import REASONS, DenialReason
 
 pages = Blueprint("denials", __name__, url_prefix="/s/<sid>/denials")
-pages.before_request(only_for_billing)
 
 MOST_NAMED = 50
 """Lines that could not be kept, of which the page names this many."""
@@ -80,12 +79,14 @@ class ChargeView:
 
 
 @pages.get("/month/<key>")
+@MAY
 def month(key: str) -> Response:
     """Denials of a month's charges by reason and payer, with the rule that would have prevented them."""
     return _month_page(first_day_of(key), None, "", 200)
 
 
 @pages.post("/month/<key>/remittance")
+@MAY
 def remittance(key: str) -> Response:
     """Lines of a remittance, pasted. They are read and not kept."""
     first_day, here = first_day_of(key), services()
@@ -100,12 +101,14 @@ def remittance(key: str) -> Response:
 
 
 @pages.get("/charge/<key>")
+@MAY
 def charge(key: str) -> Response:
     """One charge: what it is, and everything that was recorded of its denials."""
     return _charge_page(_row(key), (), 200)
 
 
 @pages.post("/charge/<key>/record")
+@MAY
 def record(key: str) -> AnyResponse:
     """Record a denial; the same one again adds nothing."""
     row, here, form = _row(key), services(), request.form
@@ -136,6 +139,7 @@ def record(key: str) -> AnyResponse:
 
 
 @pages.post("/charge/<key>/<denial_id>/<int:version>")
+@MAY
 def follow_up(key: str, denial_id: str, version: int) -> AnyResponse:
     """What was done about it, or that it is taken back, with a reason."""
     row, here = _row(key), services()

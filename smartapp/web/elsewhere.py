@@ -18,6 +18,7 @@ from smartapp.ehr.reading.elsewhere import FoundElsewhere, look_elsewhere, reada
 from smartapp.services import services
 from smartapp.store.time_log import EntryState
 from smartapp.web import own_pages, words
+from smartapp.web.access import needs
 from smartapp.web.permission import Action
 from smartapp.web.time_log import Filled
 from smartapp.web.waiting import client_here
@@ -45,11 +46,9 @@ def readable_here() -> tuple[str, ...]:
 
 
 @pages.get("")
+@needs(Action.LOG, title="Time cannot be logged here")
 def page() -> AnyResponse:
     """What was found from the first day of last month on: what lies before is mostly charged."""
-    refusal = own_pages.unless_allowed(Action.LOG, "Time cannot be logged here")
-    if refusal is not None:
-        return refusal
     here, chart, types = services(), own_pages.chart(), readable_here()
     since = (chart.today.replace(day=1) - timedelta(days=1)).replace(day=1)
     found = look_elsewhere(client_here(), types, chart.patient, since, LocalClock(here.site.zone))

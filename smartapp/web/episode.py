@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.anchor import ProgramAnchor
@@ -20,11 +20,14 @@ from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.attestations import ConfirmedEpisode, Stated, episode_of
 from smartapp.web import own_pages, period_words, words
+from smartapp.web.access import needs
 from smartapp.web.differences import Difference, charges_lost, differences
 from smartapp.web.permission import Action
 from smartapp.web.security import Moved
 
 pages = Blueprint("episode", __name__, url_prefix="/s/<sid>/episode/<program>")
+
+MAY = needs(Action.ACCEPT, title="Episodes of care cannot be confirmed here")
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,15 @@ class EpisodeLine:
     revoked: str
 
 
-@pages.before_request
-def _only_those_who_may() -> AnyResponse | None:
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return own_pages.unless_allowed(Action.ACCEPT, "Episodes of care cannot be confirmed here")
-
-
 @pages.get("")
+@MAY
 def page(program: str) -> Response:
     """What is known of the program's episode, and the form to confirm one."""
     return _page(_program(program), (), 200)
 
 
 @pages.post("/check")
+@MAY
 def check(program: str) -> Response:
     """What would be decided otherwise. Nothing is kept yet."""
     chart, of = own_pages.posted_chart(), _program(program)
@@ -78,6 +76,7 @@ def check(program: str) -> Response:
 
 
 @pages.post("")
+@MAY
 def confirm(program: str) -> AnyResponse:
     """Keep the episode that was shown with what follows, and have the chart decided again."""
     chart, of, here = own_pages.posted_chart(), _program(program), services()
@@ -94,6 +93,7 @@ def confirm(program: str) -> AnyResponse:
 
 
 @pages.post("/<episode_id>/revoke")
+@MAY
 def revoke(program: str, episode_id: str) -> AnyResponse:
     """Take a confirmation back. It stays visible as taken back."""
     chart, of, here = own_pages.posted_chart(), _program(program), services()

@@ -6,17 +6,20 @@ from flask import Blueprint, Response, jsonify
 
 from smartapp.health import Readiness
 from smartapp.services import services
+from smartapp.web.access import Open, needs
 
 pages = Blueprint("health", __name__)
 
 
 @pages.get("/health/live")
+@needs(Open.PUBLIC)
 def live() -> Response:
     """The process answers. `smartapp.serving` says so itself; this is for other servers."""
     return jsonify(status="ok")
 
 
 @pages.get("/health/ready")
+@needs(Open.PUBLIC)
 def ready() -> tuple[Response, int]:
     """The database answers, takes writes and has this version's tables; else one word of `Readiness`."""
     found = services().health.readiness()

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify
 
 from launch.issuers import Issuer
 from smartapp.configuration.signing_keys import PUBLISHED_FOR, PublishedKeys
+from smartapp.web.access import Open, needs
 
 PATH = "/.well-known/jwks.json"
 
@@ -19,6 +20,7 @@ def blueprint(issuers: Iterable[Issuer], folder: Path | None) -> Blueprint:
     published = PublishedKeys(issuers, folder)
 
     @pages.get(PATH)
+    @needs(Open.PUBLIC)
     def jwks() -> Response:
         """The key set, read anew each time: a rotation needs no restart to be published."""
         response = jsonify(published.jwks())

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from launch.authorization import AuthorizationRequest, Callback, LaunchRequest, binding_cookie_name
 from launch.issuers import Issuers
 from smartapp.services import services
+from smartapp.web.access import Open, needs
 from smartapp.web.security import (
     PROBE_COOKIE,
     drop_cookie,
@@ -37,6 +38,7 @@ def blueprint(issuers: Issuers) -> Blueprint:
     return pages
 
 
+@needs(Open.PUBLIC)
 def front() -> str:
     """Whoever comes without a launch learns how to come with one, or signs in at an EHR listed here."""
     here = services()
@@ -48,6 +50,7 @@ def front() -> str:
     )
 
 
+@needs(Open.PUBLIC)
 def begin() -> AnyResponse:
     """`/launch?iss=&launch=`: first whether cookies survive here, then off to the EHR.
 
@@ -57,6 +60,7 @@ def begin() -> AnyResponse:
     return _begin(without_patient=False)
 
 
+@needs(Open.PUBLIC)
 def begin_worklist() -> AnyResponse:
     """`/launch/worklist?iss=&launch=`: the same for no patient's chart. Nothing at a patient's level is asked
     for, and what is opened shows the worklist and nothing else."""
@@ -111,6 +115,7 @@ def to_ehr(authorization: AuthorizationRequest) -> AnyResponse:
 
 
 def _callback(issuer_id: str) -> Callable[[], AnyResponse]:
+    @needs(Open.PUBLIC)
     def callback() -> AnyResponse:
         """The EHR sends the browser back here. Code and state leave the address bar with the redirect."""
         here = services()

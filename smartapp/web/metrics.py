@@ -11,12 +11,14 @@ from smartapp.configuration.settings import LOOPBACK
 from smartapp.metrics import Prometheus
 from smartapp.services import services
 from smartapp.store.counts import counts
+from smartapp.web.access import Open, needs
 
 pages = Blueprint("metrics", __name__)
 _FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 
 
 @pages.get("/metrics")
+@needs(Open.PUBLIC)
 def metrics() -> Response:
     """What was counted, as Prometheus reads it; 404 where nobody is named, or somebody else asks."""
     here = services()

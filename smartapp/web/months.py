@@ -21,12 +21,15 @@ from smartapp.store.changes import UNFINISHED
 from smartapp.store.claims import ChargeState
 from smartapp.store.months import Month, month_of
 from smartapp.web import own_pages
+from smartapp.web.access import Open, needs
 from smartapp.web.approvals import LONGEST_REASON
-from smartapp.web.errors import error_page
-from smartapp.web.permission import Action, looking_refusal, refused_here
+from smartapp.web.permission import Action, refused_here
 from smartapp.web.security import Moved
 
 pages = Blueprint("months", __name__, url_prefix="/s/<sid>/months")
+
+CERTIFIES = needs(Action.APPROVE, title="This month was not certified")
+REOPENS = needs(Action.APPROVE, title="This month was not reopened")
 
 # One that is only prepared is not: before it is sent, the month is asked for once more.
 _ON_ITS_WAY = frozenset(
@@ -64,16 +67,13 @@ class MonthView:
 
 
 @pages.before_request
-def _where_months_are_certified() -> Response | None:
-    denied = looking_refusal(g.session)
-    if denied is not None:
-        return error_page(403, "This page is for clinicians", denied, "Nothing was changed.")
+def _where_months_are_certified() -> None:
     if not services().site.lock_certified_months:
         abort(404)
-    return None
 
 
 @pages.get("")
+@needs(Open.LOOK)
 def page() -> Response:
     """Every month that holds something of remote monitoring, the latest first."""
     chart = own_pages.chart()
@@ -81,6 +81,7 @@ def page() -> Response:
 
 
 @pages.get("/<key>")
+@needs(Open.LOOK)
 def month(key: str) -> Response:
     """One month: what it holds, and the way to close or reopen it."""
     chart = own_pages.chart()
@@ -88,6 +89,7 @@ def month(key: str) -> Response:
 
 
 @pages.post("/<key>/certify")
+@CERTIFIES
 def certify(key: str) -> AnyResponse:
     """Close the month; where something earned would stay uncharged, only once somebody said so."""
     here = services()
@@ -95,8 +97,6 @@ def certify(key: str) -> AnyResponse:
     chart = own_pages.posted_chart()
     if own_differences(here.store, chart.issuer_id, chart.patient, chart.findings, ()):
         raise Moved
-    if (stopped := own_pages.unless_allowed(Action.APPROVE, "This month was not certified")) is not None:
-        return stopped
     view = _month(chart, key)
     problems = []
     if not view.over:
@@ -127,11 +127,10 @@ def certify(key: str) -> AnyResponse:
 
 
 @pages.post("/<key>/reopen")
+@REOPENS
 def reopen(key: str) -> AnyResponse:
     """Open it again, for a reason that is kept."""
     chart = own_pages.posted_chart()
-    if (stopped := own_pages.unless_allowed(Action.APPROVE, "This month was not reopened")) is not None:
-        return stopped
     view, here = _month(chart, key), services()
     reason = request.form.get("reason", "").strip()[:LONGEST_REASON]
     if not reason:

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, TypeVar
 
 import msgspec
-from flask import Response, g, redirect, request, url_for
+from flask import g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from smartapp.ehr.reading.findings import Findings
@@ -18,8 +18,7 @@ from smartapp.store.attestations import ConfirmedEpisode, Settlement, Stated, St
 from smartapp.store.reading import Snapshot
 from smartapp.store.vault import SealBroken
 from smartapp.web import words
-from smartapp.web.errors import error_page
-from smartapp.web.permission import Action, present_findings, refused_here
+from smartapp.web.permission import present_findings
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import take_seat
 
@@ -112,14 +111,6 @@ def taken_back(item: Stated[Statement] | Stated[ConfirmedEpisode] | Stated[Settl
         return ""
     on = item.revoked_at.astimezone(services().site.zone).date()
     return f"Taken back on {words.day(on)} by {item.revoked_by_name or item.revoked_by}."
-
-
-def unless_allowed(action: Action, title: str) -> Response | None:
-    """A page that says why not; None for whoever may."""
-    refusal = refused_here(action)
-    if refusal is None:
-        return None
-    return error_page(403, title, refusal, "The patient page shows what is earned and why.")
 
 
 def to(endpoint: str, **values: Any) -> AnyResponse:

@@ -19,6 +19,7 @@ from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
+from smartapp.web.access import Open, needs
 from smartapp.web.anchor_history import anchor_history
 from smartapp.web.changes import changes_view
 from smartapp.web.leaving import told_on_the_page
@@ -39,18 +40,21 @@ pages = Blueprint("patient", __name__, url_prefix="/s/<sid>")
 
 
 @pages.get("/")
+@needs(Open.SIGNED_IN)
 def page() -> str:
     """The whole page: the cards if the chart has been read, else the shell that waits for them."""
     return render_template("patient/patient.html", **_content())
 
 
 @pages.get("/content")
+@needs(Open.SIGNED_IN)
 def content() -> Response:
     """What the page waits for, as a fragment: progress, failure or the cards."""
     return make_response(render_template("patient/_content.html", fragment=True, **_content()))
 
 
 @pages.post("/read")
+@needs(Open.SIGNED_IN)
 def read_again() -> AnyResponse:
     """Read the chart once more."""
     services().jobs.read_again(g.session)
@@ -58,6 +62,7 @@ def read_again() -> AnyResponse:
 
 
 @pages.post("/end")
+@needs(Open.SIGNED_IN)
 def end() -> Response:
     """End the session here and, where the EHR offers it and has a seat free, there."""
     try:
@@ -72,6 +77,7 @@ def end() -> Response:
 
 
 @pages.get("/decisions.json")
+@needs(Open.SIGNED_IN)
 def decisions() -> tuple[Response, int]:
     """The page's twin: exactly what `smartapp evaluate --json` says of the same resources."""
     here = services()
@@ -89,6 +95,7 @@ def decisions() -> tuple[Response, int]:
 
 
 @pages.get("/evidence/<address>")
+@needs(Open.SIGNED_IN)
 def evidence(address: str) -> Response:
     """One source record, counted or left out: in words, and as the EHR sent it."""
     here = services()
@@ -134,6 +141,7 @@ def _may_be_opened(reference: str, findings: Findings) -> bool:
 
 
 @pages.get("/readings/<address>")
+@needs(Open.SIGNED_IN)
 def readings(address: str) -> str:
     """Every reading of one day, a page at a time."""
     here = services()

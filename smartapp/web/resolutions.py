@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, make_response, render_template, request
 from msgspec.structs import replace
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -46,10 +46,13 @@ from smartapp.ehr.reading.own_record import SettledLine
 from smartapp.services import services
 from smartapp.store.attestations import Settlement, Stated
 from smartapp.web import own_pages, words
+from smartapp.web.access import needs
 from smartapp.web.permission import ROLES, Action, present_findings, role_here
 from smartapp.web.security import Moved
 
 pages = Blueprint("resolutions", __name__, url_prefix="/s/<sid>/settled")
+
+MAY = needs(Action.RESOLVE, title="Nothing can be settled here")
 
 CLINICIANS = BILLING_PROFESSIONALS | {Role.THERAPIST_ASSISTANT, Role.CLINICAL_STAFF}
 """Who may settle what only a clinician can know; others settle what a biller may."""
@@ -266,14 +269,8 @@ class Question:
         return self.review.choice is Choice.DATE
 
 
-@pages.before_request
-def _only_those_who_may() -> AnyResponse | None:
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return own_pages.unless_allowed(Action.RESOLVE, "Nothing can be settled here")
-
-
 @pages.get("")
+@MAY
 def page() -> Response:
     """What was settled of this patient, with what follows from it."""
     chart = own_pages.chart()
@@ -286,6 +283,7 @@ def page() -> Response:
 
 
 @pages.get("/<key>/<reason>")
+@MAY
 def form(key: str, reason: str) -> Response:
     """The sentence or the choice that settles a reason of a decision."""
     chart = own_pages.chart()
@@ -293,6 +291,7 @@ def form(key: str, reason: str) -> Response:
 
 
 @pages.post("/<key>/<reason>")
+@MAY
 def settle(key: str, reason: str) -> AnyResponse:
     """Keep it, and have the chart decided again. What would settle nothing is not kept."""
     chart, here = own_pages.posted_chart(), services()
@@ -310,6 +309,7 @@ def settle(key: str, reason: str) -> AnyResponse:
 
 
 @pages.post("/<settlement_id>/revoke")
+@MAY
 def revoke(settlement_id: str) -> AnyResponse:
     """Take it back. It stays visible as taken back."""
     chart, here = own_pages.posted_chart(), services()

@@ -8,12 +8,14 @@ from fhir_mappings.vocabulary import Role
 from launch.scopes import difference
 from smartapp.commands.registration import PURPOSES
 from smartapp.services import FEATURES
+from smartapp.web.access import Open, needs
 from smartapp.web.permission import ROLES, role_here
 
 pages = Blueprint("scopes", __name__, url_prefix="/s/<sid>/scopes")
 
 
 @pages.get("")
+@needs(Open.SIGNED_IN)
 def page() -> Response:
     """Scopes asked for, granted and lost, and what each lost feature means for the people who use the app."""
     found = difference(g.session.requested_scope, g.session.granted_scope, FEATURES)

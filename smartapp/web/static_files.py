@@ -17,6 +17,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, request
 
+from smartapp.web.access import Open, needs
 from smartapp.web.compression import takes_gzip
 
 ENDPOINT = "static"
@@ -45,6 +46,7 @@ def _with_digest(endpoint: str, values: dict[str, Any]) -> None:
         values["v"] = file.digest
 
 
+@needs(Open.PUBLIC)
 def _file(filename: str) -> Response:
     file = _files().get(filename)
     if file is None:

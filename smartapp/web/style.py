@@ -17,6 +17,7 @@ from flask import Blueprint, Response, g
 
 from launch.errors import LaunchError, SmartError
 from smartapp.services import services
+from smartapp.web.access import Open, needs
 from smartapp.web.waiting import take_seat
 
 pages = Blueprint("style", __name__, url_prefix="/s/<sid>")
@@ -73,6 +74,7 @@ _CARRIES_WHITE_TEXT = ("color_highlight", "color_error", "color_success")
 
 
 @pages.get("/style.css")
+@needs(Open.SIGNED_IN)
 def sheet() -> Response:
     """The style sheet of this session's EHR; empty where it has none that can be used."""
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 import msgspec
-from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.time_log import (
@@ -35,6 +35,7 @@ from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, Talk, TimeEntry, Unless
 from smartapp.web import own_pages, words
+from smartapp.web.access import needs
 from smartapp.web.entry_words import counts_for
 from smartapp.web.errors import error_page
 from smartapp.web.permission import ROLES, Action, refused_here
@@ -42,6 +43,8 @@ from smartapp.web.security import Moved
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("time_log", __name__, url_prefix="/s/<sid>/time")
+
+MAY = needs(Action.LOG, title="Time cannot be logged here")
 
 LONGEST_NOTE = 1000
 TITLE = "Time cannot be logged here"
@@ -80,15 +83,8 @@ class EntryForm:
         return self.values.get(name, "")
 
 
-@pages.before_request
-def _only_those_who_may() -> AnyResponse | None:
-    """Patients, relatives, and whoever's role may not log time, never get further."""
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return own_pages.unless_allowed(Action.LOG, TITLE)
-
-
 @pages.get("")
+@MAY
 def page() -> Response:
     """Every entry, the clock, and the form for a new entry, filled in with what a row of the patient page
     knows of it."""
@@ -99,6 +95,7 @@ def page() -> Response:
 
 
 @pages.post("")
+@MAY
 def enter() -> AnyResponse:
     """A new entry, typed. It is not signed yet."""
     chart, form = own_pages.posted_chart(), _sent()
@@ -122,18 +119,21 @@ def enter() -> AnyResponse:
 
 
 @pages.get("/<entry_id>")
+@MAY
 def entry(entry_id: str) -> Response:
     """One entry, exactly as it is signed, with everything it was before."""
     return _entry_page(_entry(entry_id), (), 200)
 
 
 @pages.get("/<entry_id>/correct")
+@MAY
 def correction(entry_id: str) -> Response:
     """The entry's form, filled with what it says now."""
     return _correction_page(_entry(entry_id), None, 200)
 
 
 @pages.post("/<entry_id>/correct")
+@MAY
 def correct(entry_id: str) -> AnyResponse:
     """A new version, not signed. The earlier ones stay, and until somebody signs the entry counts nothing."""
     chart, found, form = own_pages.posted_chart(), _entry(entry_id), _sent()
@@ -174,6 +174,7 @@ def correct(entry_id: str) -> AnyResponse:
 
 
 @pages.post("/<entry_id>/sign")
+@MAY
 def sign(entry_id: str) -> AnyResponse:
     """Answer for exactly what was shown. From now on the entry counts."""
     own_pages.posted_chart()
@@ -209,6 +210,7 @@ def sign(entry_id: str) -> AnyResponse:
 
 
 @pages.post("/<entry_id>/withdraw")
+@MAY
 def withdraw(entry_id: str) -> AnyResponse:
     """Take an entry back. It stays visible as withdrawn."""
     own_pages.posted_chart()
@@ -240,6 +242,7 @@ def withdraw(entry_id: str) -> AnyResponse:
 
 
 @pages.post("/<entry_id>/write")
+@MAY
 def write(entry_id: str) -> AnyResponse:
     """Try again to bring the EHR's Encounter in step with the entry."""
     own_pages.posted_chart()
@@ -250,6 +253,7 @@ def write(entry_id: str) -> AnyResponse:
 
 
 @pages.post("/clock/start")
+@MAY
 def start_clock() -> AnyResponse:
     """Start the signed-in person's clock for this patient. Nothing else ever does."""
     patient, here = own_pages.require_patient(), services()
@@ -273,6 +277,7 @@ def start_clock() -> AnyResponse:
 
 
 @pages.post("/clock/stop")
+@MAY
 def stop_clock() -> AnyResponse:
     """Stop it: the times become an entry, which still has to be completed and signed."""
     patient, here = own_pages.require_patient(), services()
@@ -312,6 +317,7 @@ def stop_clock() -> AnyResponse:
 
 
 @pages.post("/clock/discard")
+@MAY
 def discard_clock() -> AnyResponse:
     """Stop the clock, wherever it was started, and log nothing."""
     own_pages.require_patient()

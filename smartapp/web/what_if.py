@@ -9,6 +9,7 @@ from flask import Blueprint, Response, g, make_response, render_template, reques
 
 from fhir_mappings.rules.what_if import MOST_DAYS, MOST_MINUTES, read_what_if
 from smartapp.services import services
+from smartapp.web.access import Open, needs
 from smartapp.web.own_pages import chart
 from smartapp.web.patient_view import patient_view
 from smartapp.web.security import Moved
@@ -20,6 +21,7 @@ FIELDS = ("add-days", "add-minutes", "add-call-minutes", "payer")
 
 
 @pages.get("")
+@needs(Open.SIGNED_IN)
 def page() -> Response:
     """The form, and the imagined cards once something was asked for."""
     here = services()

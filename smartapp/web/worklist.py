@@ -24,9 +24,9 @@ from smartapp.population.listing import Listed, Topic
 from smartapp.services import Services, services
 from smartapp.store.worklist import MarkKind, NewMark
 from smartapp.web import own_pages, words
+from smartapp.web.access import Open, needs
 from smartapp.web.errors import error_page
 from smartapp.web.launch import to_ehr
-from smartapp.web.permission import looking_refusal
 from smartapp.web.waiting import client_here, take_seat
 from smartapp.web.worklist_export import begin_export
 from smartapp.web.worklist_view import (
@@ -45,6 +45,13 @@ from smartapp.worklist.choosing import Candidate, Show, Wanted, chosen, counted,
 from smartapp.worklist.lists import NoList, Sweep
 
 pages = Blueprint("worklist", __name__, url_prefix="/s/<sid>/worklist")
+
+MAY_LOOK = needs(
+    Open.LOOK,
+    title="The worklist is for clinicians",
+    way_back="Open the app from a patient's chart.",
+    besides="in a session without a patient, where the site has a worklist and the EHR lets patients be seen",
+)
 
 ROUNDS = 4
 """So often the EHR is asked for one page, where it shows few of those who were asked about."""
@@ -93,6 +100,7 @@ def _refused(error: Refused) -> Response:
 
 
 @pages.get("")
+@MAY_LOOK
 def page() -> Response:
     """What the last sweep says of the patients whom the EHR shows to this user."""
     sweep, looking = _looked_at()
@@ -119,6 +127,7 @@ def page() -> Response:
 
 
 @pages.post("/mark")
+@MAY_LOOK
 def mark() -> AnyResponse:
     """Say something of a row; not where somebody has said something since it was shown."""
     _, looking = _looked_at()
@@ -136,6 +145,7 @@ def mark() -> AnyResponse:
 
 
 @pages.get("/open/<row>")
+@MAY_LOOK
 def open_chart(row: str) -> AnyResponse:
     """Open a row's patient: a launch of its own, in which the EHR has its user choose. What comes back must
     be that patient, or nothing is opened."""
@@ -146,6 +156,7 @@ def open_chart(row: str) -> AnyResponse:
 
 
 @pages.post("/file")
+@MAY_LOOK
 def make_file() -> AnyResponse:
     """Begin to make a file of all rows that this user may see."""
     sweep, looking = _looked_at()
@@ -154,6 +165,7 @@ def make_file() -> AnyResponse:
 
 
 @pages.get("/worklist.csv")
+@MAY_LOOK
 def file() -> Response:
     """The file, once it is whole."""
     _looked_at()
@@ -172,8 +184,6 @@ def file() -> Response:
 def _looked_at() -> tuple[Sweep, Looking]:
     """The last sweep, for a user who may look at it. Raises Refused."""
     here, session = services(), g.session
-    if looking_refusal(session) is not None:
-        raise Refused("The worklist is shown to clinicians only; the EHR did not say that one is signed in.")
     if not here.lists.has(session.issuer_id):
         raise Refused(
             "The EHR opened this app without a patient, and this site has no worklist for it. "

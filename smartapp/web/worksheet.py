@@ -16,10 +16,11 @@ from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState
 from smartapp.web import own_pages, words
+from smartapp.web.access import Open, needs
 from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.errors import error_page
 from smartapp.web.leaving import chosen_here
-from smartapp.web.permission import Action, looking_refusal, refused_here
+from smartapp.web.permission import Action, refused_here
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("worksheet", __name__, url_prefix="/s/<sid>/worksheet")
@@ -39,17 +40,8 @@ class LineView:
     no_way_back: str | None
 
 
-@pages.before_request
-def _only_clinicians() -> AnyResponse | None:
-    refusal = looking_refusal(g.session)
-    if refusal is not None:
-        return error_page(403, "This page is for clinicians", refusal, "Nothing was changed.")
-    if services().jobs.findings(g.session.id) is None:
-        return redirect(url_for("patient.page", sid=g.session.id))
-    return None
-
-
 @pages.get("")
+@needs(Open.LOOK, chart=True)
 def page() -> Response:
     """What stands on it, each line with its state and what can be done."""
     chart = own_pages.chart()
@@ -66,6 +58,7 @@ def page() -> Response:
 
 
 @pages.get(".csv")
+@needs(Open.LOOK, chart=True)
 def as_csv() -> Response:
     """The same for a spreadsheet."""
     lines = _lines()
@@ -85,10 +78,9 @@ def as_csv() -> Response:
 
 
 @pages.route("/<key>/entered", methods=["GET", "POST"])
+@needs(Action.ENTER, title="This cannot be kept here")
 def enter(key: str) -> AnyResponse:
     """Somebody entered a charge in billing, and says so."""
-    if (denied := own_pages.unless_allowed(Action.ENTER, "This cannot be kept here")) is not None:
-        return denied
     row, line = _row(key)
     if request.method == "GET":
         if row.state is not ChargeState.TO_ENTER:
@@ -105,10 +97,9 @@ def enter(key: str) -> AnyResponse:
 
 
 @pages.route("/<key>/take-back", methods=["GET", "POST"])
+@needs(Action.WITHDRAW, title="This cannot be taken back here")
 def take_back(key: str) -> AnyResponse:
     """Take back what stands on the worksheet or was handed over, with a reason."""
-    if (denied := own_pages.unless_allowed(Action.WITHDRAW, "This cannot be taken back here")) is not None:
-        return denied
     row, line = _row(key)
     if request.method == "GET":
         return _take_back_page(row, line, (), 200)
