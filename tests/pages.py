@@ -82,7 +82,7 @@ def rows(app: Flask) -> Iterator[Row]:
 def who(need: Need) -> str:
     """Who has it, as shipped."""
     if isinstance(need, Action):
-        return ", ".join(sorted(ROLES[role] for role in getattr(Permissions(), need.value)))
+        return ", ".join(sorted(ROLES[role] for role in getattr(Permissions(), need.value))) or "nobody"
     return MEANS[need]
 
 

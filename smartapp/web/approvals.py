@@ -25,7 +25,7 @@ from smartapp.web.cards import card_view
 from smartapp.web.charge_form import as_performed, case_of, charge_of
 from smartapp.web.charges import shut_page, told
 from smartapp.web.errors import error_page
-from smartapp.web.leaving import kept_leaving, shown, where_here
+from smartapp.web.leaving import claim_of, kept_leaving, shown, where_here
 from smartapp.web.permission import Action, present_findings, refused_here
 from smartapp.web.security import Moved, require_same
 from smartapp.web.waiting import client_here
@@ -148,6 +148,7 @@ def _page(key: str, charge: Charge, problems: tuple[str, ...], status: int) -> R
             problems=problems,
             longest=LONGEST_REASON,
             leaving=shown(kept_leaving(charge)),
+            claim=claim_of(findings, decision, charge.content.resource),
         ),
         status,
     )

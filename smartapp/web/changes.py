@@ -492,7 +492,7 @@ class Draft:
         told = [
             ("Code", _code(before), _code(after) if self.kind is not ChangeKind.WITHDRAW else _code(before)),
             ("Quantity", _quantity(before), _quantity(after)),
-            ("Status", str(before.get("status")), str(after.get("status"))),
+            ("Status", words.charge_status(before.get("status")), words.charge_status(after.get("status"))),
             ("Records named", _records(before), _records(after)),
         ]
         return tuple(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,30 @@ from flask import g
 from fhir_mappings.decision import Decision
 from fhir_mappings.vocabulary import Outcome, Unverified
 from smartapp.configuration.handover import Method
+from smartapp.ehr.charges.digests import digest_of
 from smartapp.ehr.handover.choice import Chosen
+from smartapp.ehr.handover.line import line_of
 from smartapp.ehr.handover.method import Asked, ToCharge, Where
+from smartapp.ehr.handover.sheet import rows_in
 from smartapp.ehr.reading.findings import Findings, ForTheForm
 from smartapp.plain import laid_out
 from smartapp.services import services
 from smartapp.store.charges import Charge, Leaving
 from smartapp.web import words
 from smartapp.web.permission import writes_here
+
+
+@dataclass(frozen=True)
+class File:
+    """A file within what leaves."""
+
+    kind: str
+    size: int
+    """In bytes."""
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {self.size:,} bytes, SHA-256 {self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,9 @@ class Shown:
     title: str
     by_person: bool
     text: str
+    says: tuple[tuple[str, str], ...] = ()
+    """Of a document: what stands on it, name and value."""
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,29 @@ def chosen_here(
 
 def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any]) -> Leaving:
     """Exactly what leaves of a charge, and how. `resource`: the ChargeItem that it is, or would be."""
+    charge = _to_charge(findings, decision, resource)
+    return chosen_here(findings, decision, resource).handover.leaves(charge)
+
+
+def claim_of(findings: Findings, decision: Decision, resource: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What whoever accepted it chose for a charge: name and value, as the chart calls them."""
+    line = line_of(_to_charge(findings, decision, resource))
+    diagnoses = [
+        " ".join(filter(None, (coding["code"], coding.get("display"))))
+        for reason in resource.get("reason", ())
+        for coding in reason["coding"]
+    ]
+    told = (
+        ("Modifiers", ", ".join(line.modifiers)),
+        ("Diagnosis", ", ".join(diagnoses)),
+        ("Performing", line.performing),
+        ("Ordering", line.ordering),
+        ("Encounter or account", line.place),
+    )
+    return tuple((name, value or "none") for name, value in told)
+
+
+def _to_charge(findings: Findings, decision: Decision, resource: dict[str, Any]) -> ToCharge:
     choices, form = findings.choices, findings.form or ForTheForm()
     people = (*choices.practitioners, *choices.encounters, *form.accounts, *form.conditions)
     names = {choice.reference: choice.text for choice in people}
@@ -65,8 +108,7 @@ def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any])
         names.setdefault(g.session.fhir_user, g.session.user_name)
     label = services().site.policy.code(decision.code).label
     npis = {person.reference: coding["code"] for person in choices.practitioners for coding in person.codings}
-    charge = ToCharge(g.session.issuer_id, resource, decision, label, findings.patient, names, npis)
-    return chosen_here(findings, decision, resource).handover.leaves(charge)
+    return ToCharge(g.session.issuer_id, resource, decision, label, findings.patient, names, npis)
 
 
 def kept(leaving: Leaving) -> Leaving | None:
@@ -83,14 +125,36 @@ def kept_leaving(row: Charge) -> Leaving:
 
 def shown(leaving: Leaving) -> Shown:
     way = services().handovers.named(leaving.method)
-    return Shown(leaving.method, way.title, way.by_person, text_of(leaving))
+    found = [] if leaving.method is not Method.DOCUMENT else _files_in(msgspec.json.decode(leaving.body))
+    says = next((rows for _, data in found if (rows := rows_in(data))), ())
+    files = tuple(_file(attachment, data) for attachment, data in found)
+    return Shown(leaving.method, way.title, way.by_person, text_of(leaving), says, files)
 
 
 def text_of(leaving: Leaving) -> str:
-    """Exactly what leaves, laid out for reading."""
+    """Exactly what leaves, laid out for reading; of a file within it its size and digest stand in its place,
+    since nobody reads base64."""
+    if leaving.method is Method.DOCUMENT:
+        body = msgspec.json.decode(leaving.body)
+        for attachment, data in _files_in(body):
+            attachment["data"] = f"({_file(attachment, data)})"
+        return laid_out(msgspec.json.encode(body))
     if "json" in leaving.media_type:
         return laid_out(leaving.body)
     return leaving.body.decode().replace("\r", "\n")
+
+
+def _files_in(body: dict[str, Any]) -> list[tuple[dict[str, Any], bytes]]:
+    """Each attachment of a DocumentReference of our own, with its bytes."""
+    attachments = [content["attachment"] for content in body["content"]]
+    return [(attachment, b64decode(attachment["data"])) for attachment in attachments]
+
+
+def _file(attachment: dict[str, Any], data: bytes) -> File:
+    return File(_KINDS.get(attachment["contentType"], attachment["contentType"]), len(data), digest_of(data))
+
+
+_KINDS = {"application/pdf": "PDF", "application/xhtml+xml": "XHTML"}
 
 
 def told_on_the_page(findings: Findings) -> HandingOver:

@@ -407,6 +407,21 @@ WAYS_BACK: dict[Method, str] = {
 """What taking back does, where a charge left otherwise than as a ChargeItem."""
 
 
+_CHARGE_STATUSES = {
+    "planned": "for billing to review",
+    "billable": "ready to be billed",
+    "billed": "billed",
+    "not-billable": "not to be billed",
+    "aborted": "given up",
+    "entered-in-error": "taken back, as entered in error",
+}
+
+
+def charge_status(value: object) -> str:
+    """What the EHR says of a charge; one that nobody knows here by its own name."""
+    return _CHARGE_STATUSES.get(str(value), plain(value))
+
+
 def handed_state(row: Charge) -> str:
     """How far a charge came that left otherwise than as a ChargeItem, in words."""
     told = CHANGE_STATES[row.state]

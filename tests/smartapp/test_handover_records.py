@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -126,6 +127,27 @@ def test_a_document_holds_the_worksheet_as_pdf_and_xhtml(make, browser):
     assert any(cell.startswith(CODE) for cell in cells)
     assert "Observation/" not in json.dumps(document)
     assert rows(world)[0].state is ChargeState.HANDED_OVER
+
+
+def test_the_preview_of_a_document_says_what_stands_on_it_and_shows_no_base64(make, browser):
+    world = make(DOCUMENTS)
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith(CODE))
+    form = world.choices_at(browser, link).form("/check")
+    statements = [control.value for control in form.controls if control.name == "attest"]
+    chosen = {c.name: c.value or next(v for v in c.options if v) for c in form.controls if c.kind == "select"}
+    preview = browser.submit(form, **({"attest": statements} if statements else {}), **chosen)
+    browser.submit(preview.form(urlsplit(link).path))
+    (document,) = world.resources("DocumentReference", PATIENT)
+    whole = [base64.b64decode(one["attachment"]["data"]) for one in document["content"]]
+    rows_ = ElementTree.fromstring(whole[1]).iter("{http://www.w3.org/1999/xhtml}tr")
+    assert "What the document says" in preview.text
+    for name, value in (tuple(cell.text for cell in row) for row in rows_):
+        assert f"{name} {value}" in preview.text
+    for kind, content, entry in zip(("PDF", "XHTML"), whole, document["content"], strict=True):
+        told = f"{kind}, {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
+        assert preview.text.count(told) == 2, "in words, and in the place of its bytes"
+        assert entry["attachment"]["data"][:60] not in preview.body
 
 
 @pytest.mark.parametrize(("more", "tasks"), [("", 0), (", behavioral_health: true", 1)])

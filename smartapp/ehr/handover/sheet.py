@@ -49,6 +49,15 @@ def xhtml_of(line: ChargeLine) -> bytes:
     return bytes(ElementTree.tostring(html, encoding="utf-8", xml_declaration=True))
 
 
+def rows_in(xhtml: bytes) -> tuple[tuple[str, str], ...]:
+    """What stands on a sheet that `xhtml_of` made; nothing where it is another document."""
+    try:
+        rows = ElementTree.fromstring(xhtml).iter(f"{{{_XHTML}}}tr")  # noqa: S314 (bytes that were made here)
+        return tuple((row[0].text or "", row[1].text or "") for row in rows)
+    except (ElementTree.ParseError, IndexError):
+        return ()
+
+
 def pdf_of(line: ChargeLine) -> bytes:
     """One page. Its fonts are those that every reader has, which hold Latin letters only."""
     from fpdf import FPDF  # slow to import, and only documents need it
