@@ -20,7 +20,7 @@ from smartapp.store.time_log import EntryState
 from smartapp.web import own_pages, words
 from smartapp.web.access import needs
 from smartapp.web.permission import Action
-from smartapp.web.time_log import Filled
+from smartapp.web.time_form import Filled
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("elsewhere", __name__, url_prefix="/s/<sid>/elsewhere")

@@ -7,80 +7,46 @@ There is no button that fills in missing minutes, and no page starts a clock.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 
 import msgspec
 from flask import Blueprint, Response, abort, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.time_log import (
-    LOGGED_ACTIVITIES,
-    STATED_ROLES,
-    EntryProblem,
     LoggedTime,
-    activity_text,
     missing_of,
     problem_of,
-    span_of,
-    span_on,
 )
-from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, Program, Role
 from launch.scopes import Scopes
 from smartapp.ehr.encounters import WriteBack
 from smartapp.ehr.people import names_of
-from smartapp.ehr.reading.display import Choice
 from smartapp.ehr.reading.elsewhere import readable_elsewhere
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.time_log import EntryContent, EntryState, EntryVersion, Measured, Talk, TimeEntry, Unless
+from smartapp.store.time_log import EntryContent, EntryState, Measured, TimeEntry, Unless
 from smartapp.web import own_pages, words
 from smartapp.web.access import needs
 from smartapp.web.entry_words import counts_for
 from smartapp.web.errors import error_page
-from smartapp.web.permission import ROLES, Action, refused_here
+from smartapp.web.permission import Action, refused_here
 from smartapp.web.security import Moved
+from smartapp.web.time_form import (
+    PREFILLED,
+    EntryForm,
+    Filled,
+    form_choices,
+    form_values,
+    sent_form,
+    talk_of,
+    understood,
+)
+from smartapp.web.time_view import EntryView
 from smartapp.web.waiting import client_here
 
 pages = Blueprint("time_log", __name__, url_prefix="/s/<sid>/time")
 
 MAY = needs(Action.LOG, title="Time cannot be logged here")
-
-LONGEST_NOTE = 1000
-TITLE = "Time cannot be logged here"
-LONGEST_TALK = 300
-TALK = ("with_whom", "data", "decided")
-FIELDS = (
-    *("day", "start", "end_day", "end", "length", "person", "role", "program", "activity", "live", "note"),
-    *TALK,
-)
-WITH_WHOM = ("the patient", "a caregiver", "the patient and a caregiver")
-
-
-PREFILLED = ("program", "activity")
-"""What an address may fill in as it is: a person completes it, and nothing of it is kept by that."""
-
-
-class Filled(msgspec.Struct, frozen=True):
-    """The same of one contact, which stands in no address but sealed."""
-
-    day: str = ""
-    length: str = ""
-    program: str = ""
-    activity: str = ""
-
-
-@dataclass(frozen=True)
-class EntryForm:
-    """What somebody typed, and what stands against it."""
-
-    values: dict[str, str]
-    problems: tuple[str, ...] = ()
-
-    def __getattr__(self, name: str) -> str:
-        if name not in FIELDS:
-            raise AttributeError(name)
-        return self.values.get(name, "")
 
 
 @pages.get("")
@@ -98,8 +64,8 @@ def page() -> Response:
 @MAY
 def enter() -> AnyResponse:
     """A new entry, typed. It is not signed yet."""
-    chart, form = own_pages.posted_chart(), _sent()
-    logged, problems = _understood(form)
+    chart, form = own_pages.posted_chart(), sent_form()
+    logged, problems = understood(form)
     if logged is not None:
         problems = (*problems, *_certified(logged))
     if logged is None or problems:
@@ -108,7 +74,7 @@ def enter() -> AnyResponse:
     entry_id = services().store.time_log.enter(
         chart.issuer_id,
         chart.patient,
-        EntryContent(logged=logged, note=form.note, talk=_talk(form), by=by, by_name=by_name),
+        EntryContent(logged=logged, note=form.note, talk=talk_of(form), by=by, by_name=by_name),
         services().clock.now(),
         Unless(_locked_days(logged)),
         **own_pages.facts(),
@@ -136,10 +102,10 @@ def correction(entry_id: str) -> Response:
 @MAY
 def correct(entry_id: str) -> AnyResponse:
     """A new version, not signed. The earlier ones stay, and until somebody signs the entry counts nothing."""
-    chart, found, form = own_pages.posted_chart(), _entry(entry_id), _sent()
+    chart, found, form = own_pages.posted_chart(), _entry(entry_id), sent_form()
     _require_version(found)
     before = found.latest.content
-    logged, problems = _understood(form, before.logged)
+    logged, problems = understood(form, before.logged)
     if logged is not None:
         problems = (*problems, *_certified(logged, before.logged))
     if logged is None or problems:
@@ -148,7 +114,7 @@ def correct(entry_id: str) -> AnyResponse:
     content = EntryContent(
         logged=logged,
         note=form.note,
-        talk=_talk(form),
+        talk=talk_of(form),
         measured=_measured(before, logged),
         by=by,
         by_name=by_name,
@@ -369,118 +335,6 @@ def _to_ehr(found: TimeEntry) -> AnyResponse:
     return own_pages.to("time_log.entry", entry_id=found.id)
 
 
-# Understanding a form
-
-
-def _sent() -> EntryForm:
-    values = {name: request.form.get(name, "").strip() for name in FIELDS}
-    told = {name: values[name][:LONGEST_TALK] for name in TALK}
-    return EntryForm(values | told | {"note": request.form.get("note", "").strip()[:LONGEST_NOTE]})
-
-
-def _talk(form: EntryForm) -> Talk:
-    """What is said of a conversation; of what is none, nothing."""
-    if form.live != "yes":
-        return Talk()
-    return Talk(form.with_whom if form.with_whom in WITH_WHOM else "", form.data, form.decided)
-
-
-def _understood(
-    form: EntryForm, before: LoggedTime | None = None
-) -> tuple[LoggedTime | None, tuple[str, ...]]:
-    """The entry that a form states, and every reason against it, in words. `before`: what is corrected."""
-    here = services()
-    problems: list[str] = []
-    span = _span(form, problems)
-    if span is not None and before is not None:
-        span = _with_its_seconds(form, span, before)
-    people = {person.reference: person.text for person in _people()}
-    if form.person not in people:
-        problems.append(words.ENTRY_PROBLEMS[EntryProblem.NO_PERSON])
-    if span is None:
-        return None, tuple(problems)
-    logged = LoggedTime(
-        start=span[0],
-        end=span[1],
-        person=form.person,
-        person_name=people.get(form.person, ""),
-        role=_role(form, problems),
-        activity=Activity(form.activity) if form.activity in set(LOGGED_ACTIVITIES) else None,
-        program=Program(form.program) if form.program in set(MONITORING_PROGRAMS) else None,
-        live={"yes": True, "no": False}.get(form.live),
-        day=span[0].date() if form.length and not form.start else None,
-    )
-    if (problem := problem_of(logged, here.clock.now())) is not None:
-        problems.append(words.ENTRY_PROBLEMS[problem])
-    missing = (item for item in missing_of(logged) if item is not EntryProblem.NO_PERSON)
-    problems += [words.ENTRY_PROBLEMS[item] for item in missing]
-    return logged, tuple(problems)
-
-
-def _role(form: EntryForm, problems: list[str]) -> Role | None:
-    """The role that the entry states. Where the site's file names the person's, nobody states another."""
-    stated = Role(form.role) if form.role in set(STATED_ROLES) else None
-    known = services().site.role_of(g.session.issuer_id, form.person)
-    if known is not None and stated not in (None, known):
-        problems.append(f"The site's file says in which role this person works: {ROLES[known]}.")
-    return known or stated
-
-
-def _span(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | None:
-    if form.length and not (form.start or form.end or form.end_day):
-        return _length_of(form, problems)
-    try:
-        if form.length:
-            raise ValueError
-        day = date.fromisoformat(form.day)
-        end_day = date.fromisoformat(form.end_day) if form.end_day else day
-        start, end = time.fromisoformat(form.start), time.fromisoformat(form.end)
-        if (
-            start.tzinfo
-            or end.tzinfo
-            or start.microsecond
-            or end.microsecond
-            or not 2000 <= day.year <= 2199
-            or not 2000 <= end_day.year <= 2199
-        ):
-            raise ValueError
-    except ValueError:
-        problems.append(
-            "Give the date, and start and end as times such as 14:05, or the length in whole minutes."
-        )
-        return None
-    found = span_of(day, start, end_day, end, services().site.zone)
-    if isinstance(found, EntryProblem):
-        problems.append(words.ENTRY_PROBLEMS[found])
-        return None
-    return found
-
-
-def _with_its_seconds(
-    form: EntryForm, span: tuple[datetime, datetime], before: LoggedTime
-) -> tuple[datetime, datetime]:
-    """A form shows minutes: a time that nobody changed in it stays as it was measured, to the second."""
-    shown = _times_of(before)
-    start, end = span
-    if (form.day, form.start) == (shown["day"], shown["start"]):
-        start = before.start
-    if (form.end_day or form.day, form.end) == (shown["end_day"] or shown["day"], shown["end"]):
-        end = before.end
-    return start, end
-
-
-def _length_of(form: EntryForm, problems: list[str]) -> tuple[datetime, datetime] | None:
-    """A length on a day, where nobody noted the times."""
-    try:
-        day, minutes = date.fromisoformat(form.day), int(form.length)
-        if not (2000 <= day.year <= 2199 and 1 <= minutes <= 24 * 60):
-            raise ValueError
-    except ValueError:
-        problems.append("Give the date, and the length in whole minutes.")
-        return None
-    return span_on(day, timedelta(minutes=minutes), services().site.zone)
-
-
 def _names_of(person: str) -> frozenset[str]:
     """Every reference by which the EHR means this person."""
     return names_of(own_pages.chart().findings, person)
@@ -531,51 +385,6 @@ def _sign_problems(found: TimeEntry) -> tuple[str, ...]:
 # The pages
 
 
-def _people() -> tuple[Choice, ...]:
-    """Whose time it may be: whoever is signed in first, then the practitioners that the chart names."""
-    by, by_name = own_pages.user()
-    others = [person for person in own_pages.chart().findings.choices.practitioners if person.reference != by]
-    return (Choice(by, by_name), *others)
-
-
-def _times_of(logged: LoggedTime) -> dict[str, str]:
-    """Day and times as a form shows them."""
-    zone = services().site.zone
-    start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
-    return {
-        "day": start.date().isoformat(),
-        "start": "" if logged.day else f"{start:%H:%M}",
-        "end_day": "" if logged.day or start.date() == end.date() else end.date().isoformat(),
-        "end": "" if logged.day else f"{end:%H:%M}",
-        "length": str(logged.seconds // 60) if logged.day else "",
-    }
-
-
-def _form_values(logged: LoggedTime, note: str, talk: Talk) -> dict[str, str]:
-    return {
-        **_times_of(logged),
-        "person": logged.person,
-        "role": logged.role or "",
-        "program": logged.program or "",
-        "activity": logged.activity or "",
-        "live": "" if logged.live is None else "yes" if logged.live else "no",
-        "note": note,
-        **msgspec.to_builtins(talk),
-    }
-
-
-def _choices() -> dict[str, object]:
-    shown = {str(anchor.program) for anchor in own_pages.chart().findings.anchors}
-    return {
-        "with_whom": WITH_WHOM,
-        "only_program": shown.pop() if len(shown) == 1 else None,
-        "people": _people(),
-        "roles": [(str(role), ROLES[role]) for role in STATED_ROLES],
-        "programs": [(str(program), words.PROGRAMS[program]) for program in MONITORING_PROGRAMS],
-        "activities": [(str(activity), words.ACTIVITIES[activity]) for activity in LOGGED_ACTIVITIES],
-    }
-
-
 def _page(form: EntryForm, status: int) -> Response:
     here, chart = services(), own_pages.chart()
     by, _ = own_pages.user()
@@ -596,7 +405,7 @@ def _page(form: EntryForm, status: int) -> Response:
             elsewhere=clock is not None and mine is None,
             zone=here.site.zone.key,
             looks_elsewhere=bool(readable_elsewhere(Scopes.parse(g.session.granted_scope))),
-            **_choices(),
+            **form_choices(),
         ),
         status,
     )
@@ -644,97 +453,9 @@ def _correction_page(found: TimeEntry, form: EntryForm | None, status: int) -> R
             "time_log/correct.html",
             chart=own_pages.chart(),
             entry=EntryView.of(found),
-            form=form or EntryForm(_form_values(content.logged, content.note, content.talk)),
+            form=form or EntryForm(form_values(content.logged, content.note, content.talk)),
             zone=services().site.zone.key,
-            **_choices(),
+            **form_choices(),
         ),
         status,
     )
-
-
-@dataclass(frozen=True)
-class VersionView:
-    """One version in words."""
-
-    number: int
-    state: str
-    at: datetime
-    by: str
-    day: date
-    span: str
-    length: str
-    what: str
-    who: str
-    live: str
-    note: str
-    talk: tuple[tuple[str, str], ...]
-    """Of a conversation: what is asked of it, and what was said."""
-    measured: str
-
-
-@dataclass(frozen=True)
-class EntryView:
-    """An entry as its pages show it."""
-
-    id: str
-    version: int
-    state: EntryState
-    badge: str
-    meaning: str
-    now: VersionView
-    history: tuple[VersionView, ...]
-    encounter: str | None
-    outdated_in_ehr: bool
-
-    @classmethod
-    def of(cls, entry: TimeEntry) -> EntryView:
-        badge, meaning = words.ENTRY_STATES[entry.state]
-        shown = [_version_view(item) for item in entry.versions]
-        return cls(
-            entry.id,
-            entry.latest.version,
-            entry.state,
-            badge,
-            meaning,
-            shown[-1],
-            tuple(reversed(shown)),
-            entry.encounter,
-            entry.outdated_in_ehr,
-        )
-
-
-def _version_view(version: EntryVersion) -> VersionView:
-    content, zone = version.content, services().site.zone
-    logged = content.logged
-    start, end = logged.start.astimezone(zone), logged.end.astimezone(zone)
-    complete = logged.activity is not None and logged.program is not None
-    told_end = (
-        words.clock(end) if start.date() == end.date() else f"{words.day(end.date())}, {words.clock(end)}"
-    )
-    return VersionView(
-        number=version.version,
-        state={
-            EntryState.DRAFT: "entered" if version.version == 1 else "corrected",
-            EntryState.SIGNED: "signed",
-            EntryState.WRITTEN: "written to the EHR",
-            EntryState.WITHDRAWN: "withdrawn",
-        }[version.state],
-        at=version.at.astimezone(zone),
-        by=content.by_name or content.by,
-        day=start.date(),
-        span="a length, without times" if logged.day else f"{words.clock(start)} to {told_end}",
-        length=words.amount(logged.seconds, "seconds"),
-        what=activity_text(logged) if complete else "not said yet",
-        who=logged.person_name or logged.person,
-        live={True: "live conversation", False: "no live conversation", None: "not said yet"}[logged.live],
-        note=content.note,
-        talk=_talk_view(content.talk) if logged.live else (),
-        measured=words.MEASURED[content.measured]
-        + (f"; role stated: {ROLES[logged.role]}" if logged.role else ""),
-    )
-
-
-def _talk_view(talk: Talk) -> tuple[tuple[str, str], ...]:
-    """What auditors ask of a conversation; what was not said says so."""
-    told = (("With", talk.with_whom), ("Data talked about", talk.data), ("Decided", talk.decided))
-    return tuple((name, said or "not said") for name, said in told)
