@@ -6,9 +6,7 @@ exactly what would be written instead; the form carries the version it was made 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +14,7 @@ import msgspec
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from fhir_mappings.charge_change import Statement, replacement, taken_back, updated
-from fhir_mappings.charge_item import ChargeDetails, ChargeNotValid
-from fhir_mappings.decision import Decision
-from fhir_mappings.reconciliation import Change, ChangeKind, ChangeReason
-from fhir_mappings.vocabulary import Unverified
+from fhir_mappings.reconciliation import Change, ChangeKind
 from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.present import Held, charge_now
 from smartapp.ehr.charges.revise import Order, changeable
@@ -29,14 +23,14 @@ from smartapp.ehr.people import same_person
 from smartapp.ehr.reading.findings import Findings
 from smartapp.plain import laid_out
 from smartapp.services import services
-from smartapp.store.changes import UNFINISHED, ChargeChange, change_id
-from smartapp.store.charges import Charge
+from smartapp.store.changes import ChargeChange, change_id
 from smartapp.store.claims import ChargeState
-from smartapp.web import own_pages, words
+from smartapp.web import own_pages
 from smartapp.web.access import Open, needs
 from smartapp.web.approvals import LONGEST_REASON
-from smartapp.web.cards import RequirementView, card_view, kept_here, rules_not_confirmed, statable
-from smartapp.web.charge_form import revision
+from smartapp.web.cards import RequirementView, card_view
+from smartapp.web.change_draft import Draft, drafted
+from smartapp.web.changes_view import ACTIONABLE, change_refusal, change_shut, change_view, title_of
 from smartapp.web.charges import is_recent
 from smartapp.web.errors import error_page
 from smartapp.web.leaving import where_here
@@ -45,10 +39,8 @@ from smartapp.web.permission import (
     Action,
     looking_refusal,
     present_findings,
-    refusal,
     refusal_of_update,
     refused_here,
-    role_of,
     writes_here,
 )
 from smartapp.web.security import Moved
@@ -61,131 +53,8 @@ MAY = needs(
     Action.ACCEPT, Action.WITHDRAW, title=TITLE, besides="taking back needs withdraw, everything else accept"
 )
 
-ACTIONABLE = frozenset({ChangeKind.UPDATE, ChangeKind.REPLACE, ChangeKind.WITHDRAW})
-_GROWS = frozenset({ChangeReason.MORE_UNITS, ChangeReason.HIGHER_CODE, ChangeReason.LOWER_CODE})
 """What is charged then was not confirmed when the first charge was: its statements are asked for again."""
 OWN = "You confirmed this change yourself; somebody else must approve it."
-
-
-@dataclass(frozen=True)
-class ChangeView:
-    """One line of "What changed since it was charged"."""
-
-    change: Change
-    charge_item: str
-    title: str
-    period: str
-    sentences: tuple[str, ...]
-    gone: tuple[str, ...]
-    can_review: bool
-    refusal: str | None
-
-
-@dataclass(frozen=True)
-class ChangesView:
-    """The section of the patient page. `withdrawable`: own suggestions that agree, by logical id."""
-
-    changes: tuple[ChangeView, ...]
-    unfinished: tuple[ChargeChange, ...]
-    withdrawable: frozenset[str]
-
-
-def changes_view(findings: Findings, charges: tuple[Charge, ...]) -> ChangesView:
-    """What the patient page shows of a snapshot's charges."""
-    store = services().store.changes
-    rows = store.of_patient(g.session.issuer_id, g.session.patient or "")
-    confirmed = {row.identifier for row in charges if row.state is ChargeState.CONFIRMED}
-    open_rows = tuple(
-        row
-        for row in rows
-        if row.state in UNFINISHED
-        and not (
-            row.state is ChargeState.TAKEN_BACK
-            and row.content.new is not None
-            and row.content.new.identifier in confirmed
-        )
-    )
-    busy = {row.charge_item for row in open_rows}
-    may_withdraw = _refusal(ChangeKind.WITHDRAW, findings) is None
-    touchable = {change.charge for change in findings.changes if change.touchable}
-    return ChangesView(
-        changes=tuple(
-            _view(change, findings, busy) for change in findings.changes if change.kind is not ChangeKind.KEEP
-        ),
-        unfinished=open_rows,
-        withdrawable=frozenset(
-            row.charge_item
-            for row in charges
-            if may_withdraw
-            and row.charge_item
-            and row.state is ChargeState.CONFIRMED
-            and f"ChargeItem/{row.charge_item}" in touchable
-        )
-        - busy,
-    )
-
-
-def _view(change: Change, findings: Findings, busy: set[str]) -> ChangeView:
-    logical_id = change.charge.split("/", 1)[1]
-    denied = None
-    if change.kind in ACTIONABLE:
-        days = [change.service_date] if change.service_date is not None else []
-        denied = (
-            _refusal(change.kind, findings)
-            or _shut(change, change.kind, findings)
-            or services().guards.locked(g.session.issuer_id, g.session.patient or "", days)
-        )
-    return ChangeView(
-        change=change,
-        charge_item=logical_id,
-        title=title_of(change),
-        period="no period"
-        if change.window is None
-        else f"{words.day(change.window.start)} – {words.day(change.window.end)}",
-        sentences=sentences_of(change),
-        gone=change.gone,
-        can_review=change.kind in ACTIONABLE and denied is None and logical_id not in busy,
-        refusal=denied,
-    )
-
-
-def title_of(change: Change) -> str:
-    """What would become of what: "98979 → 98980", "98981: 1 → 2 units"."""
-    if change.to_code not in (None, change.code):
-        return f"{change.code} → {change.to_code}"
-    if change.kind is ChangeKind.UPDATE and change.to_quantity != change.quantity:
-        return f"{change.code}: {change.quantity} → {change.to_quantity} units"
-    return change.code
-
-
-def sentences_of(change: Change) -> tuple[str, ...]:
-    """Why, in words."""
-    return (
-        *(words.CHANGE_REASONS[reason] for reason in change.reasons),
-        *(words.reason(doubt) for doubt in change.doubts),
-    )
-
-
-def _refusal(kind: ChangeKind, findings: Findings) -> str | None:
-    """Why the signed-in user may not confirm such a change."""
-    action = Action.WITHDRAW if kind is ChangeKind.WITHDRAW else Action.ACCEPT
-    site = services().site
-    role = role_of(g.session, site, findings)
-    writes = findings.writes
-    creates = None
-    if action is Action.ACCEPT:
-        creates = services().handovers.named(Method.CHARGE_ITEM).refusal(where_here())
-    return refusal(action, g.session, role, site, writes) or creates or refusal_of_update(g.session, writes)
-
-
-def _shut(change: Change, kind: ChangeKind, findings: Findings) -> str | None:
-    """Why nothing more can be charged by it: the rules of its service date are not confirmed (D37). Taking
-    back, and charging fewer units, is always possible."""
-    grows = kind is ChangeKind.REPLACE or (
-        kind is ChangeKind.UPDATE and ChangeReason.MORE_UNITS in change.reasons
-    )
-    decision = None if change.decision is None else findings.decision(change.decision)
-    return rules_not_confirmed(decision, services().site) if grows and decision is not None else None
 
 
 # Addresses: a charge is called there as in all addresses of a session, never by the EHR's own id
@@ -224,11 +93,11 @@ def preview(charge_item: str) -> AnyResponse:
     change = _change(chart.findings, charge_item)
     if change.kind not in ACTIONABLE:
         return redirect(url_for("patient.page", sid=g.session.id))
-    denied = _refusal(change.kind, chart.findings) or _shut(change, change.kind, chart.findings)
+    denied = change_refusal(change.kind, chart.findings) or change_shut(change, change.kind, chart.findings)
     if denied is not None:
         return _denied(denied)
     held = _held(charge_item)
-    return _page(chart, _drafted(chart, change, held, _now(), frozenset(), None), (), 200)
+    return _page(chart, drafted(chart, change, held, _now(), frozenset(), None), (), 200)
 
 
 @pages.post("/<charge_item>")
@@ -251,13 +120,15 @@ def confirm(charge_item: str) -> AnyResponse:
         raise Moved
     if reason is not None and (stopped := _not_withdrawable(chart, charge_item)) is not None:
         return stopped
-    if (denied := _refusal(kind, chart.findings) or _shut(change, kind, chart.findings)) is not None:
+    if (
+        denied := change_refusal(kind, chart.findings) or change_shut(change, kind, chart.findings)
+    ) is not None:
         return _denied(denied)
     held = _held(charge_item)
     if held.version != version:
         return _moved((f"ChargeItem/{charge_item} was changed since this page was made.",), charge_item)
     attested = frozenset(request.form.getlist("attest"))
-    draft = _drafted(chart, change, held, _entered_at(), attested, reason)
+    draft = drafted(chart, change, held, _entered_at(), attested, reason)
     if draft.digest != request.form.get("preview"):
         raise Moved
     if open_statements := [entry for entry in draft.statements if entry not in attested]:
@@ -305,7 +176,7 @@ def withdraw_check(charge_item: str) -> AnyResponse:
         return _reason_page(chart, charge_item, ("Say why: the reason is kept with the charge.",), 422)
     change = _change(chart.findings, charge_item)
     held = _held(charge_item)
-    return _page(chart, _drafted(chart, change, held, _now(), frozenset(), reason), (), 200)
+    return _page(chart, drafted(chart, change, held, _now(), frozenset(), reason), (), 200)
 
 
 @pages.get("/of/<change>")
@@ -320,7 +191,7 @@ def result(change: str) -> Response:
 def go_on(change: str) -> AnyResponse:
     """Finish a change that was interrupted, from what the EHR holds now."""
     chart, row = own_pages.chart(), _posted_row(change)
-    if (denied := _refusal(row.kind, chart.findings)) is not None:
+    if (denied := change_refusal(row.kind, chart.findings)) is not None:
         return _denied(denied)
     here = services()
     return _told(here.changer.go_on(client_here(), chart.present, row), row.charge_item)
@@ -331,7 +202,7 @@ def go_on(change: str) -> AnyResponse:
 def leave(change: str) -> AnyResponse:
     """Of a replacement: the old charge stays taken back, and no new one is written."""
     chart, row = own_pages.chart(), _posted_row(change)
-    if (denied := _refusal(row.kind, chart.findings)) is not None:
+    if (denied := change_refusal(row.kind, chart.findings)) is not None:
         return _denied(denied)
     return _told(services().changer.leave_at_that(g.session, row), row.charge_item)
 
@@ -344,7 +215,7 @@ def approve(change: str) -> AnyResponse:
     chart = own_pages.posted_chart()
     name = f"ChargeItem/{row.charge_item}"
     change_now = next((one for one in chart.findings.changes if one.charge == name), None)
-    shut = None if change_now is None else _shut(change_now, row.kind, chart.findings)
+    shut = None if change_now is None else change_shut(change_now, row.kind, chart.findings)
     if (denied := approval_refusal(row) or shut) is not None:
         return _denied(denied)
     if request.form.get("confirmed_at") != row.changed_at.isoformat():
@@ -400,7 +271,7 @@ def _change(findings: Findings, charge_item: str) -> Change:
 
 def _not_withdrawable(chart: own_pages.Chart, charge_item: str) -> AnyResponse | None:
     """Only a suggestion that was written from here and that billing has not taken up."""
-    if (denied := _refusal(ChangeKind.WITHDRAW, chart.findings)) is not None:
+    if (denied := change_refusal(ChangeKind.WITHDRAW, chart.findings)) is not None:
         return _denied(denied)
     rows = services().store.charges.of_patient(chart.issuer_id, chart.patient)
     ours = any(row.charge_item == charge_item and row.state is ChargeState.CONFIRMED for row in rows)
@@ -460,125 +331,6 @@ def _entered_at() -> datetime:
 # Before and after
 
 
-@dataclass(frozen=True)
-class Draft:
-    """What a preview shows and a confirmation writes."""
-
-    kind: ChangeKind
-    change: Change
-    held: Held
-    after: dict[str, Any]
-    new: dict[str, Any] | None
-    said: str
-    decision: Decision | None
-    statements: tuple[Unverified, ...]
-    attested: frozenset[str]
-    entered_at: datetime
-    reason: str | None
-
-    @property
-    def digest(self) -> str:
-        """Of what the form was made from; statements apart, which are confirmed in it."""
-        content = msgspec.json.encode(
-            [self.held.version, self.after, _without_statements(self.new)], order="deterministic"
-        )
-        return hashlib.sha256(content).hexdigest()
-
-    @property
-    def rows(self) -> tuple[tuple[str, str, str], ...]:
-        """What differs, for a person: element, before, after."""
-        instead = self.new if self.new is not None else self.after
-        before, after = self.held.body, instead
-        told = [
-            ("Code", _code(before), _code(after) if self.kind is not ChangeKind.WITHDRAW else _code(before)),
-            ("Quantity", _quantity(before), _quantity(after)),
-            ("Status", words.charge_status(before.get("status")), words.charge_status(after.get("status"))),
-            ("Records named", _records(before), _records(after)),
-        ]
-        return tuple(told)
-
-
-def _drafted(
-    chart: own_pages.Chart,
-    change: Change,
-    held: Held,
-    entered_at: datetime,
-    attested: frozenset[str],
-    reason: str | None,
-) -> Draft:
-    """Before and after of one change. `reason`: of somebody's own withdrawal."""
-    kind = ChangeKind.WITHDRAW if reason is not None else change.kind
-    number = change_id(g.session.issuer_id, change.charge.split("/", 1)[1], held.version)[:12]
-    decision = None if change.decision is None else chart.findings.decision(change.decision)
-    said = _said(kind, change, reason, number)
-    statement = Statement(said, g.session.fhir_user or "", entered_at)
-    rules = chart.findings.contract["rules_version"]
-    new = None
-    statements: tuple[Unverified, ...] = ()
-    if decision is not None and kind in {ChangeKind.UPDATE, ChangeKind.REPLACE}:
-        statements = statable(decision) if _GROWS & set(change.reasons) else ()
-    try:
-        if kind is ChangeKind.UPDATE and decision is not None:
-            after = updated(held.body, decision, rules, statement)
-        else:
-            after = taken_back(held.body, statement)
-        if kind is ChangeKind.REPLACE and decision is not None:
-            details = ChargeDetails(
-                issuer=g.issuer.fhir_base,
-                patient=f"Patient/{g.session.patient}",
-                enterer=g.session.fhir_user or "",
-                entered_at=entered_at,
-                rules_version=rules,
-                attested=tuple(
-                    words.attestation(entry, decision.period) for entry in statements if entry in attested
-                ),
-                **kept_here(decision, chart.findings, services().site),
-                revision=revision(decision.key),
-            )
-            instead = Statement(
-                f"It comes in the place of {change.charge} ({change.code}). Change {number}.",
-                statement.by,
-                entered_at,
-            )
-            new = replacement(held.body, decision, details, instead)
-    except ChargeNotValid:
-        raise Moved from None  # the EHR holds something that cannot be written back as it is
-    return Draft(kind, change, held, after, new, said, decision, statements, attested, entered_at, reason)
-
-
-def _said(kind: ChangeKind, change: Change, reason: str | None, number: str) -> str:
-    """The note of the change: what, why, and how this app calls it."""
-    if reason is not None:
-        what = f"Withdrawn: {reason}"
-    else:
-        why = " ".join(sentences_of(change))
-        what = {
-            ChangeKind.UPDATE: f"Updated, quantity {change.quantity} to {change.to_quantity}: {why}",
-            ChangeKind.REPLACE: f"Withdrawn, to be replaced by {change.to_code}: {why}",
-        }.get(kind, f"Withdrawn: {why}")
-    if change.gone:
-        what += f" Not counted any more: {', '.join(change.gone)}."
-    return f"{what} Change {number}."
-
-
-def _without_statements(new: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The new charge without its first note, which lists what was confirmed in this very form."""
-    return None if new is None else {**new, "note": new["note"][1:]}
-
-
-def _code(body: Mapping[str, Any]) -> str:
-    codings = (body.get("code") or {}).get("coding") or [{}]
-    return str(codings[0].get("code", ""))
-
-
-def _quantity(body: Mapping[str, Any]) -> str:
-    return str((body.get("quantity") or {}).get("value", ""))
-
-
-def _records(body: Mapping[str, Any]) -> str:
-    return str(len(body.get("service") or []) + len(body.get("supportingInformation") or []))
-
-
 # What is shown
 
 
@@ -593,7 +345,7 @@ def _page(chart: own_pages.Chart, draft: Draft, problems: tuple[str, ...], statu
             draft=draft,
             person=chart.findings.patient,
             title=title_of(draft.change),
-            view=_view(draft.change, chart.findings, set()),
+            view=change_view(draft.change, chart.findings, set()),
             found=_found(draft, chart.findings),
             problems=problems,
             second_approval=services().site.second_approval and draft.kind is not ChangeKind.WITHDRAW,
@@ -649,7 +401,7 @@ def _result_page(row: ChargeChange, problems: tuple[str, ...], status: int) -> R
             own=confirmed_here(row),
             approval_refusal=approval_refusal(row) if row.state is ChargeState.AWAITING else None,
             may_decline=confirmed_here(row) or refused_here(Action.APPROVE) is None,
-            refusal=_refusal(row.kind, chart.findings),
+            refusal=change_refusal(row.kind, chart.findings),
             longest=LONGEST_REASON,
             pieces=[(name, laid_out(msgspec.json.encode(body))) for name, body in pieces],
         ),

@@ -21,7 +21,7 @@ from smartapp.store.reading import ATTEMPTS, JobState
 from smartapp.web import own_pages, words
 from smartapp.web.access import Open, needs
 from smartapp.web.anchor_history import anchor_history
-from smartapp.web.changes import changes_view
+from smartapp.web.changes_view import changes_view
 from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import patient_view
