@@ -39,6 +39,7 @@ from smartapp.web import (
     time_log,
     tracing,
     waiting,
+    ways_out,
     what_if,
     words,
     worklist,
@@ -82,7 +83,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     access.register(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        words=words, settled_of=resolutions.settled_of, minutes_of=resolutions.minutes_of
+        words=words, settled_of=resolutions.settled_of, minutes_of=ways_out.minutes_of
     )
     app.jinja_env.filters.update(
         day=_day,

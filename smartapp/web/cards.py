@@ -33,7 +33,8 @@ from smartapp.ehr.reading.rule_words import RuleView, rule_view
 from smartapp.store.charges import Charge
 from smartapp.web import words
 from smartapp.web.records import RecordView, record_views
-from smartapp.web.resolutions import WayOut, settled_sentences, signed, ways_out
+from smartapp.web.resolutions import settled_sentences, signed
+from smartapp.web.ways_out import WayOut, ways_out
 from smartapp.windows import Standing
 
 _UNMET = frozenset({Outcome.SHORT, Outcome.OUT_OF_REACH, Outcome.BLOCKED})

@@ -1,7 +1,7 @@
 """The next step that a window offers: to log what took place.
 
 A step leads to a page on which a person says what is true. None fills anything in, and none is there to make
-a code be met. What settles a doubt is `resolutions.ways_out`.
+a code be met. What settles a doubt is `ways_out.ways_out`.
 """
 
 from __future__ import annotations

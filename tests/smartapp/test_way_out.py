@@ -14,7 +14,7 @@ from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import Window
 from fhir_mappings.rules.reviews import How, load_reviews
 from fhir_mappings.vocabulary import Outcome, Program
-from smartapp.web.resolutions import ways_out
+from smartapp.web.ways_out import ways_out
 from tests.support.case_world import NURSE, PATIENT, PHYSICIAN, expected_of
 from tests.support.evaluation import check_case, read_cases
 
