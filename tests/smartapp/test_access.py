@@ -98,7 +98,7 @@ def refusing(tmp_path_factory, new_database):
         yield world, browser, page, token
 
 
-PLACES = {"program": "rtm", "key": "98977-2026-03-01"}
+PLACES = {"program": "rtm", "key": "98977-2026-03-01", "version": "1"}
 
 
 def address_of(row, base):
