@@ -18,6 +18,7 @@ from smartapp.web import (
     audit_record,
     billing,
     changes,
+    charge_words,
     charges,
     compression,
     denials,
@@ -31,6 +32,7 @@ from smartapp.web import (
     months,
     own_pages,
     patient,
+    reading_words,
     resolutions,
     scopes,
     security,
@@ -83,7 +85,11 @@ def register(app: Flask, issuers: Issuers) -> None:
     access.register(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        words=words, settled_of=resolutions.settled_of, minutes_of=ways_out.minutes_of
+        words=words,
+        charge_words=charge_words,
+        reading_words=reading_words,
+        settled_of=resolutions.settled_of,
+        minutes_of=ways_out.minutes_of,
     )
     app.jinja_env.filters.update(
         day=_day,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from smartapp.configuration.handover import Method
 from smartapp.store.claims import ChargeState
 from smartapp.store.denials import DenialState
-from smartapp.web.words import CHANGE_STATES, METHODS
+from smartapp.web.charge_words import CHANGE_STATES, METHODS
 
 STATES: dict[ChargeState, str] = CHANGE_STATES | {
     ChargeState.CONFIRMED: "confirmed by the EHR",

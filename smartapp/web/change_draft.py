@@ -19,7 +19,7 @@ from fhir_mappings.vocabulary import Unverified
 from smartapp.ehr.charges.present import Held
 from smartapp.services import services
 from smartapp.store.changes import change_id
-from smartapp.web import own_pages, words
+from smartapp.web import charge_words, own_pages, words
 from smartapp.web.cards import kept_here, statable
 from smartapp.web.changes_view import sentences_of
 from smartapp.web.charge_form import revision
@@ -60,7 +60,11 @@ class Draft:
         told = [
             ("Code", _code(before), _code(after) if self.kind is not ChangeKind.WITHDRAW else _code(before)),
             ("Quantity", _quantity(before), _quantity(after)),
-            ("Status", words.charge_status(before.get("status")), words.charge_status(after.get("status"))),
+            (
+                "Status",
+                charge_words.charge_status(before.get("status")),
+                charge_words.charge_status(after.get("status")),
+            ),
             ("Records named", _records(before), _records(after)),
         ]
         return tuple(told)

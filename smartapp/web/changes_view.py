@@ -13,7 +13,7 @@ from smartapp.services import services
 from smartapp.store.changes import UNFINISHED, ChargeChange
 from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
-from smartapp.web import words
+from smartapp.web import charge_words, words
 from smartapp.web.cards import rules_not_confirmed
 from smartapp.web.leaving import where_here
 from smartapp.web.permission import (
@@ -122,7 +122,7 @@ def title_of(change: Change) -> str:
 def sentences_of(change: Change) -> tuple[str, ...]:
     """Why, in words."""
     return (
-        *(words.CHANGE_REASONS[reason] for reason in change.reasons),
+        *(charge_words.CHANGE_REASONS[reason] for reason in change.reasons),
         *(words.reason(doubt) for doubt in change.doubts),
     )
 

@@ -9,7 +9,7 @@ from datetime import date
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.notices import NoticeKind
-from smartapp.web import words
+from smartapp.web import reading_words, words
 
 _READINGS = frozenset({"Observation", ANY_TYPE})
 
@@ -37,7 +37,7 @@ def gaps_of(findings: Findings) -> Gaps | None:
     for one in missing:
         grouped.setdefault((one.type, one.why), []).append(one)
     told = [
-        f"{words.resource_type(type_)}{_when(some)}: {words.MISSING[why]}"
+        f"{reading_words.resource_type(type_)}{_when(some)}: {reading_words.MISSING[why]}"
         for (type_, why), some in grouped.items()
     ]
     if dropped:
@@ -65,6 +65,6 @@ def _to_do(grouped: Iterable[tuple[str, MissingWhy]]) -> Iterable[str]:
     """One sentence a way out, each once, with the types that it is about."""
     by_way: dict[str, list[str]] = {}
     for type_, why in grouped:
-        by_way.setdefault(words.MISSING_TO_DO[why], []).append(words.resource_type(type_))
+        by_way.setdefault(reading_words.MISSING_TO_DO[why], []).append(reading_words.resource_type(type_))
     for way, types in by_way.items():
         yield way.format(types=", ".join(dict.fromkeys(types)))

@@ -27,7 +27,7 @@ from smartapp.plain import laid_out
 from smartapp.store.charges import Leaving
 from smartapp.store.denials import DenialState
 from smartapp.store.packets import Kept
-from smartapp.web import billing_words, period_words, words
+from smartapp.web import billing_words, charge_words, period_words, words
 from smartapp.web.leaving import text_of
 from smartapp.web.permission import ROLES
 from smartapp.web.plots import PlotView, plots_in
@@ -457,7 +457,9 @@ class _Told:
         if method is Method.WORKSHEET:
             who = handed["by_name"] or self._person(handed["by"])
             return f"{who} entered it in billing by hand; the EHR did not confirm it as a charge."
-        return f"It was handed over as {words.METHODS[method]}; the EHR did not confirm it as a charge."
+        return (
+            f"It was handed over as {charge_words.METHODS[method]}; the EHR did not confirm it as a charge."
+        )
 
 
 def _scope(one: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.months import Month
 from smartapp.store.reading import ATTEMPTS, JobState
-from smartapp.web import own_pages, words
+from smartapp.web import own_pages, reading_words, words
 from smartapp.web.access import Open, needs
 from smartapp.web.anchor_history import anchor_history
 from smartapp.web.changes_view import changes_view
@@ -85,7 +85,7 @@ def decisions() -> tuple[Response, int]:
     if found is None:
         job = here.jobs.state(g.session)
         if job.state is JobState.FAILED:
-            return jsonify(error=words.failure(job.failure)), 502
+            return jsonify(error=reading_words.failure(job.failure)), 502
         return jsonify(status="reading"), 202
     snapshot, findings = found
     response = jsonify(findings.contract)

@@ -6,16 +6,12 @@ An enum value without words here would show its bare name; a test keeps the tabl
 from __future__ import annotations
 
 from calendar import monthrange
-from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
-from fhir_mappings.completeness import MissingWhy
 from fhir_mappings.decision import Requirement
 from fhir_mappings.local_time import Window
-from fhir_mappings.reconciliation import ChangeKind, ChangeReason
 from fhir_mappings.time_log import EntryProblem
 from fhir_mappings.vocabulary import (
     Activity,
@@ -28,13 +24,6 @@ from fhir_mappings.vocabulary import (
     ReviewReason,
     Unverified,
 )
-from launch.errors import HttpError
-from launch.limiter import PauseKind
-from smartapp.configuration.handover import Method
-from smartapp.ehr.reading.notices import Notice, NoticeKind
-from smartapp.store.charges import Charge
-from smartapp.store.claims import ChargeState
-from smartapp.store.reading import Progress
 from smartapp.store.time_log import EntryState, Measured
 from smartapp.windows import Cell, Standing
 
@@ -295,200 +284,12 @@ MEASURED: dict[Measured, str] = {
     Measured.CLOCK_CHANGED: "times by a clock, corrected by hand",
 }
 
-NOTICES: dict[NoticeKind, str] = {
-    NoticeKind.NOT_GRANTED: "the EHR gave this app no permission to read it",
-    NoticeKind.REFUSED: "the EHR refused to give it",
-    NoticeKind.BROKEN: "the EHR answered with an error of its own, three times",
-    NoticeKind.SLOW: "the EHR did not answer in time",
-    NoticeKind.THROTTLED: "the EHR takes no more requests at the moment",
-    NoticeKind.WEB_PAGE: "a web page came instead: a sign-in or a proxy answers in the EHR's place",
-    NoticeKind.NOT_ANSWERED: "the EHR could not be reached",
-    NoticeKind.NOT_SEARCHED: "not asked for any more, because the EHR did not answer",
-    NoticeKind.CUT_OFF: "not read to the end",
-    NoticeKind.UNREADABLE: "cannot be read",
-    NoticeKind.BESIDE: "not searched this way; everything that can count was searched by its code",
-    NoticeKind.DAMAGED: "a part of it cannot be read; the rest counts",
-    NoticeKind.MISSING: "another record points to it, but the EHR holds none",
-    NoticeKind.FOREIGN: "belonged to another patient and was dropped",
-    NoticeKind.OTHER_BASE: (
-        "dropped, because it names this patient at another address. If that is this EHR's own, an "
-        "administrator can add it to this app"
-    ),
-    NoticeKind.SERVER_SAYS: "the EHR remarked",
-}
-
-MISSING: dict[MissingWhy, str] = {
-    MissingWhy.NOT_GRANTED: "not granted",
-    MissingWhy.REFUSED: "refused by the EHR",
-    MissingWhy.CUT_OFF: "not read to the end",
-    MissingWhy.UNREADABLE: "records that cannot be read",
-    MissingWhy.NOT_SEARCHED: "not searched, or without an answer",
-    MissingWhy.FILE_NOT_READ: "in a file that was not read",
-}
-
-MISSING_TO_DO: dict[MissingWhy, str] = {
-    MissingWhy.NOT_GRANTED: "An administrator must let this app read {types} (see Permissions).",
-    MissingWhy.REFUSED: "The EHR's administrators must let this app search {types}.",
-    MissingWhy.CUT_OFF: "Read the chart again.",
-    MissingWhy.UNREADABLE: (
-        "Read the chart again; if it stays so, records of {types} must be corrected in the EHR."
-    ),
-    MissingWhy.NOT_SEARCHED: "Read the chart again.",
-    MissingWhy.FILE_NOT_READ: "Read the chart again.",
-}
-"""What somebody can do about it; `{types}` stands for the resource types."""
-
-CHANGES: dict[ChangeKind, str] = {
-    ChangeKind.KEEP: "As it should be",
-    ChangeKind.UPDATE: "To be updated",
-    ChangeKind.REPLACE: "To be replaced",
-    ChangeKind.WITHDRAW: "To be withdrawn",
-    ChangeKind.DISAGREES: "Does not agree",
-}
-
-CHANGE_REASONS: dict[ChangeReason, str] = {
-    ChangeReason.MORE_UNITS: "The record earns more units now.",
-    ChangeReason.FEWER_UNITS: "The record earns fewer units now.",
-    ChangeReason.HIGHER_CODE: "The record earns a higher code of the same group now.",
-    ChangeReason.LOWER_CODE: "The record earns a lower code of the same group now.",
-    ChangeReason.NOT_MET: "The record does not meet this code any more.",
-    ChangeReason.BASE_GONE: "The base code of the same month is neither met nor charged any more.",
-    ChangeReason.EVIDENCE_GONE: "Records it rests on do not count any more; others still earn it.",
-    ChangeReason.DUPLICATE: "Another suggestion written from here stands for the same.",
-    ChangeReason.ALREADY_CHARGED: "Another charge of this code stands for the same time.",
-    ChangeReason.EXCLUDED_BY_OTHER: "Another charge in the same time excludes this code.",
-    ChangeReason.NOT_OURS: "It was not written from here, so nothing is changed from here.",
-    ChangeReason.HANDED_OVER: "It was handed over: tell billing, since nothing is changed there from here.",
-    ChangeReason.NOT_PLANNED: "Billing has taken it up, so nothing is changed from here.",
-    ChangeReason.IN_DOUBT: "There is a doubt that a person must settle first.",
-    ChangeReason.RECORD_INCOMPLETE: "Not everything could be read, so what is missing may only be unread.",
-    ChangeReason.PERIOD_UNCLEAR: "Which period it stands for is not clear.",
-    ChangeReason.CODE_UNCLEAR: "Which code it stands for is not clear: it names several of them, or none.",
-    ChangeReason.CREDITED: "Units of this code were taken back by a credit.",
-    ChangeReason.NOT_READ: "Its records lie before what was read.",
-    ChangeReason.STILL_OPEN: "The period is still open.",
-}
-
-CHANGE_STATES: dict[ChargeState, str] = {
-    ChargeState.PREPARED: "prepared, not sent",
-    ChargeState.AWAITING: "awaits a second person's approval",
-    ChargeState.SENT: "sent, not confirmed yet",
-    ChargeState.TAKEN_BACK: "half done: the old charge is taken back, the new one is not in the EHR yet",
-    ChargeState.CONFIRMED: "done",
-    ChargeState.WITHDRAWN: "taken back since",
-    ChargeState.STALE: "not done, because the chart or the charge had moved on",
-    ChargeState.UNKNOWN: "sent, and the EHR gave no answer",
-    ChargeState.REFUSED: "refused by the EHR",
-    ChargeState.DECLINED: "not approved",
-    ChargeState.HANDED_OVER: "handed over",
-    ChargeState.TO_ENTER: "accepted, to be entered in billing by hand",
-    ChargeState.ENTERED: "entered in billing by a person",
-    ChargeState.TAKING_BACK: "that it is taken back was sent, and there was no answer",
-}
-
-METHODS: dict[Method, str] = {
-    Method.CHARGE_ITEM: "a ChargeItem",
-    Method.ORACLE_CREATE: "a charge by the EHR's own operation",
-    Method.TASK: "a task for billing",
-    Method.DOCUMENT: "a document for billing",
-    Method.DFT: "a message for billing (DFT)",
-    Method.WORKSHEET: "the worksheet",
-}
-
-WAYS_BACK: dict[Method, str] = {
-    Method.ORACLE_CREATE: "",
-    Method.TASK: "The task is cancelled in the EHR, unless billing has taken it up.",
-    Method.DOCUMENT: "The document is marked as entered in error in the EHR. Where somebody entered the "
-    "charge from it, they must take it out.",
-    Method.DFT: "A second message takes the charge back (FT1-6 CR, under the same number).",
-    Method.WORKSHEET: "It is taken off the worksheet. Nothing is sent: where somebody entered it in billing "
-    "already, take it out there too.",
-}
-"""What taking back does, where a charge left otherwise than as a ChargeItem."""
-
-
-_CHARGE_STATUSES = {
-    "planned": "for billing to review",
-    "billable": "ready to be billed",
-    "billed": "billed",
-    "not-billable": "not to be billed",
-    "aborted": "given up",
-    "entered-in-error": "taken back, as entered in error",
-}
-
-
-def charge_status(value: object) -> str:
-    """What the EHR says of a charge; one that nobody knows here by its own name."""
-    return _CHARGE_STATUSES.get(str(value), plain(value))
-
-
-def handed_state(row: Charge) -> str:
-    """How far a charge came that left otherwise than as a ChargeItem, in words."""
-    told = CHANGE_STATES[row.state]
-    handed = row.content.handed
-    if row.state is ChargeState.ENTERED and handed is not None:
-        who = handed.by_name or "somebody without a name here"
-        told = f"entered in billing by {who}, {day(handed.at.date())}"
-    return f"{told}. {row.problem}" if row.problem else told
-
-
-FAILURES: dict[str, str] = {
-    "ehr-unavailable": "The EHR did not answer.",
-    "ehr-broken": "The EHR answered with an error of its own, three times. Read the chart again in a while.",
-    "ehr-throttled": "The EHR takes no more requests at the moment. Read the chart again in a minute.",
-    "web-page": (
-        "A web page came instead of the patient's record: a sign-in or a proxy answers in the EHR's place."
-    ),
-    "patient-refused": "The EHR did not give the patient's own record.",
-    "no-patient": "The EHR opened this app without a patient.",
-    "process-lost": "The reading was interrupted several times.",
-    "session-ended": "The session ended in the EHR. Open the app again from the chart.",
-    "internal-error": "Something went wrong in this app while it read the chart.",
-}
-
-
-PAUSES: dict[PauseKind, str] = {
-    PauseKind.ASKED: "The EHR asked this app to wait",
-    PauseKind.BUDGET: "This EHR is asked for no more than its share a minute",
-}
-
-
-def pause(progress: Progress, zone: ZoneInfo) -> str:
-    """What a reading waits for, and until when."""
-    if progress.waits_until is None:
-        return ""
-    at = progress.waits_until.astimezone(zone)
-    return f"{PAUSES[PauseKind(progress.waits_for)]}. It goes on by itself at {at:%H:%M:%S}."
-
-
-def missing_records(notices: Iterable[Notice]) -> list[str]:
-    """Records that something points to and the EHR did not give, counted by type: their names help nobody who
-    reads, and stand in the details for audit."""
-    found = Counter(notice.what for notice in notices if notice.kind is NoticeKind.MISSING)
-    told = []
-    for what, number in found.items():
-        is_, it = ("is", "it") if number == 1 else ("are", "them")
-        if what == "Device":
-            named = _number(number, "device")
-            told.append(
-                f"{named} named by readings {is_} missing in the EHR; what comes from {it} may not count."
-            )
-        else:
-            named = _number(number, "record")
-            told.append(f"{named} ({what}) that another one points to {is_} missing in the EHR.")
-    return told
-
 
 def attestation(statement: Unverified, window: Window) -> str:
     """A statement about one window: "in November 2026", not "this month", which would be another one."""
     told = ATTESTATIONS[statement]
     month = f"in {window.start:%B %Y}"
     return told.replace("in the month", month) if statement is Unverified.CONVERSATION else told
-
-
-def resource_type(name: str) -> str:
-    """A resource type, or that nobody knows which."""
-    return name or "Something of any type"
 
 
 def plain(value: object) -> str:
@@ -526,9 +327,6 @@ def excluded(value: str) -> str:
     return EXCLUDED.get(ExcludedReason(value), plain(value)) if value in set(ExcludedReason) else plain(value)
 
 
-_HTTP_FAILURES = {problem.value: sentence for problem, sentence in HttpError.SENTENCES.items()}
-
-
 def activity(value: str) -> str:
     return ACTIVITIES[Activity(value)] if value in set(Activity) else plain(value)
 
@@ -553,12 +351,6 @@ def scope(codes: Iterable[str], window: Window | None) -> str:
     told = ", ".join(codes) or "all codes"
     days = "until it is taken back" if window is None else f"{day(window.start)} to {day(window.end)}"
     return f"{told}; {days}"
-
-
-def failure(value: str | None) -> str:
-    """Why a reading failed: a reason of the reader's own, or of the way to the EHR."""
-    known = FAILURES | _HTTP_FAILURES
-    return known.get(value or "", "The chart could not be read.")
 
 
 @lru_cache(maxsize=4096)
@@ -609,13 +401,13 @@ def minutes(seconds: int) -> str:
     """ "27 minutes", "19 minutes 59 seconds": whole seconds, never rounded to what would be enough."""
     whole, rest = divmod(seconds, 60)
     return (
-        (_number(whole, "minute") + f" {_number(rest, 'second')}" * bool(rest))
+        (number_of(whole, "minute") + f" {number_of(rest, 'second')}" * bool(rest))
         if whole or not rest
-        else (_number(rest, "second"))
+        else (number_of(rest, "second"))
     )
 
 
-def _number(number: int, unit: str) -> str:
+def number_of(number: int, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
@@ -624,7 +416,9 @@ def found_of(found: int, needed: int, unit: str) -> str:
     if unit == "count":
         return f"{found} of {needed}"
     if unit == "days":
-        return f"{found} of {needed} days" if found < needed else f"{_number(found, 'day')} (needs {needed})"
+        return (
+            f"{found} of {needed} days" if found < needed else f"{number_of(found, 'day')} (needs {needed})"
+        )
     if found >= needed:
         return f"{minutes(found)} (needs {needed // 60})"
     whole = f"{found // 60} of {needed // 60} minutes"
@@ -655,4 +449,4 @@ def amount(number: int, unit: str) -> str:
     """A number with its unit: days, minutes and seconds, or a bare count."""
     if unit == "seconds":
         return minutes(number)
-    return _number(number, "day") if unit == "days" else str(number)
+    return number_of(number, "day") if unit == "days" else str(number)

@@ -15,7 +15,7 @@ from smartapp.ehr.handover.worksheet import copied, csv_of, line_in
 from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState
-from smartapp.web import own_pages, words
+from smartapp.web import charge_words, own_pages
 from smartapp.web.access import Open, needs
 from smartapp.web.approvals import LONGEST_REASON
 from smartapp.web.errors import error_page
@@ -71,7 +71,7 @@ def as_csv() -> Response:
         lines=len(lines),
         **own_pages.facts(),
     )
-    response = make_response(csv_of((line, words.CHANGE_STATES[row.state]) for row, line in lines))
+    response = make_response(csv_of((line, charge_words.CHANGE_STATES[row.state]) for row, line in lines))
     response.headers["Content-Type"] = "text/csv; charset=utf-8"
     response.headers["Content-Disposition"] = 'attachment; filename="worksheet.csv"'
     return response
@@ -138,7 +138,7 @@ def _view(row: Charge, line: ChargeLine) -> LineView:
         key=row.content.decision,
         line=line,
         text=copied(line),
-        state=words.handed_state(row),
+        state=charge_words.handed_state(row),
         can_enter=to_enter and refused_here(Action.ENTER) is None,
         can_take_back=no_way_back is None and refused_here(Action.WITHDRAW) is None,
         no_way_back=no_way_back,
@@ -162,7 +162,7 @@ def _take_back_page(row: Charge, line: ChargeLine, problems: tuple[str, ...], st
         line=line,
         text=copied(line),
         state=row.state.value,
-        effect=words.WAYS_BACK[row.content.method],
+        effect=charge_words.WAYS_BACK[row.content.method],
         longest=LONGEST_REASON,
         problems=problems,
     )

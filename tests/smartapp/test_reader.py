@@ -31,7 +31,7 @@ from smartapp.ehr.wire.bundles import outcome_text, search_target
 from smartapp.ehr.wire.looks import look, names_another_patient
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk
-from smartapp.web import words
+from smartapp.web import reading_words
 
 BASE = "https://ehr.example/fhir"
 TERMINOLOGY = load_terminology()
@@ -485,7 +485,7 @@ def test_a_type_the_ehr_has_a_fault_for_is_told_and_the_rest_is_read():
 def test_without_the_patients_own_record_nothing_is_read_and_the_page_says_why(answer, why):
     with pytest.raises(ReadingFailed, match=why):
         reading(FakeEhr(lambda *_: answer)).read_first(lambda _: None)
-    assert words.failure(why) not in words.failure("nobody knows")
+    assert reading_words.failure(why) not in reading_words.failure("nobody knows")
 
 
 @pytest.mark.parametrize(

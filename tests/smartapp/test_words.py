@@ -22,7 +22,7 @@ from fhir_mappings.vocabulary import (
 )
 from smartapp.ehr.reading.notices import Notice, NoticeKind
 from smartapp.store.claims import ChargeState
-from smartapp.web import permission, words
+from smartapp.web import charge_words, permission, reading_words, words
 from smartapp.windows import Cell, Standing
 
 
@@ -40,12 +40,12 @@ from smartapp.windows import Cell, Standing
         (ReviewReason, words.REASONS),
         (Unverified, words.ATTESTATIONS),
         (ExcludedReason, words.EXCLUDED),
-        (NoticeKind, words.NOTICES),
-        (MissingWhy, words.MISSING),
-        (MissingWhy, words.MISSING_TO_DO),
-        (ChangeKind, words.CHANGES),
-        (ChangeReason, words.CHANGE_REASONS),
-        (ChargeState, words.CHANGE_STATES),
+        (NoticeKind, reading_words.NOTICES),
+        (MissingWhy, reading_words.MISSING),
+        (MissingWhy, reading_words.MISSING_TO_DO),
+        (ChangeKind, charge_words.CHANGES),
+        (ChangeReason, charge_words.CHANGE_REASONS),
+        (ChargeState, charge_words.CHANGE_STATES),
         (Role, permission.ROLES),
         (permission.Action, permission.DOING),
     ],
@@ -128,6 +128,6 @@ def test_the_share_of_an_assistant_is_the_sites_own():
 
 def test_records_that_are_missing_are_counted_not_named():
     notices = [Notice(NoticeKind.MISSING, "Device", f"Device/{number}") for number in (1, 2)]
-    assert words.missing_records(notices) == [
+    assert reading_words.missing_records(notices) == [
         "2 devices named by readings are missing in the EHR; what comes from them may not count."
     ]
