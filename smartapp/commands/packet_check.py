@@ -68,6 +68,7 @@ _PARTS = {
     "evidence.attestations": "what was stated for the patient",
     "evidence.resolutions": "how doubts were settled",
     "evidence.episodes": "the episodes of care that were confirmed",
+    "evidence.denials": "what payers had denied of the patient's charges",
     "evidence.time_log": "the time that was logged in the app",
     "evidence.decision": "the decision",
     "evidence.records": "which records it rests on",
