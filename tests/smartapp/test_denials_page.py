@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
+from smartapp.commands.checks import Status
+from smartapp.commands.packet_check import checked
 from smartapp.store.claims import ChargeState
 from smartapp.store.denials import DenialContent, DenialState, Denied
 from tests.smartapp.test_page_words import assert_readable
@@ -175,3 +177,25 @@ def test_a_denied_charge_is_not_suggested_anew_and_is_charged_again_once_taken_b
         denial, DenialState.TAKEN_BACK, DenialContent("Practitioner/7"), world.now()
     )
     assert decided(world, browser, address, row)["outcome"] == "charged"
+
+
+def test_the_packet_of_a_later_charge_holds_the_denial_and_is_decided_again_with_it(world, browser, tmp_path):
+    address, row = accepted(world, browser)
+    denied = Denied(row.identifier, row.content.service_date or world.today, "50", "N115")
+    by = DenialContent("Practitioner/7", "Synthetic Seven", "Words beside it.")
+    world.store.denials.record([denied], by, world.now())
+    world.read(browser, browser.get(address))
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith("98980"))
+    browser.submit(world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1]))
+    later = next(one for one in world.store.packets.all(PATIENT) if one.identifier != row.identifier)
+    content = world.store.packets.content(later)
+    evidence = json.loads(content)["evidence"]
+    assert [(one["reason"], one["remark"], one["done"]) for one in evidence["denials"]] == [
+        ("50", "N115", "open")
+    ]
+    assert evidence["basis"]["denied"] == [denied.identifier.rpartition("|")[2]]
+    assert not [one for one in checked(content, later.sha256) if one.status is Status.FAILURE]
+    record = browser.get(f"{address}records/{later.name}")
+    assert "A payer's answer" in record.text
+    assert "reason 50 N115: denied, nothing done yet" in record.text
