@@ -46,6 +46,7 @@ def page(key: str) -> AnyResponse:
     if charge is None or charge.state is not ChargeState.AWAITING:
         return redirect(url_for("charges.result", sid=g.session.id, keys=key))
     own_pages.bring_up_to_date()
+    own_pages.fill_form()  # what the account is called is read with the form of a charge
     return _page(key, charge, (), 200)
 
 
