@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhir_mappings.completeness import DECIDING
+from launch.bulk import BulkProblem
 from launch.errors import ConfigurationError as LaunchConfigurationError
 from launch.errors import HttpError, LaunchError, SmartError
 from smartapp.commands.checks import CANNOT, Fault, Parser
@@ -182,6 +183,8 @@ def in_words(fault: SmartError) -> str:
         status = getattr(fault, "status", None)
         facts = [f"status {status}" if status else "", getattr(fault, "detail", "")]
     told = ", ".join(one for one in facts if one)
+    if getattr(fault, "problem", None) is BulkProblem.NOT_UNDERSTOOD or told.startswith("invalid_scope"):
+        told += "; it may not have every type, or not give it to this client: name those it does with --types"
     return f"{fault.sentence.rstrip('.')}{f' ({told})' if told else ''}"
 
 

@@ -134,6 +134,7 @@ class _Night:
             raise Fault("--full-every takes a number from 1")
         options.site = options.site or _setting("site_file")
         self._options, self._issuer = options, issuer
+        self._group = exports.wanted_of(options, issuer).group
         self._folder = sweeps.placed(options, Path(options.dir))
         self._keys: tuple[bytes, ...] = read_setting(setting("keys"))
         self._mark = self._read_mark()
@@ -227,7 +228,7 @@ class _Night:
             else sweeps.later_settings(self._options, state.held()[1].settings)
         )
         as_of = sweeps.as_of(self._options, settings)
-        asked = Asked((self._folder / _EXPORT,), as_of, settings, night=not full)
+        asked = Asked((self._folder / _EXPORT,), as_of, settings, night=not full, of_group=bool(self._group))
         progress = Progress(sys.stderr, "nightly: sweep")
         report = sweep(
             state, asked, sweeps.engine_of(self._options), progress, lambda line: _say(f"sweep: {line}")

@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "night", help="decide whom new records or the day may have changed", allow_abbrev=False
     )
     night.add_argument("paths", nargs="*", metavar="DELTA", help="what was exported since the last sweep")
+    night.add_argument(
+        "--of-group",
+        action="store_true",
+        help="DELTA is a Group's: of whom it names first older records may lack",
+    )
     for one in (full, night):
         one.add_argument("--state", required=True, metavar="DIR", help="kept from night to night, encrypted")
         site_options(one)
@@ -136,7 +141,8 @@ def as_of(options: argparse.Namespace, settings: Settings) -> date:
 def _swept(options: argparse.Namespace, state: State, settings: Settings, *, night: bool) -> int:
     paths = tuple(placed(options, Path(path)) for path in options.paths)
     shards = None if night else _positive(options.shards, "--shards")
-    asked = Asked(paths, as_of(options, settings), settings, night, shards)
+    of_group = night and options.of_group
+    asked = Asked(paths, as_of(options, settings), settings, night, shards, of_group)
     report = sweep(state, asked, engine_of(options), Progress(sys.stderr), _say)
     for line in reports.lines(report, state.folder):
         print(line)

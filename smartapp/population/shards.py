@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from fhir_mappings.boiled import Item, Keys, folder_of, key_of, keys_of_item, kin_key, pack, unpack
 from fhir_mappings.chart.encounters import Busy
-from fhir_mappings.completeness import Missing
+from fhir_mappings.completeness import DECIDING, Missing, MissingWhy
 from fhir_mappings.local_time import ONE_DAY
 from smartapp.population.blocks import Blocks, BlockWriter, Seal
 from smartapp.population.deciding import Answered, Decider, may_be_patient
@@ -58,6 +58,8 @@ class Folder(Struct, array_like=True, gc=False):
     """Encounters in which somebody was with another patient too (D13)."""
     failed: bool = False
     """It could not be decided."""
+    late: bool = False
+    """It came with a night of a Group: what is older of it may not have come."""
     listed: bytes = b""
     """What a worklist needs of the answer (`listing`)."""
 
@@ -110,6 +112,8 @@ class Context(Struct, frozen=True):
     everyones: bool
     """No Patient is anywhere: each subject is a patient."""
     missing: tuple[tuple[str, Missing], ...] = ()
+    of_group: bool = False
+    """A night of a Group's export: whoever is new in it has what changed since, and perhaps no more."""
 
 
 class ShardJob(Struct, frozen=True):
@@ -223,6 +227,11 @@ class Workshop:
         return found
 
 
+OLDER = tuple(
+    Missing(type_, MissingWhy.NOT_SEARCHED, detail="new in the Group since the last whole export")
+    for type_ in sorted(DECIDING)
+)
+"""What may be missing of somebody who joined a Group: anything, until everything is exported again."""
 _folders = msgspec.msgpack.Decoder(list[Folder])
 _pieces = msgspec.msgpack.Decoder(list[Piece])
 _entries = msgspec.msgpack.Decoder(list[Entry])
@@ -322,7 +331,7 @@ class _Shard:
         if self._job.before is not None:
             yield from read_folders(self._job.before, self._job.shard, self._shop.seal)
         for name in sorted(new):
-            yield Folder(name, b"", b"", b"")
+            yield Folder(name, b"", b"", b"", late=self._shop.context.of_group)
 
     def _read(self, path: Path | None, block: str, kind: type[_Kind]) -> _Kind | None:
         if path is None:
@@ -436,6 +445,8 @@ def answers(folder: Folder, pool: Pool, shop: Workshop, booked: tuple[str, ...])
     """The answer of a folder's patient: of its records, and of those that hang together with them."""
     company = pool.company(folder.name, array("I", folder.borne + folder.asked))
     missing = [*shop.missing.get("", ()), *shop.missing.get(folder.name, ())]
+    if folder.late:
+        missing += [("", one) for one in OLDER]
     for other in sorted({entry.folder for entry in company if entry.folder}):
         missing += shop.missing.get(other, ())
     return shop.decider.answers(

@@ -88,6 +88,8 @@ class Asked(Struct, frozen=True):
     settings: Settings
     night: bool
     shards: int | None = None
+    of_group: bool = False
+    """The paths of a night are a Group's export: see `Context`."""
 
 
 def sweep(
@@ -146,6 +148,7 @@ class _Sweep:
             buckets,
             everyones=not (sum(done.told.patients for done in parted) + (held.people if held else 0)),
             missing=tuple(self._decider.missing_of(rest)),
+            of_group=self._asked.night and self._asked.of_group,
         )
         everyone = self._everyone(held, context)
         pool = self._first_pool(parted)
@@ -219,6 +222,7 @@ class _Sweep:
             self._inputs,
             len(self._sources),
             shards,
+            self._asked.of_group,
         )
         digest = sha256(repr(plan).encode()).hexdigest()
         at = self._state.next

@@ -351,6 +351,14 @@ def test_what_an_ehr_does_not_do_is_one_line(make_ehr, tmp_path, capsys, quirk, 
     assert said in line
 
 
+def test_a_type_that_the_ehr_does_not_have_is_told_with_what_to_do(make_ehr, tmp_path, capsys):
+    make_ehr()
+    assert export(tmp_path / "export", "--types", "Patient,Nonsense") == 2
+    told = capsys.readouterr().err
+    assert "does not take the request for an export as it was made (status 400" in told
+    assert "--types" in told
+
+
 def test_a_client_that_is_not_registered_is_told_by_what_oauth_calls_it(make_ehr, tmp_path, capsys):
     ehr = make_ehr()
     ehr.issuers.write_text(ehr.issuers.read_text().replace("backend-client", "somebody-else"))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from smartapp.commands.nightly import run
 from smartapp.commands.sweep import run as sweep
 from tests.support.exports import ExportingEhr
-from tests.support.sandbox import DAY, LONG, held
+from tests.support.sandbox import DAY, LONG, NOON, held
 
 SITE = Path(__file__).parents[2] / "launch" / "sandbox" / "site.yaml"
 NEXT = DAY + timedelta(days=1)
@@ -244,6 +245,38 @@ def test_a_call_that_cannot_work_asks_the_ehr_for_nothing(make_ehr, tmp_path, ca
     assert run(["hospital", "--loopback", "--dir", str(tmp_path / "night")]) == 2
     assert "no time zone" in capsys.readouterr().err
     assert not ehr.running.sandbox.jobs._jobs
+
+
+@pytest.mark.parametrize(("group", "incomplete"), [("crowd", True), ("", False)])
+def test_who_joins_a_group_is_incomplete_until_everything_is_exported_again(
+    make_ehr, tmp_path, capsys, monkeypatch, group, incomplete
+):
+    """Only what changed since comes of them: a charge of before would be taken for absent."""
+    ehr = make_ehr()
+    folder, crowd = tmp_path / "night", ehr.running.sandbox.crowd
+    whom = ["--group", group] if group else ["--everybody"]
+    assert night(folder, DAY, *whom) == 0
+    joined = {f"Patient/syn-crowd-{number:06d}" for number in range(40, 60)}
+
+    def noted_late(method: Any) -> Any:
+        late = {"lastUpdated": (NOON + timedelta(hours=1)).isoformat()}
+        return lambda self, number: {**method(self, number), **({"meta": late} if number >= 40 else {})}
+
+    ehr.running.sandbox.crowd = replace(crowd, patients=60)
+    ehr.a_day_passes()
+    monkeypatch.setattr(type(crowd), "_person", noted_late(type(crowd)._person))
+    monkeypatch.setattr(type(crowd), "_cuff", noted_late(type(crowd)._cuff))
+    assert night(folder, NEXT, *whom) == 0
+    told = of_the_crowd(folder, capsys)
+    assert {row["incomplete"] for row in told if row["patient"] in joined} == {incomplete}
+    assert {row["incomplete"] for row in told if row["patient"] not in joined} == {False}
+    assert night(folder, NEXT, *whom, "--full") == 0
+    assert {row["incomplete"] for row in of_the_crowd(folder, capsys)} == {False}
+
+
+def of_the_crowd(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    found = [json.loads(row) for row in rows(folder / "state", capsys)]
+    return [row for row in found if row["patient"].startswith("Patient/syn-crowd")]
 
 
 @pytest.mark.parametrize("status", [0, 2])
