@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from math import inf
 
 from msgspec import Struct, structs
 
@@ -209,6 +210,16 @@ def start_of(encounter: Encounter) -> str | None:
     """When an Encounter began: its period says so, else the first participant whose own period does."""
     periods = [encounter.period, *(participant.period for participant in encounter.participant or ())]
     return next((period.start for period in periods if period is not None and period.start), None)
+
+
+def claimed_by(encounter: Encounter, terminology: Terminology, clock: LocalClock) -> tuple[bool, float]:
+    """How much one version of an Encounter claims beside another one, as what can be compared (D27): of work
+    and set-ups what was done and how long it took; a stay or a visit claims the less the longer it was."""
+    meaning = _meaning(encounter, terminology)
+    span = _span(encounter.period, encounter.length, clock)
+    if meaning is None or meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
+        return encounter.status in NEVER_TOOK_PLACE, -span.length if isinstance(span, _Span) else -inf
+    return encounter.status == "finished", span.length if isinstance(span, _Span) else 0
 
 
 def _uses_time_up(meaning: EncounterMeaning) -> bool:

@@ -260,9 +260,29 @@ def read_claim(
         found += [charge for charge in added if charge.code not in claimed]
     if found and claim.status in NOT_CLAIMED:
         return NOT_CLAIMED[claim.status]
-    if found and claim.use in _ASKED_BEFOREHAND:
+    if found and not is_charge(claim):
         return ExcludedReason.NOT_ACTIVE
     return tuple(found)
+
+
+def is_charge(claim: Claim | ExplanationOfBenefit) -> bool:
+    """Does it charge anything, or answer to what does?"""
+    return claim.status not in NOT_CLAIMED and claim.use not in _ASKED_BEFOREHAND
+
+
+def who_claims(claim: Claim | ExplanationOfBenefit) -> tuple[Reference, ...]:
+    """Who furnished what is claimed, or an organisation of theirs."""
+    named = (claim.provider, *(member.provider for member in claim.careTeam or ()))
+    return tuple(reference for reference in named if reference is not None)
+
+
+def lines_of_others(claim: Claim | ExplanationOfBenefit, known: KnownCodes) -> Iterator[ClaimItem]:
+    """Its lines for a service that is none of ours, by a number that services are charged by."""
+    for item in claim.item or () if is_charge(claim) else ():
+        codings = (item.claimed.coding if item.claimed is not None else None) or ()
+        ours = any(code in known.programs for _, codes in _parts(item, known) for code in codes)
+        if not ours and any(_CODE.fullmatch(coding.code or "") for coding in codings):
+            yield item
 
 
 def _lines(

@@ -10,7 +10,7 @@ where an array belongs) fails alone; who called lists it as unreadable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -236,9 +236,15 @@ class Participant(Struct, gc=False, omit_defaults=True):
         self.individual = self.individual or self.actor
 
 
+class EncounterClass(Coding, frozen=True, gc=False, omit_defaults=True):
+    """The one coding of R4, or what somebody wrote as a concept."""
+
+    coding: tuple[Coding, ...] | None = None
+
+
 class Encounter(Resource, gc=False, omit_defaults=True):
     status: str | None = None
-    class_: Coding | list[CodeableConcept] | str | None = msgspec.field(default=None, name="class")
+    class_: EncounterClass | list[CodeableConcept] | str | None = msgspec.field(default=None, name="class")
     """One coding; in DSTU2 a word, from R5 on several concepts."""
     type: list[CodeableConcept] | None = None
     serviceType: CodeableConcept | list[CodeableReference] | None = None
@@ -262,7 +268,7 @@ class Encounter(Resource, gc=False, omit_defaults=True):
             return concepts(self.class_)
         if isinstance(self.class_, str):
             return [Coding(code=self.class_)]
-        return [] if self.class_ is None else [self.class_]
+        return [] if self.class_ is None else [self.class_, *(self.class_.coding or ())]
 
     @property
     def kinds(self) -> list[Coding]:
@@ -357,15 +363,22 @@ class ClaimDetail(ClaimPart, gc=False, omit_defaults=True):
 
 
 class ClaimItem(ClaimPart, gc=False, omit_defaults=True):
+    encounter: Raw = Raw()
     servicedDate: str | None = None
     servicedPeriod: Period | None = None
     detail: list[ClaimDetail] | None = None
+
+
+class CareTeamMember(Struct, gc=False, omit_defaults=True):
+    provider: Reference | None = None
 
 
 class Claim(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     use: str | None = None
     patient: Reference | None = None
+    provider: Reference | None = None
+    careTeam: list[CareTeamMember] | None = None
     billablePeriod: Period | None = None
     item: list[ClaimItem] | None = None
 
@@ -376,6 +389,8 @@ class ExplanationOfBenefit(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     use: str | None = None
     patient: Reference | None = None
+    provider: Reference | None = None
+    careTeam: list[CareTeamMember] | None = None
     billablePeriod: Period | None = None
     item: list[ClaimItem] | None = None
     addItem: list[ClaimItem] | None = None
@@ -513,20 +528,11 @@ class Parameter(Struct, gc=False, omit_defaults=True):
     """Of a Parameters resource: what an operation was given, or answers."""
 
     resource: Raw = Raw()
-    part: list[Parameter] | None = None
+    part: list[Raw] | None = None
 
 
 class Parameters(Struct, gc=False, omit_defaults=True):
-    parameter: list[Parameter] | None = None
-
-    def resources(self) -> Iterator[Raw]:
-        """Those in it, however deep, in the order they stand."""
-        waiting = (self.parameter or [])[::-1]
-        while waiting:
-            found = waiting.pop()
-            if bytes(found.resource) not in (b"", b"null"):
-                yield found.resource
-            waiting += (found.part or [])[::-1]
+    parameter: list[Raw] | None = None
 
 
 class Entry(Struct, gc=False, omit_defaults=True):
@@ -602,6 +608,7 @@ decode_resource = msgspec.json.Decoder(AnyResource).decode
 decode_head = msgspec.json.Decoder(Head).decode
 decode_bundle = msgspec.json.Decoder(Bundle).decode
 decode_parameters = msgspec.json.Decoder(Parameters).decode
+decode_parameter = msgspec.json.Decoder(Parameter).decode
 decode_entry = msgspec.json.Decoder(Entry).decode
 
 
@@ -626,6 +633,18 @@ def loosely(text: bytes | Raw) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def references_in(element: Raw) -> list[Reference]:
+    """The References of an element, one or an array of them; what is none is passed over."""
+    found: list[Reference] = []
+    value = loosely(element)
+    for one in value if isinstance(value, list) else [value]:
+        try:
+            found.append(msgspec.convert(one, Reference))
+        except msgspec.ValidationError:
+            continue
+    return found
 
 
 def decode_untyped(text: bytes | Raw) -> Any:

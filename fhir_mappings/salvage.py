@@ -375,7 +375,7 @@ def _codings(concept: object) -> tuple[Coding, ...]:
 def _days(type_: str, members: Mapping[str, bytes]) -> tuple[str, str]:
     """From when to when a record speaks, as it is written."""
     if type_ == "Encounter":
-        return _period(_value(members.get("period", b"")))
+        return _period(_value(members.get("period") or members.get("actualPeriod", b"")))
     prefix = {"Observation": "effective", "ChargeItem": "occurrence"}.get(type_)
     if prefix is None:
         return "", ""

@@ -24,6 +24,7 @@ from fhir_mappings.prior_charge import (
     occurrence_of,
     read_charge,
     read_claim,
+    who_claims,
 )
 from fhir_mappings.record import (
     Agreement,
@@ -86,16 +87,25 @@ class DocumentMapper:
         """What each paper that may tell of charges says, by its name."""
         of, clock = self._intake.of, self._clock
         for name, charge in of(patient, fhir.ChargeItem).items():
-            read = read_charge(charge, name, clock, self._intake.codes)
             actors = [performer.actor for performer in charge.performer or ()]
-            people = tuple(sorted({person for actor in actors if (person := self._person(actor))}))
-            if people and not isinstance(read, ExcludedReason):
-                read = tuple(replace(one, performers=people) for one in read)
-            yield name, read
-        for name, claim in of(patient, fhir.Claim).items():
-            yield name, read_claim(claim, name, clock, self._intake.codes)
-        for name, answer in of(patient, fhir.ExplanationOfBenefit).items():
-            yield name, read_claim(answer, name, clock, self._intake.codes)
+            yield name, self._performed_by(actors, read_charge(charge, name, clock, self._intake.codes))
+        claims: list[tuple[str, fhir.Claim | fhir.ExplanationOfBenefit]] = [
+            *of(patient, fhir.Claim).items(),
+            *of(patient, fhir.ExplanationOfBenefit).items(),
+        ]
+        for name, claim in claims:
+            read = read_claim(claim, name, clock, self._intake.codes)
+            yield name, self._performed_by(who_claims(claim), read)
+
+    def _performed_by(
+        self,
+        actors: Iterable[fhir.Reference | None],
+        read: tuple[PriorCharge, ...] | ExcludedReason,
+    ) -> tuple[PriorCharge, ...] | ExcludedReason:
+        people = tuple(sorted({person for actor in actors if (person := self._person(actor))}))
+        if not people or isinstance(read, ExcludedReason):
+            return read
+        return tuple(replace(one, performers=people) for one in read)
 
     def episodes(self, patient: str) -> Mapped[EpisodeOfCare]:
         found: list[EpisodeOfCare] = []

@@ -11,8 +11,15 @@ from fhir_mappings.chart.intake import Intake, contained_kinds
 from fhir_mappings.chart.same_encounter import as_one, one_encounter
 from fhir_mappings.encounter import EncounterFacts, StaffMember, read_encounter, start_of
 from fhir_mappings.identity import about_of
-from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
-from fhir_mappings.prior_charge import NOT_CHARGED, codes_of, occurrence_of
+from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment, Window
+from fhir_mappings.prior_charge import (
+    NOT_CHARGED,
+    codes_of,
+    days_of_line,
+    lines_of_others,
+    occurrence_of,
+    who_claims,
+)
 from fhir_mappings.record import NOT_SAID, About, Excluded, Visit
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
@@ -85,37 +92,53 @@ class EncounterMapper:
         )
 
     def charged_visits(self, patient: str) -> Iterator[Visit]:
-        """E/M visits that are charged, on the days of the charge: reported is reported (section 4, D11)."""
+        """E/M visits that are charged, on the days of the charge: reported is reported (section 4, D11). A
+        claim's line that names nobody tells nothing new of a day on which the chart holds a visit."""
         for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
-            meaning = self._terminology.encounter(fhir.concepts(charge.code), None)
             days = occurrence_of(charge, self._clock)
-            if (
-                meaning is not None
-                and meaning.activity is Activity.VISIT
-                and charge.status not in NOT_CHARGED
-                and days is not None
-                and days.start <= self._as_of
-            ):
-                actors = [
-                    performer.actor for performer in charge.performer or () if performer.actor is not None
-                ]
-                people = frozenset(
-                    member.person
-                    for actor in actors
-                    if (member := self._staff.member(actor)) is not None and member.person
-                )
-                unnamed = not people
-                context = self._references.name(charge.seen_in, "Encounter") or ""
-                fact = self._facts.get(patient, {}).get(context)
-                if unnamed and fact is not None and fact.visit is not None:
-                    people, unnamed = fact.visit.people, fact.visit.unnamed
-                last = days.end if (days.end - days.start).days < 3 else days.start
-                yield Visit(
-                    name,
-                    tuple(days.start + ONE_DAY * n for n in range((last - days.start).days + 1)),
-                    people,
-                    unnamed,
-                )
+            if self._is_visit(charge.code) and charge.status not in NOT_CHARGED and days is not None:
+                actors = [performer.actor for performer in charge.performer or ()]
+                yield from self._visit_of(patient, name, days, actors, [charge.seen_in])
+        known = {
+            day for fact in self._facts.get(patient, {}).values() if fact.visit for day in fact.visit.days
+        }
+        for name, claim, line in self._claimed(patient):
+            days = days_of_line(line, claim.billablePeriod, self._clock)
+            if self._is_visit(line.claimed) and days is not None:
+                for visit in self._visit_of(
+                    patient, name, days, who_claims(claim), fhir.references_in(line.encounter)
+                ):
+                    if not visit.unnamed or known.isdisjoint(visit.days):
+                        yield visit
+
+    def _visit_of(
+        self,
+        patient: str,
+        name: str,
+        days: Window,
+        actors: Iterable[fhir.Reference | None],
+        contexts: Iterable[fhir.Reference | None],
+    ) -> Iterator[Visit]:
+        """The visit that a charge is for; of nobody known where neither it nor its Encounter says whose."""
+        if days.start > self._as_of:
+            return
+        people = frozenset(
+            member.person
+            for actor in actors
+            if actor is not None and (member := self._staff.member(actor)) is not None and member.person
+        )
+        unnamed = not people
+        for context in contexts if unnamed else ():
+            fact = self._facts.get(patient, {}).get(self._references.name(context, "Encounter") or "")
+            if fact is not None and fact.visit is not None:
+                people, unnamed = fact.visit.people, fact.visit.unnamed
+        last = days.end if (days.end - days.start).days < 3 else days.start
+        yield Visit(
+            name,
+            tuple(days.start + ONE_DAY * n for n in range((last - days.start).days + 1)),
+            people,
+            unnamed,
+        )
 
     def _read(self, patient: str) -> dict[str, EncounterFacts]:
         billed = self._billed_elsewhere(patient)
@@ -165,13 +188,32 @@ class EncounterMapper:
             if context is None or charge.status in NOT_CHARGED:
                 continue
             ours = codes_of(charge, self._intake.codes).of(self._intake.codes.programs)
-            meaning = self._terminology.encounter(fhir.concepts(charge.code), None)
-            visit = meaning is not None and meaning.activity is Activity.VISIT
+            visit = self._is_visit(charge.code)
             # A charge for a visit that only speaks of one of our codes is still one for a visit.
             if ours.coded or (ours.said and not visit):
                 continue
             found[context] = found.get(context, False) or visit
+        for _, _, line in self._claimed(patient):
+            visit = self._is_visit(line.claimed)
+            for encounter in fhir.references_in(line.encounter):
+                if (context := self._references.name(encounter, "Encounter")) is not None:
+                    found[context] = found.get(context, False) or visit
         return found
+
+    def _claimed(
+        self, patient: str
+    ) -> Iterator[tuple[str, fhir.Claim | fhir.ExplanationOfBenefit, fhir.ClaimItem]]:
+        """What is claimed of a patient that isn't ours, line by line, with the claim and its name."""
+        claims: list[tuple[str, fhir.Claim | fhir.ExplanationOfBenefit]] = [
+            *self._intake.of(patient, fhir.Claim).items(),
+            *self._intake.of(patient, fhir.ExplanationOfBenefit).items(),
+        ]
+        for name, claim in claims:
+            yield from ((name, claim, line) for line in lines_of_others(claim, self._intake.codes))
+
+    def _is_visit(self, code: fhir.ChargeConcept | None) -> bool:
+        meaning = self._terminology.encounter(fhir.concepts(code), None)
+        return meaning is not None and meaning.activity is Activity.VISIT
 
     def _is_late(self, encounter: fhir.Encounter) -> bool:
         began = self._clock.read(start_of(encounter))

@@ -22,6 +22,7 @@ from msgspec import Raw
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import bundles
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
+from fhir_mappings.encounter import claimed_by
 from fhir_mappings.identity import (
     Bases,
     Links,
@@ -185,7 +186,8 @@ class Intake:
         if kind == "Bundle":
             self._add_bundle(text, head, origin)
             return
-        if kind == "Parameters" and self._add_parameters(text, origin):
+        if kind == "Parameters":
+            self._add_parameters(text, origin)
             return
         if kind == "Patient" and self._add_mended(text, full_url):
             return
@@ -281,15 +283,26 @@ class Intake:
         if missing is not None:
             self.add_missing(missing, owner)
 
-    def _add_parameters(self, text: bytes | Raw, origin: str) -> bool:
+    def _add_parameters(self, text: bytes | Raw, origin: str) -> None:
         """The resources that an operation was given or answers, wherever in it they stand."""
         try:
-            inner = list(fhir.decode_parameters(text).resources())
+            waiting = (fhir.decode_parameters(text).parameter or [])[::-1]
         except NOT_JSON:
-            return False
-        for position, resource in enumerate(inner, 1):
-            self.add(resource, None, f"{origin} parameter {position}")
-        return bool(inner)
+            self._add_broken(text, origin, _no_hint, _UNBOUNDED)
+            return
+        position = 0
+        while waiting:
+            position += 1
+            place, part = f"{origin} parameter {position}", waiting.pop()
+            try:
+                found = fhir.decode_parameter(part)
+            except NOT_JSON:
+                if bytes(part) != b"null":
+                    self._add_broken(part, place, _no_hint, _UNBOUNDED)
+                continue
+            if bytes(found.resource) not in (b"", b"null"):
+                self.add(found.resource, None, place)
+            waiting += (found.part or [])[::-1]
 
     # -- a Bundle -----------------------------------------------------------------------------------------
 
@@ -461,7 +474,7 @@ class Intake:
         best = newest([stamp_of(version.meta, self._clock) for _, version in versions])
         home, stands = min(
             (versions[position] for position in best),
-            key=lambda one: (*_claims(one[1]), self._owner_of.get(id(one[0]), "")),
+            key=lambda one: (*self._claims(one[1]), self._owner_of.get(id(one[0]), "")),
         )
         for subject, _ in versions:
             _drop(subject, name)
@@ -470,6 +483,28 @@ class Intake:
         else:
             home.resources[type(stands).__name__][name] = stands
         home.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
+
+    def _claims(self, version: ReadObservation | fhir.Resource) -> tuple[bool, float, str]:
+        """Which of two versions is believed where neither is known to be newer: the one that claims less. A
+        reading that is left out; a charge that stands; a conversation that is not finished, or is shorter; a
+        stay or a visit that took place, and lasted longer. Then any, always the same."""
+        if isinstance(version, LeftOut):
+            return False, 0, version.reason
+        if isinstance(version, Measurement):
+            moment = Moment(version.day, version.instant, version.date_only)
+            content = (moment, version.more, version.origin.device, version.origin.meaning.key, version.value)
+            return True, 0, repr(content)
+        likeness = msgspec.json.encode(version).decode("utf-8", "replace")
+        if isinstance(version, fhir.Encounter):
+            return *claimed_by(version, self._terminology, self._clock), likeness
+        claims_more = (
+            version.status in NOT_CHARGED
+            if isinstance(version, fhir.ChargeItem)
+            else version.status in NOT_CLAIMED
+            if isinstance(version, fhir.Claim | fhir.ExplanationOfBenefit)
+            else getattr(version, "status", None) not in ("entered-in-error", "cancelled")
+        )
+        return claims_more, 0, likeness
 
     def _is_gone(self, version: ReadObservation | fhir.Resource, when: list[str | None]) -> bool:
         """Did one of these deletions take this version away?"""
@@ -702,26 +737,6 @@ def _held(everything: list[SubjectIntake], wanted: Collection[str]) -> dict[str,
 def _drop(subject: SubjectIntake, name: str) -> None:
     subject.observations.pop(name, None)
     subject.resources.get(name.split("/", 1)[0], {}).pop(name, None)
-
-
-def _claims(version: ReadObservation | fhir.Resource) -> tuple[bool, str]:
-    """Which of two versions is believed where neither is known to be newer: the one that claims less. A
-    reading that is left out; a charge that stands; a conversation that is not finished. Then any, always the
-    same."""
-    if isinstance(version, LeftOut):
-        return False, version.reason
-    if isinstance(version, Measurement):
-        moment = Moment(version.day, version.instant, version.date_only)
-        content = (moment, version.more, version.origin.device, version.origin.meaning.key, version.value)
-        return True, repr(content)
-    claims_more = (
-        version.status in NOT_CHARGED
-        if isinstance(version, fhir.ChargeItem)
-        else version.status in NOT_CLAIMED
-        if isinstance(version, fhir.Claim | fhir.ExplanationOfBenefit)
-        else getattr(version, "status", None) not in ("entered-in-error", "cancelled")
-    )
-    return claims_more, msgspec.json.encode(version).decode("utf-8", "replace")
 
 
 def _survivors(replaced: Mapping[str, str], here: Container[str]) -> dict[str, str]:

@@ -126,6 +126,42 @@ def test_where_neither_tells_a_reading_claims_less_and_a_charge_stands(read, rev
     assert [found.status for found in record.charges] == ["billed"]
 
 
+LONG = {"start": "2026-03-04T08:00:00-05:00", "end": "2026-03-06T08:00:00-05:00"}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "other", [{"status": "entered-in-error"}, {"period": LONG | {"end": "2026-03-04T09:00:00-05:00"}}]
+)
+def test_where_neither_tells_a_stay_took_place_and_was_the_longer(read, reverse, other):
+    stay = {
+        "resourceType": "Encounter",
+        "id": "e1",
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/p1"},
+        "period": LONG,
+    }
+    given = [stay, stay | other]
+    found = reasons(read(reading(), CUFF, *(reversed(given) if reverse else given)))
+    assert found["Observation/o1"] == "in-facility"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_where_neither_tells_a_call_was_the_shorter(read, reverse):
+    call = {
+        "resourceType": "Encounter",
+        "id": "e1",
+        "status": "finished",
+        "type": [{"coding": [{"system": "urn:clinic:visit", "code": "CALL"}]}],
+        "subject": {"reference": "Patient/p1"},
+    }
+    ends = ("2026-03-04T13:05:00Z", "2026-03-04T08:12:00-05:00")
+    given = [call | {"period": {"start": "2026-03-04T08:00:00-05:00", "end": end}} for end in ends]
+    (time,) = read(*(reversed(given) if reverse else given)).management
+    assert time.end - time.start == 5 * 60 * 1_000_000
+
+
 def test_versions_that_name_their_patient_in_two_ways_are_one_record(read):
     record = read(
         reading(meta={"versionId": "1"}),

@@ -185,3 +185,25 @@ def test_a_component_that_was_typed_in_is_a_patients(read: Read, blood_pressure:
     assert left_out(read(blood_pressure(component=components), cuff())) == {
         "Observation/bp": "patient-reported"
     }
+
+
+@pytest.mark.parametrize("odd", ["null", '{"resource": 5}', '"text"'])
+def test_a_parameter_that_cannot_be_read_loses_itself_alone_and_says_so(
+    odd: str, chart: Callable[..., Chart], blood_pressure: Build
+) -> None:
+    rest = ",".join(
+        json.dumps({"resource": one}) for one in ({"resourceType": "Patient", "id": "p1"}, blood_pressure())
+    )
+    found = chart(f'{{"resourceType": "Parameters", "parameter": [{odd}, {rest}]}}'.encode())
+    record = found.record("Patient/p1")
+    assert left_out(record)["Observation/bp"] == "device-unknown"
+    assert ("line 1 parameter 1" in left_out(record), record.completeness.whole) == (
+        (False, True) if odd == "null" else (True, False)
+    )
+
+
+def test_a_class_written_as_a_concept_is_a_class(read: Read, blood_pressure: Build, cuff: Build) -> None:
+    stay = encounter(
+        status="finished", subject=SUBJECT, period=PERIOD, **{"class": {"coding": IMP["coding"]}}
+    )
+    assert left_out(read(blood_pressure(), cuff(), stay))["Observation/bp"] == "in-facility"
