@@ -126,7 +126,8 @@ def exported(
 
     folder = ExportFolder(to, read_setting(setting("keys")))
     if again:
-        folder.empty()
+        with folder.locked():
+            folder.empty()
     with _server(issuer) as server:
         return export(wanted, server, folder, Progress(sys.stderr, "export"), say)
 

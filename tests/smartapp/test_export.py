@@ -323,10 +323,13 @@ def test_a_folder_that_others_may_look_into_is_refused(make_ehr, tmp_path, capsy
 
 def test_two_exports_into_one_folder_do_not_run_at_once(make_ehr, tmp_path, capsys):
     make_ehr()
+    assert export(tmp_path / "export") == 0
     folder = ExportFolder(tmp_path / "export", [os.environ["SMARTAPP_KEYS"].encode()])
     with folder.locked():
-        assert export(tmp_path / "export") == 2
-    assert "another export is under way" in capsys.readouterr().err
+        for options in ([], ["--again"]):
+            assert export(tmp_path / "export", *options) == 2
+            assert "another export is under way" in capsys.readouterr().err
+    assert records(tmp_path / "export")
 
 
 def test_an_export_that_the_ehr_forgot_is_asked_for_anew(make_ehr, tmp_path, capsys):
