@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import deciding, evaluating, from_ehr, reading, starting, sweeping
+from bench import deciding, evaluating, from_ehr, listing, reading, starting, sweeping
 from bench.figure import Figure, surroundings
 from bench.sizes import FULL, QUICK, Sizes
 
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
     "starting": starting.measure,
     "deciding": deciding.measure,
     "population": sweeping.measure,
+    "worklist": listing.measure,
 }
 
 

@@ -21,6 +21,8 @@ class Sizes:
     """Patients of one run: few, and many."""
     populations: tuple[int, int]
     """Of one sweep: few, and many."""
+    listed: int
+    """Patients of one worklist."""
     repetitions: int
     processes: int
 
@@ -34,6 +36,7 @@ FULL = Sizes(
     patients=(1_000, 5_000, 10_000),
     crowds=(500, 4_000),
     populations=(1_000, 10_000),
+    listed=20_000,
     repetitions=9,
     processes=7,
 )
@@ -46,6 +49,7 @@ QUICK = Sizes(
     patients=(100, 500, 1_000),
     crowds=(500, 4_000),
     populations=(200, 1_000),
+    listed=20_000,
     repetitions=3,
     processes=3,
 )
@@ -58,6 +62,7 @@ TINY = Sizes(
     patients=(1, 2, 4),
     crowds=(2, 20),
     populations=(2, 8),
+    listed=200,
     repetitions=1,
     processes=1,
 )

@@ -7,9 +7,6 @@ A patient or a relative may look, but never charge.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 import threading
 from collections.abc import Mapping
@@ -18,22 +15,14 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from joserfc import jws, jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, RSAKey
-
 from launch.discovery import SmartConfiguration
 from launch.errors import HttpError, LaunchError, LaunchReason
 from launch.http import EhrClient
 from launch.ports import Clock
+from launch.signed import SKEW, Key, NotSigned, choose, header_of, parse_jwks, seconds, verified_claims
 from launch.urls import UnsafeUrl, is_under, parse_url
 
-ALGORITHMS = frozenset({"RS256", "RS384", "ES256", "ES384"})
-SKEW = timedelta(minutes=2)
 KEEP_KEYS = timedelta(hours=1)
-_SMALLEST_RSA = 2048
-_LONGEST_TOKEN = 64 * 1024
-_CURVES = {"ES256": "P-256", "ES384": "P-384"}
 _USER = re.compile(r"(?:.*/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-._]{1,128})(?:/_history/[^/]+)?")
 
 
@@ -78,24 +67,32 @@ class IdentityVerifier:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[datetime, list[RSAKey | ECKey]]] = {}
+        self._kept: dict[str, tuple[datetime, list[Key]]] = {}
 
     def verify(
         self, client: EhrClient, configuration: SmartConfiguration, id_token: str, nonce: str
     ) -> Identity:
         """Who the id_token says is signed in. Raises LaunchError(ID_TOKEN_INVALID), its detail says why."""
+        try:
+            return self._verified(client, configuration, id_token, nonce)
+        except NotSigned as fault:
+            raise _invalid(fault.detail) from None
+
+    def _verified(
+        self, client: EhrClient, configuration: SmartConfiguration, id_token: str, nonce: str
+    ) -> Identity:
         expected = client.issuer.oidc_issuer or configuration.issuer
         if expected is None:
             raise _invalid("the authorization server's issuer is not known; set oidc_issuer")
-        header = _header(id_token)
+        header = header_of(id_token)
         keys_at = self._keys_at(client, configuration, expected)
-        key = _choose(self._keys(client, keys_at, fresh=False), header)
+        key = choose(self._keys(client, keys_at, fresh=False), header)
         if key is None:
             # Keys are rotated: look once more, and only once.
-            key = _choose(self._keys(client, keys_at, fresh=True), header)
+            key = choose(self._keys(client, keys_at, fresh=True), header)
         if key is None:
             raise _invalid("no key fits")
-        claims = _verified_claims(id_token, key, str(header["alg"]))
+        claims = verified_claims(id_token, key, str(header["alg"]))
         _check_claims(claims, expected, client.issuer.client_id, nonce, self._clock.now())
         return Identity(
             subject=str(claims["sub"]),
@@ -117,7 +114,7 @@ class IdentityVerifier:
             raise _invalid("openid-configuration of another issuer, or without keys")
         return str(found["jwks_uri"])
 
-    def _keys(self, client: EhrClient, address: str, *, fresh: bool) -> list[RSAKey | ECKey]:
+    def _keys(self, client: EhrClient, address: str, *, fresh: bool) -> list[Key]:
         now = self._clock.now()
         with self._lock:
             kept = self._kept.get(address)
@@ -133,82 +130,11 @@ class IdentityVerifier:
         return keys
 
 
-def parse_jwks(document: Mapping[str, Any]) -> list[RSAKey | ECKey]:
-    """The keys that may verify a signature; one that cannot be read never spoils the others."""
-    entries = document.get("keys")
-    keys: list[RSAKey | ECKey] = []
-    for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
-            continue
-        try:
-            if entry.get("kty") == "RSA":
-                rsa = RSAKey.import_key(entry)
-                if rsa.raw_value.key_size >= _SMALLEST_RSA:
-                    keys.append(rsa)
-            elif entry.get("kty") == "EC":
-                keys.append(ECKey.import_key(entry))
-        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-            continue
-    return keys
-
-
-def _header(token: str) -> dict[str, Any]:
-    """The unverified header, only to choose a key by. Raises LaunchError for anything not allowed."""
-    parts = token.split(".")
-    if len(token) > _LONGEST_TOKEN or len(parts) != 3:
-        raise _invalid("not a signed token")
-    try:
-        padded = parts[0] + "=" * (-len(parts[0]) % 4)
-        header = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
-        raise _invalid("header") from None
-    if not isinstance(header, dict):
-        raise _invalid("header")
-    algorithm = header.get("alg")
-    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise _invalid("alg")
-    if "crit" in header or "b64" in header:
-        raise _invalid("crit")
-    return header
-
-
-def _choose(keys: list[RSAKey | ECKey], header: Mapping[str, Any]) -> RSAKey | ECKey | None:
-    """The key named by `kid`; without `kid` the only usable one: of two, nobody knows which is meant."""
-    algorithm, kid = str(header["alg"]), header.get("kid")
-    usable = [key for key in keys if _fits(key, algorithm)]
-    if kid is not None:
-        return next((key for key in usable if key.get("kid") == kid), None)
-    return usable[0] if len(usable) == 1 else None
-
-
-def _fits(key: RSAKey | ECKey, algorithm: str) -> bool:
-    if key.get("alg") not in {None, algorithm}:
-        return False
-    if isinstance(key, ECKey):
-        return _CURVES.get(algorithm) == key.curve_name
-    return algorithm.startswith("RS")
-
-
-def _verified_claims(token: str, key: RSAKey | ECKey, algorithm: str) -> dict[str, Any]:
-    registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
-    registry.max_header_length = _LONGEST_TOKEN  # some put a certificate chain there, which is not looked at
-    try:
-        claims = jwt.decode(token, key, registry=registry).claims
-    except (JoseError, ValueError, RecursionError):
-        raise _invalid("signature") from None
-    try:
-        # Halves of characters can be written neither to a store nor to a page.
-        json.dumps(claims, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):
-        raise _invalid("claims") from None
-    return claims
-
-
 def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, nonce: str, now: datetime) -> None:
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     moment, skew = now.timestamp(), SKEW.total_seconds()
-    expires, issued = _seconds(claims, "exp"), _seconds(claims, "iat")
+    expires, issued = seconds(claims, "exp"), seconds(claims, "iat")
     if claims.get("iss") != issuer:
         raise _invalid("iss")
     if client_id not in audiences:
@@ -219,21 +145,13 @@ def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, nonce:
         raise _invalid("exp")
     if issued is None or issued > moment + skew:
         raise _invalid("iat")
-    not_before = _seconds(claims, "nbf")
+    not_before = seconds(claims, "nbf")
     if "nbf" in claims and (not_before is None or not_before > moment + skew):
         raise _invalid("nbf")
     if claims.get("nonce") != nonce:
         raise _invalid("nonce")
     if not isinstance(claims.get("sub"), str) or not claims["sub"]:
         raise _invalid("sub")
-
-
-def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
-    """A number of seconds that is one: NaN would compare as neither past nor future."""
-    value = claims.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return float(value) if abs(value) < 10**12 else None
 
 
 def _fhir_user(claims: Mapping[str, Any], client: EhrClient) -> str | None:

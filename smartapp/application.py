@@ -19,6 +19,7 @@ from launch.issuers import Issuers
 from launch.ports import LaunchSession
 from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
+from smartapp.cds_hooks.guard import Guard
 from smartapp.clock import AuditedEvents, SystemClock
 from smartapp.configuration.issuers_file import read_issuers
 from smartapp.configuration.settings import ConfigurationError, Mode, Settings
@@ -48,6 +49,7 @@ from smartapp.web.arrivals import source
 from smartapp.worklist.asking import Asking
 from smartapp.worklist.lists import Lists
 
+MOST_CARDS_AT_ONCE = 4
 MAX_FORM_BYTES = 64 * 1024
 
 
@@ -153,5 +155,7 @@ def _services(
         encounters=EncounterWriter(site, store, clock),
         lists=Lists(site.worklist, settings.keys),
         asking=Asking(),
+        guard=Guard.of(site.cds_hooks, store.cds_requests, clock),
+        cds_seats=Seats(MOST_CARDS_AT_ONCE),
         background=ThreadPoolExecutor(2, "background"),
     )

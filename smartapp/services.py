@@ -15,6 +15,7 @@ from launch.ports import Clock, LaunchSession, SessionEnd
 from launch.scopes import CORE_FEATURES, Feature
 from launch.seats import Seats
 from launch.tokens import SessionClient, TokenKeeper
+from smartapp.cds_hooks.guard import Guard
 from smartapp.configuration.settings import Settings
 from smartapp.configuration.site import Site
 from smartapp.ehr.charges.create import ChargeWriter
@@ -73,6 +74,10 @@ class Services:
     encounters: EncounterWriter
     lists: Lists
     asking: Asking
+    guard: Guard
+    """Who may ask for cards."""
+    cds_seats: Seats
+    """So many of these may wait for an EHR at a time: fewer than people may."""
     background: ThreadPoolExecutor
     """For files that take longer than a page may."""
 

@@ -59,7 +59,7 @@ LAYERS = (
         "smartapp.web",
     ),
     ("smartapp.services", "smartapp.health"),
-    ("smartapp.worklist", "smartapp.remittance"),
+    ("smartapp.worklist", "smartapp.cds_hooks", "smartapp.remittance"),
     ("smartapp.population",),
     ("smartapp.ehr.charges", "smartapp.ehr.handover", "smartapp.ehr.encounters"),
     ("smartapp.ehr.reading", "smartapp.ehr.people"),

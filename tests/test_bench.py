@@ -38,7 +38,7 @@ def test_every_bench_runs_and_tells_its_figures(capsys: pytest.CaptureFixture[st
     told = json.loads(capsys.readouterr().out)
     assert {"python", "cpus", "garbage_collector"} <= told["surroundings"].keys()
     # One more where the yardstick of a sweep is installed.
-    assert len(told["figures"]) == (17 if find_spec("duckdb") else 16)
+    assert len(told["figures"]) == (20 if find_spec("duckdb") else 19)
     # Of so few patients, what each costs drowns in what a process costs.
     sure = [one for one in told["figures"] if "of many" not in one["name"] and "night" not in one["name"]]
     assert all(figure["measured"]["middle"] > 0 for figure in sure)

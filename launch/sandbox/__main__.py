@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host-name", default="localhost", help="the name in the base URL")
     serve.add_argument("--app-launch-url", help="where the app's launch begins")
     serve.add_argument("--app-worklist-url", help="where the app begins without a patient")
+    serve.add_argument("--cds-url", help="where CDS services are listed, to be asked when a chart is opened")
     serve.add_argument("--client-id", default=DEFAULT_CLIENT, help="of the app, a public client")
     serve.add_argument("--redirect-uri", action="append", default=[], help="of the app; may be repeated")
     serve.add_argument(
@@ -87,6 +88,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         clients=tuple(clients),
         launch_url=arguments.app_launch_url,
         worklist_url=arguments.app_worklist_url,
+        cds_url=arguments.cds_url,
         as_of=arguments.as_of,
         clock=lambda: time.time() + ahead,
         seed=arguments.seed,

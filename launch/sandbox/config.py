@@ -105,7 +105,8 @@ class Client:
 class SandboxConfig:
     """One sandbox. ``base_url`` is scheme, host name and port, without a path.
 
-    ``launch_url`` is where the app begins for a patient, ``worklist_url`` where it begins for none.
+    ``launch_url`` is where the app begins for a patient, ``worklist_url`` where it begins for none;
+    ``cds_url`` is where its CDS services are listed.
     ``as_of`` is the day its charts are told on, ``clock`` gives seconds since the epoch; neither follows from
     the other. ``data`` is a folder for the SQLite file, or None for a store in memory. ``readings`` is the
     size of the large patient. ``crowd`` is how many patients its exports tell of besides, monitored from
@@ -118,6 +119,7 @@ class SandboxConfig:
     clients: tuple[Client, ...] = ()
     launch_url: str | None = None
     worklist_url: str | None = None
+    cds_url: str | None = None
     seed: int = 1
     data: Path | None = None
     readings: int = 50_000

@@ -24,6 +24,7 @@ from flask import (
 from werkzeug.wrappers import Response as BaseResponse
 
 from launch.sandbox.auth_pages import new_launch
+from launch.sandbox.cds_client import ask
 from launch.sandbox.patients import Story, stories, users
 
 if TYPE_CHECKING:
@@ -123,11 +124,12 @@ def _encounter(id_: str | None, patient: str) -> str | None:
 @pages.get("/charts/<patient>")
 def chart(patient: str) -> Response:
     """What the chart holds, the charges first of all."""
-    story = _story(patient)
+    story, user = _story(patient), _user(request.args)
     return _page(
         "chart.html",
         story=story,
-        user=_user(request.args),
+        user=user,
+        asked=ask(_sandbox(), patient, user.reference),
         patient=_patient(patient),
         charges=_charges(patient),
         counts=_counts(patient),

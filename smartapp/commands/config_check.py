@@ -18,7 +18,8 @@ from smartapp.commands.rules_checked import check_rules
 from smartapp.configuration.settings import SETTINGS, ConfigurationError, read_setting, unknown_settings
 
 if TYPE_CHECKING:
-    from launch.issuers import Issuer
+    from launch.issuers import Issuer, Issuers
+    from smartapp.configuration.site import Site
     from smartapp.store.database import Database
 
 
@@ -31,6 +32,8 @@ class CheckId(Enum):
     ISSUER = "issuer"
     SITE = "site"
     HANDOVER = "handover"
+    WORKLIST = "worklist"
+    CDS_HOOKS = "cds-hooks"
     RULES = "rules"
     KEYS_ENCRYPTION = "keys.encryption"
     KEYS_FOLDER = "keys.folder"
@@ -168,7 +171,16 @@ class ConfigCheck:
             self._checks.ok(CheckId.SITE, f"time zone {site.zone.key}, payer {site.policy.payer}")
         check_rules(self._checks, CheckId.RULES, site.policy, site.today(self._now))
         if "issuers" in self._values:
-            check_handover(self._checks, CheckId.HANDOVER, site.handover, self._values["issuers"])
+            self._turned_on(site, self._values["issuers"])
+
+    def _turned_on(self, site: Site, issuers: Issuers) -> None:
+        from smartapp.commands.worklist_checked import check_cds_hooks, check_worklist
+
+        check_handover(self._checks, CheckId.HANDOVER, site.handover, issuers)
+        if "keys" in self._values:
+            keys, today = self._values["keys"], site.today(self._now)
+            check_worklist(self._checks, CheckId.WORKLIST, site, issuers, keys, today)
+        check_cds_hooks(self._checks, CheckId.CDS_HOOKS, site, issuers)
 
     def _keys(self) -> None:
         from launch.errors import ConfigurationError as LaunchConfigurationError

@@ -37,6 +37,8 @@ CLIENT_ID = "remote-monitoring-app"
 ISSUER = "sandbox"
 READY_SECONDS = 60
 AUDITOR = "demo-auditor"
+STATE, CDS_KEYS = "sweep", "cds-keys.json"
+"""In the demo's folder: the state of a sweep over its charts, and with what its EHR signs as a CDS client."""
 
 
 class DemoError(Exception):
@@ -85,6 +87,7 @@ class Demo:
             self.begins, ahead = self._begins(site)
             self.settings = self._settings(ahead)
             self._start_ehr()
+            self._sweep(site)
             self._start_app()
         except BaseException:
             self._cleanup.close()
@@ -104,8 +107,13 @@ class Demo:
         from smartapp.configuration.site import read_site
 
         # Read as a file: the app never imports the sandbox.
-        shipped = (files("launch") / "sandbox" / "site.yaml").read_bytes()
-        self._site_file.write_bytes(shipped + b"permissions: {bill: [physician]}\n")
+        shipped = (files("launch") / "sandbox" / "site.yaml").read_text("utf-8")
+        self._site_file.write_text(
+            f"{shipped}permissions: {{bill: [physician]}}\n"
+            f"worklist: [{{state: {STATE}}}]\n"
+            f"cds_hooks: [{{client: '{self.ehr_url}/cds-client', keys: {CDS_KEYS}}}]\n",
+            encoding="utf-8",
+        )
         return read_site(self._site_file, None, None)
 
     def _begins(self, site: Site) -> tuple[datetime, timedelta]:
@@ -159,6 +167,8 @@ class Demo:
             *("--port", str(self._ehr_port), "--host-name", EHR_HOST),
             *("--client-id", CLIENT_ID, "--client", str(auditor)),
             *("--app-launch-url", f"{self.app_url}/launch"),
+            *("--app-worklist-url", f"{self.app_url}/launch/worklist"),
+            *("--cds-url", f"{self.app_url}/cds-services"),
             *("--redirect-uri", f"{self.app_url}/callback/{ISSUER}"),
             *("--readings", str(self._readings)),
             *("--as-of", self.begins.date().isoformat()),
@@ -181,6 +191,28 @@ class Demo:
             raise DemoError(f"the sandbox EHR did not start: {said[-1] if said else 'no reason given'}")
         # Whatever it prints later must not fill the pipe.
         threading.Thread(target=process.stdout.read, daemon=True).start()
+
+    def _sweep(self, site: Site) -> None:
+        """Decide all charts of the EHR, as a night would, and take its keys."""
+        import requests
+
+        from smartapp.population.deciding import Settings as SweepSettings
+        from smartapp.population.engine import InProcess
+        from smartapp.population.progress import Progress
+        from smartapp.population.state import State
+        from smartapp.population.sweep import Asked, sweep
+
+        keys = requests.get(f"{self.ehr_url}/auth/jwks", timeout=10)
+        (self.folder / CDS_KEYS).write_bytes(keys.content)
+        charts, day = self.folder / "charts", self.begins.date()
+        told = [*("--as-of", day.isoformat()), *("--readings", str(self._readings))]
+        command = [sys.executable, "-m", "launch.sandbox", "export", str(charts), *told]
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - every part is ours
+        paths = tuple(sorted(charts.glob("*.*json")))
+        settings = SweepSettings(site.zone.key, site.declared)
+        state = State(self.folder / STATE, self.settings.keys, make=True)
+        sweep(state, Asked(paths, day, settings, night=False), InProcess(), Progress(None), lambda _: None)
+        shutil.rmtree(charts)
 
     def _start_app(self) -> None:
         from smartapp import create_app
@@ -304,6 +336,10 @@ def _explain(demo: Demo) -> None:
   2. The app reads the chart and says what stands. Press a day of the strip, or open "Why" at a code.
   3. Press "Review and accept", confirm the statements, choose what the claim needs, and write the charge.
   4. Back in the EHR, "Chart" lists the new ChargeItem.
+
+  Without a patient: "Open the worklist in a new tab" there, or
+     {demo.app_url}/launch/worklist?iss={demo.fhir_base}
+  A card (CDS Hooks): "Chart" of a patient asks the app for one, and shows its answer.
 
   The app is at {demo.app_url}/ . Ctrl-C stops both.
 """,

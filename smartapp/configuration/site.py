@@ -14,6 +14,7 @@ from fhir_mappings.rules.policy import Policies, Policy
 from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
 from launch.issuers import Issuer
+from smartapp.configuration.cds_hooks import CdsSettings
 from smartapp.configuration.fees import FeeTable
 from smartapp.configuration.handover import HandoverSettings
 from smartapp.configuration.settings import ConfigurationError, Mode, Settings
@@ -35,6 +36,7 @@ class Site:
     write_back_encounters: bool = False
     handover: HandoverSettings = field(default_factory=HandoverSettings)
     worklist: WorklistSettings = field(default_factory=WorklistSettings)
+    cds_hooks: CdsSettings = field(default_factory=CdsSettings)
 
     fees: FeeTable = field(default_factory=FeeTable)
     declared: SiteFile = field(default_factory=SiteFile)
@@ -64,6 +66,7 @@ class Site:
         try:
             self.handover.check(many)
             self.worklist.check(many)
+            self.cds_hooks.check(many)
         except ValueError as fault:
             raise ConfigurationError(f"The site file: {fault}.") from None
         issuer_ids = many.keys()
@@ -118,6 +121,7 @@ def read_site(
             write_back_encounters=entries.write_back_encounters,
             handover=HandoverSettings(entries.handover),
             worklist=WorklistSettings(entries.worklist, Path() if path is None else path.parent),
+            cds_hooks=CdsSettings(entries.cds_hooks, Path() if path is None else path.parent),
         )
     except (SiteFileError, ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigurationError(f"The site's configuration cannot be used: {error}") from None

@@ -25,6 +25,7 @@ from fhir_mappings.rules.tables import (
 )
 from fhir_mappings.terminology import DeviceFact, SiteTerminology, read_table
 from fhir_mappings.vocabulary import Role, Unverified
+from smartapp.configuration.cds_hooks import CdsEntry
 from smartapp.configuration.fees import Fee
 from smartapp.configuration.handover import HandoverEntry
 from smartapp.configuration.worklist import WorklistEntry
@@ -119,6 +120,8 @@ class SiteFile(Struct, frozen=True, forbid_unknown_fields=True):
     """Ways for charges to leave that are turned on, by EHR."""
     worklist: tuple[WorklistEntry, ...] = ()
     """Whose last sweep makes a worklist, by EHR."""
+    cds_hooks: tuple[CdsEntry, ...] = ()
+    """Which EHRs may ask for cards about the patients of that sweep."""
     write_back_encounters: bool = False
     """Signed entries of the time log are written to the EHR as Encounters, where it lets this app do so."""
 

@@ -145,10 +145,16 @@ def _told(one: WindowOfCodes, now: Now) -> Iterator[tuple[Topic, date | None]]:
     running = one.among(Standing.OPEN, Standing.SAFE)
     if one.among(Standing.NEAR) or any(map(_lacks_a_conversation, running)):
         yield Topic.LOG, None
-    if running and one.window.end >= now.today:
+    if running and one.window.end >= now.today and _says_something(one):
         yield Topic.OPEN, one.decided_on
     if one.among(Standing.LOST) and _is_lost(one) and one.window.end >= now.today - LOST_FOR:
         yield Topic.LOST, None
+
+
+def _says_something(one: WindowOfCodes) -> bool:
+    """A month that has just begun, and holds nothing yet, is nothing to see to."""
+    counted = (RequirementKind.MANAGEMENT_TIME, RequirementKind.LIVE_CONTACT)
+    return not one.monthly or any(code.found(kind) for code in one.codes for kind in counted)
 
 
 def _lacks_a_conversation(code: Code) -> bool:

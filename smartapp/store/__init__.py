@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from smartapp.store.attestations import AttestationStore
 from smartapp.store.audit import AuditTrail
 from smartapp.store.billing import Billing
+from smartapp.store.cds import CdsRequests
 from smartapp.store.changes import ChangeStore
 from smartapp.store.charges import ChargeStore
 from smartapp.store.database import Database
@@ -45,6 +46,7 @@ class Store:
         self.attestations = AttestationStore(self.database, vault, self.audit)
         self.marks = Marks(self.database, vault, self.audit)
         self.exports = Exports(self.database, vault)
+        self.cds_requests = CdsRequests(self.database)
 
     def close(self) -> None:
         self.database.close()

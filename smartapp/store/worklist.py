@@ -6,9 +6,10 @@ import secrets
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from smartapp.store.audit import AuditTrail
@@ -81,19 +82,16 @@ class Marks:
         """By patient; what was taken back as well, whose version counts on."""
         with self._database.read() as connection:
             rows = connection.execute(select(WORKLIST_MARKS).where(WORKLIST_MARKS.c.issuer_id == issuer_id))
-            return {
-                row.patient: Mark(
-                    row.patient,
-                    row.version,
-                    MarkKind(row.kind),
-                    row.person,
-                    row.until,
-                    row.digest,
-                    row.changed_at,
-                    row.sealed,
+            return {row.patient: _mark(row) for row in rows}
+
+    def of_patient(self, issuer_id: str, patient: str) -> Mark | None:
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(WORKLIST_MARKS).where(
+                    WORKLIST_MARKS.c.issuer_id == issuer_id, WORKLIST_MARKS.c.patient == patient
                 )
-                for row in rows
-            }
+            ).first()
+        return None if row is None else _mark(row)
 
     def name_of(self, issuer_id: str, mark: Mark) -> str:
         """What the person is called who said it; "" where the EHR named nobody."""
@@ -136,6 +134,19 @@ class Marks:
                 until=None if mark.until is None else mark.until.isoformat(),
             )
         return True
+
+
+def _mark(row: Row[Any]) -> Mark:
+    return Mark(
+        row.patient,
+        row.version,
+        MarkKind(row.kind),
+        row.person,
+        row.until,
+        row.digest,
+        row.changed_at,
+        row.sealed,
+    )
 
 
 class ExportState(StrEnum):

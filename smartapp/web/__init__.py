@@ -17,6 +17,7 @@ from smartapp.web import (
     attestations,
     audit_record,
     billing,
+    cds_hooks,
     changes,
     charge_words,
     charges,
@@ -82,6 +83,7 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(style.pages)
     app.register_blueprint(worklist.pages)
     app.jinja_env.finalize = on_page
+    app.register_blueprint(cds_hooks.pages)
     access.register(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(

@@ -6,7 +6,7 @@ say of a row (taken, called, put off, done) is kept, and of two at once one is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -22,7 +22,7 @@ from launch.scopes import Interaction, Level, Scopes
 from smartapp.ehr.reading.display import Banner
 from smartapp.population.listing import Listed, Topic
 from smartapp.services import Services, services
-from smartapp.store.worklist import MarkKind, NewMark
+from smartapp.store.worklist import Mark, MarkKind, NewMark
 from smartapp.web import own_pages, words
 from smartapp.web.access import Open, needs
 from smartapp.web.errors import error_page
@@ -105,8 +105,9 @@ def page() -> Response:
     """What the last sweep says of the patients whom the EHR shows to this user."""
     sweep, looking = _looked_at()
     wanted = _wanted(sweep)
-    rows = chosen(sweep, looking.here.store.marks.of_issuer(looking.issuer_id), wanted, looking.today)
-    shown = _shown(rows, _from(sweep), looking, sweep)
+    marks = looking.here.store.marks.of_issuer(looking.issuer_id)
+    rows = chosen(sweep, marks, wanted, looking.today)
+    shown = _shown(rows, marks, _from(sweep), looking, sweep)
     return make_response(
         render_template(
             "worklist/worklist.html",
@@ -136,9 +137,9 @@ def mark() -> AnyResponse:
         kind = MarkKind(request.form.get("kind", ""))
     except ValueError:
         raise BadRequest from None
-    reference, name = own_pages.user()
     until = _until(looking.today) if kind is MarkKind.SNOOZED else None
-    new = NewMark(row.patient, kind, reference, name, row.digest, row.seen, until)
+    name = g.session.user_name or ""
+    new = NewMark(row.patient, kind, looking.user, name, row.digest, row.seen, until)
     if not looking.here.store.marks.set(looking.issuer_id, new, looking.here.clock.now(), g.session.id):
         return _somebody_else(looking, row)
     return own_pages.to("worklist.page", **_filters())
@@ -214,7 +215,9 @@ def sees_patients(session: LaunchSession) -> bool:
 # What is shown
 
 
-def _shown(rows: Sequence[Candidate], begin: int, looking: Looking, sweep: Sweep) -> Shown:
+def _shown(
+    rows: Sequence[Listed], marks: Mapping[str, Mark], begin: int, looking: Looking, sweep: Sweep
+) -> Shown:
     """Rows from there on whose patients the EHR gives. How many were passed over nobody is told."""
     here, client, scopes = looking.here, client_here(), Scopes.parse(g.session.granted_scope)
     found: list[tuple[Candidate, Banner]] = []
@@ -224,23 +227,28 @@ def _shown(rows: Sequence[Candidate], begin: int, looking: Looking, sweep: Sweep
         if not asked or len(found) >= AT_ONCE:
             break
         try:
-            given = here.asking.patients(client, scopes, [one.listed.patient for one in asked])
+            given = here.asking.patients(client, scopes, [one.patient for one in asked])
         except NotAnswered:
             raise Refused("The EHR did not say which patients you may see. Try again in a moment.") from None
         for one in asked:
             if len(found) >= AT_ONCE:
                 break
             at += 1
-            if (person := given.get(one.listed.patient)) is not None:
-                found.append((one, person))
-    names = here.asking.people(client, scopes, people_of(one.listed for one, _ in found)) if found else {}
+            if (person := given.get(one.patient)) is not None:
+                found.append((Candidate(one, marks.get(one.id)), person))
+    people = people_of(one.listed for one, _ in found)
+    names = here.asking.people(client, scopes, [*_who_marked(found), *people]) if found else {}
     _told_to_the_trail(here, [one.listed for one, _ in found])
     following = own_pages.sealed(From(sweep.generation, at)) if at < len(rows) else None
     return Shown(
         tuple(row_view(looking, one, person, names, _ref(one)) for one, person in found),
         following,
-        tuple(sorted(names.items(), key=lambda item: item[1])),
+        tuple((reference, names[reference]) for reference in people if reference in names),
     )
+
+
+def _who_marked(rows: Sequence[tuple[Candidate, Banner]]) -> list[str]:
+    return list(dict.fromkeys(one.mark.person for one, _ in rows if one.mark is not None))
 
 
 def _told_to_the_trail(here: Services, rows: Sequence[Listed]) -> None:
@@ -304,7 +312,7 @@ def _choices(sweep: Sweep, shown: Shown) -> dict[str, list[tuple[str, str]]]:
         "topic": [(topic.value, text) for topic, text in TOPICS.items()],
         "program": [(str(one), words.SHORT_PROGRAMS[one]) for one in sorted(MONITORING_PROGRAMS)],
         "line": [(str(line), words.LINES[line]) for line in Line],
-        "payer": payers_of(sweep.patients, services().site),
+        "payer": payers_of(sweep.payers, services().site),
         "clinician": [
             (ME, "me"),
             *(
@@ -346,12 +354,18 @@ def _until(today: date) -> date:
     return until
 
 
+def _name_of(looking: Looking, mark: Mark) -> str:
+    asked = looking.here.asking.people(client_here(), Scopes.parse(g.session.granted_scope), [mark.person])
+    return asked.get(mark.person) or who(looking, mark)
+
+
 def _somebody_else(looking: Looking, row: Row) -> Response:
     present = looking.here.store.marks.of_issuer(looking.issuer_id).get(row.patient)
     if present is None or present.kind is MarkKind.NONE:
         said = "What was said of this row was taken back meanwhile."
     else:
-        by = "You" if present.person == looking.user else who(looking, present)
-        said = f"{by} marked this row as {MARKS[present.kind].lower()} on {when(looking, present)}."
+        by = "You" if present.person == looking.user else _name_of(looking, present)
+        marked = f"marked this row as {MARKS[present.kind].lower()} on {when(looking, present)}"
+        said = f"{by[0].upper()}{by[1:]} {marked}."
     back = "Go back to the worklist and look again."
     return error_page(409, "Somebody was first", f"{said} Your mark was not kept.", back)

@@ -33,7 +33,8 @@ def begin_export(looking: Looking, session: LaunchSession, sweep: Sweep, wanted:
     export_id = here.store.exports.begin(session.id, here.clock.now())
     if export_id is None:
         return
-    rows = chosen(sweep, here.store.marks.of_issuer(looking.issuer_id), wanted, looking.today)
+    marks = here.store.marks.of_issuer(looking.issuer_id)
+    rows = [Candidate(one, marks.get(one.id)) for one in chosen(sweep, marks, wanted, looking.today)]
     here.background.submit(_make, looking, session, rows, export_id)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from fhir_mappings.vocabulary import Outcome
 from smartapp.configuration.site import Site
 from smartapp.ehr.reading.display import Banner
 from smartapp.population.listing import Listed, Topic
@@ -51,6 +52,8 @@ class RowView:
     ref: str
     person: Banner
     told: tuple[str, ...]
+    to_decide: tuple[str, ...]
+    """Why something cannot be charged before it is decided."""
     until: date | None
     days_left: str
     payer: str
@@ -79,12 +82,13 @@ def row_view(
         ref,
         person,
         tuple(sentence.text for sentence in sentences(looking, one)),
+        reasons(one),
         one.until,
         days_left(one.until, looking.today),
         payer_label(looking.here.site, one.payer),
         tuple(names.get(name, "") for name in one.people if names.get(name)),
         one.incomplete,
-        mark_view(looking, candidate),
+        mark_view(looking, candidate, names),
     )
 
 
@@ -97,21 +101,28 @@ def sentences(looking: Looking, one: Listed) -> tuple[Sentence, ...]:
     return tuple(sentence for sentence in answer(asked) if sentence.topic not in _NOT_TOLD)
 
 
-def mark_view(looking: Looking, candidate: Candidate) -> MarkView | None:
+def reasons(one: Listed) -> tuple[str, ...]:
+    """Each once, whatever number of codes it holds up."""
+    held_up = (decision.reasons for decision in one.decisions if decision.outcome is Outcome.REVIEW)
+    return tuple(dict.fromkeys(words.reason(reason) for found in held_up for reason in found))
+
+
+def mark_view(looking: Looking, candidate: Candidate, names: Mapping[str, str]) -> MarkView | None:
     mark = candidate.standing_mark
     if mark is None:
         return None
     mine = mark.person == looking.user
-    text = f"{MARKS[mark.kind]} by {'you' if mine else who(looking, mark)}, {when(looking, mark)}"
+    by = "you" if mine else names.get(mark.person) or who(looking, mark)
+    text = f"{MARKS[mark.kind]} by {by}, {when(looking, mark)}"
     if mark.kind is MarkKind.SNOOZED and mark.until is not None:
-        text = f"{MARKS[mark.kind]} until {words.day(mark.until)} by {'you' if mine else who(looking, mark)}"
+        text = f"{MARKS[mark.kind]} until {words.day(mark.until)} by {by}"
     if mark.digest != candidate.listed.digest:
         text += "; since then something has changed"
     return MarkView(mark.kind, text, mine)
 
 
 def who(looking: Looking, mark: Mark) -> str:
-    return looking.here.store.marks.name_of(looking.issuer_id, mark) or "somebody whom the EHR does not name"
+    return looking.here.store.marks.name_of(looking.issuer_id, mark) or "a colleague"
 
 
 def when(looking: Looking, mark: Mark) -> str:
@@ -142,6 +153,6 @@ def age(as_of: date, today: date) -> str:
     return "yesterday" if days == 1 else f"{days} days ago"
 
 
-def payers_of(rows: Iterable[Listed], site: Site) -> list[tuple[str, str]]:
+def payers_of(payers: Iterable[str], site: Site) -> list[tuple[str, str]]:
     """Payers by name, as a list to choose from."""
-    return sorted({(one.payer, payer_label(site, one.payer)) for one in rows}, key=lambda item: item[1])
+    return sorted(((payer, payer_label(site, payer)) for payer in payers), key=lambda item: item[1])

@@ -49,14 +49,20 @@ class Candidate:
         return None if self.mark is None or self.mark.kind is MarkKind.NONE else self.mark
 
 
-def chosen(sweep: Sweep, marks: Mapping[str, Mark], wanted: Wanted, today: date) -> list[Candidate]:
-    """The rows in their order; none of them is anybody's to see before the EHR has shown that patient."""
+def chosen(sweep: Sweep, marks: Mapping[str, Mark], wanted: Wanted, today: date) -> list[Listed]:
+    """The rows in their order; none of them is anybody's to see before the EHR has shown that patient. What
+    runs out first comes first in a sweep, and stays so here."""
+    anything = wanted == Wanted(wanted.user, show=wanted.show)
     found = [
-        Candidate(one, marks.get(one.id))
+        one
         for one in sweep.patients
-        if _is_wanted(one, wanted) and _is_shown(one, marks.get(one.id), wanted, today)
+        if (anything or _is_wanted(one, wanted))
+        and _is_shown(one, marks.get(one.id) if marks else None, wanted, today)
     ]
-    return sorted(found, key=lambda one: _order(one, wanted))
+    by_rank: tuple[list[Listed], ...] = ([], [], [], [])
+    for one in found:
+        by_rank[_rank(one, marks.get(one.id) if marks else None, wanted.user)].append(one)
+    return [one for rows in by_rank for one in rows]
 
 
 def counted(sweep: Sweep) -> Counter[Topic]:
@@ -90,13 +96,8 @@ def _is_shown(one: Listed, mark: Mark | None, wanted: Wanted, today: date) -> bo
     return not away
 
 
-def _order(one: Candidate, wanted: Wanted) -> tuple[int, date, str]:
-    mark = one.mark
-    taken = mark is not None and mark.kind is MarkKind.MINE
-    if taken and mark is not None and mark.person == wanted.user:
-        rank = 0
-    elif taken:
-        rank = 3
-    else:
-        rank = 1 if wanted.user in one.listed.people else 2
-    return rank, one.listed.until or date.max, one.listed.digest
+def _rank(one: Listed, mark: Mark | None, user: str) -> int:
+    """What I took, where I am named, anybody's, and what somebody else took."""
+    if mark is not None and mark.kind is MarkKind.MINE:
+        return 0 if mark.person == user else 3
+    return 1 if user in one.people else 2

@@ -26,6 +26,8 @@ class Sweep:
     generation: str
     as_of: date
     patients: tuple[Listed, ...]
+    """By what runs out first."""
+    payers: tuple[str, ...]
     undecided: int
     """Patients who could not be decided: they are on no list."""
     parts_failed: bool
@@ -102,11 +104,13 @@ def _tried(attempt: Callable[[], _Found]) -> _Found:
 def _opened(state: State) -> Sweep:
     generation, head = state.held()
     _check(head)
+    # Somebody who is only known by a number of theirs: no EHR can be asked whether they may be seen.
+    known = [one for one in state.listed(generation, head) if one.patient.startswith("Patient/")]
     return Sweep(
         generation.name,
         head.as_of,
-        # Somebody who is only known by a number of theirs: no EHR can be asked whether they may be seen.
-        tuple(one for one in state.listed(generation, head) if one.patient.startswith("Patient/")),
+        tuple(sorted(known, key=lambda one: (one.until or date.max, one.digest))),
+        tuple(sorted({one.payer for one in known})),
         head.undecided,
         bool(head.failed),
         bool(head.missing),

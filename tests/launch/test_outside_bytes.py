@@ -28,10 +28,11 @@ from launch.bodies import read
 from launch.discovery import SmartConfiguration, oauth_uris, parse_configuration
 from launch.errors import HttpError, LaunchError, SmartError, clean_error_code
 from launch.http import EhrClient, Response
-from launch.identity import Identity, IdentityVerifier, parse_jwks, user_kind
+from launch.identity import Identity, IdentityVerifier, user_kind
 from launch.issuers_table import load_issuers
 from launch.ports import LaunchKind
 from launch.scopes import Feature, Scopes, difference, parse_scope, request_scope
+from launch.signed import parse_jwks
 from launch.tokens import parse_token_response
 from launch.urls import UnsafeUrl, is_under, parse_base, parse_url
 from tests.support.sandbox import LONG

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 from joserfc.jwk import ECKey
 
+from launch.sandbox.patients import export
 from smartapp.commands.config_check import run
 from smartapp.commands.keys import run as run_keys
 from smartapp.configuration.settings import SETTINGS
 from smartapp.store import Store
 from smartapp.store.database import Database
+from tests.support.lists import swept_sandbox
 
 SECRET = "correct-horse-battery-staple"
 SPRING = datetime(2026, 4, 15, 16, tzinfo=UTC)
@@ -405,3 +408,57 @@ def test_a_scope_that_cannot_call_back_or_look_is_a_warning(place, check):
 def test_an_entry_that_turns_nothing_on_is_a_warning(place, check):
     hand_over(place, "behavioral_health: true")
     assert check().of("handover") == [("warning", "the entry of the site file turns no way on")]
+
+
+# The worklist, and cards
+
+
+@pytest.fixture
+def swept(place, tmp_path):
+    """A function that sweeps the sandbox's patients as of a day, into a folder beside the site's file."""
+    place.set(site_file=place.write("site.yaml", "timezone: America/New_York\nworklist: [{state: sweep}]\n"))
+    keys = tuple(os.environ["SMARTAPP_KEYS"].encode().split(b","))
+    export(tmp_path / "charts", SPRING.date(), readings=60)
+
+    def sweep(as_of):
+        swept_sandbox(place.folder / "sweep", tmp_path / "charts", as_of, keys=keys)
+
+    return sweep
+
+
+def test_a_worklist_says_as_of_when_its_sweep_speaks(swept, check):
+    swept(SPRING.date())
+    ((status, says),) = check().of("worklist", "hospital")
+    assert status == "ok"
+    assert f"as of {SPRING.date()}" in says
+
+
+def test_a_sweep_that_was_missed_for_nights_is_told(swept, check):
+    swept(SPRING.date() - timedelta(days=3))
+    ((status, says),) = check().of("worklist")
+    assert (status, "sweep night" in says) == ("warning", True)
+
+
+def test_a_worklist_without_a_sweep_is_a_failure(place, check):
+    place.set(site_file=place.write("site.yaml", "timezone: America/New_York\nworklist: [{state: sweep}]\n"))
+    ((status, says),) = check().of("worklist")
+    assert (status, "smartapp sweep full" in says) == ("failure", True)
+
+
+@pytest.mark.parametrize(("worklist", "expected"), [("", "failure"), ("worklist: [{state: sweep}]\n", "ok")])
+def test_cards_need_a_sweep_to_be_made_from(place, check, worklist, expected):
+    key = ECKey.generate_key("P-384", auto_kid=True).as_dict(private=False)
+    place.write("keys.json", json.dumps({"keys": [key]}))
+    hooks = "cds_hooks: [{client: 'https://ehr.example/cds', keys: keys.json}]\n"
+    place.set(site_file=place.write("site.yaml", f"timezone: America/New_York\n{worklist}{hooks}"))
+    ((status, _),) = check().of("cds-hooks", "hospital")
+    assert status == expected
+
+
+def test_a_key_that_is_private_stops_the_app_and_is_told(place, check):
+    key = ECKey.generate_key("P-384", auto_kid=True).as_dict(private=True)
+    place.write("keys.json", json.dumps({"keys": [key]}))
+    hooks = "cds_hooks: [{client: 'https://ehr.example/cds', keys: keys.json}]\n"
+    place.set(site_file=place.write("site.yaml", f"timezone: America/New_York\n{hooks}"))
+    ((status, says),) = check().of("site")
+    assert (status, "private key" in says) == ("failure", True)

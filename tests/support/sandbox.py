@@ -39,7 +39,7 @@ def start_sandbox(
     settings["clock"] = lambda: time.time() + ahead.total_seconds()
     data = Path(tempfile.mkdtemp(prefix="ehr-", dir=folder))
     shutil.copytree(_charts(as_of, readings), data, dirs_exist_ok=True)
-    return serve_sandbox(as_of=as_of, readings=readings, data=data, key=_key(), **settings).start()
+    return serve_sandbox(as_of=as_of, readings=readings, data=data, key=sandbox_key(), **settings).start()
 
 
 @cache
@@ -52,7 +52,8 @@ def _charts(as_of: date, readings: int) -> Path:
 
 
 @cache
-def _key() -> SigningKey:
+def sandbox_key() -> SigningKey:
+    """The key of every sandbox of this process."""
     return SigningKey()
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from launch.http import Response
-from launch.identity import SKEW
+from launch.signed import SKEW
 from smartapp.commands.doctor.examination import Examination
 from smartapp.commands.doctor.ids import CheckId
 

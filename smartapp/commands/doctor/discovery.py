@@ -7,8 +7,8 @@ from typing import Any
 
 from launch.discovery import SmartConfiguration, checked_endpoint, oauth_uris, parse_configuration
 from launch.errors import HttpError, LaunchError
-from launch.identity import parse_jwks
 from launch.issuers import Issuer
+from launch.signed import parse_jwks
 from launch.urls import UnsafeUrl, join_url, parse_url
 from smartapp.commands.doctor.examination import UNREACHED, Examination, trouble
 from smartapp.commands.doctor.ids import CheckId
