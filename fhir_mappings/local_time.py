@@ -244,6 +244,12 @@ def utc(instant: int) -> datetime:
     return datetime.fromtimestamp(instant // MICROSECONDS, UTC).replace(microsecond=instant % MICROSECONDS)
 
 
+@lru_cache(maxsize=8192)
+def shown(instant: int, zone: ZoneInfo) -> datetime:
+    """An instant as the clocks of a zone show it."""
+    return utc(instant).astimezone(zone)
+
+
 def next_month(first_day: date) -> date:
     """The first day of the month after the one that begins on `first_day`."""
     if first_day.month == 12:

@@ -39,7 +39,7 @@ from smartapp.ehr.wire.observed import ObservedClient
 from smartapp.ehr.wire.sending import limits_of_writes
 from smartapp.health import Health
 from smartapp.metrics import Metrics, Prometheus
-from smartapp.prepared import prepare_types
+from smartapp.prepared import prepare_types, spare_the_collector
 from smartapp.services import FEATURES, Services
 from smartapp.store import Store
 from smartapp.store.budgets import SharedBudget
@@ -92,6 +92,7 @@ def build(settings: Settings | None = None, clients: EhrClients | None = None) -
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops)  # type: ignore[method-assign]
     register(app, issuers)
+    spare_the_collector()
     return app
 
 

@@ -7,9 +7,11 @@ presses that came first), so it is done once, by whoever makes the app.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from functools import cache
 from threading import Lock
 from typing import is_typeddict
 
@@ -17,6 +19,15 @@ import msgspec
 
 OURS = ("fhir_mappings", "launch", "smartapp")
 _ONE_AT_A_TIME = Lock()
+
+
+@cache
+def spare_the_collector() -> None:
+    """What was made until now stays for as long as the process: the garbage collector does not go through it
+    again each time. It looks less often, too: pages and charts make thousands of objects that go by
+    themselves. Once a process, by whoever makes the app."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def prepare_types() -> int:

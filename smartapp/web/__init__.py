@@ -26,6 +26,7 @@ from smartapp.web import (
     elsewhere,
     episode,
     errors,
+    escaping,
     health,
     jwks,
     launch,
@@ -52,6 +53,7 @@ from smartapp.web import (
 
 def register(app: Flask, issuers: Issuers) -> None:
     """Add every page to the app. Callbacks are routes of their own: one path an issuer."""
+    escaping.register(app)
     tracing.register(app)
     compression.register(app)
     arrivals.register(app)

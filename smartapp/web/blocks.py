@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from fhir_mappings.decision import CountedSpan
-from fhir_mappings.local_time import utc
+from fhir_mappings.local_time import shown
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, RequirementKind, Role
 from smartapp.configuration.site import Site
@@ -39,6 +39,7 @@ _NO_READINGS = frozenset(
     }
 )
 """Left out, and no sign that something was measured on that day which might have counted."""
+_ROLES = frozenset(Role)
 _WARD = frozenset({ExcludedReason.IN_FACILITY, ExcludedReason.IN_FACILITY_UNCLEAR})
 
 
@@ -196,8 +197,9 @@ def strip(one: WindowOfCodes, findings: Findings, today: date) -> tuple[DayView,
     beside: dict[date, list[str]] = defaultdict(list)
     whats: set[str] = set()
     numbers = findings.readings or (0,) * len(findings.assessment.days)
+    first, last = one.window.start, one.window.end
     for day, number in zip(findings.assessment.days, numbers, strict=False):
-        if day.program is not one.program or day.day not in one.window:
+        if not first <= day.day <= last or day.program is not one.program:
             continue
         if evidence.isdisjoint(day.evidence):
             if one.line is None or day.line is one.line:
@@ -276,14 +278,14 @@ def month(one: WindowOfCodes, findings: Findings, site: Site) -> MinutesView:
     own: list[CountedSpan] = [
         span
         for span in findings.assessment.spans
-        if span.program is one.program and utc(span.start).astimezone(site.zone).date() in one.window
+        if span.program is one.program and shown(span.start, site.zone).date() in one.window
     ]
     own.sort(key=lambda span: span.start)
     total = sum(span.seconds for span in own)
     scale = max(total, HOUR)
     views, before = [], 0
     for span in own:
-        start, end = utc(span.start).astimezone(site.zone), utc(span.end).astimezone(site.zone)
+        start, end = shown(span.start, site.zone), shown(span.end, site.zone)
         told = record_view(span.resource, findings)
         views.append(
             SpanView(
@@ -298,7 +300,7 @@ def month(one: WindowOfCodes, findings: Findings, site: Site) -> MinutesView:
                 ),
                 length=words.minutes(span.seconds),
                 activity=words.activity(span.activity),
-                role=ROLES[Role(span.role)] if span.role in set(Role) else "",
+                role=ROLES[Role(span.role)] if span.role in _ROLES else "",
                 live=span.live,
                 x=1000 * before // scale,
                 width=max(2, 1000 * span.seconds // scale),

@@ -25,7 +25,14 @@ from smartapp.web.changes_view import changes_view
 from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import patient_view
-from smartapp.web.permission import Action, looking_refusal, refusal, refused_here, role_of
+from smartapp.web.permission import (
+    Action,
+    looking_refusal,
+    present_findings,
+    refusal,
+    refused_here,
+    role_of,
+)
 from smartapp.web.records import of_others, record_view, why_left_out
 from smartapp.web.security import drop_cookie, session_cookie_name
 from smartapp.web.waiting import take_seat
@@ -183,7 +190,7 @@ def _content() -> dict[str, object]:
     here = services()
     look = max(0, request.args.get("look", 0, type=int))
     job = here.jobs.state(g.session)
-    found = here.jobs.findings(g.session.id) if job.state is JobState.DONE else None
+    found = present_findings() if job.state is JobState.DONE else None
     view = changes = handing_over = None
     charges: tuple[Charge, ...] = ()
     months: tuple[Month, ...] = ()

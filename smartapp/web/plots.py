@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Line, Program
 from smartapp.ehr.reading.plots import DayOfValues, Plot, Series
 from smartapp.web import words
 
+_DAY = attrgetter("day")
 WIDTH, HEIGHT, MARGIN = 600, 72, 6
 """Of the drawing; the values at its top and bottom are told beside it."""
 
@@ -48,14 +51,16 @@ def plots_in(
     for plot in plots:
         if plot.program is not program or line not in (None, plot.line):
             continue
-        within = [
-            Series(one.name, days)
-            for one in plot.series
-            if (days := tuple(day for day in one.days if day.day in window))
-        ]
+        within = [Series(one.name, days) for one in plot.series if (days := _within(one.days, window))]
         if len({day.day for one in within for day in one.days}) > 1:
             found.append(_view(plot, within, window))
     return tuple(found)
+
+
+def _within(days: tuple[DayOfValues, ...], window: Window) -> tuple[DayOfValues, ...]:
+    """Those of a window, of days in their order."""
+    first = bisect_left(days, window.start, key=_DAY)
+    return days[first : bisect_right(days, window.end, lo=first, key=_DAY)]
 
 
 def _view(plot: Plot, series: list[Series], window: Window) -> PlotView:

@@ -323,10 +323,12 @@ def rules_end_soon(last_day: date) -> str:
     return f"The rules are checked for dates up to {day(last_day)}."
 
 
+@lru_cache(maxsize=256)
 def excluded(value: str) -> str:
     return EXCLUDED.get(ExcludedReason(value), plain(value)) if value in set(ExcludedReason) else plain(value)
 
 
+@lru_cache(maxsize=256)
 def activity(value: str) -> str:
     return ACTIVITIES[Activity(value)] if value in set(Activity) else plain(value)
 

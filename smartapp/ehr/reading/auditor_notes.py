@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_mappings.decision import CountedSpan, Decision
-from fhir_mappings.local_time import DAY_MICROSECONDS, LocalClock, Moment, utc
+from fhir_mappings.local_time import DAY_MICROSECONDS, LocalClock, Moment, shown
 from fhir_mappings.vocabulary import RequirementKind
 
 LATE_DAYS = 7
@@ -85,7 +85,7 @@ def _same_as_the_month_before(decision: Decision, spans: Iterable[CountedSpan], 
     for span in spans:
         if span.program is not decision.program:
             continue
-        start = utc(span.start).astimezone(zone)
+        start = shown(span.start, zone)
         months = (first.year - start.year) * 12 + first.month - start.month
         if months in (0, 1):
             (this if months == 0 else before)[_shape(start, span)] += 1
