@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -32,6 +33,8 @@ ONE_DAY = timedelta(days=1)
 _LARGEST_OFFSET = timedelta(hours=14)
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_MOST_KEPT = 20_000
+"""More days than fifty years have."""
 _ONE_MICROSECOND = timedelta(microseconds=1)
 _WrittenDate = tuple[int, date, date, int, date]
 """Of a date as written: its midnight in UTC, itself, and which local days that UTC day holds: the first, how
@@ -89,7 +92,8 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 class LocalClock:
-    """Local days of one time zone. Keeps what it worked out for a UTC day: readings crowd on few days."""
+    """Local days of one time zone. Keeps what it worked out for a day: readings crowd on few. Threads may
+    share it (`clock_of`)."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
@@ -106,6 +110,7 @@ class LocalClock:
         if len(text) <= 10:
             known = self._dates.get(text)
             if known is None:
+                _bound(self._dates)
                 known = self._dates[text] = self._read_date(text)
             return known
         # Times differ mostly in the time of day: what their dates and offsets say is worked out once.
@@ -145,6 +150,7 @@ class LocalClock:
             aware = datetime.fromisoformat(text)
             midnight = (aware.toordinal() - _EPOCH_ORDINAL) * DAY_MICROSECONDS
             before, turn, after = self._day_turn(midnight)
+            _bound(self._written_dates)
             self._written_dates[text[:11]] = (midnight, aware.date(), before, turn - midnight, after)
             self._offsets[offset] = (aware.utcoffset() or timedelta()) // _ONE_MICROSECOND
         return moment
@@ -196,6 +202,7 @@ class LocalClock:
         utc_day = instant // DAY_MICROSECONDS
         known = self._days.get(utc_day)
         if known is None:
+            _bound(self._days)
             known = self._days[utc_day] = self._turn_of_day(utc_day)
         return known
 
@@ -209,6 +216,7 @@ class LocalClock:
         """The instant at which a local day begins: the first that exists, if clocks change at midnight."""
         known = self._midnights.get(day)
         if known is None:
+            _bound(self._midnights)
             opens = datetime(day.year, day.month, day.day, tzinfo=self.zone)
             known = self._midnights[day] = _microseconds(opens)
         return known
@@ -228,6 +236,18 @@ class LocalClock:
             turn = self.midnight(next_month(month))
             yield month, start, min(end, turn)
             start = turn
+
+
+@lru_cache(maxsize=64)
+def clock_of(zone: ZoneInfo) -> LocalClock:
+    """The process's clock of a zone: what a date comes to is the same in every chart."""
+    return LocalClock(zone)
+
+
+def _bound(known: dict[Any, Any]) -> None:
+    """Texts are whatever somebody writes: so many are kept, and then all are forgotten."""
+    if len(known) >= _MOST_KEPT:
+        known.clear()
 
 
 def _without_leap_second(text: str) -> str:

@@ -24,7 +24,7 @@ from fhir_mappings.chart.readings import ReadingMapper
 from fhir_mappings.completeness import Completeness, Missing, MissingWhy, completeness_of
 from fhir_mappings.encounter import EncounterFacts
 from fhir_mappings.identity import Bases, Links
-from fhir_mappings.local_time import LocalClock, Moment
+from fhir_mappings.local_time import LocalClock, Moment, clock_of
 from fhir_mappings.record import (
     Attestation,
     Enrolment,
@@ -69,7 +69,7 @@ class Chart:
         self.history_from = history_from
         self._one_of_many = one_of_many
         self._terminology = terminology
-        self._clock: LocalClock = LocalClock(zone) if like is None else like._clock
+        self._clock: LocalClock = clock_of(zone) if like is None else like._clock
         learned: Intake | None = None if like is None else like._intake
         self._intake: Intake = Intake(terminology, self._clock, base, codes, learned)
 

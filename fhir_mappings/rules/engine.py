@@ -20,13 +20,13 @@ from fhir_mappings.decision import (
     sorted_excluded,
     unverified_order,
 )
+from fhir_mappings.local_time import clock_of
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Resolution
 from fhir_mappings.rules.candidate import Candidate
 from fhir_mappings.rules.charged import units_charged
 from fhir_mappings.rules.compare import ExclusionViolated, check_exclusions, compare
 from fhir_mappings.rules.device_supply import charges_without_window, device_candidates
 from fhir_mappings.rules.management import held_back_candidates, management_candidates
-from fhir_mappings.rules.minutes import clock_of
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.program import ProgramChart, program_charts, unused_time
 from fhir_mappings.rules.resolutions import settle, told, usable, with_choices

@@ -9,10 +9,9 @@ from itertools import pairwise
 
 from msgspec import Struct, field
 
-from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, period_number, period_window
+from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, clock_of, period_number, period_window
 from fhir_mappings.record import Excluded, PatientRecord, PriorCharge, Reading, SetUp
 from fhir_mappings.rules.charged import uncredited
-from fhir_mappings.rules.minutes import clock_of
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.series import Series
 from fhir_mappings.rules.tables import Kind

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from fhir_mappings.completeness import Missing, MissingWhy, days_of
 from fhir_mappings.decision import Alternative, Forecast, Requirement
 from fhir_mappings.encounter import LONGEST_PLAUSIBLE_SPAN
-from fhir_mappings.local_time import MICROSECONDS, Window, month_window, next_month
+from fhir_mappings.local_time import MICROSECONDS, Window, clock_of, month_window, next_month
 from fhir_mappings.record import ManagementTime, PriorCharge
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.charged import add_charges, standing, touches, uncredited
@@ -18,7 +18,6 @@ from fhir_mappings.rules.minutes import (
     Month,
     Staffing,
     Tally,
-    clock_of,
     holds_an_overlong_day,
     in_person_contacts,
     whole_seconds,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from functools import cache
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from fhir_mappings.local_time import MICROSECONDS, LocalClock, next_month
+from fhir_mappings.local_time import MICROSECONDS, clock_of, next_month
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.taken_time import TakenTime
@@ -32,12 +31,6 @@ MOST_SECONDS_OF_A_DAY = 8 * 60 * 60
 """Of one person for one patient: a working day, of spans that are each short enough for D13."""
 _RPM_ROLES = PROFESSIONALS | {Role.CLINICAL_STAFF, Role.UNKNOWN}
 _THERAPY_ROLES = THERAPISTS | {Role.THERAPIST_ASSISTANT}
-
-
-@cache
-def clock_of(zone: ZoneInfo) -> LocalClock:
-    """One clock a zone: what it worked out for a day serves every patient."""
-    return LocalClock(zone)
 
 
 class Tally(Struct, frozen=True, gc=False):

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from fhir_mappings.completeness import UnreadDays, days_of
 from fhir_mappings.decision import CountedDay, CountedSpan
-from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, PERIOD_DAYS, Window, month_window
+from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, PERIOD_DAYS, Window, clock_of, month_window
 from fhir_mappings.record import (
     CODES_OPEN,
     Excluded,
@@ -20,15 +20,7 @@ from fhir_mappings.record import (
 from fhir_mappings.rules.candidate import Candidate, Reasons
 from fhir_mappings.rules.charged import standing, touches
 from fhir_mappings.rules.episodes import Episode, episodes_of
-from fhir_mappings.rules.minutes import (
-    Month,
-    Months,
-    Staffing,
-    Tally,
-    clock_of,
-    months_of,
-    staffing,
-)
+from fhir_mappings.rules.minutes import Month, Months, Staffing, Tally, months_of, staffing
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.resolutions import who_bills
 from fhir_mappings.rules.series import earliest_first, series_of

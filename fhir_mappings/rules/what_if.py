@@ -13,9 +13,8 @@ from datetime import date, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fhir_mappings.local_time import Window, month_window
+from fhir_mappings.local_time import Window, clock_of, month_window
 from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, Reading
-from fhir_mappings.rules.minutes import clock_of
 from fhir_mappings.rules.policy import Policy
 from fhir_mappings.rules.program import ProgramChart, program_charts
 from fhir_mappings.vocabulary import Activity, Role

@@ -8,6 +8,7 @@ its owner's alone from its first byte on, and what is deleted is overwritten in 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -59,14 +60,34 @@ class Database:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = self._engine.execution_options(for_write=True)
+        self._shared = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
+        shared: Connection | None = getattr(self._shared, "connection", None)
+        if shared is not None:
+            yield shared
+            return
         with self._engine.connect() as connection:
             yield connection
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What this thread reads within is read on one connection, on SQLite as of one moment; a write within
+        ends that, so that what comes after it sees what was written."""
+        if getattr(self._shared, "connection", None) is not None:
+            yield
+            return
+        with self._engine.connect() as connection:
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                self._shared.connection = None
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
+        self._shared.connection = None
         with self._writer.begin() as connection:
             yield connection
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,12 +23,20 @@ from smartapp.store.tables import (
 )
 from smartapp.store.vault import Vault, place
 
+VERSION_SECONDS = 0.5
+"""So long a reading's requests may not notice what another process did to their session: as long as the
+reading itself, which asks no more often (`ReadingStore.report`). What this process did is noticed at once."""
+
 
 class SqlLaunchStore:
     """Implements `launch.ports.LaunchStore`; see there for what each method promises."""
 
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
+        self._lock = threading.Lock()
+        self._versions: dict[str, tuple[float, int | None]] = {}
+        """The version of a session's tokens, and when it was looked at."""
+        self._changes = 0
         self._vault = vault
 
     def save_pending(self, pending: PendingLaunch) -> None:
@@ -118,6 +129,7 @@ class SqlLaunchStore:
             # What was read goes with the tokens; a reading under way stops at its next report.
             for table in (TOKENS, SNAPSHOTS, READING_JOBS):
                 connection.execute(delete(table).where(table.c.session_id == session_id))
+        self._changed()
         return ended == 1
 
     def open_sessions(self) -> tuple[str, ...]:
@@ -150,10 +162,26 @@ class SqlLaunchStore:
         return self._vault.unseal_record(sealed, _of_tokens(session_id), TokenSet)
 
     def token_version(self, session_id: str) -> int | None:
+        now = time.monotonic()
+        with self._lock:
+            seen, version = self._versions.get(session_id, (-math.inf, None))
+            changes = self._changes
+        if now - seen < VERSION_SECONDS:
+            return version
         with self._database.read() as connection:
-            return connection.execute(
+            version = connection.execute(
                 select(TOKENS.c.version).where(TOKENS.c.session_id == session_id)
             ).scalar_one_or_none()
+        with self._lock:
+            if changes == self._changes:  # else what was read may be what it was before
+                self._versions[session_id] = (now, version)
+        return version
+
+    def _changed(self) -> None:
+        """This process ended a session or renewed its tokens: that is seen at once."""
+        with self._lock:
+            self._changes += 1
+            self._versions.clear()
 
     def replace_tokens(self, session_id: str, tokens: TokenSet, expected_version: int) -> bool:
         with self._database.write() as connection:
@@ -165,6 +193,7 @@ class SqlLaunchStore:
                     sealed=self._vault.seal_record(tokens, _of_tokens(session_id)),
                 )
             ).rowcount
+        self._changed()
         return replaced == 1
 
     def acquire_refresh_lease(self, session_id: str, holder: str, now: datetime, ttl: timedelta) -> bool:

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, g, make_response, render_template
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.elsewhere import Elsewhere
-from fhir_mappings.local_time import LocalClock
+from fhir_mappings.local_time import clock_of
 from launch.scopes import Scopes
 from smartapp.ehr.reading.elsewhere import FoundElsewhere, look_elsewhere, readable_elsewhere
 from smartapp.services import services
@@ -51,7 +51,7 @@ def page() -> AnyResponse:
     """What was found from the first day of last month on: what lies before is mostly charged."""
     here, chart, types = services(), own_pages.chart(), readable_here()
     since = (chart.today.replace(day=1) - timedelta(days=1)).replace(day=1)
-    found = look_elsewhere(client_here(), types, chart.patient, since, LocalClock(here.site.zone))
+    found = look_elsewhere(client_here(), types, chart.patient, since, clock_of(here.site.zone))
     return _shown(chart, since, types, found)
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from fhir_mappings.anchor import AnchorSource
 from fhir_mappings.decision import CountedDay
-from fhir_mappings.local_time import LocalClock, Window, utc, zone_named
+from fhir_mappings.local_time import Window, clock_of, utc, zone_named
 from fhir_mappings.vocabulary import Line, Program, RequirementKind, Role, Unverified
 from smartapp.configuration.handover import Method
 from smartapp.ehr.reading.auditor_notes import often
@@ -115,7 +115,7 @@ class _Told:
             *self._evidence.get("records", ()),
             *self._evidence.get("others", ()),
         ]
-        clock, names = LocalClock(self._zone), Names()
+        clock, names = clock_of(self._zone), Names()
         self._people: dict[str, str] = {}
         for row in self._rows:
             body, type_ = row["resource"], row["reference"].partition("/")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -14,7 +14,7 @@ from sqlalchemy import Table, TextClause, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from launch.ports import LaunchKind, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
-from smartapp.store import Store
+from smartapp.store import Store, launches
 from smartapp.store.charges import Charge, ChargeContent, Enrolment
 from smartapp.store.claims import ChargeState
 from smartapp.store.database import SchemaOutdated
@@ -43,6 +43,13 @@ def pending(now):
         created_at=now,
         expires_at=now + timedelta(minutes=10),
     )
+
+
+@pytest.fixture
+def another(store, database_url):
+    """The store as another process has it."""
+    with closing(Store(database_url, [Fernet.generate_key()])) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -151,6 +158,69 @@ def test_tokens_are_replaced_by_compare_and_set(store, session, tokens):
     assert store.launches.replace_tokens("s1", renewed, 1)
     assert not store.launches.replace_tokens("s1", replace(renewed, access_token="third"), 1)
     assert store.launches.get_tokens("s1") == renewed
+
+
+def test_what_this_process_did_to_a_session_is_seen_at_once(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    assert store.launches.token_version("s1") == 1
+    assert store.launches.replace_tokens("s1", replace(tokens, version=2), 1)
+    assert store.launches.token_version("s1") == 2
+    assert store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+    assert store.launches.token_version("s1") is None
+
+
+def test_what_another_process_did_is_seen_when_a_reading_would_see_it(
+    store, another, session, tokens, now, monkeypatch
+):
+    store.launches.create_session(session, tokens)
+    clock = [100.0]
+    monkeypatch.setattr(launches.time, "monotonic", lambda: clock[0])
+    assert store.launches.token_version("s1") == 1
+    another.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+    assert store.launches.token_version("s1") == 1
+    clock[0] += launches.VERSION_SECONDS
+    assert store.launches.token_version("s1") is None
+
+
+def test_a_version_that_was_read_before_the_session_ended_is_not_kept(
+    store, session, tokens, now, monkeypatch
+):
+    store.launches.create_session(session, tokens)
+    read = store.database.read
+
+    @contextmanager
+    def read_and_end():
+        with read() as connection:
+            yield connection
+        monkeypatch.setattr(store.database, "read", read)
+        store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+
+    monkeypatch.setattr(store.database, "read", read_and_end)
+    assert store.launches.token_version("s1") == 1
+    assert store.launches.token_version("s1") is None
+
+
+def test_what_is_read_at_once_is_of_one_moment_until_something_is_written(
+    store, another, session, tokens, now
+):
+    store.launches.create_session(session, tokens)
+    with store.database.reading():
+        assert store.launches.open_sessions() == ("s1",)
+        with store.database.reading():  # no other moment within
+            another.launches.create_session(replace(session, id="s2"), tokens)
+            if store.database.file is not None:  # on SQLite
+                assert store.launches.open_sessions() == ("s1",)
+        store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+        assert store.launches.open_sessions() == ("s2",)
+    assert store.launches.open_sessions() == ("s2",)
+
+
+def test_another_thread_reads_for_itself(store, session, tokens, now):
+    store.launches.create_session(session, tokens)
+    with store.database.reading(), ThreadPoolExecutor(1) as pool:
+        assert store.launches.open_sessions() == ("s1",)
+        store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+        assert pool.submit(store.launches.open_sessions).result() == ()
 
 
 def test_a_refresh_lease_has_one_holder_until_it_runs_out(store, session, tokens, now):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from fhir_mappings.decision import Decision
-from fhir_mappings.local_time import LocalClock
+from fhir_mappings.local_time import LocalClock, clock_of
 from smartapp.configuration.site import Site
 from smartapp.ehr.charges.decided_again import basis_of, decided_again
 from smartapp.ehr.charges.digests import digest_of
@@ -81,7 +81,7 @@ def evidence_document(
     read = list(resources)
     told: dict[str, Any] = {}
     by_type = Counter(one.reference.partition("/")[0] for one in read)
-    for held in _held(decision, findings, read, LocalClock(site.zone)):
+    for held in _held(decision, findings, read, clock_of(site.zone)):
         names = {one.reference for one in held}
         left_out = [one for one in contract["excluded"] if one["resource"] in names]
         beyond = [one["reason"] for one in contract["excluded"] if one["resource"] not in names]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 
-from fhir_mappings.local_time import LocalClock
+from fhir_mappings.local_time import clock_of
 from launch.limiter import Turn
 from launch.ports import Clock, LaunchSession
 from launch.scopes import Scopes
@@ -87,7 +87,7 @@ class Charts:
             session.patient,
             session.fhir_user,
             terminology=self._site.terminology,
-            clock=LocalClock(self._site.zone),
+            clock=clock_of(self._site.zone),
             asked=Scopes.parse(session.requested_scope),
             page_limit=settings.page_limit,
             byte_limit=settings.read_limit_mb * MEGABYTE,
@@ -115,7 +115,10 @@ class Charts:
         nobody has confirmed yet, each in the place of its program's."""
         patient = session.patient or ""
         issuer = self._client_of(session).issuer
-        confirmed = self._store.charges.enrolments(session.issuer_id, patient)
+        with self._store.database.reading():
+            confirmed = self._store.charges.enrolments(session.issuer_id, patient)
+            own = OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone)
+            written = self._store.charges.written_keys(session.issuer_id, patient)
         return FindingsMaker(
             self._site,
             patient,
@@ -124,11 +127,11 @@ class Charts:
             self._settings.history_months,
             confirmed | {one.program: one for one in anchors},
             session.fhir_user,
-            own=OwnRecord.load(self._store, session.issuer_id, patient, self._site.zone),
+            own=own,
             history_from=history_from,
             aliases=issuer.fhir_base_aliases,
             writes=writes,
-            written=self._store.charges.written_keys(session.issuer_id, patient),
+            written=written,
         )
 
     def read(self, session: LaunchSession, reading: ChartReading) -> tuple[Findings, list[SealedChunk]]:

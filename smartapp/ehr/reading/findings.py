@@ -18,7 +18,7 @@ from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Completeness
 from fhir_mappings.decision import Assessment, Decision, to_contract
 from fhir_mappings.identity import Bases
-from fhir_mappings.local_time import LocalClock
+from fhir_mappings.local_time import LocalClock, clock_of
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
@@ -190,7 +190,7 @@ class FindingsMaker:
         self._base = base
         self._bases = (base, *aliases)
         self._today = today
-        self._clock = LocalClock(site.zone)
+        self._clock = clock_of(site.zone)
         self._history_months = history_months
         self._anchor_days = {item.program: item.anchor_day for item in enrolments.values()}
         self._anchors = [Anchor(Program(item.program), item.anchor_day) for item in enrolments.values()]
@@ -342,7 +342,7 @@ class FindingsMaker:
         ours = ours_among(record.charges, assessment.decisions, self._base, self._patient, self._written)
         beside = {reference for day in assessment.days for reference in day.evidence[:MOST_OF_A_DAY]}
         beside.update(described(assessment.excluded))
-        clock, plotter = LocalClock(self._site.zone), Plotter(placed(assessment.days))
+        clock, plotter = clock_of(self._site.zone), Plotter(placed(assessment.days))
         told, versions, late = _describe(reopen(), wanted, beside, clock, self._names, plotter)
         patient = next((item for item in self._choosable if item.get("resourceType") == "Patient"), {})
         return Findings(

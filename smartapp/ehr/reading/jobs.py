@@ -111,12 +111,13 @@ class ReadingJobs:
     def findings(self, session_id: str) -> tuple[Snapshot, Findings] | None:
         """The session's present snapshot, understood. What was logged or stated here since, by anybody, is
         decided on first."""
-        found = self._kept(session_id)
-        session = None if found is None else self._store.launches.get_session(session_id)
-        if found is None or session is None or session.patient is None:
-            return found
-        if found[1].basis == present_basis(self._store, session.issuer_id, session.patient):
-            return found
+        with self._store.database.reading():
+            found = self._kept(session_id)
+            session = None if found is None else self._store.launches.get_session(session_id)
+            if found is None or session is None or session.patient is None:
+                return found
+            if found[1].basis == present_basis(self._store, session.issuer_id, session.patient):
+                return found
         self.decide_again(session)
         return self._kept(session_id)
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from fhir_mappings.charge_item import PERFORMING, performer_in
-from fhir_mappings.local_time import LocalClock, Window
+from fhir_mappings.local_time import Window, clock_of
 from fhir_mappings.prior_charge import handed_over
 from fhir_mappings.record import Attestation, EpisodeOfCare, PriorCharge, Resolution
 from fhir_mappings.rules.tables import KnownCodes
@@ -149,7 +149,7 @@ class OwnRecord:
 
     def charges(self, codes: KnownCodes) -> tuple[PriorCharge, ...]:
         """What was handed over, as charges beside those that the EHR holds."""
-        clock, denied = LocalClock(self.zone), self.denied
+        clock, denied = clock_of(self.zone), self.denied
         return tuple(
             msgspec.structs.replace(one, performers=() if person is None else (person,), denied=key in denied)
             for row in self.handed

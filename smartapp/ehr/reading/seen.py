@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from fhir_mappings.local_time import LocalClock, Moment, utc
+from fhir_mappings.local_time import LocalClock, Moment, shown
 from fhir_mappings.record import Excluded
 from fhir_mappings.vocabulary import ExcludedReason
 from smartapp.ehr.reading.display import concept_text, human_name, value_text
@@ -128,8 +128,9 @@ def _time(moment: Moment, clock: LocalClock) -> str:
     """Seconds only where there are any: a stretch of 19:59 minutes must not look like one of 20."""
     if moment.date_only:
         return ""
-    local = utc(moment.instant).astimezone(clock.zone)
-    return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
+    local = shown(moment.instant, clock.zone)
+    minutes = f"{local.hour:02}:{local.minute:02}"
+    return f"{minutes}:{local.second:02}" if local.second else minutes
 
 
 def described(excluded: Iterable[Excluded]) -> Iterator[str]:
