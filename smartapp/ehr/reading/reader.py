@@ -14,7 +14,6 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -24,39 +23,35 @@ import msgspec
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.needs import Needs
 from fhir_mappings.terminology import Terminology
-from launch.errors import HttpError, HttpProblem
+from launch.errors import HttpError
 from launch.http import Response
 from launch.limiter import Pause, Turn
 from launch.scopes import Interaction, Scopes
 from launch.tokens import SessionClient
+from smartapp.ehr.reading.answers import CLOSES, lost_page, pages_left, trouble_of, unanswered
 from smartapp.ehr.reading.collected import Collected, single
-from smartapp.ehr.reading.fetch import NOT_ALLOWED, NOT_UNDERSTOOD, Fetch, ReadingFailed, ReadingStopped
+from smartapp.ehr.reading.fetch import NOT_UNDERSTOOD, Fetch, ReadingFailed
 from smartapp.ehr.reading.findings import READ_FIRST
+from smartapp.ehr.reading.linked import LINKED, Asking, LinkedRecords
 from smartapp.ehr.reading.notices import Notice, NoticeKind
-from smartapp.ehr.reading.searches import BATCH, MOST_PARTS, PAGES_A_PART, Learned, Search, Searches
+from smartapp.ehr.reading.searches import BATCH, Learned, Search, Searches
 from smartapp.ehr.reading.shared import SharedRecords
-from smartapp.ehr.reading.still_there import GONE, StillThere, id_groups
+from smartapp.ehr.reading.still_there import GONE, StillThere
+from smartapp.ehr.reading.work import Work
 from smartapp.ehr.wire.bundles import (
     Entry,
     NotAPage,
-    SearchPage,
     declared,
     outcome_text,
     read_target,
     search_page,
     search_target,
 )
-from smartapp.ehr.wire.looks import Reading, look, references
+from smartapp.ehr.wire.looks import Reading
 from smartapp.store.reading import Progress, SealedChunk, StoredResource
 
-MOST_READS_BY_ID = 200
 _NOT_BY_DATE = NOT_UNDERSTOOD | {403}
 """How a server answers that takes no search of readings without a category or a code."""
-MOST_BETWEEN_TICKS = 2.0
-"""Seconds after which a page that waits is told how far it is, though nothing came."""
-
-LINKED = ("Device", "DeviceMetric", "Practitioner", "PractitionerRole")
-"""Read by id where a reading or an encounter points to one that no search brought."""
 
 
 class SinceNotKnown(Exception):
@@ -107,9 +102,6 @@ class ChartReading:
         self._searches = [Searches(self._profile, patient)]
         """Those of the patient, and of each earlier id of theirs."""
         self._page_limit = page_limit
-        self._tick = tick
-        self._tick_seconds = tick_seconds
-        self._parallel = client.issuer.max_parallel
         self._fetch = Fetch(client, byte_limit, seconds, turn)
         self._collected = Collected(patient, client.issuer.bases, terminology, clock, seal)
         # The signed-in user too, for the name.
@@ -121,15 +113,27 @@ class ChartReading:
         """What was asked for before it was known what is needed."""
         self.gone: set[str] = set()
         """Of `known`, what is not there any more."""
-        self._more: list[Callable[[], None]] = []
         self._long: list[tuple[Search, int]] = []
         """Searches whose other pages are read in parts, and about how many they are."""
-        self._roles_of: set[str] = set()
         self._batch = batch
-        self._shared = shared
+        self._work = Work(self._fetch, self._collected, client.issuer.max_parallel, tick, tick_seconds)
+        self._linked = LinkedRecords(
+            Asking(
+                client.issuer,
+                patient,
+                scopes,
+                self._learned,
+                self._may,
+                self._read,
+                self._work.later,
+                self._task,
+            ),
+            self._fetch,
+            self._collected,
+            shared,
+        )
         self._not_by_date: list[tuple[Search, Response]] = []
         """Searches of Observations that the server does not take without a category or code."""
-        self._steps = self._steps_done = 0
 
     @property
     def chunks(self) -> list[SealedChunk]:
@@ -182,9 +186,9 @@ class ChartReading:
         still_there = StillThere(self._fetch, self._collected, self.patient, known or {})
         batches = list(still_there.batches())
         # About what follows is counted in advance, so that the progress shown never runs backwards.
-        self._steps = len(searches) + 12
+        self._work.steps = len(searches) + 12
         self._ask_together(searches, still_there, batches)
-        self._run(
+        self._work.run(
             [
                 partial(self._read, f"Patient/{self.patient}"),
                 *map(self._task, searches),
@@ -212,7 +216,7 @@ class ChartReading:
             ]
             self._collected.earlier += found
             self._searches += earlier
-            self._run(
+            self._work.run(
                 [
                     *(partial(self._read, f"Patient/{old}") for old in found),
                     *map(self._task, self._whole("ChargeItem", earlier)),
@@ -223,8 +227,8 @@ class ChartReading:
         """Everything else that is needed, and what it points to."""
         self._collected.sink = sink
         work = list(map(self._task, self._not_asked_for(needs)))
-        self._steps = self._steps_done + len(work)
-        self._run(work)
+        self._work.steps = self._work.done + len(work)
+        self._work.run(work)
         self._read_by_code(needs)
         self._read_in_parts(needs)
         for _ in range(2):  # a DeviceMetric leads to its Device
@@ -300,15 +304,15 @@ class ChartReading:
         """All of the patient's resources of these types, and nothing else."""
         self._collected.sink = sink
         searches = [search for type_ in types for search in self._whole(type_, self._searches)]
-        self._steps = len(searches)
-        self._run(list(map(self._task, searches)))
+        self._work.steps = len(searches)
+        self._work.run(list(map(self._task, searches)))
 
     def check(self, known: Mapping[str, str], sink: Callable[[StoredResource], None]) -> None:
         """Which of these records (reference -> version) are `gone`. One that changed is handed on as it is
         now. Raises ReadingFailed where that cannot be told."""
         self._collected.sink = sink
         asking = StillThere(self._fetch, self._collected, self.patient, known)
-        self._run([partial(asking.look_for, names) for names in asking.batches()])
+        self._work.run([partial(asking.look_for, names) for names in asking.batches()])
         self.gone |= asking.gone
 
     def _may(self, type_: str, interaction: Interaction) -> bool:
@@ -332,8 +336,8 @@ class ChartReading:
         ]
         for wanted, response in refused:
             self._tell_refused(replace(wanted, beside=bool(by_code)), response)
-        self._steps += len(by_code)
-        self._run(list(map(self._task, by_code)))
+        self._work.steps += len(by_code)
+        self._work.run(list(map(self._task, by_code)))
 
     def _read_in_parts(self, needs: Needs) -> None:
         """Readings that fill more pages than are read one after the other."""
@@ -344,129 +348,16 @@ class ChartReading:
             if search.parts is not None
             for part in search.parts(search, needs, pages)
         ]
-        self._steps += len(work)
-        self._run(work)
+        self._work.steps += len(work)
+        self._work.run(work)
 
     def _read_linked(self) -> None:
-        """What something points to and no search brought; and in which roles the people work, the signed-in
-        user too: an Encounter names a person, and whose minutes count depends on the role."""
-        pointers, self._collected.pointers = self._collected.pointers, set()
-        wanted = sorted(pointers - self._collected.names)
-        if len(wanted) > MOST_READS_BY_ID:
-            for type_ in sorted({reference.split("/", 1)[0] for reference in wanted[MOST_READS_BY_ID:]}):
-                self._collected.add(
-                    Notice(NoticeKind.CUT_OFF, type_, "too many different devices and people")
-                )
-        by_type: dict[str, list[str]] = {}
-        for reference in wanted[:MOST_READS_BY_ID]:
-            by_type.setdefault(reference.split("/", 1)[0], []).append(reference)
-        work: list[Callable[[], None]] = []
-        for type_, names in by_type.items():
-            if type_ in LINKED and self._may(type_, Interaction.READ):
-                missing = [name for name in names if not self._from_shared(name, name)]
-                work += self._reads(type_, missing)
-        people = {name for name in {*wanted, *self._collected.names} if name.startswith("Practitioner/")}
-        work += self._roles(sorted(people - self._roles_of))
-        self._roles_of |= people
-        self._steps += len(work)
-        self._run(work)
-
-    def _reads(self, type_: str, names: list[str]) -> Iterable[Callable[[], None]]:
-        """Many in one search where that may be asked and the server takes it, else one by one."""
-        together = len(names) > 1 and self._scopes.can(type_, Interaction.SEARCH)
-        if together and self._learned.takes_lists(self._issuer, type_):
-            yield from (partial(self._read_together, type_, group) for group in id_groups(names))
-        else:
-            yield from (partial(self._read, name) for name in names)
-
-    def _read_together(self, type_: str, names: list[str]) -> None:
-        """By `_id`: what such a search does not bring is read by itself before it is called missing."""
-        brought: dict[str, Entry] = {}
-        ids = ",".join(name.split("/", 1)[1] for name in names)
-        parameters = [("_id", ids), ("_count", str(len(names)))]
-        try:
-            response = self._fetch.first_page(type_, parameters, strict=self._fetch.strict)
-            entries = search_page(response.body).entries if response.ok else ()
-        except (HttpError, NotAPage):
-            entries = ()
-        else:
-            # The server may have passed over the parameter: only what was asked for is taken.
-            brought = {look(one.resource).reference: one for one in entries if not one.problem}
-            if not brought.keys() & set(names) and trouble_of(response) is None:
-                self._learned.refused_a_list(self._issuer, type_)
-        for name in names:
-            if name in brought:
-                self._taken(name, name, [brought[name]])
-            else:
-                self._later(partial(self._read, name))
-
-    def _roles(self, people: list[str]) -> list[Callable[[], None]]:
-        if not people or not self._may("PractitionerRole", Interaction.SEARCH):
-            return []
-        unknown = [name for name in people if not self._from_shared(f"roles of {name}", "PractitionerRole")]
-        return [self._task(search) for search in self._searches[0].roles(unknown)] if unknown else []
-
-    # What was read for somebody else a moment ago
-
-    def _from_shared(self, key: str, origin: str) -> bool:
-        """Whether it was read a moment ago, and may be used for this patient."""
-        found = None if self._shared is None else self._shared.found(self.base, self.patient, key)
-        if found is None:
-            return False
-        self._collected.keep(Search(origin.split("/", 1)[0], origin, ()), f"kept {key}", found)
-        return True
-
-    def _share_roles(self, people: Iterable[str], found: list[Entry] | None) -> None:
-        """All roles of these people, where they were read to the end."""
-        if self._shared is None or found is None:
-            return
-        bases = self._issuer.bases
-        told = [(one, set(references(look(one.resource), bases))) for one in found]
-        for name in people:
-            entries = [one for one, names in told if name in names]
-            self._shared.keep(self.base, self.patient, f"roles of {name}", entries, bases)
-
-    def _taken(self, name: str, origin: str, entries: list[Entry]) -> None:
-        """A record that was read by its id."""
-        self._collected.keep(Search(name.split("/", 1)[0], name, ()), origin, entries)
-        if self._shared is not None and name.split("/", 1)[0] in LINKED:
-            self._shared.keep(self.base, self.patient, name, entries, self._issuer.bases)
+        """What something points to and no search brought, and the roles of the people."""
+        work = self._linked.work(self._searches[0])
+        self._work.steps += len(work)
+        self._work.run(work)
 
     # Doing it
-
-    def _run(self, work: list[Callable[[], None]]) -> None:
-        """All of `work` in parallel; ticks while it runs. The first failure stops the rest and is raised."""
-        if not work:
-            return
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="reading") as pool:
-            pending: set[Future[None]] = {pool.submit(task) for task in work}
-            try:
-                while pending:
-                    patience = min(self._tick_seconds, MOST_BETWEEN_TICKS, self._fetch.time_left())
-                    done, pending = wait(pending, timeout=patience, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-                        self._steps_done += 1
-                    with self._lock:
-                        more, self._more = self._more, []
-                    self._steps += len(more)
-                    pending |= {pool.submit(task) for task in more}
-                    self._report()
-            except BaseException:
-                self._fetch.stop()
-                for future in pending:
-                    future.cancel()
-                raise
-
-    def _later(self, task: Callable[[], None]) -> None:
-        """One thing more for those that work already."""
-        with self._lock:
-            self._more.append(task)
-
-    def _report(self) -> None:
-        self._fetch.time_left()
-        if not self._tick(Progress(self._steps, min(self._steps_done, self._steps), self.resources)):
-            raise ReadingStopped
 
     def _task(self, wanted: Search) -> Callable[[], None]:
         return partial(self._search, wanted)
@@ -483,15 +374,15 @@ class ChartReading:
         except HttpError as error:
             if own:
                 raise
-            self._collected.add(_unanswered(type_, error))
+            self._collected.add(unanswered(type_, error))
             return
         trouble = trouble_of(response)
         if own and trouble is not None:
-            raise ReadingFailed(_CLOSES[trouble])
+            raise ReadingFailed(CLOSES[trouble])
         if trouble is NoticeKind.WEB_PAGE:
             self._collected.add(Notice(trouble, type_))
         elif response.ok:
-            self._taken(reference, reference, [single(response.body)])
+            self._linked.taken(reference, reference, [single(response.body)])
         elif response.status in GONE:
             self._collected.add(Notice(NoticeKind.MISSING, type_, reference))
         else:
@@ -511,7 +402,7 @@ class ChartReading:
         try:
             response = self._fetch.first_answer(wanted)
         except HttpError as error:
-            told = _unanswered(wanted.type, error)
+            told = unanswered(wanted.type, error)
             self._collected.tell(wanted, told.kind, told.detail)
             return
         if response.ok:
@@ -570,9 +461,9 @@ class ChartReading:
                     short = f"the EHR counts {total} and gave {counted}"
                     self._collected.tell(wanted, NoticeKind.CUT_OFF, short)
                 else:
-                    self._share_roles(wanted.people, found)
+                    self._linked.share_roles(wanted.people, found)
                 return
-            if wanted.parts is not None and (pages := _pages_left(page, number)):
+            if wanted.parts is not None and (pages := pages_left(page, number)):
                 with self._lock:
                     self._long.append((wanted, pages))
                 return
@@ -586,62 +477,10 @@ class ChartReading:
             try:
                 response = self._fetch.get(following, further=True)
             except HttpError as error:
-                self._collected.tell(wanted, NoticeKind.CUT_OFF, _lost_page(error))
+                self._collected.tell(wanted, NoticeKind.CUT_OFF, lost_page(error))
                 return
             if not response.ok:
                 lost = f"the EHR did not give the next page ({response.status})"
                 self._collected.tell(wanted, NoticeKind.CUT_OFF, lost, outcome_text(response.body))
                 return
         self._collected.tell(wanted, NoticeKind.CUT_OFF, "more pages than this app reads at once")
-
-
-MOST_IN_A_ROW = 4
-"""Pages of one search that are read one after the other."""
-
-
-def _pages_left(page: SearchPage, number: int) -> int:
-    """How many pages a search has, or a guess, where they are too many to be read one after the other."""
-    if page.total is None:
-        return MOST_PARTS * PAGES_A_PART if number >= MOST_IN_A_ROW else 0
-    pages = -(-page.total // max(1, len(page.entries)))
-    return pages if pages > MOST_IN_A_ROW or number >= MOST_IN_A_ROW else 0
-
-
-_CLOSES = {
-    NoticeKind.BROKEN: "ehr-broken",
-    NoticeKind.THROTTLED: "ehr-throttled",
-    NoticeKind.WEB_PAGE: "web-page",
-}
-"""Why a reading ends where the patient's own record does not come."""
-
-
-def trouble_of(response: Response) -> NoticeKind | None:
-    """An answer that says nothing of what was asked: too much to do, a fault of the server, or no server of
-    FHIR at all. None for any other, a refusal among them."""
-    if response.status == 429:
-        return NoticeKind.THROTTLED
-    if response.status >= 500 and response.status not in NOT_ALLOWED:
-        return NoticeKind.BROKEN
-    if response.ok and response.body.lstrip(_BLANK)[:1] == b"<":
-        return NoticeKind.WEB_PAGE
-    return None
-
-
-_BLANK = b"\xef\xbb\xbf \t\r\n"
-_SILENCE = {HttpProblem.TIMEOUT: NoticeKind.SLOW, HttpProblem.BUSY: NoticeKind.THROTTLED}
-
-
-def _unanswered(type_: str, error: HttpError) -> Notice:
-    """No answer that could be used."""
-    if error.problem is HttpProblem.TOO_LARGE:
-        return Notice(NoticeKind.CUT_OFF, type_, "a page is larger than this app reads at once")
-    kind = _SILENCE.get(error.problem)
-    return Notice(NoticeKind.NOT_ANSWERED, type_, error.sentence) if kind is None else Notice(kind, type_)
-
-
-def _lost_page(error: HttpError) -> str:
-    if error.problem is HttpProblem.FOREIGN_URL:
-        return "the next page lies on another server"
-    if error.problem is HttpProblem.TOO_LARGE:
-        return "a page is larger than this app reads at once"
-    return f"the next page did not come: {error.sentence}"
