@@ -73,12 +73,17 @@ class _Measured(Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Measured)
-_Found = dict[tuple[Program, Line, str, str], dict[str, dict[date, DayOfValues]]]
+_Days = dict[date, list[float]]
+"""Of each day the lowest and the highest value, and how many there are."""
+_Found = dict[tuple[Program, Line, str, str], dict[str, _Days]]
 
 
 def placed(days: Iterable[CountedDay]) -> dict[str, Placed]:
     """Every reading of the counted days, with where it belongs."""
-    return {name: Placed(one.program, one.line, one.day) for one in days for name in one.evidence}
+    found: dict[str, Placed] = {}
+    for one in days:
+        found.update(dict.fromkeys(one.evidence, Placed(one.program, one.line, one.day)))
+    return found
 
 
 class Plotter:
@@ -87,6 +92,8 @@ class Plotter:
     def __init__(self, where: Mapping[str, Placed]) -> None:
         self._where = where
         self._found: _Found = {}
+        self._series: dict[tuple[Program, Line, str, str, str], _Days | None] = {}
+        """The same by all that a value is filed under; None where it is one series too many."""
         self._names: dict[bytes, str] = {}
 
     def add(self, reference: str, raw: bytes) -> None:
@@ -110,7 +117,8 @@ class Plotter:
         by_line: dict[tuple[Program, Line], list[Plot]] = {}
         for (program, line, what, unit), found in self._found.items():
             series = tuple(
-                Series(name, tuple(days[day] for day in sorted(days))) for name, days in found.items()
+                Series(name, tuple(_day(day, days[day]) for day in sorted(days)))
+                for name, days in found.items()
             )
             by_line.setdefault((program, line), []).append(Plot(program, line, what, unit, series))
         return tuple(
@@ -123,24 +131,43 @@ class Plotter:
 
     def _name(self, code: Raw) -> str:
         key = bytes(code)
-        if key not in self._names:
+        name = self._names.get(key)
+        if name is None:
             try:
-                self._names[key] = concept_text(msgspec.json.decode(key))
+                name = concept_text(msgspec.json.decode(key))
             except (msgspec.MsgspecError, ValueError, RecursionError):
-                self._names[key] = ""
-        return self._names[key]
+                name = ""
+            self._names[key] = name
+        return name
 
     def _keep(self, place: Placed, what: str, name: str, value: float, unit: str) -> None:
+        key = (place.program, place.line, what, unit, name)
+        try:
+            days = self._series[key]
+        except KeyError:
+            days = self._series[key] = self._days_of(place, what, name, unit)
+        if days is None:
+            return
+        known = days.get(place.day)
+        if known is None:
+            days[place.day] = [value, value, 1]
+            return
+        if value < known[0]:
+            known[0] = value
+        elif value > known[1]:
+            known[1] = value
+        known[2] += 1
+
+    def _days_of(self, place: Placed, what: str, name: str, unit: str) -> _Days | None:
         series = self._found.setdefault((place.program, place.line, what, unit), {})
         if name not in series and len(series) >= MOST_SERIES:
-            return
-        days = series.setdefault(name, {})
-        known = days.get(place.day)
-        days[place.day] = (
-            DayOfValues(place.day, value, value, 1)
-            if known is None
-            else DayOfValues(place.day, min(known.lowest, value), max(known.highest, value), known.number + 1)
-        )
+            return None
+        return series.setdefault(name, {})
+
+
+def _day(day: date, values: list[float]) -> DayOfValues:
+    lowest, highest, number = values
+    return DayOfValues(day, lowest, highest, int(number))
 
 
 def _number(quantity: _Quantity | None, integer: object = None) -> tuple[float, str] | None:
