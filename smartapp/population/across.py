@@ -10,8 +10,9 @@ import msgspec
 from fhir_mappings.boiled import key_of
 from fhir_mappings.chart.encounters import Busy, at_once
 from smartapp.population.blocks import Blocks
+from smartapp.population.entries import Entry
 from smartapp.population.partition import Piece
-from smartapp.population.shards import Changed, Entry, half, own_keys
+from smartapp.population.shards import Changed, half, own_keys
 
 
 def changed_by(pieces: Iterable[Piece], of_pool: Iterable[Piece], pool: Callable[[], list[Entry]]) -> Changed:

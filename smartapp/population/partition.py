@@ -8,8 +8,9 @@ placed is kept as it stands: whatever it may have been is missing of every patie
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -268,3 +269,9 @@ def partition(
 
 def shard_of(folder: str, shards: int) -> int:
     return key_of(folder) % shards
+
+
+def digest_of(found: Iterable[Source]) -> str:
+    """Of the files, by name, size and time: what was read once is not taken for something new."""
+    files = sorted({(str(one.file), one.file.stat().st_size, one.file.stat().st_mtime_ns) for one in found})
+    return sha256(repr(files).encode()).hexdigest()

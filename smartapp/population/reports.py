@@ -10,8 +10,9 @@ import msgspec
 
 from fhir_mappings.completeness import Completeness, in_words
 from smartapp.population.deciding import Decider
+from smartapp.population.entries import read_entries
 from smartapp.population.rows import changes, unpack_lines
-from smartapp.population.shards import Context, Folder, Pool, Workshop, answers, read_entries
+from smartapp.population.shards import Context, Folder, Pool, Workshop, answers
 from smartapp.population.state import Head, State
 from smartapp.population.sweep import Report
 

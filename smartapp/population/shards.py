@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cached_property
@@ -25,6 +24,7 @@ from fhir_mappings.completeness import DECIDING, Missing, MissingWhy
 from fhir_mappings.local_time import ONE_DAY
 from smartapp.population.blocks import Blocks, BlockWriter, Seal
 from smartapp.population.deciding import Answered, Decider, may_be_patient
+from smartapp.population.entries import Entry, read_entries
 from smartapp.population.listing import Listed, block_of, of_block
 from smartapp.population.partition import Piece
 from smartapp.population.rows import lines_of, pack_lines, rows_of
@@ -62,45 +62,6 @@ class Folder(Struct, array_like=True, gc=False):
     """It came with a night of a Group: what is older of it may not have come."""
     listed: bytes = b""
     """What a worklist needs of the answer (`listing`)."""
-
-
-class Entry(Struct, frozen=True, array_like=True, gc=False):
-    """A record that more than one folder may need."""
-
-    folder: str
-    item: Item
-    borne: tuple[int, ...]
-    asked: tuple[int, ...]
-
-
-class Gathered:
-    """Entries, one a record; of what came twice two: that it did is told, and how often nobody asks."""
-
-    def __init__(self) -> None:
-        self._times: Counter[tuple[str, Item]] = Counter()
-        self._keys: dict[tuple[str, Item], tuple[set[int], set[int]]] = {}
-
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Records, as often as they are here."""
-        for entry in entries:
-            self._times[self._learned(entry)] += 1
-
-    def add_again(self, entries: Iterable[Entry]) -> None:
-        """Records that may have been told before, and are told as often as they are."""
-        self._times |= Counter(map(self._learned, entries))
-
-    def _learned(self, entry: Entry) -> tuple[str, Item]:
-        place = entry.folder, entry.item
-        borne, asked = self._keys.setdefault(place, (set(), set()))
-        borne.update(entry.borne)
-        asked.update(entry.asked)
-        return place
-
-    def entries(self) -> Iterator[Entry]:
-        for place, times in self._times.items():
-            borne, asked = self._keys[place]
-            entry = Entry(*place, tuple(sorted(borne)), tuple(sorted(asked)))
-            yield from [entry] * min(times, 2)
 
 
 class Context(Struct, frozen=True):
@@ -234,7 +195,6 @@ OLDER = tuple(
 """What may be missing of somebody who joined a Group: anything, until everything is exported again."""
 _folders = msgspec.msgpack.Decoder(list[Folder])
 _pieces = msgspec.msgpack.Decoder(list[Piece])
-_entries = msgspec.msgpack.Decoder(list[Entry])
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -248,22 +208,6 @@ def read_list(path: Path, shard: int, seal: Seal) -> Iterator[Listed]:
     """What a worklist needs of a shard's patients. Raises `NotOpened`."""
     for block in Blocks(path, seal, shard_name(shard)).read("list"):
         yield from of_block(block)
-
-
-def read_entries(path: Path, seal: Seal, name: str = "pool") -> Iterator[Entry]:
-    for block in Blocks(path, seal, name).read("entries"):
-        yield from _entries.decode(block)
-
-
-def write_entries(path: Path, entries: Iterable[Entry], seal: Seal, name: str = "pool") -> None:
-    with BlockWriter(path, seal, name) as out:
-        waiting: list[Entry] = []
-        for entry in entries:
-            waiting.append(entry)
-            if len(waiting) >= 2_000:
-                out.add("entries", _encode(waiting))
-                waiting.clear()
-        out.add("entries", _encode(waiting))
 
 
 def decide_shard(job: ShardJob, shop: Workshop) -> ShardTold:

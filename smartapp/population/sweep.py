@@ -29,19 +29,16 @@ from smartapp.population.across import changed_by, double_booked, leading_to, sh
 from smartapp.population.blocks import Blocks, BlockWriter
 from smartapp.population.deciding import Decider, Settings
 from smartapp.population.engine import Done, Engine
-from smartapp.population.files import Source, sources
-from smartapp.population.partition import Partitioned, PartitionJob, Piece, Rest, shard_of
+from smartapp.population.entries import Entry, Gathered, read_entries, write_entries
+from smartapp.population.files import sources
+from smartapp.population.partition import Partitioned, PartitionJob, Piece, Rest, digest_of, shard_of
 from smartapp.population.progress import Progress
 from smartapp.population.shards import (
     Context,
-    Entry,
-    Gathered,
     ShardJob,
     ToldJob,
     half,
-    read_entries,
     shard_name,
-    write_entries,
 )
 from smartapp.population.state import (
     Head,
@@ -116,7 +113,7 @@ class _Sweep:
         self._generation = (0 if self._before is None else self._before.generation) + 1
         self._decider = Decider(asked.settings, asked.as_of)
         self._sources, self._unread = sources(asked.paths, _PART, self._say)
-        self._inputs = _digest(self._sources)
+        self._inputs = digest_of(self._sources)
         self._held = self._before if asked.night else None
 
     def _say(self, line: str) -> None:
@@ -500,9 +497,3 @@ class _Sweep:
 
 def _shards_for(size: int) -> int:
     return min(max(size // _BYTES_A_SHARD, 1), _MOST_SHARDS)
-
-
-def _digest(found: Iterable[Source]) -> str:
-    """Of the files, by name, size and time: what was read once is not taken for something new."""
-    files = sorted({(str(one.file), one.file.stat().st_size, one.file.stat().st_mtime_ns) for one in found})
-    return sha256(repr(files).encode()).hexdigest()
