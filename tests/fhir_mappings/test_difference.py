@@ -21,10 +21,13 @@ MEDICARE = load_policy("medicare")
 
 
 def told(policy: Policy, *days: date, **more: Any) -> list[tuple[str, str, str, str]]:
+    """What changes beside what the shipped tables bring by themselves, whatever they will hold one day."""
     before, after = days or (LAST, FIRST)
+    shipped = differences(MEDICARE, before, after)
     return [
         (one.changed.name, one.about, one.before, one.after)
         for one in differences(policy, before, after, **more)
+        if one not in shipped
     ]
 
 

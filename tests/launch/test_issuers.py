@@ -11,7 +11,7 @@ from launch.authorization import LaunchRequest
 from launch.errors import ConfigurationError, LaunchError, LaunchReason
 from launch.issuers import ClientAuth, SigningAlgorithm
 from launch.issuers_table import load_issuers
-from launch.profiles import ChargeItemWrite, ScopeStyle, SearchMethod
+from launch.profiles import ChargeItemWrite, ScopeStyle, SearchMethod, profile_names
 
 BASE = "https://ehr.example/api/FHIR/R4"
 SECRETS = {"EHR_SECRET": "a-secret", "EHR_KEY": "-----BEGIN PRIVATE KEY-----"}
@@ -381,7 +381,7 @@ def test_a_secret_written_into_the_configuration_by_mistake_is_not_repeated(key)
         ({"allow_loopback": True}, "issuers.hospital: unknown key allow_loopback"),
         (
             {"profile": "cerner"},
-            "issuers.hospital.profile: is not one of epic, generic, medplum, oracle-health,",
+            f"issuers.hospital.profile: is not one of {', '.join(profile_names())}",
         ),
         ({"client_auth": "none"}, "issuers.hospital.client_auth: is not one of public, secret-basic,"),
         ({"signing_algorithm": "HS256"}, "issuers.hospital.signing_algorithm: is not one of RS384, ES384"),
