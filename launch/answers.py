@@ -82,7 +82,7 @@ class Response:
             # Decoded here: `json` itself would guess UTF-16 and let halves of characters through.
             text = self.body.decode("utf-8-sig")
             value = json.loads(text, parse_constant=_refuse_constant)
-            _require_shallow(value)
+            require_shallow(value)
             if _HALF_CHARACTER.search(text):
                 json.dumps(value, ensure_ascii=False).encode("utf-8")
         except (ValueError, RecursionError):
@@ -114,11 +114,12 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def _require_shallow(value: Any) -> None:
-    """Raises ValueError below 64 levels (whoever walks the value may then recurse), and for 1e999."""
+def require_shallow(value: Any, *, finite: bool = True) -> None:
+    """Raises ValueError below 64 levels (whoever walks the value may then recurse), and for 1e999, where it
+    must be finite."""
     level = [value]
     for _ in range(_DEEPEST_JSON):
-        if any(isinstance(item, float) and math.isinf(item) for item in level):
+        if finite and any(isinstance(item, float) and math.isinf(item) for item in level):
             raise ValueError("a number that is none")
         level = [
             child

@@ -17,6 +17,8 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
+from launch.answers import require_shallow
+
 Key = RSAKey | ECKey
 ALGORITHMS = frozenset({"RS256", "RS384", "ES256", "ES384"})
 SKEW = timedelta(minutes=2)
@@ -101,6 +103,7 @@ def verified_claims(token: str, key: Key, algorithm: str) -> dict[str, Any]:
     try:
         # Halves of characters can be written neither to a store nor to a page.
         json.dumps(claims, ensure_ascii=False).encode("utf-8")
+        require_shallow(claims, finite=False)  # which claim is no number, its reader says
     except (ValueError, RecursionError):
         raise NotSigned("claims") from None
     return claims

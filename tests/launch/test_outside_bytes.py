@@ -357,7 +357,7 @@ OF_OLD = {
 def test_an_id_token_nested_too_deeply_is_refused(opening, closing):
     for part in (opening + closing, opening):
         payload = written(HONEST)[:-1] + b', "x": ' + part + b"}"
-        assert verified(signed({"alg": "ES256"}, payload), GOOD_KEYS) is None or len(opening) <= 900
+        assert verified(signed({"alg": "ES256"}, payload), GOOD_KEYS) is None
         header = b64(b'{"alg": "ES256", "x": ' + part + b"}")
         assert verified(f"{header}.{b64(payload)}.{b64(bytes(64))}", GOOD_KEYS) is None
 
