@@ -47,7 +47,7 @@ from smartapp.population.state import State, shard_path, write_sealed
 from smartapp.population.sweep import Asked, sweep
 from smartapp.store import Store
 from smartapp.web.security import session_cookie_name
-from smartapp.worklist.asking import AT_ONCE
+from smartapp.ehr.reading.asking import AT_ONCE
 
 FIRST_PAGE_SECONDS = 1.0
 OWN_PART_OF_A_CARD = 150.0

@@ -31,6 +31,7 @@ from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.handover.after import AfterHandover
 from smartapp.ehr.handover.ways import ways
+from smartapp.ehr.reading.asking import Asking
 from smartapp.ehr.reading.charts import Charts
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
@@ -46,7 +47,6 @@ from smartapp.store.budgets import SharedBudget
 from smartapp.store.database import SchemaOutdated
 from smartapp.web import register
 from smartapp.web.arrivals import source
-from smartapp.worklist.asking import Asking
 from smartapp.worklist.lists import Lists
 
 MOST_CARDS_AT_ONCE = 4

@@ -24,12 +24,12 @@ from smartapp.ehr.charges.revise import ChargeChanger
 from smartapp.ehr.encounters import EncounterWriter
 from smartapp.ehr.handover.after import AfterHandover
 from smartapp.ehr.handover.choice import Handovers
+from smartapp.ehr.reading.asking import Asking
 from smartapp.ehr.reading.fresh import FreshLook
 from smartapp.ehr.reading.jobs import ReadingJobs
 from smartapp.health import Health
 from smartapp.metrics import Metrics
 from smartapp.store import Store
-from smartapp.worklist.asking import Asking
 from smartapp.worklist.lists import Lists
 
 FEATURES = (

@@ -19,12 +19,12 @@ from flask import Blueprint, Response, abort, g, make_response, redirect, render
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.charge_item import PERFORMING, performer_in
-from launch.errors import LaunchError
+from launch.errors import HttpError, LaunchError
 from launch.scopes import Scopes
 from smartapp.configuration.handover import Method
 from smartapp.ehr.handover.worksheet import as_cell, line_in
+from smartapp.ehr.reading.asking import AT_ONCE, NotAnswered, may_ask
 from smartapp.ehr.reading.display import Banner
-from smartapp.ehr.reading.patient_names import may_ask_for_names, patient_names
 from smartapp.services import services
 from smartapp.store.billing import WAITS, MonthFilter, MonthGroup, MonthRow
 from smartapp.store.claims import ChargeState
@@ -340,15 +340,18 @@ def names_of(rows: Iterable[MonthRow]) -> tuple[dict[str, Banner], str | None]:
     others = ids - known.keys()
     if not others:
         return known, None
-    if not may_ask_for_names(Scopes.parse(g.session.granted_scope)):
+    scopes = Scopes.parse(g.session.granted_scope)
+    if not may_ask(scopes, "Patient"):
         return known, (
             "The EHR lets this session read one patient alone, so that others stand here by their number in "
             "the EHR."
         )
     try:
-        found = patient_names(client_here(), others)
-    except LaunchError:
-        found = {}
+        asked = [f"Patient/{patient}" for patient in sorted(others)[:AT_ONCE]]
+        given = services().asking.patients(client_here(), scopes, asked)
+    except (LaunchError, HttpError, NotAnswered):
+        given = {}
+    found = {name.partition("/")[2]: person for name, person in given.items()}
     if others - found.keys():
         return known | found, "Whom the EHR did not name stands here by their number in the EHR."
     return known | found, None

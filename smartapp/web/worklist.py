@@ -19,6 +19,7 @@ from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Line
 from launch.authorization import LaunchRequest
 from launch.ports import LaunchSession
 from launch.scopes import Interaction, Level, Scopes
+from smartapp.ehr.reading.asking import AT_ONCE, NotAnswered
 from smartapp.ehr.reading.display import Banner
 from smartapp.population.listing import Listed, Topic
 from smartapp.services import Services, services
@@ -40,7 +41,6 @@ from smartapp.web.worklist_view import (
     when,
     who,
 )
-from smartapp.worklist.asking import AT_ONCE, NotAnswered
 from smartapp.worklist.choosing import Candidate, Show, Wanted, chosen, counted, people_of
 from smartapp.worklist.lists import NoList, Sweep
 

@@ -12,10 +12,10 @@ from launch.limiter import Turn
 from launch.ports import LaunchSession
 from launch.scopes import Scopes
 from smartapp.ehr.handover.worksheet import as_cell
+from smartapp.ehr.reading.asking import AT_ONCE, NotAnswered
 from smartapp.store.worklist import Progress
 from smartapp.web import words
 from smartapp.web.worklist_view import Looking, RowView, row_view
-from smartapp.worklist.asking import AT_ONCE, NotAnswered
 from smartapp.worklist.choosing import Candidate, Wanted, chosen
 from smartapp.worklist.lists import Sweep
 

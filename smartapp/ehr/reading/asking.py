@@ -44,6 +44,11 @@ class NotAnswered(Exception):
     """The EHR did not say whom the user may see."""
 
 
+def may_ask(scopes: Scopes, type_: str) -> bool:
+    """Whether the EHR lets this session's user read more of a type than what belongs to one chart."""
+    return any(scopes.allows(Level.USER, type_, one) for one in (Interaction.READ, Interaction.SEARCH))
+
+
 class Asking:
     """Asks EHRs; remembers which way each takes. Threads share it."""
 
