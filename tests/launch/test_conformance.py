@@ -89,4 +89,4 @@ def test_the_list_is_the_whole_census():
         "SHOULD NOT": 3,
         "MAY": 15,
     }
-    assert list(read_words()["threats"]) == [f"5.{row}" for row in range(1, 17)]
+    assert list(read_words()["threats"]) == [f"5.{row}" for row in range(1, 18)]
