@@ -46,7 +46,9 @@ def _records() -> Iterator[type]:
 
 def _is_record(kind: type) -> bool:
     named = issubclass(kind, tuple) and hasattr(kind, "_fields")
-    return named or issubclass(kind, msgspec.Struct) or is_dataclass(kind) or is_typeddict(kind)
+    # A page's own data classes are made and shown, never read.
+    read = is_dataclass(kind) and not kind.__module__.startswith("smartapp.web.")
+    return named or issubclass(kind, msgspec.Struct) or read or is_typeddict(kind)
 
 
 def _understood(kind: type) -> bool:

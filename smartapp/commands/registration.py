@@ -69,6 +69,9 @@ PURPOSES: dict[Feature, Purpose] = {
     Feature.PROVENANCE: Purpose(
         "a Provenance beside each charge", "the app's own audit trail tells it alone"
     ),
+    Feature.PATIENTS: Purpose(
+        "the worklist: which patients its user may see", "there is no worklist, and no names in billing"
+    ),
 }
 
 _EXTRA = {

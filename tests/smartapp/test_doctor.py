@@ -240,8 +240,10 @@ class Silent:
     """A quirk the doctor rightly says nothing of."""
 
     because: str
+    value: object = True
 
 
+ALL_QUIRKS = [item.name for item in fields(Quirks) if not item.name.startswith("_")]
 QUIRKS: dict[str, Told | Silent] = {
     "require_category_for_observation_search": Told(
         CheckId.SEARCH,
@@ -319,10 +321,17 @@ QUIRKS: dict[str, Told | Silent] = {
     "no_last_updated": Silent("everything is read again instead"),
     "no_batch": Silent("records are looked at again one request at a time"),
     "one_id_at_a_time": Silent("records are read again one by one"),
+    "closed_charts": Silent(
+        "whom a user may see is asked for each row of the worklist", "Practitioner/somebody:some-patient"
+    ),
+    **{
+        name: Silent("the doctor exports nothing; an export tells it")
+        for name in ALL_QUIRKS
+        if "export" in name
+    },
     "refused": Told(CheckId.SEARCH, "failure", "403", "scope", about="Observation", value="Observation"),
     "failing": Told(CheckId.SEARCH, "failure", "500", "", about="Observation", value="Observation"),
 }
-ALL_QUIRKS = [item.name for item in fields(Quirks) if not item.name.startswith("_")]
 
 
 @pytest.mark.parametrize("quirk", ALL_QUIRKS)
@@ -334,7 +343,7 @@ def test_each_quirk_is_told_as_a_person_needs_to_hear_it_or_rightly_not_at_all(
     monkeypatch.setattr(connection, "SLOW_SECONDS", 0.1 if quirk == "slow_ms" else 30)
     before = doctor(ehr.base, *SEARCHING)
     if isinstance(expected, Silent):
-        ehr.quirk(**{quirk: True})
+        ehr.quirk(**{quirk: expected.value})
         assert said_by(doctor(ehr.base, *SEARCHING)) == said_by(before)
         return
     assert (expected.check.value, expected.status) not in {

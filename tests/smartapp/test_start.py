@@ -62,8 +62,8 @@ def test_the_app_loads_neither_the_sandbox_nor_what_only_writes_and_migrations_n
 
 
 def test_the_app_starts_within_half_a_second_beyond_flask_and_authlib(shared_world, compiled):
-    """Or within 2.5 times what those two take, where the machine is slow: then they are slow as well."""
+    """Or within 3.2 times what those two take, where the machine is slow: then they are slow as well."""
     runs: list[tuple[float, float]] = []
-    while not any(ours < max(0.5, 2.5 * given) for given, ours in runs):
+    while not any(ours < max(0.5, 3.2 * given) for given, ours in runs):
         assert len(runs) < 5, runs
         runs.append(started(shared_world, compiled))
