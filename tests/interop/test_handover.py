@@ -108,7 +108,7 @@ def test_a_written_charge_has_a_provenance_that_no_server_finds_an_error_in(hand
 
 @pytest.mark.parametrize("server", ["hapi"])
 def test_the_parameters_of_the_operation_hold_no_error(handing_over, server):
-    """No server here has `ChargeItem/$create`: the charge in them is validated by one that validates."""
+    """No server here has `ChargeItem/$create`: the Parameters are validated, and the charge in them."""
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
@@ -128,4 +128,6 @@ def test_the_parameters_of_the_operation_hold_no_error(handing_over, server):
     charge["subject"] = {"reference": f"Patient/{READY[server][0]}"}
     del charge["context"]
     assert errors_of(foreign, charge) == []
+    whole = {"resourceType": "Parameters", "parameter": [{"name": "resource", "resource": body}]}
+    assert errors_of(foreign, whole) == []
     assert urlsplit(body["parameter"][0]["valueUuid"]).scheme == "urn"
