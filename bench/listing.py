@@ -35,6 +35,7 @@ from smartapp.application import build
 from smartapp.clock import ahead_of_the_machine
 from smartapp.configuration.settings import Mode, Settings
 from smartapp.configuration.site_file import read_site_file
+from smartapp.ehr.reading.asking import AT_ONCE
 from smartapp.population import listing
 from smartapp.population.blocks import BlockWriter
 from smartapp.population.deciding import Settings as SweepSettings
@@ -47,7 +48,6 @@ from smartapp.population.state import State, shard_path, write_sealed
 from smartapp.population.sweep import Asked, sweep
 from smartapp.store import Store
 from smartapp.web.security import session_cookie_name
-from smartapp.ehr.reading.asking import AT_ONCE
 
 FIRST_PAGE_SECONDS = 1.0
 OWN_PART_OF_A_CARD = 150.0
