@@ -82,10 +82,19 @@ class Salvaged(Struct, frozen=True, gc=False):
 
 
 def entries_of(text: bytes | Raw, most: int = MOST_PARTS) -> Entries:
-    """The entries of a Bundle, at most so many, each as it stands, whatever is wrong within. Never raises.
+    """The entries of a Bundle, or of the Bundle that an entry holds, at most so many, each as it stands,
+    whatever is wrong within; and its other elements. Never raises.
 
     Only for a text that is no JSON: of one that is, the decoder gives the same, and sooner.
     """
+    found = _entries_of(text, most)
+    if found.entries or "resourceType" in found.members or "resource" not in found.members:
+        return found
+    held = _entries_of(found.members["resource"], most)
+    return Entries(held.entries, held.members, held.whole and found.whole)
+
+
+def _entries_of(text: bytes | Raw, most: int) -> Entries:
     body = bytes(text)
     opening = _opening(body, b"{")
     if opening is None:

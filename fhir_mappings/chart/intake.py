@@ -87,6 +87,10 @@ class SubjectIntake:
 _Held = tuple[SubjectIntake, ReadObservation | fhir.Resource]
 
 
+DEEPEST = 32
+"""Bundles and Parameters in each other that are read."""
+
+
 class Intake:
     """Collects resources, until somebody asks what there is; from then on nothing more may be added."""
 
@@ -114,6 +118,8 @@ class Intake:
         self._missing: list[tuple[str, Missing]] = []
         """With the subject reference of whose it is; "" where it may be anybody's."""
         self._deletions: dict[str, list[str | None]] = {}
+        self._depth = 0
+        """How many documents, one in another, the present resource lies in."""
         self._pages: set[str] = set()
         self._cut_off: list[bundles.CutOff] = []
         """By the page that follows."""
@@ -184,10 +190,10 @@ class Intake:
             return
         kind = head.resourceType
         if kind == "Bundle":
-            self._add_bundle(text, head, origin)
+            self._inside(origin, lambda: self._add_bundle(text, head, origin))
             return
         if kind == "Parameters":
-            self._add_parameters(text, origin)
+            self._inside(origin, lambda: self._add_parameters(text, origin))
             return
         if kind == "Patient" and self._add_mended(text, full_url):
             return
@@ -222,17 +228,17 @@ class Intake:
         """What is no JSON: a Bundle is taken apart all the same, so that an entry loses itself alone."""
         found = salvaged(text)
         if found.type == "Bundle":
-            members, _ = members_of(text)
+            parts = entries_of(text)
             head = fhir.Head(
                 "Bundle",
-                type=Raw(members.get("type", b"")),
-                total=Raw(members.get("total", b"")),
-                link=Raw(members.get("link", b"")),
-                meta=Raw(members.get("meta", b"")),
-                timestamp=Raw(members.get("timestamp", b"")),
+                type=Raw(parts.members.get("type", b"")),
+                total=Raw(parts.members.get("total", b"")),
+                link=Raw(parts.members.get("link", b"")),
+                meta=Raw(parts.members.get("meta", b"")),
+                timestamp=Raw(parts.members.get("timestamp", b"")),
             )
-            parts = entries_of(text)
-            self._add_entries([Raw(part) for part in parts.entries], head, origin, whole=parts.whole)
+            entries = [Raw(part) for part in parts.entries]
+            self._inside(origin, lambda: self._add_entries(entries, head, origin, whole=parts.whole))
             return
         if found.type == "Patient" and self._add_mended(text, None):
             return
@@ -278,10 +284,30 @@ class Intake:
 
     def _tell_missing(self, text: bytes | Raw, owner: str, hint: Hint, within: _Days) -> None:
         found = salvaged(text)
+        if found.type == "Parameters":
+            self._tell_anything_missing("parameters that cannot be read")
+            return
         type_ = found.type or hint()
         missing = missing_of(found, type_, self._terminology, self._clock, within)
         if missing is not None:
             self.add_missing(missing, owner)
+
+    def _tell_anything_missing(self, detail: str) -> None:
+        """Something was lost, and nobody knows of what type, whose and when."""
+        self.add_missing(Missing("", MissingWhy.UNREADABLE, None, None, 0, detail))
+
+    def _inside(self, origin: str, add_what_it_holds: Callable[[], None]) -> None:
+        """What a document holds, where it may hold documents in its turn: down to DEEPEST of them in each
+        other. What lies deeper is listed, and nobody knows what is missing with it."""
+        if self._depth == DEEPEST:
+            self.add_unreadable(origin)
+            self._tell_anything_missing("documents too deep in each other")
+            return
+        self._depth += 1
+        try:
+            add_what_it_holds()
+        finally:
+            self._depth -= 1
 
     def _add_parameters(self, text: bytes | Raw, origin: str) -> None:
         """The resources that an operation was given or answers, wherever in it they stand."""
@@ -389,9 +415,7 @@ class Intake:
             self._deletions.setdefault(deletion.name, []).append(deletion.at)
         else:
             # Something is gone, and nobody knows what: it may stand here as if it were not.
-            self.add_missing(
-                Missing("", MissingWhy.UNREADABLE, None, None, 0, "a deletion that names no record")
-            )
+            self._tell_anything_missing("a deletion that names no record")
 
     # -- by type ------------------------------------------------------------------------------------------
 

@@ -397,6 +397,46 @@ def test_a_refused_request_of_a_batch_is_told(read):
     assert ("", "refused", None, None) in missing(record)
 
 
+def broken(resource: dict[str, Any]) -> str:
+    return json.dumps(resource).replace('"broken"', "NaN")
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_page_within_an_answer_loses_but_the_entry_that_is_broken(read, depth):
+    """A batch is answered with pages in its entries: what breaks one reading takes no charge away."""
+    page = searchset(charge("billable"), reading("o1"), reading("o2", valueInteger="broken"))
+    for _ in range(depth):
+        page = bundle({"response": {"status": "200 OK"}, "resource": page}, type="batch-response")
+    record = read(broken(page).encode())
+    assert [one.code for one in record.charges] == ["99454"]
+    assert [(one.type, one.why) for one in record.completeness.missing] == [
+        ("Observation", MissingWhy.UNREADABLE)
+    ]
+
+
+def test_parameters_that_cannot_be_read_may_have_held_anything(read):
+    parts = [{"name": "one", "resource": one} for one in (charge("billable"), reading(valueInteger="broken"))]
+    record = read(broken({"resourceType": "Parameters", "parameter": parts}).encode())
+    assert [(one.type, one.why) for one in record.completeness.missing] == [("", MissingWhy.UNREADABLE)]
+
+
+@pytest.mark.parametrize("kind", ["Bundle", "Parameters", "broken"])
+def test_what_lies_too_deep_in_documents_is_missing_and_never_silent(read, kind):
+    charged = charge("billable", quantity={"value": "broken" if kind == "broken" else 1})
+    for depth in (40, 300):
+        document: dict[str, Any] = {**charged, "id": f"c{depth}"}
+        for _ in range(depth):
+            part = {"name": "one", "resource": document}
+            document = (
+                {"resourceType": "Parameters", "parameter": [part]}
+                if kind == "Parameters"
+                else bundle({"resource": document}, type="collection")
+            )
+        record = read(broken(document).encode())
+        told = record.completeness.missing
+        assert any(one.why is MissingWhy.UNREADABLE and one.type in ("", "ChargeItem") for one in told)
+
+
 def test_an_entry_that_is_no_json_loses_itself_alone(read):
     good = [json.dumps({"resource": reading(f"o{n}", f"2026-03-{n:02}")}) for n in range(1, 10)]
     bad = good[3].replace("120", "NaN").replace('"o4"', '"o99"')
