@@ -31,7 +31,7 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.denials import Denial, DenialState
 from smartapp.store.months import month_of
 from smartapp.store.vault import SealBroken
-from smartapp.web import billing_words, own_pages
+from smartapp.web import billing_words, own_pages, words
 from smartapp.web.access import needs
 from smartapp.web.permission import Action
 from smartapp.web.waiting import client_here
@@ -124,7 +124,9 @@ class MonthView:
         return self._options("method", lambda one: one.method, lambda one: billing_words.way(one.method))
 
     def payers(self) -> list[Option]:
-        return self._options("payer", lambda one: one.payer, lambda one: billing_words.payer(one.payer))
+        return self._options(
+            "payer", lambda one: one.payer, lambda one: words.payer(one.payer, services().site.policies)
+        )
 
     def clinicians(self) -> list[Option]:
         return self._options(
@@ -366,7 +368,7 @@ def _row_view(
         billing_words.STATES[row.state],
         billing_words.way(row.method),
         view.people.get(row.performer or "", billing_words.NOT_TOLD),
-        billing_words.payer(row.payer),
+        words.payer(row.payer, services().site.policies),
         names.get(row.patient),
         tuple(f"{one.reason}: {billing_words.DENIED[one.state]}" for one in standing),
         row.state in WAITS or any(one.state is DenialState.OPEN for one in standing),

@@ -48,10 +48,3 @@ NOT_TOLD = "not told"
 def way(method: str | None) -> str:
     """How a charge was handed over; of an old row nobody has opened it is not told."""
     return NOT_TOLD if method is None else METHODS[Method(method)]
-
-
-def payer(name: str | None) -> str:
-    """A payer's short name, as people write it."""
-    if name is None or name == "unknown":
-        return "payer unknown"
-    return name.replace("-", " ").replace("_", " ")

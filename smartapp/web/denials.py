@@ -193,7 +193,7 @@ def _charge_page(row: MonthRow, problems: tuple[str, ...], status: int) -> Respo
         billing_words.STATES[row.state],
         billing_words.way(row.method),
         people.get(row.performer or "", billing_words.NOT_TOLD),
-        billing_words.payer(row.payer),
+        words.payer(row.payer, services().site.policies),
         names.get(row.patient),
         tuple(
             DenialView(versions[-1], REASONS.get(versions[-1].reason), tuple(map(_version, versions)))
@@ -232,7 +232,11 @@ def _month_page(first_day: date, done: Imported | None, problem: str, status: in
         key=f"{first_day:%Y-%m}",
         counts=[
             CountView(
-                one.reason, REASONS.get(one.reason), billing_words.payer(one.payer), one.charges, one.open
+                one.reason,
+                REASONS.get(one.reason),
+                words.payer(one.payer, services().site.policies),
+                one.charges,
+                one.open,
             )
             for one in counts
         ],

@@ -128,7 +128,7 @@ def patient_view(
         read_at=snapshot.created_at.astimezone(site.zone),
         as_of=today,
         history_from=findings.history_from,
-        payer=policy.rule.label if policy.rule is not None else words.plain(findings.contract["payer"]),
+        payer=words.payer(findings.contract["payer"], site.policies),
         rules_version=findings.contract["rules_version"],
         zone=findings.contract["timezone"],
         resources=findings.resources,

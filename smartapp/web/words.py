@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from fhir_mappings.decision import Requirement
 from fhir_mappings.local_time import Window
+from fhir_mappings.rules.policy import Policies
 from fhir_mappings.time_log import EntryProblem
 from fhir_mappings.vocabulary import (
     Activity,
@@ -295,6 +296,12 @@ def attestation(statement: Unverified, window: Window) -> str:
 def plain(value: object) -> str:
     """A value without words of its own: its name, readable."""
     return str(value).replace("-", " ")
+
+
+def payer(name: str | None, policies: Policies) -> str:
+    """As the payer's own table calls it; one without a table by its name."""
+    rule = None if name is None else policies.of(name).rule
+    return rule.label if rule is not None else plain(name or "unknown")
 
 
 def outcome(value: str) -> str:

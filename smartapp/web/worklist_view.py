@@ -85,7 +85,7 @@ def row_view(
         reasons(one),
         one.until,
         days_left(one.until, looking.today),
-        payer_label(looking.here.site, one.payer),
+        words.payer(one.payer, looking.here.site.policies),
         tuple(names.get(name, "") for name in one.people if names.get(name)),
         one.incomplete,
         mark_view(looking, candidate, names),
@@ -140,11 +140,6 @@ def days_left(until: date | None, today: date) -> str:
     return "last day" if left == 1 else f"{left} days left"
 
 
-def payer_label(site: Site, payer: str) -> str:
-    rule = site.policies.of(payer).rule
-    return rule.label if rule is not None else words.plain(payer)
-
-
 def age(as_of: date, today: date) -> str:
     """How old what is shown is."""
     days = (today - as_of).days
@@ -155,4 +150,4 @@ def age(as_of: date, today: date) -> str:
 
 def payers_of(payers: Iterable[str], site: Site) -> list[tuple[str, str]]:
     """Payers by name, as a list to choose from."""
-    return sorted(((payer, payer_label(site, payer)) for payer in payers), key=lambda item: item[1])
+    return sorted(((payer, words.payer(payer, site.policies)) for payer in payers), key=lambda item: item[1])

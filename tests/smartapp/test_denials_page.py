@@ -113,7 +113,7 @@ def test_lines_of_a_remittance_are_read_in_counted_and_named(world, browser):
     assert "line 3" in read.text
     again = browser.submit(month.form("/remittance"), remittance=text)
     assert "Read: 0 new, 1 known before" in again.text
-    assert "50 medicare 1 1 A service the payer does not hold to be necessary" in again.text
+    assert "50 Medicare 1 1 A service the payer does not hold to be necessary" in again.text
     wrong = browser.submit(month.form("/remittance"), remittance="x")
     assert (wrong.status, "Nothing was kept" in wrong.text) == (422, True)
     listed = browser.get(f"{page.url}billing/2026-03?denied=yes")
@@ -138,6 +138,12 @@ def decided(world, browser, address, row):
     return next(
         one for one in twin["decisions"] if f"{one['code']}-{one['period']['start']}" == row.content.decision
     )
+
+
+def read_again(world, browser, address, row):
+    page = world.read(browser, browser.get(address))
+    world.read(browser, browser.submit(page.form("/read")))
+    return decided(world, browser, address, row)
 
 
 @pytest.mark.parametrize("more", ["", 'write = {charge_item = "no"}\n'])
@@ -177,6 +183,58 @@ def test_a_denied_charge_is_not_suggested_anew_and_is_charged_again_once_taken_b
         denial, DenialState.TAKEN_BACK, DenialContent("Practitioner/7"), world.now()
     )
     assert decided(world, browser, address, row)["outcome"] == "charged"
+
+
+def withdrawn_from_here(world, browser, address, charge_item):
+    page = browser.get(address)
+    ask = browser.get(next(target for target, text in page.links if text == "Withdraw it"))
+    asked = browser.submit(ask.form("/withdraw"), reason="Synthetic: the payer wants another code.")
+    browser.submit(next(form for form in asked.forms if "/changes/" in form.action))
+
+
+def in_error_in_the_ehr(world, browser, address, charge_item):
+    world.ehr_changes("ChargeItem", charge_item, status="entered-in-error")
+
+
+def deleted_in_the_ehr(world, browser, address, charge_item):
+    world.ehr.sandbox.store.delete("ChargeItem", charge_item)
+
+
+@pytest.mark.parametrize("gone", [withdrawn_from_here, in_error_in_the_ehr, deleted_in_the_ehr])
+def test_a_denied_charge_that_leaves_the_ehr_is_still_not_suggested_anew(world, browser, gone):
+    address, row = accepted(world, browser)
+    day = row.content.service_date or world.today
+    by = DenialContent("Practitioner/7")
+    world.store.denials.record([Denied(row.identifier, day, "50")], by, world.now())
+    decided(world, browser, address, row)
+    gone(world, browser, address, row.charge_item)
+    after = read_again(world, browser, address, row)
+    assert (after["outcome"], after["reasons"]) == ("review", ["charged-period-unclear"])
+    page = browser.get(address)
+    assert "The payer denied this charge" in page.text
+    assert not [text for _, text in page.links if text.endswith(CODE)], "it cannot be accepted again"
+    assert not [text for _, text in page.links if text == f"Review this change of {CODE}"]
+    form = browser.get(f"{address}charges/{row.content.decision}")
+    assert not [form for form in form.forms if form.action.endswith("/accept")]
+    (denial,) = world.store.denials.of_patient("sandbox", PATIENT)
+    world.store.denials.follow_up(denial, DenialState.TAKEN_BACK, by, world.now())
+    assert read_again(world, browser, address, row)["outcome"] == "suggest"
+
+
+def test_the_packet_of_a_charge_beside_a_denied_one_that_is_gone_is_decided_again_with_it(world, browser):
+    address, row = accepted(world, browser)
+    denied = Denied(row.identifier, row.content.service_date or world.today, "50")
+    world.store.denials.record([denied], DenialContent("Practitioner/7"), world.now())
+    in_error_in_the_ehr(world, browser, address, row.charge_item)
+    read_again(world, browser, address, row)
+    page = world.open(browser, PATIENT)
+    link = next(target for target, text in page.links if text.endswith("98980"))
+    browser.submit(world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1]))
+    later = next(one for one in world.store.packets.all(PATIENT) if one.identifier != row.identifier)
+    content = world.store.packets.content(later)
+    (beside,) = json.loads(content)["evidence"]["basis"]["handed"]
+    assert (beside["code"], beside["denied"]) == (CODE, True)
+    assert not [one for one in checked(content, later.sha256) if one.status is Status.FAILURE]
 
 
 def test_the_packet_of_a_later_charge_holds_the_denial_and_is_decided_again_with_it(world, browser, tmp_path):

@@ -19,6 +19,7 @@ from smartapp.commands.demo_check import Browser
 from smartapp.commands.packet_check import checked
 from smartapp.serving import AppServer
 from smartapp.store.claims import ChargeState
+from smartapp.store.denials import DenialContent, Denied
 from tests.support.sandbox import LONG
 
 PATIENT = "ready-respiratory"
@@ -235,6 +236,20 @@ def test_what_was_withdrawn_can_be_charged_anew_as_another_charge(world, browser
     assert second["id"] != first["id"]
     assert second["identifier"] != first["identifier"]
     assert len(live(world)) == 1
+
+
+def test_a_denied_charge_that_was_corrected_by_another_stands_by_that_one(world, browser, grown):
+    (row,) = world.store.charges.of_patient("sandbox", PATIENT)
+    denied = Denied(row.identifier, row.content.service_date, "50")
+    world.store.denials.record([denied], DenialContent("Practitioner/7"), world.now())
+    confirm(browser, preview(world, browser, "98979"))
+    page = world.open(browser, PATIENT)
+    assert "What changed since it was charged" not in page.text
+    assert "98980 RTM management, first 20 minutes ■ Already charged" in page.text
+    (instead,) = live(world)
+    world.ehr_changes("ChargeItem", instead["id"], status="entered-in-error")
+    page = world.open(browser, PATIENT)
+    assert not [text for _, text in page.links if text.endswith(("accept 98979", "accept 98980"))]
 
 
 # Whose charge it is

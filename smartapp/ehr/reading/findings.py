@@ -325,7 +325,7 @@ class FindingsMaker:
         )
         handed = [
             replace(one, performers=tuple(self._chart.person_of(who) or who for who in one.performers))
-            for one in self._own.charges(self._site.policy.known)
+            for one in self._own.charges(self._site.policy.known, record.charges)
         ]
         record = with_charges(record, handed, self._own.denied)
         policy = self._site.policies.of(record.payer if imagined is None else imagined.payer or record.payer)

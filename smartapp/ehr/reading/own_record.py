@@ -7,7 +7,7 @@ the copy counts and the entry is not counted again; a copy of an earlier version
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,42 @@ class SettledLine(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class DeniedCharge:
+    """A charge that a payer has had and denied. Whatever becomes of it in the EHR, it is not charged anew
+    (D29); only what was written in its place from here, to correct it, stands for it."""
+
+    row: Charge
+    keys: frozenset[str]
+    """Its own, and those of the charges that came in its place, one after the other."""
+
+    @classmethod
+    def load(
+        cls, store: Store, issuer_id: str, patient: str, identifiers: Set[str]
+    ) -> tuple[DeniedCharge, ...]:
+        rows = {row.identifier: row for row in store.charges.of_patient(issuer_id, patient)}
+        names = {row.charge_item: row.identifier for row in rows.values() if row.charge_item}
+        after = {
+            names.get(change.charge_item): change.content.new.identifier
+            for change in store.changes.of_patient(issuer_id, patient)
+            if change.content.new is not None
+        }
+        return tuple(
+            cls(rows[identifier], frozenset(map(key_in, _followed(identifier, after))))
+            for identifier in sorted(identifiers & rows.keys())
+        )
+
+
+def _followed(first: str, after: Mapping[str | None, str]) -> Iterator[str]:
+    """One, what came after it, and so on."""
+    seen: set[str] = set()
+    one: str | None = first
+    while one is not None and one not in seen:
+        seen.add(one)
+        yield one
+        one = after.get(one)
+
+
+@dataclass(frozen=True)
 class OwnRecord:
     """Entries, and what stands of statements, episodes and settlements, of one patient, as they were when it
     was made."""
@@ -79,6 +115,8 @@ class OwnRecord:
     handed: tuple[Charge, ...] = ()
     denials: tuple[Denial, ...] = ()
     """What payers denied of it, as it stands."""
+    denied_charges: tuple[DeniedCharge, ...] = ()
+    """But for those that were handed over, which count by themselves."""
     anchors: tuple[Stated[AnchorSet], ...] = ()
     """Every time somebody had the 30-day periods begin on a day."""
 
@@ -88,6 +126,9 @@ class OwnRecord:
         statements = store.attestations.of_patient(issuer_id, patient)
         episodes = store.attestations.episodes(issuer_id, patient)
         settlements = store.attestations.settlements(issuer_id, patient)
+        denials = tuple(one for one in store.denials.of_patient(issuer_id, patient) if one.stands)
+        handed = store.charges.handed_over(issuer_id, patient)
+        told = {one.identifier for one in denials} - {row.identifier for row in handed}
         return cls(
             f"Patient/{patient}",
             zone,
@@ -95,8 +136,9 @@ class OwnRecord:
             tuple(item for item in statements if item.stands),
             tuple(item for item in episodes if item.stands),
             tuple(item for item in settlements if item.stands),
-            store.charges.handed_over(issuer_id, patient),
-            tuple(one for one in store.denials.of_patient(issuer_id, patient) if one.stands),
+            handed,
+            denials,
+            DeniedCharge.load(store, issuer_id, patient, told) if told else (),
             store.attestations.anchors(issuer_id, patient),
         )
 
@@ -147,12 +189,15 @@ class OwnRecord:
         """Keys of charges that a payer denied."""
         return frozenset(one.key for one in self.denials)
 
-    def charges(self, codes: KnownCodes) -> tuple[PriorCharge, ...]:
-        """What was handed over, as charges beside those that the EHR holds."""
+    def charges(self, codes: KnownCodes, in_ehr: Iterable[PriorCharge] = ()) -> tuple[PriorCharge, ...]:
+        """What was handed over, as charges beside those that the EHR holds; and what was denied and is no
+        charge there any more."""
         clock, denied = clock_of(self.zone), self.denied
+        held = {key for charge in in_ehr for key in charge.keys}
+        gone = (one.row for one in self.denied_charges if held.isdisjoint(one.keys))
         return tuple(
             msgspec.structs.replace(one, performers=() if person is None else (person,), denied=key in denied)
-            for row in self.handed
+            for row in (*self.handed, *gone)
             for person, key in [(performer_in(row.content.resource, PERFORMING), key_in(row.identifier))]
             for one in handed_over(row.content.resource, key, clock, codes)
         )
