@@ -113,7 +113,7 @@ def test_lines_of_a_remittance_are_read_in_counted_and_named(world, browser):
     assert "line 3" in read.text
     again = browser.submit(month.form("/remittance"), remittance=text)
     assert "Read: 0 new, 1 known before" in again.text
-    assert "50 Medicare 1 1 A service the payer does not hold to be necessary" in again.text
+    assert "50 Medicare fee for service 1 1 A service the payer does not hold to be necessary" in again.text
     wrong = browser.submit(month.form("/remittance"), remittance="x")
     assert (wrong.status, "Nothing was kept" in wrong.text) == (422, True)
     listed = browser.get(f"{page.url}billing/2026-03?denied=yes")
