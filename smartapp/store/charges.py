@@ -349,6 +349,21 @@ class ChargeStore(Claims[Charge]):
                 self._audit.add_with(connection, now, event, reason=Words(reason), **facts)
         return moved == 1
 
+    def gone(self, charge: Charge, now: datetime, **facts: str | int | bool | None) -> bool:
+        """The EHR itself took it back, or deleted it: the row says so from now on, with an audit entry."""
+        written = and_(
+            OUTBOX.c.identifier == charge.identifier,
+            OUTBOX.c.state == ChargeState.CONFIRMED.value,
+            OUTBOX.c.charge_item == charge.charge_item,
+        )
+        values = {"state": ChargeState.WITHDRAWN.value, "changed_at": now}
+        with self._database.write() as connection:
+            moved = connection.execute(update(OUTBOX).where(written).values(**values)).rowcount
+            if moved == 1:
+                told = {"charge_item": charge.charge_item, **facts}
+                self._audit.add_with(connection, now, "charge-gone-in-ehr", **told)
+        return moved == 1
+
     def packet(self, identifier: str) -> bytes | None:
         """The evidence of a written charge."""
         with self._database.read() as connection:

@@ -24,6 +24,7 @@ from smartapp.ehr.reading.findings import (
     for_the_form,
     writes_of,
 )
+from smartapp.ehr.reading.gone_charges import find_gone_charges
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
 from smartapp.ehr.reading.reader import ChartReading
@@ -151,6 +152,10 @@ class Charts:
             server_time=reading.server_time,
         )
         return findings, chunks
+
+    def find_gone_charges(self, session: LaunchSession, findings: Findings) -> None:
+        """Withdraw what was written from here and the EHR took back, or deleted, since."""
+        find_gone_charges(self._store, self._clock, self._client_of(session), session, findings)
 
     def for_the_form(self, session: LaunchSession) -> ForTheForm:
         """What only the form of a charge needs. What does not come is told. Raises ReadingFailed."""

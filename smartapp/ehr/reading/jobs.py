@@ -274,6 +274,7 @@ class ReadingJobs:
         try:
             snapshot, findings, done, chunks = self._read(job, session, holder)
             outcome = "read"
+            self._charts.find_gone_charges(session, findings)
             if reading.finish(snapshot, holder, chunks):
                 self._store.audit.add(
                     self._clock.now(),

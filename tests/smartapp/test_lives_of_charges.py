@@ -1,0 +1,133 @@
+"""What may happen to a charge after it was written, and that at each step no more stands than is earned."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+import pytest
+
+from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
+from smartapp.store.claims import ChargeState
+from tests.smartapp.test_page_words import assert_readable
+
+PATIENT = "ready-musculoskeletal"
+CODE = "98977"
+
+
+def rows(world):
+    return world.store.charges.of_patient("sandbox", PATIENT)
+
+
+def accept(world, browser, address, code=CODE):
+    """Accept a code on the page; the newest row."""
+    page = browser.get(address)
+    link = next(target for target, text in page.links if text == f"Review and accept {code}")
+    browser.submit(world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1]))
+    world.read(browser, browser.get(address))
+    return rows(world)[-1]
+
+
+def read_again(world, browser, address):
+    return world.read(browser, browser.submit(browser.get(address).form("/read")))
+
+
+def outcome(world, browser, address, row):
+    world.read(browser, browser.get(address))
+    twin = json.loads(browser.get(address + "decisions.json").body)
+    return next(
+        one["outcome"]
+        for one in twin["decisions"]
+        if f"{one['code']}-{one['period']['start']}" == row.content.decision
+    )
+
+
+def can_accept(page, code=CODE):
+    return f"Review and accept {code}" in [text for _, text in page.links]
+
+
+def standing(world, code=CODE):
+    """Charges of ours that the EHR holds and that are not taken back."""
+    return [
+        charge
+        for charge in world.charges(PATIENT)
+        if charge["code"]["coding"][0]["code"] == code
+        and charge["status"] not in {"entered-in-error", "aborted", "not-billable"}
+        and any(one["system"] == IDENTIFIER_SYSTEM for one in charge.get("identifier", ()))
+    ]
+
+
+# The EHR takes it back by itself
+
+
+def in_error(world, name):
+    world.ehr_changes("ChargeItem", name, status="entered-in-error")
+
+
+def not_billable(world, name):
+    world.ehr_changes("ChargeItem", name, status="not-billable")
+
+
+def deleted(world, name):
+    world.ehr.sandbox.store.delete("ChargeItem", name)
+
+
+@pytest.mark.parametrize(("gone", "found"), [(in_error, "entered-in-error"), (deleted, "deleted")])
+def test_a_charge_that_the_ehr_took_back_is_no_longer_called_written_and_can_be_charged_again(
+    world, browser, gone, found
+):
+    address = world.open(browser, PATIENT).url
+    first = accept(world, browser, address)
+    gone(world, first.charge_item)
+    page = read_again(world, browser, address)
+    assert "was written to the EHR" not in page.text
+    assert can_accept(page)
+    assert_readable(page)
+    (event,) = [one for one in world.store.audit.entries() if one["event"] == "charge-gone-in-ehr"]
+    assert (event["charge_item"], event["found"]) == (first.charge_item, found)
+    second = accept(world, browser, address)
+    assert [one.state for one in rows(world)] == [ChargeState.WITHDRAWN, ChargeState.CONFIRMED]
+    assert second.identifier != first.identifier, "it would be found again as the one that is gone"
+    assert len(standing(world)) == 1
+    assert outcome(world, browser, address, second) == "charged"
+
+
+def test_what_the_ehr_calls_not_billable_is_no_charge_of_ours_either(world, browser):
+    address = world.open(browser, PATIENT).url
+    row = accept(world, browser, address)
+    not_billable(world, row.charge_item)
+    assert can_accept(read_again(world, browser, address))
+    assert rows(world)[0].state is ChargeState.WITHDRAWN
+
+
+def test_a_charge_that_a_search_does_not_bring_stands_as_long_as_it_can_be_read(world, browser, monkeypatch):
+    """An index that lags: absence from a list proves nothing."""
+    address = world.open(browser, PATIENT).url
+    row = accept(world, browser, address)
+    app = world.ehr.app.wsgi_app
+
+    def without(environ, start_response):
+        if environ["PATH_INFO"].endswith("/ChargeItem") and environ["REQUEST_METHOD"] == "GET":
+            start_response("200 OK", [("Content-Type", "application/fhir+json")])
+            return [b'{"resourceType": "Bundle", "type": "searchset"}']
+        return app(environ, start_response)
+
+    monkeypatch.setattr(world.ehr.app, "wsgi_app", without)
+    page = read_again(world, browser, address)
+    assert outcome(world, browser, address, row) == "suggest", "the list says nothing of it"
+    assert not can_accept(page)
+    assert rows(world)[0].state is ChargeState.CONFIRMED
+
+
+@pytest.mark.parametrize("keeps", ["identifier", "nothing"])
+def test_a_charge_that_the_ehr_gives_back_under_another_id_stands(world, browser, keeps):
+    address = world.open(browser, PATIENT).url
+    row = accept(world, browser, address)
+    (charge,) = standing(world)
+    left_out = {"id", "meta"} | (set() if keeps == "identifier" else {"identifier", "definitionUri"})
+    world.ehr.sandbox.store.delete("ChargeItem", row.charge_item)
+    world.ehr_creates({name: value for name, value in charge.items() if name not in left_out})
+    page = read_again(world, browser, address)
+    assert outcome(world, browser, address, row) == "charged"
+    assert not can_accept(page)
+    assert rows(world)[0].state is ChargeState.CONFIRMED
