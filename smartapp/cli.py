@@ -169,9 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--version"]:
-        from importlib.metadata import version
+        from smartapp.release import release
 
-        print(f"smartapp {version('smart-remote-monitoring')}")
+        print(f"smartapp {release()}")
         return 0
     if given[:1] in ([], ["-h"], ["--help"]):
         print("usage: smartapp COMMAND [options]; smartapp --version\n")

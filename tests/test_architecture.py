@@ -70,6 +70,7 @@ LAYERS = (
         "smartapp.metrics",
         "smartapp.plain",
         "smartapp.prepared",
+        "smartapp.release",
         "smartapp.windows",
     ),
 )

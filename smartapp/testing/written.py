@@ -20,6 +20,7 @@ import msgspec
 
 from launch.urls import Url
 from smartapp.commands.checks import Fault
+from smartapp.release import APP
 
 NAME = re.compile(r"[A-Z][A-Za-z]{1,63}/(?!\.{1,2}\Z)[A-Za-z0-9\-._]{1,255}")
 """`Type/id` as it may stand in an address: nothing shorter, `DELETE [base]/Patient/` is another call."""
@@ -108,7 +109,7 @@ def folder_of(base: Url, root: Path | None = None) -> Path:
     """The folder that is kept for a server, made if need be: nobody else may look into it. Raises Fault."""
     if root is None:
         state = os.environ.get("XDG_STATE_HOME")
-        root = (Path(state) if state else Path.home() / ".local" / "state") / "smart-remote-monitoring"
+        root = (Path(state) if state else Path.home() / ".local" / "state") / APP
     name = f"{base.host.replace(':', '-')}-{hashlib.sha256(base.base.encode()).hexdigest()[:12]}"
     folder = root / name
     try:

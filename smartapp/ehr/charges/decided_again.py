@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -29,6 +28,7 @@ from smartapp.configuration.site_file import SiteFile
 from smartapp.ehr.reading.findings import Findings, with_charges
 from smartapp.ehr.reading.notices import missing_from
 from smartapp.ehr.reading.own_record import URN, overtaken
+from smartapp.release import release
 
 _OF_THE_SITE = (
     "settings",
@@ -79,7 +79,7 @@ def basis_of(findings: Findings, site: Site, performer: str | None) -> Basis:
         site=_declared(site.declared),
         reads_test_data=site.terminology.reads_test_data,
         tables=dict(table_digests()),
-        app=version("smart-remote-monitoring"),
+        app=release(),
     )
 
 

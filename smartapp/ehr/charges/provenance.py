@@ -7,7 +7,6 @@ it. Whatever becomes of it changes nothing.
 from __future__ import annotations
 
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -20,10 +19,10 @@ from smartapp.ehr.charges.evidence import decision_of, rules_version_of
 from smartapp.ehr.charges.workflow import Hand
 from smartapp.ehr.wire.capability import Capabilities
 from smartapp.ehr.wire.sending import Fate, send
+from smartapp.release import APP, release
 from smartapp.store.charges import Charge
 
 _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
-APP = "smart-remote-monitoring"
 
 
 def provenance_of(row: Charge, charge_item: str, recorded: datetime) -> dict[str, Any]:
@@ -35,7 +34,7 @@ def provenance_of(row: Charge, charge_item: str, recorded: datetime) -> dict[str
     agents = [_agent("author", {"reference": content.confirmed_by})]
     if content.approval is not None:
         agents.append(_agent("verifier", {"reference": content.approval.by}))
-    agents.append(_agent("assembler", {"display": f"{APP} {version(APP)}"}))
+    agents.append(_agent("assembler", {"display": f"{APP} {release()}"}))
     resource: dict[str, Any] = {
         "resourceType": "Provenance",
         "target": [{"reference": f"ChargeItem/{charge_item}"}],
