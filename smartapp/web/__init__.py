@@ -35,6 +35,7 @@ from smartapp.web import (
     own_pages,
     patient,
     reading_words,
+    record_words,
     resolutions,
     scopes,
     security,
@@ -101,6 +102,8 @@ def register(app: Flask, issuers: Issuers) -> None:
         reason=words.reason,
         address=own_pages.address_of,
         record_address=own_pages.record_address,
+        in_words=record_words.in_words,
+        all_in_words=record_words.all_in_words,
     )
 
 

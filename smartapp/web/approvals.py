@@ -149,7 +149,12 @@ def _page(key: str, charge: Charge, problems: tuple[str, ...], status: int) -> R
             problems=problems,
             longest=LONGEST_REASON,
             leaving=shown(kept_leaving(charge)),
-            claim=claim_of(findings, decision, charge.content.resource),
+            claim=claim_of(
+                findings,
+                decision,
+                charge.content.resource,
+                {charge.content.confirmed_by: charge.content.confirmed_by_name or "who accepted it"},
+            ),
         ),
         status,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from smartapp.services import services
 from smartapp.store.charges import Charge, Leaving
 from smartapp.web import words
 from smartapp.web.permission import writes_here
+from smartapp.web.record_words import in_words
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ def leaving_of(findings: Findings, decision: Decision, resource: dict[str, Any])
     return chosen_here(findings, decision, resource).handover.leaves(charge)
 
 
-def claim_of(findings: Findings, decision: Decision, resource: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What whoever accepted it chose for a charge: name and value, as the chart calls them."""
+def claim_of(
+    findings: Findings, decision: Decision, resource: dict[str, Any], known: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """What whoever accepted it chose for a charge: name and value, as the chart calls them. `known`: names of
+    people whom it does not call by one."""
     line = line_of(_to_charge(findings, decision, resource))
     diagnoses = [
         " ".join(filter(None, (coding["code"], coding.get("display"))))
@@ -93,9 +98,9 @@ def claim_of(findings: Findings, decision: Decision, resource: dict[str, Any]) -
     told = (
         ("Modifiers", ", ".join(line.modifiers)),
         ("Diagnosis", ", ".join(diagnoses)),
-        ("Performing", line.performing),
-        ("Ordering", line.ordering),
-        ("Encounter or account", line.place),
+        ("Performing", in_words(known.get(line.performing, line.performing))),
+        ("Ordering", in_words(known.get(line.ordering, line.ordering))),
+        ("Encounter or account", in_words(line.place)),
     )
     return tuple((name, value or "none") for name, value in told)
 

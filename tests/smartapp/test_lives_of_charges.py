@@ -9,6 +9,7 @@ import pytest
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
 from smartapp.store.claims import ChargeState
+from smartapp.web.record_words import in_words
 from tests.smartapp.test_page_words import assert_readable
 
 PATIENT = "ready-musculoskeletal"
@@ -55,6 +56,62 @@ def standing(world, code=CODE):
         and charge["status"] not in {"entered-in-error", "aborted", "not-billable"}
         and any(one["system"] == IDENTIFIER_SYSTEM for one in charge.get("identifier", ()))
     ]
+
+
+# What people read of it
+
+
+def test_whose_records_moved_is_told_in_words_and_their_names_only_to_auditors(world, browser):
+    page = world.open(browser, PATIENT)
+    form = world.final_form(
+        browser, page, urlsplit(next(t for t, x in page.links if x.endswith(CODE))).path[-16:]
+    )
+    named = world.findings(form)[1].decision(form.action.rsplit("/", 1)[1]).requirements[0].evidence[0]
+    world.ehr_changes("Observation", named.split("/")[1], status="entered-in-error")
+    stopped = browser.submit(form)
+    assert stopped.status == 409
+    assert "A reading was changed since the chart was read." in stopped.text
+    assert_readable(stopped)
+    assert f"{named} was changed since the chart was read." in stopped.text, "in the details for audit"
+
+
+def test_what_became_of_a_withdrawal_is_told_in_words(world, browser):
+    address = world.open(browser, PATIENT).url
+    accept(world, browser, address)
+    page = browser.get(address)
+    ask = browser.get(next(target for target, text in page.links if text == "Withdraw it"))
+    asked = browser.submit(ask.form("/withdraw"), reason="Synthetic words.")
+    done = browser.submit(next(form for form in asked.forms if "/changes/" in form.action))
+    assert "Withdrawn: Synthetic words." in done.text
+    assert_readable(done)
+
+
+def test_who_approves_reads_who_performs_it_by_name(make_world, browser):
+    world = make_world(site_more="second_approval: true\n")
+    therapist, physician = "Practitioner/syn-therapist", "Practitioner/syn-physician"
+    page = world.open(browser, "ready-respiratory", user=therapist)
+    browser.submit(world.final_form(browser, page))
+    page = world.open(browser, "ready-respiratory", user=physician)
+    approval = browser.get(next(target for target, text in page.links if text == "See and approve"))
+    assert "Performing Devon Synthetic-Therapist" in approval.text
+    assert_readable(approval)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("ChargeItem/7 is new since the chart was read.", "A charge is new since the chart was read."),
+        ("Withdrawn: no. Change 0123456789ab.", "Withdrawn: no."),
+        (
+            "Not counted any more: Observation/1, Observation/2.",
+            "Not counted any more: several times a reading.",
+        ),
+        ("More must be confirmed now: same-day-services.", "More must be confirmed now."),
+        (None, ""),
+    ],
+)
+def test_a_sentence_without_names_of_records(sentence, told):
+    assert in_words(sentence) == told
 
 
 # The EHR takes it back by itself
