@@ -1,3 +1,4 @@
+import ca.uhn.fhir.batch2.api.IJobMaintenanceService;
 import ca.uhn.fhir.batch2.jobs.config.Batch2JobsConfig;
 import ca.uhn.fhir.batch2.jobs.export.BulkDataExportProvider;
 import ca.uhn.fhir.context.FhirContext;
@@ -30,6 +31,8 @@ import com.zaxxer.hikari.HikariDataSource;
 import jakarta.persistence.EntityManagerFactory;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.Executors;
+import java.util.concurrent.TimeUnit;
 import javax.sql.DataSource;
 import org.eclipse.jetty.ee10.servlet.ServletContextHandler;
 import org.eclipse.jetty.ee10.servlet.ServletHolder;
@@ -63,8 +66,20 @@ public class HapiR4 {
     handler.addServlet(new ServletHolder(restful(context)), "/fhir/r4/*");
     server.setHandler(handler);
     server.start();
+    keepJobsGoing(context.getBean(IJobMaintenanceService.class));
     System.out.println("ready");
     server.join();
+  }
+
+  /** An export goes one step on at each pass, and by itself HAPI makes one a minute. */
+  private static void keepJobsGoing(IJobMaintenanceService jobs) {
+    var passes = Executors.newSingleThreadScheduledExecutor(
+        task -> {
+          var thread = new Thread(task);
+          thread.setDaemon(true);
+          return thread;
+        });
+    passes.scheduleWithFixedDelay(jobs::runMaintenancePass, 1, 1, TimeUnit.SECONDS);
   }
 
   private static RestfulServer restful(AnnotationConfigApplicationContext context) {
