@@ -65,6 +65,9 @@ METHODS: dict[Method, str] = {
     Method.WORKSHEET: "the worksheet",
 }
 
+EARNED_NO_MORE = "The record, as it was read last, does not earn this as it was accepted."
+CHARGED_MEANWHILE = "A charge of this code in this time stands already."
+
 WAYS_BACK: dict[Method, str] = {
     Method.ORACLE_CREATE: "",
     Method.TASK: "The task is cancelled in the EHR, unless billing has taken it up.",

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from fhir_mappings.vocabulary import Outcome
+from smartapp.ehr.charges.evidence import decision_of
 from smartapp.ehr.handover.line import ChargeLine
 from smartapp.ehr.handover.worksheet import copied, csv_of, line_in
+from smartapp.ehr.reading.fresh import essence
 from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState
@@ -35,6 +38,8 @@ class LineView:
     line: ChargeLine
     text: str
     state: str
+    moved: str
+    """Why it should not be entered as it stands here; "" where it is earned still."""
     can_enter: bool
     can_take_back: bool
     no_way_back: str | None
@@ -71,7 +76,11 @@ def as_csv() -> Response:
         lines=len(lines),
         **own_pages.facts(),
     )
-    response = make_response(csv_of((line, charge_words.CHANGE_STATES[row.state]) for row, line in lines))
+    states = (
+        (line, f"{charge_words.CHANGE_STATES[row.state]}. {_moved(row)}".removesuffix(". "))
+        for row, line in lines
+    )
+    response = make_response(csv_of(states))
     response.headers["Content-Type"] = "text/csv; charset=utf-8"
     response.headers["Content-Disposition"] = 'attachment; filename="worksheet.csv"'
     return response
@@ -85,7 +94,7 @@ def enter(key: str) -> AnyResponse:
     if request.method == "GET":
         if row.state is not ChargeState.TO_ENTER:
             return _to_worksheet(key)
-        return _enter_page(line, (), 200)
+        return _enter_page(line, (), 200, _moved(row))
     own_pages.require_patient()
     if request.form.get("entered") != "yes":
         return _enter_page(line, ("Tick that you entered it, if you did.",), 422)
@@ -139,15 +148,33 @@ def _view(row: Charge, line: ChargeLine) -> LineView:
         line=line,
         text=copied(line),
         state=charge_words.handed_state(row),
+        moved=_moved(row),
         can_enter=to_enter and refused_here(Action.ENTER) is None,
         can_take_back=no_way_back is None and refused_here(Action.WITHDRAW) is None,
         no_way_back=no_way_back,
     )
 
 
-def _enter_page(line: ChargeLine, problems: tuple[str, ...], status: int) -> Response:
+def _moved(row: Charge) -> str:
+    """Of what nobody has entered yet: what the chart, as it was read last, says against it."""
+    if row.state is not ChargeState.TO_ENTER:
+        return ""
+    accepted, now = decision_of(row), own_pages.chart().findings.decision(row.content.decision)
+    if now is not None and now.outcome is Outcome.CHARGED:
+        return charge_words.CHARGED_MEANWHILE
+    if now is None or essence(now) != essence(accepted):
+        return charge_words.EARNED_NO_MORE
+    return ""
+
+
+def _enter_page(line: ChargeLine, problems: tuple[str, ...], status: int, moved: str = "") -> Response:
     page = render_template(
-        "handover/enter.html", chart=own_pages.chart(), line=line, text=copied(line), problems=problems
+        "handover/enter.html",
+        chart=own_pages.chart(),
+        line=line,
+        text=copied(line),
+        problems=problems,
+        moved=moved,
     )
     return make_response(page, status)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
+from smartapp.ehr.reading import gone_charges
 from smartapp.store.claims import ChargeState
+from smartapp.web.charge_words import CHARGED_MEANWHILE, EARNED_NO_MORE
 from smartapp.web.record_words import in_words
 from tests.smartapp.test_page_words import assert_readable
 
@@ -131,8 +134,9 @@ def deleted(world, name):
 
 @pytest.mark.parametrize(("gone", "found"), [(in_error, "entered-in-error"), (deleted, "deleted")])
 def test_a_charge_that_the_ehr_took_back_is_no_longer_called_written_and_can_be_charged_again(
-    world, browser, gone, found
+    world, browser, gone, found, monkeypatch
 ):
+    monkeypatch.setattr(gone_charges, "SETTLED_AFTER", timedelta())
     address = world.open(browser, PATIENT).url
     first = accept(world, browser, address)
     gone(world, first.charge_item)
@@ -147,6 +151,19 @@ def test_a_charge_that_the_ehr_took_back_is_no_longer_called_written_and_can_be_
     assert second.identifier != first.identifier, "it would be found again as the one that is gone"
     assert len(standing(world)) == 1
     assert outcome(world, browser, address, second) == "charged"
+
+
+@pytest.mark.parametrize("who", [None, "Practitioner/syn-therapist"])
+def test_a_charge_that_is_not_found_stands_at_once_and_for_whom_the_ehr_never_gave_it(
+    world, browser, monkeypatch, who
+):
+    """ "Not found" may be a copy that lags, or no permission to see it."""
+    row = accept(world, browser, world.open(browser, PATIENT).url)
+    deleted(world, row.charge_item)
+    if who is not None:
+        monkeypatch.setattr(gone_charges, "SETTLED_AFTER", timedelta())
+    assert not can_accept(world.open(browser, PATIENT, user=who))
+    assert rows(world)[0].state is ChargeState.CONFIRMED
 
 
 def test_what_the_ehr_calls_not_billable_is_no_charge_of_ours_either(world, browser):
@@ -188,3 +205,43 @@ def test_a_charge_that_the_ehr_gives_back_under_another_id_stands(world, browser
     assert outcome(world, browser, address, row) == "charged"
     assert not can_accept(page)
     assert rows(world)[0].state is ChargeState.CONFIRMED
+
+
+# On the worksheet, before anybody entered it
+
+
+@pytest.fixture
+def worksheet_world(make_world):
+    return make_world(issuer_more='write = {charge_item = "no"}\n')
+
+
+def test_the_worksheet_says_that_the_record_does_not_earn_any_more_what_stands_on_it(
+    worksheet_world, browser
+):
+    world = worksheet_world
+    address = world.open(browser, PATIENT).url
+    row = accept(world, browser, address, "98980")
+    assert EARNED_NO_MORE not in browser.get(address + "worksheet").text
+    for one in world.resources("Encounter", PATIENT):
+        world.ehr_changes("Encounter", one["id"], status="entered-in-error")
+    read_again(world, browser, address)
+    sheet = browser.get(address + "worksheet")
+    assert EARNED_NO_MORE in sheet.text
+    assert_readable(sheet)
+    table = next(target for target, text in sheet.links if text == "The same as CSV")
+    assert EARNED_NO_MORE in browser.get(table).body
+    asked = browser.get(f"{address}worksheet/{row.content.decision}/entered")
+    assert EARNED_NO_MORE in asked.text
+    browser.submit(asked.form("/entered"), entered="yes")
+    assert rows(world)[0].state is ChargeState.ENTERED, "whoever entered it before can say so"
+
+
+def test_the_worksheet_says_that_somebody_else_has_charged_what_stands_on_it(worksheet_world, browser):
+    world = worksheet_world
+    address = world.open(browser, PATIENT).url
+    row = accept(world, browser, address)
+    left_out = {"identifier", "definitionUri"}
+    charge = {name: value for name, value in row.content.resource.items() if name not in left_out}
+    world.ehr_creates({**charge, "status": "billed"})
+    read_again(world, browser, address)
+    assert CHARGED_MEANWHILE in browser.get(address + "worksheet").text

@@ -2,10 +2,14 @@
 
 The error goes one way on purpose: absence is proven by the charge itself, never by a search that did not
 bring it. One that nothing else stands for, and that the EHR calls taken back or knows no more, is our row's
-no longer: its code is earned anew, under an identifier of its own.
+no longer: its code is earned anew, under an identifier of its own. "Not found" is also what a server says of
+what somebody may not see, or has not got everywhere yet: it tells of a charge that was there only whom the
+EHR gave it before, and not at once.
 """
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 from fhir_mappings.prior_charge import NOT_CHARGED
 from fhir_mappings.record import HANDED_OVER
@@ -14,13 +18,14 @@ from launch.ports import Clock, LaunchSession
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.findings import Findings
-from smartapp.ehr.reading.still_there import GONE
 from smartapp.ehr.wire.bundles import read_target
 from smartapp.store import Store
 from smartapp.store.charges import Charge
 from smartapp.store.claims import ChargeState
 
 DELETED = "deleted"
+SETTLED_AFTER = timedelta(minutes=10)
+"""So long a charge that was just written may be found in one place of an EHR and not in another."""
 
 
 def find_gone_charges(
@@ -34,7 +39,7 @@ def find_gone_charges(
         if row.state is not ChargeState.CONFIRMED or name in live or _stood_for(row, findings):
             continue
         try:
-            found = _taken_back(client, name)
+            found = _taken_back(client, name, _was_given(row, session, clock.now()))
         except (HttpError, LaunchError):
             continue
         if found is not None:
@@ -60,11 +65,19 @@ def _stood_for(row: Charge, findings: Findings) -> bool:
     return decision is not None and not all(name.startswith(HANDED_OVER) for name in decision.charges)
 
 
-def _taken_back(client: SessionClient, name: str) -> str | None:
+def _was_given(row: Charge, session: LaunchSession, now: datetime) -> bool:
+    """Whether the EHR let this very person read the charge back when it was written, a while ago."""
+    approval = row.content.approval
+    wrote = row.content.confirmed_by if approval is None else approval.by
+    settled = row.changed_at + SETTLED_AFTER <= now
+    return settled and row.problem is None and bool(wrote) and session.fhir_user == wrote
+
+
+def _taken_back(client: SessionClient, name: str, was_given: bool) -> str | None:
     """The status by which the EHR took it back, or that it was deleted; None where it stands, or nobody
-    knows. Raises HttpError and LaunchError."""
+    knows. `was_given`: whoever asks was given it before. Raises HttpError and LaunchError."""
     response = client.fhir("GET", read_target(name))
-    if response.status in GONE:
+    if response.status == 410 or (response.status == 404 and was_given):
         return DELETED
     body = decode(response.require_ok().body)
     status = body.get("status")
