@@ -14,6 +14,8 @@ from smartapp.store.claims import ChargeState
 from smartapp.web.charge_words import CHARGED_MEANWHILE, EARNED_NO_MORE
 from smartapp.web.record_words import in_words
 from tests.smartapp.test_page_words import assert_readable
+from tests.support.life_truth import SITES
+from tests.support.lives import live_through
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"
@@ -245,3 +247,22 @@ def test_the_worksheet_says_that_somebody_else_has_charged_what_stands_on_it(wor
     world.ehr_creates({**charge, "status": "billed"})
     read_again(world, browser, address)
     assert CHARGED_MEANWHILE in browser.get(address + "worksheet").text
+
+
+# Sequences of all of it
+
+
+@pytest.mark.parametrize(
+    ("site", "patient", "seed"),
+    [
+        ("plain", "ready-respiratory", "a"),
+        ("both", "ready-musculoskeletal", "b"),
+        ("worksheet-lock", "ready-physiologic", "c"),
+    ],
+)
+def test_whatever_happens_to_charges_no_more_stand_than_are_earned_and_nothing_is_lost(
+    make_world, monkeypatch, site, patient, seed
+):
+    """Many more sequences: `python -m tests.support.lives --sequences 400`."""
+    monkeypatch.setattr(gone_charges, "SETTLED_AFTER", timedelta())
+    live_through(make_world(**SITES[site]), patient, site, seed, steps=3)
