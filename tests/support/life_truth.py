@@ -1,4 +1,4 @@
-"""A patient's charges as they truly are, whatever the EHR says of them, and the pages on which people work."""
+"""A patient's charges as they truly are, whatever the EHR says of them, and the pages that people see."""
 
 from __future__ import annotations
 

@@ -148,6 +148,8 @@ class Life(Steps):
                 if self.held()[name]["status"] not in TAKEN_BACK:
                     self.told.append(f"the EHR takes {one.service.code} back at the end")
                     self.world.ehr_changes("ChargeItem", name, status="entered-in-error")
+        for who in ("physician", "therapist"):
+            self.read_again(who)  # what is gone is proven to whoever wrote it
         unfinished = [
             row.content.decision
             for row in self.rows()
