@@ -70,7 +70,8 @@ PURPOSES: dict[Feature, Purpose] = {
         "a Provenance beside each charge", "the app's own audit trail tells it alone"
     ),
     Feature.PATIENTS: Purpose(
-        "the worklist: which patients its user may see", "there is no worklist, and no names in billing"
+        "the worklist and billing: which patients its user may see",
+        "there is no worklist, and billing lists the open chart's charges alone",
     ),
 }
 

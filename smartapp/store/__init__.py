@@ -16,13 +16,14 @@ from smartapp.store.changes import ChangeStore
 from smartapp.store.charges import ChargeStore
 from smartapp.store.database import Database
 from smartapp.store.denials import DenialStore
+from smartapp.store.exports import Exports
 from smartapp.store.launches import SqlLaunchStore
 from smartapp.store.months import MonthStore
 from smartapp.store.packets import Packets
 from smartapp.store.reading import ReadingStore
 from smartapp.store.time_log import TimeLog
 from smartapp.store.vault import Vault
-from smartapp.store.worklist import Exports, Marks
+from smartapp.store.worklist import Marks
 
 __all__ = ["Store"]
 

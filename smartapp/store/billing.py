@@ -53,6 +53,7 @@ class MonthFilter:
     method: str | None = None
     performer: str | None = None
     payer: str | None = None
+    patient: str | None = None
     denied: bool = False
     denied_and: DenialState | None = None
     """Only those with a denial that stands so."""
@@ -256,7 +257,7 @@ def _of(wanted: MonthFilter) -> ColumnElement[bool]:
         columns.issuer_id == wanted.issuer_id,
         columns.service_date.between(wanted.first_day, last_day(wanted.first_day)),
     ]
-    for name in ("state", "method", "performer", "payer"):
+    for name in ("state", "method", "performer", "payer", "patient"):
         value = getattr(wanted, name)
         if value is not None:
             conditions.append(columns[name] == value)

@@ -358,7 +358,8 @@ WORKLIST_MARKS = Table(
 )
 
 
-# A worklist on its way into a file: any process answers for its state, the one that began it does it.
+# A file on its way, of a worklist or of a month of charges (it is named for the first one there was): any
+# process answers for its state, the one that began it does it.
 WORKLIST_EXPORTS = Table(
     "worklist_exports",
     METADATA,
@@ -371,7 +372,7 @@ WORKLIST_EXPORTS = Table(
         nullable=False,
     ),
     Column("state", String(16), nullable=False),
-    # JSON: patients asked about and rows so far. Counts only.
+    # JSON: which file it is, patients asked about and rows so far. Counts only.
     Column("progress", Text, nullable=False),
     # The file, once it is whole.
     sealed_column("sealed", "id", "session_id", nullable=True),

@@ -1,24 +1,20 @@
-"""What people said of a worklist's rows, and files of it that are being made."""
+"""What people said of a worklist's rows."""
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.tables import WORKLIST_EXPORTS, WORKLIST_MARKS
+from smartapp.store.tables import WORKLIST_MARKS
 from smartapp.store.vault import Vault, place
-
-SILENT_FOR = timedelta(seconds=60)
-"""A file of which nothing was heard for so long is not made any more."""
 
 
 class MarkKind(StrEnum):
@@ -147,108 +143,3 @@ def _mark(row: Row[Any]) -> Mark:
         row.changed_at,
         row.sealed,
     )
-
-
-class ExportState(StrEnum):
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """Counts: of patients asked about, and of rows that the user may see."""
-
-    asked: int = 0
-    rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """A file on its way. `failed` too where its process has not been heard of."""
-
-    id: str
-    state: ExportState
-    progress: Progress
-    at: datetime
-
-
-class Exports:
-    """One a session; it goes with its session."""
-
-    def __init__(self, database: Database, vault: Vault) -> None:
-        self._database = database
-        self._vault = vault
-
-    def begin(self, session_id: str, now: datetime) -> str | None:
-        """The new one's id, in the place of the one before; None while that is still being made."""
-        table = WORKLIST_EXPORTS
-        new = secrets.token_hex(16)
-        with self._database.write() as connection:
-            running = connection.execute(
-                select(table.c.id).where(
-                    table.c.session_id == session_id,
-                    table.c.state == ExportState.RUNNING.value,
-                    table.c.changed_at > now - SILENT_FOR,
-                )
-            ).first()
-            if running is not None:
-                return None
-            connection.execute(delete(table).where(table.c.session_id == session_id))
-            connection.execute(
-                insert(table).values(
-                    id=new,
-                    session_id=session_id,
-                    state=ExportState.RUNNING.value,
-                    progress=msgspec.json.encode(Progress()).decode(),
-                    created_at=now,
-                    changed_at=now,
-                )
-            )
-        return new
-
-    def of_session(self, session_id: str, now: datetime) -> Export | None:
-        table = WORKLIST_EXPORTS
-        wanted = select(table.c.id, table.c.state, table.c.progress, table.c.created_at, table.c.changed_at)
-        with self._database.read() as connection:
-            row = connection.execute(wanted.where(table.c.session_id == session_id)).first()
-        if row is None:
-            return None
-        state = ExportState(row.state)
-        if state is ExportState.RUNNING and row.changed_at <= now - SILENT_FOR:
-            state = ExportState.FAILED
-        return Export(row.id, state, msgspec.json.decode(row.progress, type=Progress), row.created_at)
-
-    def go_on(self, export_id: str, progress: Progress, now: datetime) -> bool:
-        """False where it is not wanted any more: its session is over, or another one was begun."""
-        return self._change(export_id, now, progress=msgspec.json.encode(progress).decode())
-
-    def end(self, export_id: str, session_id: str, content: bytes | None, now: datetime) -> None:
-        """The whole file; None where it could not be made."""
-        if content is None:
-            self._change(export_id, now, state=ExportState.FAILED.value)
-            return
-        named = {"id": export_id, "session_id": session_id}
-        sealed = self._vault.seal(content, place(WORKLIST_EXPORTS.c.sealed, named))
-        self._change(export_id, now, state=ExportState.DONE.value, sealed=sealed)
-
-    def content(self, session_id: str) -> bytes | None:
-        """The file of a session; None where there is none."""
-        table = WORKLIST_EXPORTS
-        with self._database.read() as connection:
-            row = connection.execute(
-                select(table.c.id, table.c.session_id, table.c.sealed).where(
-                    table.c.session_id == session_id, table.c.sealed.is_not(None)
-                )
-            ).first()
-        if row is None:
-            return None
-        named = {"id": row.id, "session_id": row.session_id}
-        return self._vault.unseal(row.sealed, place(table.c.sealed, named))
-
-    def _change(self, export_id: str, now: datetime, **values: object) -> bool:
-        with self._database.write() as connection:
-            changed = update(WORKLIST_EXPORTS).where(
-                WORKLIST_EXPORTS.c.id == export_id,
-                WORKLIST_EXPORTS.c.state == ExportState.RUNNING.value,
-            )
-            return connection.execute(changed.values(changed_at=now, **values)).rowcount == 1

@@ -44,7 +44,8 @@ class Access:
     way_back: str = "The patient page shows what is earned and why."
     besides: str = ""
     chart: bool = False
-    """It stands on a chart that was read; until there is one, the patient page waits for it."""
+    """It stands on a chart that was read; until there is one, the patient page waits for it. A page that a
+    session without a patient opens too does so without one."""
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -91,7 +92,8 @@ def _refused(access: Access) -> AnyResponse | None:
     if not {Open.PUBLIC, Open.SIGNED_IN}.isdisjoint(access.needs):
         return None  # whose session it is was asked for before (`security`)
     sentence = looking_refusal(g.session)
-    if sentence is None and access.chart and present_findings() is None:
+    of_chart = access.chart and g.session.patient is not None
+    if sentence is None and of_chart and present_findings() is None:
         return redirect(url_for("patient.page", sid=g.session.id))
     if sentence is None:
         refusals = [refused_here(action) for action in access.actions]

@@ -1,16 +1,14 @@
-"""A calendar month of charges for whoever does billing, of all patients of the session's EHR: page and CSV.
+"""A calendar month of charges for whoever does billing, of all patients of the session's EHR: page and file.
 
 Only for roles that the site's file lets `bill`, and only of the EHR that the session was launched from. What
-nobody knows, or waits for somebody, stands first. A patient's name is asked of the EHR with the viewer's own
-token, or left out; none is kept.
+nobody knows, or waits for somebody, stands first. The month is counted whole; a charge is shown where the
+viewer's own token reads its patient now (`billing_rows`), with or without an open chart.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from urllib.parse import urlencode
@@ -19,12 +17,9 @@ from flask import Blueprint, Response, abort, g, make_response, redirect, render
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.charge_item import PERFORMING, performer_in
-from launch.errors import HttpError, LaunchError
-from launch.scopes import Scopes
 from smartapp.configuration.handover import Method
-from smartapp.ehr.handover.worksheet import as_cell, line_in
-from smartapp.ehr.reading.asking import AT_ONCE, NotAnswered, may_ask
-from smartapp.ehr.reading.display import Banner
+from smartapp.configuration.site import Site
+from smartapp.ehr.handover.worksheet import line_in
 from smartapp.services import services
 from smartapp.store.billing import WAITS, MonthFilter, MonthGroup, MonthRow
 from smartapp.store.claims import ChargeState
@@ -33,17 +28,23 @@ from smartapp.store.months import month_of
 from smartapp.store.vault import SealBroken
 from smartapp.web import billing_words, own_pages, words
 from smartapp.web.access import needs
+from smartapp.web.billing_rows import PAGE_SIZE, Looked, look, reads_many, within_reach
+from smartapp.web.export import FileOf, begin_export, file_of_session
 from smartapp.web.permission import Action
-from smartapp.web.waiting import client_here
 
 pages = Blueprint("billing", __name__, url_prefix="/s/<sid>/billing")
 
-MAY = needs(Action.BILL, title="The charges of all patients are not shown here")
+MAY = needs(
+    Action.BILL,
+    title="The charges of all patients are not shown here",
+    way_back="The site's file says who may see them.",
+    besides="with or without a patient; a charge only where the viewer's own token reads its patient now",
+)
 
-PAGE_SIZE = 50
 MOST_AT_ONCE = 500
 """Rows from before revision 0007 that one opening fills in."""
 MOST_IN_A_FILE = 50_000
+FILTERS = ("state", "method", "performer", "payer", "denied")
 COLUMNS = (
     "Service date",
     "Code",
@@ -81,14 +82,13 @@ class Waiting:
 
 @dataclass(frozen=True)
 class RowView:
-    """One charge in words. `patient`: what the EHR calls them; None where it was not asked or said nothing"""
+    """One charge in words."""
 
     row: MonthRow
     state: str
     way: str
     clinician: str
     payer: str
-    patient: Banner | None
     denied: tuple[str, ...]
     waits: bool
 
@@ -156,7 +156,7 @@ class MonthView:
 @MAY
 def latest() -> AnyResponse:
     """The latest month that is over and holds a charge; else the present one."""
-    present = month_of(own_pages.chart().today)
+    present = month_of(own_pages.today())
     months = services().store.billing.months(g.session.issuer_id)
     over = next((day for day in months if day < present), None)
     key = f"{over or next(iter(months), present):%Y-%m}"
@@ -166,82 +166,99 @@ def latest() -> AnyResponse:
 @pages.get("/<key>")
 @MAY
 def month(key: str) -> Response:
-    """One month, a page of it at a time."""
+    """One month, a page of it at a time: counts of all, and the charges that are the viewer's to see."""
     here, first_day = services(), first_day_of(key)
     undated = _filled_in()
-    view = _view(first_day)
-    found = here.store.billing.count(view.chosen)
-    last_page = max(1, -(-found // PAGE_SIZE))
-    number = min(max(1, request.args.get("page", 1, type=int)), last_page)
-    rows = here.store.billing.rows(view.chosen, PAGE_SIZE, (number - 1) * PAGE_SIZE)
-    denials = here.store.denials.of_charges(row.identifier for row in rows)
-    names, why_no_names = names_of(rows)
-    _audit("billing-month-opened", view, len(rows))
-    chosen = {name: value for name, value in request.args.items() if name != "page" and value}
+    view, asked = _view(first_day), _filters()
+    billing = here.store.billing
+    found, reach = billing.count(view.chosen), within_reach(view.chosen)
+    reached = 0 if reach is None else billing.count(reach)
+    begin = max(0, request.args.get("from", 0, type=int))
+    looked = Looked() if reach is None else look(reach, begin if begin < reached else 0)
+    denials = here.store.denials.of_charges(row.identifier for row in looked.rows)
+    _told_to_the_trail(view, looked)
     return make_response(
         render_template(
             "billing/month.html",
             view=view,
             waiting=_waiting(view),
-            rows=[_row_view(row, view, names, denials.get(row.identifier, ())) for row in rows],
-            why_no_names=why_no_names,
+            looked=looked,
+            rows=[
+                (row_view(row, view.people, denials, here.site), looked.names[row.patient])
+                for row in looked.rows
+            ],
             undated=undated,
             found=found,
-            page=number,
-            last_page=last_page,
-            before=_address(chosen, number - 1) if number > 1 else None,
-            after=_address(chosen, number + 1) if number < last_page else None,
-            csv=url_for("billing.as_csv", sid=g.session.id, key=key)
-            + (f"?{urlencode(chosen)}" if chosen else ""),
-            months=here.store.billing.months(g.session.issuer_id),
+            reached=reached,
+            reads_many=reads_many(),
+            own=own_pages.own_patient(),
+            before=_address(asked, max(0, looked.begin - PAGE_SIZE)) if looked.begin else None,
+            here=_address(asked, looked.begin),
+            after=_address(asked, looked.end) if looked.end < reached else None,
+            months=billing.months(g.session.issuer_id),
+            filters=asked,
+            export=here.store.exports.of_session(g.session.id, here.clock.now()),
+            file=_file_name(key),
             only_denied=view.chosen.denied,
             only_waiting=view.chosen.waiting,
+            has_worklist=here.lists.has(g.session.issuer_id),
         )
     )
 
 
-@pages.get("/<key>.csv")
+@pages.post("/<key>/file")
 @MAY
-def as_csv(key: str) -> Response:
-    """The same charges for a spreadsheet, all pages of them. No name stands in it, and no cell begins a
-    formula."""
+def make_file(key: str) -> AnyResponse:
+    """Begin to make a file of all charges of the filter that this viewer may see."""
     here = services()
     _filled_in()
     view = _view(first_day_of(key))
-    rows = here.store.billing.rows(view.chosen, MOST_IN_A_FILE + 1)
+    reach = within_reach(view.chosen)
+    rows = () if reach is None else here.store.billing.rows(reach, MOST_IN_A_FILE + 1)
     if len(rows) > MOST_IN_A_FILE:
         abort(413)
     denials = here.store.denials.of_charges(row.identifier for row in rows)
-    views = (_row_view(row, view, {}, denials.get(row.identifier, ())) for row in rows)
-    response = make_response(csv_of(views))
-    _audit("billing-month-downloaded", view, len(rows))
-    response.headers["Content-Type"] = "text/csv; charset=utf-8"
-    response.headers["Content-Disposition"] = f'attachment; filename="charges-{view.key}.csv"'
-    return response
+    own = own_pages.own_patient()
+    new = FileOf(
+        _file_name(key),
+        "billing-month-in-a-file",
+        COLUMNS,
+        rows,
+        lambda row: f"Patient/{row.patient}",
+        lambda row, _: _cells(row_view(row, view.people, denials, here.site), here.site),
+        known={} if own is None else {f"Patient/{own[0]}": own[1]},
+        facts={"month": view.key},
+    )
+    begin_export(here, g.session, new)
+    return own_pages.to("billing.month", key=view.key, **_filters())
 
 
-def csv_of(rows: Iterable[RowView]) -> str:
-    """One line a charge, in the order of the page."""
-    out = io.StringIO()
-    table = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    table.writerow(COLUMNS)
-    for one in rows:
-        row = one.row
-        cells = (
-            "" if row.service_date is None else row.service_date.isoformat(),
-            row.code,
-            "" if row.units is None else str(row.units),
-            one.state,
-            one.way,
-            one.clinician,
-            one.payer,
-            row.patient,
-            "; ".join(one.denied),
-            row.changed_at.astimezone(services().site.zone).date().isoformat(),
-            row.key,
-        )
-        table.writerow([as_cell(cell) for cell in cells])
-    return out.getvalue()
+@pages.get("/<key>.csv")
+@MAY
+def file(key: str) -> Response:
+    """The file, once it is whole. No name stands in it, and no cell begins a formula."""
+    return file_of_session(_file_name(key))
+
+
+def _file_name(key: str) -> str:
+    return f"charges-{first_day_of(key):%Y-%m}.csv"
+
+
+def _cells(one: RowView, site: Site) -> tuple[str, ...]:
+    row = one.row
+    return (
+        "" if row.service_date is None else row.service_date.isoformat(),
+        row.code,
+        "" if row.units is None else str(row.units),
+        one.state,
+        one.way,
+        one.clinician,
+        one.payer,
+        row.patient,
+        "; ".join(one.denied),
+        row.changed_at.astimezone(site.zone).date().isoformat(),
+        row.key,
+    )
 
 
 def first_day_of(key: str) -> date:
@@ -284,7 +301,7 @@ def _view(first_day: date) -> MonthView:
     def address_of(reference: str) -> str:
         return own_pages.address_of(reference, g.session.id)
 
-    asked = request.args
+    asked = _filters()
     by_address = {address_of(reference): reference for reference in performers}
     waits = asked.get("state") == "waiting"
     chosen = MonthFilter(
@@ -334,58 +351,39 @@ def _filled_in() -> int:
     return undated
 
 
-def names_of(rows: Iterable[MonthRow]) -> tuple[dict[str, Banner], str | None]:
-    """What the EHR calls these patients; and why it could not be asked."""
-    ids = {row.patient for row in rows}
-    own = own_pages.chart()
-    known = {own.patient: own.findings.patient} if own.patient in ids else {}
-    others = ids - known.keys()
-    if not others:
-        return known, None
-    scopes = Scopes.parse(g.session.granted_scope)
-    if not may_ask(scopes, "Patient"):
-        return known, (
-            "The EHR lets this session read one patient alone, so that others stand here by their number in "
-            "the EHR."
-        )
-    try:
-        asked = [f"Patient/{patient}" for patient in sorted(others)[:AT_ONCE]]
-        given = services().asking.patients(client_here(), scopes, asked)
-    except (LaunchError, HttpError, NotAnswered):
-        given = {}
-    found = {name.partition("/")[2]: person for name, person in given.items()}
-    if others - found.keys():
-        return known | found, "Whom the EHR did not name stands here by their number in the EHR."
-    return known | found, None
-
-
-def _row_view(
-    row: MonthRow, view: MonthView, names: dict[str, Banner], denials: tuple[Denial, ...]
+def row_view(
+    row: MonthRow, people: Mapping[str, str], denials: Mapping[str, tuple[Denial, ...]], site: Site
 ) -> RowView:
-    standing = [one for one in denials if one.stands]
+    standing = [one for one in denials.get(row.identifier, ()) if one.stands]
     return RowView(
         row,
         billing_words.STATES[row.state],
         billing_words.way(row.method),
-        view.people.get(row.performer or "", billing_words.NOT_TOLD),
-        words.payer(row.payer, services().site.policies),
-        names.get(row.patient),
+        people.get(row.performer or "", billing_words.NOT_TOLD),
+        words.payer(row.payer, site.policies),
         tuple(f"{one.reason}: {billing_words.DENIED[one.state]}" for one in standing),
         row.state in WAITS or any(one.state is DenialState.OPEN for one in standing),
     )
 
 
-def _address(chosen: dict[str, str], number: int) -> str:
-    return "?" + urlencode({**chosen, "page": str(number)})
+def _filters() -> dict[str, str]:
+    """What an address of this page says, of what it may say of charges."""
+    given = request.form if request.method == "POST" else request.args
+    return {name: given[name] for name in FILTERS if given.get(name)}
 
 
-def _audit(event: str, view: MonthView, rows: int) -> None:
+def _address(asked: dict[str, str], begin: int) -> str:
+    return "?" + urlencode({**asked, "from": str(begin)})
+
+
+def _told_to_the_trail(view: MonthView, looked: Looked) -> None:
     here = services()
     here.store.audit.add(
         here.clock.now(),
-        event,
+        "billing-month-opened",
         issuer=g.session.issuer_id,
         month=view.key,
-        rows=rows,
+        rows=len(looked.rows),
+        patients=" ".join(dict.fromkeys(row.patient for row in looked.rows)),
         **own_pages.facts(),
     )

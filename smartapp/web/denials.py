@@ -1,7 +1,7 @@
 """What payers denied: recorded for a charge by hand or from lines of a remittance, followed up, taken back.
 
-For whoever may see the month of charges. Nothing is sent anywhere: what was done about a denial was done
-where the claim is.
+For whoever may see the month of charges; a charge by itself opens where the viewer's own token reads its
+patient now. Nothing is sent anywhere: what was done about a denial was done where the claim is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import date, datetime
 from flask import Blueprint, Response, abort, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from smartapp.ehr.reading.asking import NotAnswered
 from smartapp.ehr.reading.display import Banner
 from smartapp.remittance import (
     LONGEST_NOTE,
@@ -28,8 +29,10 @@ from smartapp.store.billing import MonthRow, last_day
 from smartapp.store.denials import Added, Denial, DenialContent, DenialState, Denied
 from smartapp.store.months import month_of
 from smartapp.web import billing_words, own_pages, words
-from smartapp.web.billing import MAY, first_day_of, names_of, people_of
+from smartapp.web.billing import MAY, RowView, first_day_of, people_of, row_view
+from smartapp.web.billing_rows import patient_of
 from smartapp.web.denial_reasons import REASONS, DenialReason
+from smartapp.web.errors import error_page
 
 pages = Blueprint("denials", __name__, url_prefix="/s/<sid>/denials")
 
@@ -67,15 +70,44 @@ class DenialView:
 
 @dataclass(frozen=True)
 class ChargeView:
-    """A charge as billing finds it. `patient`: as the EHR names them, where it was asked."""
+    """A charge as billing finds it. `patient`: as the EHR names them."""
+
+    charge: RowView
+    patient: Banner
+    denials: tuple[DenialView, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A charge whose patient the viewer's own token reads now."""
 
     row: MonthRow
-    state: str
-    way: str
-    clinician: str
-    payer: str
-    patient: Banner | None
-    denials: tuple[DenialView, ...]
+    patient: Banner
+
+
+class NotSeen(Exception):
+    """It does not; or the EHR did not say so (`silent`)."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self.silent = silent
+        super().__init__()
+
+
+@pages.errorhandler(NotSeen)
+def _not_seen(error: NotSeen) -> Response:
+    if error.silent:
+        return error_page(
+            503,
+            "The EHR did not answer",
+            "It did not say whether you may read this charge's patient. Nothing is shown, nothing was kept.",
+            "Try again in a moment.",
+        )
+    return error_page(
+        403,
+        "This charge is not shown here",
+        "It is of a patient whom your sign-in does not let you read now. Nothing was kept.",
+        "Whoever may open the patient's chart sees it from there.",
+    )
 
 
 @pages.get("/month/<key>")
@@ -104,14 +136,24 @@ def remittance(key: str) -> Response:
 @MAY
 def charge(key: str) -> Response:
     """One charge: what it is, and everything that was recorded of its denials."""
-    return _charge_page(_row(key), (), 200)
+    seen = _seen(key)
+    services().store.audit.add(
+        services().clock.now(),
+        "billing-charge-opened",
+        issuer=g.session.issuer_id,
+        patient=seen.row.patient,
+        identifier=seen.row.identifier,
+        **own_pages.facts(),
+    )
+    return _charge_page(seen, (), 200)
 
 
 @pages.post("/charge/<key>/record")
 @MAY
 def record(key: str) -> AnyResponse:
     """Record a denial; the same one again adds nothing."""
-    row, here, form = _row(key), services(), request.form
+    seen, here, form = _seen(key), services(), request.form
+    row = seen.row
     problems: list[str] = []
     try:
         denied = Denied(
@@ -122,18 +164,18 @@ def record(key: str) -> AnyResponse:
         )
     except ValueError as fault:
         said = str(fault).removeprefix("its ")
-        return _charge_page(row, (f"The {said}.",), 422)
-    if denied.on > own_pages.chart().today:
+        return _charge_page(seen, (f"The {said}.",), 422)
+    if denied.on > own_pages.today():
         problems.append("The day lies ahead.")
     if row.service_date is not None and denied.on < row.service_date:
         problems.append("The day lies before the date of service.")
     if problems:
-        return _charge_page(row, tuple(problems), 422)
+        return _charge_page(seen, tuple(problems), 422)
     content = DenialContent(*own_pages.user(), form.get("note", "").strip()[:LONGEST_NOTE])
     (became,) = here.store.denials.record([denied], content, here.clock.now(), g.session.issuer_id)
     if became is Added.NOT_CHARGED:
         return _charge_page(
-            row, ("It never left from here as a charge: a payer cannot have denied it.",), 409
+            seen, ("It never left from here as a charge: a payer cannot have denied it.",), 409
         )
     return own_pages.to("denials.charge", key=key)
 
@@ -142,24 +184,25 @@ def record(key: str) -> AnyResponse:
 @MAY
 def follow_up(key: str, denial_id: str, version: int) -> AnyResponse:
     """What was done about it, or that it is taken back, with a reason."""
-    row, here = _row(key), services()
+    seen, here = _seen(key), services()
+    row = seen.row
     kept = here.store.denials.of_charges([row.identifier]).get(row.identifier, ())
     denial = next((one for one in kept if one.id == denial_id), None)
     if denial is None:
         abort(404)
     done, note = request.form.get("done", ""), request.form.get("note", "").strip()[:LONGEST_NOTE]
     if done not in {state.value for state in (*_FOLLOWED, DenialState.TAKEN_BACK)}:
-        return _charge_page(row, ("Say what was done.",), 422)
+        return _charge_page(seen, ("Say what was done.",), 422)
     state = DenialState(done)
     if state is DenialState.TAKEN_BACK and not note:
-        return _charge_page(row, ("Say why it is taken back: the reason is kept.",), 422)
+        return _charge_page(seen, ("Say why it is taken back: the reason is kept.",), 422)
     if denial.state is state and denial.version == version + 1:
         return own_pages.to("denials.charge", key=key)  # pressed twice
     if denial.version != version or not denial.stands:
-        return _charge_page(row, ("Somebody changed it since this page was made. Look again.",), 409)
+        return _charge_page(seen, ("Somebody changed it since this page was made. Look again.",), 409)
     content = DenialContent(*own_pages.user(), note)
     if not here.store.denials.follow_up(denial, state, content, here.clock.now()):
-        return _charge_page(row, ("Somebody changed it since this page was made. Look again.",), 409)
+        return _charge_page(seen, ("Somebody changed it since this page was made. Look again.",), 409)
     return own_pages.to("denials.charge", key=key)
 
 
@@ -173,28 +216,31 @@ def sentences_of(identifier: str) -> tuple[str, ...]:
     )
 
 
-def _row(key: str) -> MonthRow:
+def _seen(key: str) -> Seen:
+    """Raises NotFound, NotSeen."""
     found = services().store.billing.named(g.session.issuer_id, key)
     if found is None or found.key != key:
         abort(404)
-    return found
+    try:
+        patient = patient_of(found)
+    except NotAnswered:
+        raise NotSeen(silent=True) from None
+    if patient is None:
+        raise NotSeen(silent=False)
+    return Seen(found, patient)
 
 
-def _charge_page(row: MonthRow, problems: tuple[str, ...], status: int) -> Response:
+def _charge_page(seen: Seen, problems: tuple[str, ...], status: int) -> Response:
+    row = seen.row
     history: dict[str, list[Denial]] = {}
     for one in services().store.denials.history(row.identifier):
         history.setdefault(one.id, []).append(one)
-    first_day = month_of(row.service_date or own_pages.chart().today)
+    first_day = month_of(row.service_date or own_pages.today())
     performers = [row.performer] if row.performer else []
     people = people_of(performers, g.session.issuer_id, first_day)
-    names, _ = names_of([row])
     view = ChargeView(
-        row,
-        billing_words.STATES[row.state],
-        billing_words.way(row.method),
-        people.get(row.performer or "", billing_words.NOT_TOLD),
-        words.payer(row.payer, services().site.policies),
-        names.get(row.patient),
+        row_view(row, people, {}, services().site),
+        seen.patient,
         tuple(
             DenialView(versions[-1], REASONS.get(versions[-1].reason), tuple(map(_version, versions)))
             for versions in history.values()
@@ -208,7 +254,7 @@ def _charge_page(row: MonthRow, problems: tuple[str, ...], status: int) -> Respo
         done={state.value: text for state, text in billing_words.DONE.items()},
         month=f"{first_day:%Y-%m}",
         longest=LONGEST_NOTE,
-        today=own_pages.chart().today,
+        today=own_pages.today(),
     )
     return make_response(page, status)
 

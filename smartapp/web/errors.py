@@ -121,7 +121,7 @@ def _not_for_patients(_error: NotForPatients) -> Response:
 
 def _without_patient(_error: WithoutPatient) -> Response:
     if g.session.patient is None:
-        sentence = "This session was opened without a patient: it shows the worklist and no chart."
+        sentence = "This session was opened without a patient: it opens no chart's pages."
         way = "Open the patient from a row of the worklist, or the app from the patient's chart."
     else:
         sentence = "This session was opened for one patient: it shows their chart and no worklist."

@@ -43,10 +43,13 @@ def front() -> str:
     """Whoever comes without a launch learns how to come with one, or signs in at an EHR listed here."""
     here = services()
     listed = [issuer for issuer in here.issuers if issuer.front_page]
+    with_worklist = {issuer.id for issuer in listed if here.lists.has(issuer.id)}
+    may_bill = bool(here.site.permissions.bill)
     return render_template(
         "launch/front.html",
         issuers=sorted(listed, key=attrgetter("front_page")),
-        with_worklist={issuer.id for issuer in listed if here.lists.has(issuer.id)},
+        with_worklist=with_worklist,
+        with_billing={issuer.id for issuer in listed if may_bill} - with_worklist,
     )
 
 
@@ -63,7 +66,7 @@ def begin() -> AnyResponse:
 @needs(Open.PUBLIC)
 def begin_worklist() -> AnyResponse:
     """`/launch/worklist?iss=&launch=`: the same for no patient's chart. Nothing at a patient's level is asked
-    for, and what is opened shows the worklist and nothing else."""
+    for, and what is opened shows the worklist, billing's pages to whoever bills, and nothing else."""
     return _begin(without_patient=True)
 
 

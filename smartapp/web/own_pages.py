@@ -11,6 +11,7 @@ import msgspec
 from flask import g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from smartapp.ehr.reading.display import Banner
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.fresh import Present
 from smartapp.services import services
@@ -38,8 +39,13 @@ class Chart:
 
     @property
     def today(self) -> date:
-        here = services()
-        return here.site.today(here.clock.now())
+        return today()
+
+
+def today() -> date:
+    """The day it is at the site."""
+    here = services()
+    return here.site.today(here.clock.now())
 
 
 def chart() -> Chart:
@@ -49,6 +55,14 @@ def chart() -> Chart:
         raise Moved
     g.findings = found[1]
     return Chart(g.session.issuer_id, g.session.patient, *found)
+
+
+def own_patient() -> tuple[str, Banner] | None:
+    """The open chart's patient, and what the EHR calls them; None in a session without a patient."""
+    found = present_findings()
+    if found is None or g.session.patient is None:
+        return None
+    return g.session.patient, found[1].patient
 
 
 def bring_up_to_date() -> None:

@@ -76,6 +76,11 @@ def refusal(
         return "Charges can only be accepted by a clinician; the EHR did not say that one is signed in."
     if action is Action.WITHDRAW and (problem := refusal_of_update(session, writes)) is not None:
         return problem
+    if role is None and session.patient is None:
+        return (
+            "No chart is open in this session, and the site's file does not say in which role you work. "
+            "Whoever runs this app can settle it."
+        )
     if role is None:
         return "The chart has not been read yet, so your role is not known here. Go back to the patient page."
     if role is Role.UNKNOWN:

@@ -101,13 +101,13 @@ def _open_session(_endpoint: str | None, values: dict[str, Any] | None) -> None:
         raise WithoutPatient
 
 
-ANYBODYS = frozenset({"patient.end", "style.sheet"})
-"""What a session of either kind may ask for."""
+ANYBODYS = ("patient.end", "style.sheet", "billing.", "denials.")
+"""How the names of the pages begin that a session of either kind may ask for."""
 
 
 def _fits(endpoint: str, session: LaunchSession) -> bool:
-    """A session without a patient opens the worklist and nothing else, and no other one opens that."""
-    return endpoint in ANYBODYS or endpoint.startswith("worklist.") is (session.patient is None)
+    """A session without a patient opens no chart's page, and no other one opens the worklist."""
+    return endpoint.startswith(ANYBODYS) or endpoint.startswith("worklist.") is (session.patient is None)
 
 
 def _session_of_cookie(session_id: str) -> LaunchSession:

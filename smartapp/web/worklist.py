@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 
 import msgspec
 from flask import Blueprint, Response, g, make_response, render_template, request, url_for
-from werkzeug.exceptions import BadRequest, NotFound
+from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Line
@@ -27,15 +28,18 @@ from smartapp.store.worklist import Mark, MarkKind, NewMark
 from smartapp.web import own_pages, words
 from smartapp.web.access import Open, needs
 from smartapp.web.errors import error_page
+from smartapp.web.export import FileOf, begin_export, file_of_session
 from smartapp.web.launch import to_ehr
+from smartapp.web.permission import Action, refused_here
 from smartapp.web.waiting import client_here, take_seat
-from smartapp.web.worklist_export import begin_export
 from smartapp.web.worklist_view import (
+    COLUMNS,
     MARKS,
     TOPICS,
     Looking,
     RowView,
     age,
+    cells,
     payers_of,
     row_view,
     when,
@@ -57,6 +61,8 @@ ROUNDS = 4
 """So often the EHR is asked for one page, where it shows few of those who were asked about."""
 LONGEST_SNOOZE = timedelta(days=92)
 ME, TITLE = "me", "The worklist cannot be shown"
+FILE = "worklist.csv"
+NOT_SAID = "The EHR did not say which patients you may see. Try again in a moment."
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -95,7 +101,14 @@ class Refused(Exception):
 def _refused(error: Refused) -> Response:
     again = url_for("launch.begin_worklist", iss=g.session.iss) if error.again else None
     return make_response(
-        render_template("worklist/refused.html", title=TITLE, sentence=error.sentence, again=again), 403
+        render_template(
+            "worklist/refused.html",
+            title=TITLE,
+            sentence=error.sentence,
+            again=again,
+            may_bill=refused_here(Action.BILL) is None,
+        ),
+        403,
     )
 
 
@@ -123,6 +136,8 @@ def page() -> Response:
             marks=MARKS,
             tomorrow=looking.today + timedelta(days=1),
             latest=looking.today + LONGEST_SNOOZE,
+            file=FILE,
+            may_bill=refused_here(Action.BILL) is None,
         )
     )
 
@@ -161,7 +176,17 @@ def open_chart(row: str) -> AnyResponse:
 def make_file() -> AnyResponse:
     """Begin to make a file of all rows that this user may see."""
     sweep, looking = _looked_at()
-    begin_export(looking, g.session, sweep, _wanted(sweep))
+    marks = looking.here.store.marks.of_issuer(looking.issuer_id)
+    rows = [Candidate(one, marks.get(one.id)) for one in chosen(sweep, marks, _wanted(sweep), looking.today)]
+    new = FileOf(
+        FILE,
+        "worklist-in-a-file",
+        COLUMNS,
+        rows,
+        lambda one: one.listed.patient,
+        partial(cells, looking),
+    )
+    begin_export(looking.here, g.session, new)
     return own_pages.to("worklist.page", **_filters())
 
 
@@ -170,13 +195,7 @@ def make_file() -> AnyResponse:
 def file() -> Response:
     """The file, once it is whole."""
     _looked_at()
-    content = services().store.exports.content(g.session.id)
-    if content is None:
-        raise NotFound
-    response = make_response(content)
-    response.headers["Content-Type"] = "text/csv; charset=utf-8"
-    response.headers["Content-Disposition"] = 'attachment; filename="worklist.csv"'
-    return response
+    return file_of_session(FILE)
 
 
 # Who may look, at what
@@ -227,9 +246,12 @@ def _shown(
         if not asked or len(found) >= AT_ONCE:
             break
         try:
-            given = here.asking.patients(client, scopes, [one.patient for one in asked])
+            answer = here.asking.patients(client, scopes, [one.patient for one in asked])
         except NotAnswered:
-            raise Refused("The EHR did not say which patients you may see. Try again in a moment.") from None
+            raise Refused(NOT_SAID) from None
+        given = answer.people
+        if answer.silent and not given:
+            raise Refused(NOT_SAID)
         for one in asked:
             if len(found) >= AT_ONCE:
                 break

@@ -33,6 +33,11 @@ MARKS: dict[MarkKind, str] = {
     MarkKind.SNOOZED: "Put off",
     MarkKind.DONE: "Done",
 }
+COLUMNS = (
+    *("Patient", "Date of birth", "Record number", "What stands", "Open until", "Payer"),
+    *("Incomplete", "Marked", "As of"),
+)
+"""Of a file."""
 _NOT_TOLD = frozenset({Told.NOTHING, Told.CHARGED, Told.CONFIRM, Told.GAP})
 
 
@@ -89,6 +94,22 @@ def row_view(
         tuple(names.get(name, "") for name in one.people if names.get(name)),
         one.incomplete,
         mark_view(looking, candidate, names),
+    )
+
+
+def cells(looking: Looking, candidate: Candidate, person: Banner) -> tuple[str, ...]:
+    """The row as a line of a file."""
+    row = row_view(looking, candidate, person, {}, "")
+    return (
+        person.name,
+        person.birth_date,
+        person.mrn,
+        " ".join(row.told),
+        "" if row.until is None else row.until.isoformat(),
+        row.payer,
+        "not everything of this patient was read" if row.incomplete else "",
+        "" if row.mark is None else row.mark.text,
+        words.day(looking.as_of),
     )
 
 

@@ -403,6 +403,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def other() -> Iterator[Browser]:
+    """A second person's."""
+    with closing(Browser(LONG)) as opened:
+        yield opened
+
+
+@pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """A store with its tables."""
     make_tables(database_url)

@@ -350,9 +350,17 @@ def test_a_charge_that_a_person_enters(make_world, window, look):
 def test_a_month_of_charges_and_what_was_denied(make_world, window, look):
     world = make_world(site_more="permissions: {bill: [physician]}\n")
     now = world.now()
-    keep_charge(world.store, "1", now, code="98975")
-    keep_charge(world.store, "2", now, code="98977", state=ChargeState.TO_ENTER, method=Method.WORKSHEET)
-    keep_charge(world.store, "3", now, code="98980", state=ChargeState.UNKNOWN)
+    keep_charge(world.store, "1", now, patient=PATIENT, code="98975")
+    keep_charge(
+        world.store,
+        "2",
+        now,
+        patient=PATIENT,
+        code="98977",
+        state=ChargeState.TO_ENTER,
+        method=Method.WORKSHEET,
+    )
+    keep_charge(world.store, "3", now, patient=PATIENT, code="98980", state=ChargeState.UNKNOWN)
     app = chart_of(world, window, PATIENT)
     month = urljoin(app.url, "billing/2026-03")
     app.goto(month)

@@ -1,4 +1,5 @@
-"""A month of charges for billing: who may see it, what stands first, and what leaves as CSV."""
+"""A month of charges for billing: who may see it, what stands first, and what leaves as CSV. Whose charges
+a viewer sees is asked in test_billing_rights."""
 
 from __future__ import annotations
 
@@ -6,18 +7,20 @@ import csv
 import io
 import re
 from datetime import date
+from functools import partial
 
 import pytest
 
-from launch.sandbox.config import APP_SCOPE
 from smartapp.configuration.handover import Method
 from smartapp.store.claims import ChargeState
 from smartapp.web.billing import COLUMNS
 from tests.smartapp.test_page_words import assert_readable
-from tests.support.months import keep_charge
+from tests.support.months import keep_charge as keep
+from tests.support.months import taken_file
 
 PATIENT = "ready-musculoskeletal"
 MAY_BILL = "permissions: {bill: [physician]}\n"
+keep_charge = partial(keep, patient=PATIENT)
 
 
 @pytest.fixture
@@ -107,34 +110,16 @@ def test_a_clinician_is_chosen_by_name_and_no_id_of_the_ehr_stands_in_an_address
 
 def test_a_long_month_comes_in_pages(world, browser):
     for number in range(55):
-        keep_charge(world.store, f"{number:03}", world.now(), patient=f"syn-{number}")
+        keep_charge(world.store, f"{number:03}", world.now())
     first = opened(world, browser)
-    assert (len(codes(first)), "page 1 of 2" in first.text) == (50, True)
-    assert len(codes(opened(world, browser, query="?page=2"))) == 5
-    assert len(codes(opened(world, browser, query="?page=999"))) == 5
-
-
-def test_other_patients_stand_by_their_number_where_the_ehr_lets_no_names_be_asked(world, browser):
-    keep_charge(world.store, "1", world.now(), patient=PATIENT)
-    keep_charge(world.store, "2", world.now(), patient="syn-77")
-    page = opened(world, browser)
-    assert "number syn-77" in page.text
-    assert "lets this session read one patient alone" in page.text
-    assert "Synthetic" in page.text.split("98979")[1], "the open chart's own patient has a name"
-
-
-def test_names_are_asked_of_the_ehr_where_it_lets_the_viewer_look(make_world, browser):
-    world = make_world(
-        site_more=MAY_BILL,
-        extra_scopes=("user/Patient.rs",),
-        client={"scope": f"{APP_SCOPE} user/Patient.rs"},
-    )
-    other = "ready-respiratory"
-    keep_charge(world.store, "1", world.now(), patient=other)
-    page = opened(world, browser)
-    assert "Synthetic" in page.text.split("98979")[1].split("confirmed")[0], "a name of the EHR"
-    assert f"number {other}" not in page.text
-    assert "one patient alone" not in page.text
+    assert (len(codes(first)), "this page: 1 to 50" in first.text) == (50, True)
+    (further,) = [target for target, text in first.links if text == "Further"]
+    second = browser.get(further)
+    assert (len(codes(second)), "this page: 51 to 55" in second.text) == (5, True)
+    (before,) = [target for target, text in second.links if text == "Before"]
+    assert len(codes(browser.get(before))) == 50
+    for beyond in ("9999999999999999999999", "-1", "x"):
+        assert len(codes(opened(world, browser, query=f"?from={beyond}"))) == 50
 
 
 def test_the_csv_holds_every_page_no_name_and_no_formula(world, browser):
@@ -143,28 +128,40 @@ def test_the_csv_holds_every_page_no_name_and_no_formula(world, browser):
             world.store,
             f"{number:03}",
             world.now(),
-            patient=f"syn-{number}",
             name="=HYPERLINK(1)",
             payer="=1+1" if number == 0 else "medicare",
         )
-    answer = opened(world, browser, month="2026-03.csv")
+    page = opened(world, browser)
+    answer = taken_file(browser, page)
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    assert answer.url.endswith("/billing/2026-03.csv")
     table = list(csv.reader(io.StringIO(answer.body)))
     assert table[0] == list(COLUMNS)
     assert len(table) == 56
     assert not [cell for row in table for cell in row if cell.lstrip().startswith(("=", "+", "-", "@"))]
     assert {row[COLUMNS.index("Key")] for row in table[1:]} == {f"{number:03}" for number in range(55)}
+    (family,) = {one["name"][0]["family"] for one in world.resources("Patient", PATIENT)}
+    assert family in page.text
+    assert family not in answer.body
 
 
-def test_each_opening_and_each_download_is_audited(world, browser):
+def test_a_file_is_of_what_was_filtered_and_of_its_month_alone(world, browser):
+    keep_charge(world.store, "1", world.now(), code="98975")
+    keep_charge(world.store, "2", world.now(), code="98980", payer="aetna")
+    answer = taken_file(browser, opened(world, browser, query="?payer=aetna"))
+    table = list(csv.reader(io.StringIO(answer.body)))
+    assert [row[COLUMNS.index("Code")] for row in table[1:]] == ["98980"]
+    assert browser.get(answer.url.replace("2026-03", "2026-02")).status == 404
+
+
+def test_each_opening_and_each_file_is_audited_with_its_patients(world, browser):
     keep_charge(world.store, "1", world.now())
-    page = world.open(browser, PATIENT)
-    browser.get(f"{page.url}billing/2026-03")
-    browser.get(f"{page.url}billing/2026-03.csv")
+    taken_file(browser, opened(world, browser))
     found = [entry for entry in world.store.audit.entries() if entry["event"].startswith("billing-")]
-    assert [(one["event"], one["month"], one["rows"]) for one in found] == [
-        ("billing-month-opened", "2026-03", 1),
-        ("billing-month-downloaded", "2026-03", 1),
-    ]
+    assert {(one["event"], one["month"], one["patients"]) for one in found} == {
+        ("billing-month-opened", "2026-03", PATIENT),
+        ("billing-month-in-a-file", "2026-03", PATIENT),
+    }
     assert all(one["user"] for one in found)
 
 

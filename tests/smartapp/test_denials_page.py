@@ -40,7 +40,7 @@ def kept(world, key=KEY):
 
 
 def test_a_denial_is_recorded_followed_up_and_taken_back_and_everything_stays_readable(world, browser):
-    keep_charge(world.store, KEY, world.now())
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT)
     page = charge_page(world, browser)
     assert "No denial of it was recorded" in page.text
     after = recorded(world, browser, page)
@@ -65,7 +65,7 @@ def test_a_denial_is_recorded_followed_up_and_taken_back_and_everything_stays_re
 
 
 def test_the_same_denial_twice_is_one(world, browser):
-    keep_charge(world.store, KEY, world.now())
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT)
     page = charge_page(world, browser)
     recorded(world, browser, page)
     recorded(world, browser, page)
@@ -77,7 +77,7 @@ def test_the_same_denial_twice_is_one(world, browser):
     [{"on": "2026-04-16"}, {"on": "2026-03-01"}, {"on": "soon"}, {"reason": "never"}, {"remark": "7"}],
 )
 def test_what_cannot_be_is_not_kept_and_what_was_typed_stays(world, browser, wrong):
-    keep_charge(world.store, KEY, world.now())
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT)
     page = recorded(world, browser, charge_page(world, browser), **wrong)
     assert page.status == 422
     assert "Synthetic words." in page.body
@@ -85,26 +85,26 @@ def test_what_cannot_be_is_not_kept_and_what_was_typed_stays(world, browser, wro
 
 
 def test_a_charge_that_never_left_cannot_be_denied(world, browser):
-    keep_charge(world.store, KEY, world.now(), state=ChargeState.REFUSED)
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT, state=ChargeState.REFUSED)
     page = recorded(world, browser, charge_page(world, browser))
     assert page.status == 409
     assert kept(world) == ()
 
 
 def test_charges_of_another_ehr_and_what_is_none_are_not_found(world, browser):
-    keep_charge(world.store, KEY, world.now(), issuer_id="another")
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT, issuer_id="another")
     assert charge_page(world, browser).status == 404
     assert charge_page(world, browser, "b" * 40).status == 404
 
 
 def test_only_whom_the_site_lets_sees_or_records_denials(make_world, browser):
     world = make_world()
-    keep_charge(world.store, KEY, world.now())
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT)
     assert charge_page(world, browser).status == 403
 
 
 def test_lines_of_a_remittance_are_read_in_counted_and_named(world, browser):
-    keep_charge(world.store, KEY, world.now())
+    keep_charge(world.store, KEY, world.now(), patient=PATIENT)
     page = world.open(browser, PATIENT)
     month = browser.get(f"{page.url}denials/month/2026-03")
     text = f"key,date,carc\n{KEY},2026-04-10,50\n{'b' * 40},2026-04-10,97\n"

@@ -28,7 +28,7 @@ def site(permissions=None, users=()):
 
 
 def session(user="Practitioner/7", scope=CHARGES, issuer_id="general"):
-    return SimpleNamespace(fhir_user=user, granted_scope=scope, issuer_id=issuer_id)
+    return SimpleNamespace(fhir_user=user, granted_scope=scope, issuer_id=issuer_id, patient="p1")
 
 
 @pytest.mark.parametrize("role", BILLING)

@@ -69,6 +69,7 @@ def test_an_answer_that_is_no_answer_to_a_batch_brings_nothing():
     refused = b'{"response":{"status":"403"},"resource":{"resourceType":"Bundle"}}'
     assert batch_answers(good % one, 1) == [b'{"resourceType":"Bundle"}']
     assert batch_answers(good % refused, 1) == [b""]
+    assert batch_answers(good % refused.replace(b"403", b"503 busy"), 1) == [None]
     assert batch_answers(good % one, 2) is None
     assert batch_answers(good.replace(b"batch-response", b"searchset") % one, 1) is None
     assert batch_answers(b"<html>", 1) is None

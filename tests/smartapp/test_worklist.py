@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +19,8 @@ from smartapp.commands.demo_check import Browser, Page
 from tests.smartapp.conftest import World
 from tests.smartapp.test_no_phi import of_patients
 from tests.support.lists import swept_sandbox
-from tests.support.sandbox import DAY, LONG, NOON
+from tests.support.months import taken_file
+from tests.support.sandbox import DAY, NOON
 
 NURSE = "Practitioner/syn-nurse"
 PHYSICIAN = "Practitioner/syn-physician"
@@ -51,12 +50,6 @@ def listed_world(make_world: Callable[..., World], tmp_path: Path, charts: Path)
 @pytest.fixture
 def listed(listed_world: Callable[..., World]) -> World:
     return listed_world()
-
-
-@pytest.fixture
-def other() -> Iterator[Browser]:
-    with closing(Browser(LONG)) as opened:
-        yield opened
 
 
 def name_of(world: World, patient: str) -> str:
@@ -137,6 +130,16 @@ def test_whatever_way_of_asking_many_an_ehr_takes_the_same_rows_are_shown(quirk,
     quirks.closed_charts = f"{PHYSICIAN}:{READY}"
     seen = rows(listed.worklist(browser, PHYSICIAN))
     assert seen == [one for one in expected if one != name_of(listed, READY)]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_an_ehr_that_does_not_answer_is_said_not_to_have_answered(listed, browser, one_by_one):
+    quirks = listed.ehr.sandbox.quirks
+    quirks.no_batch = quirks.one_id_at_a_time = one_by_one
+    page = listed.worklist(browser)
+    assert rows(page)
+    quirks.failing = "Patient"
+    assert "The EHR did not say which patients you may see" in browser.get(page.url).text
 
 
 def test_a_role_that_the_site_names_is_told_how_many_there_are(listed_world, browser, other):
@@ -339,13 +342,7 @@ def test_another_patient_than_the_rows_is_not_opened(listed, browser):
 def test_a_file_has_the_rows_that_the_ehr_shows_and_no_cell_begins_a_formula(listed, browser):
     listed.ehr.sandbox.quirks.closed_charts = f"{PHYSICIAN}:{READY}"
     page = listed.worklist(browser, PHYSICIAN)
-    page = browser.submit(page.form("/file"))
-    until = time.monotonic() + LONG
-    while "Asking the EHR" in page.text and time.monotonic() < until:
-        time.sleep(0.05)
-        page = browser.get(page.url)
-    (link,) = [target for target, text in page.links if text == "Take the file"]
-    content = browser.get(link)
+    content = taken_file(browser, page)
     assert content.headers["Content-Type"].startswith("text/csv")
     table = list(csv.reader(io.StringIO(content.body)))
     assert {line[0] for line in table[1:]} == set(rows(page))

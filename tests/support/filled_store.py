@@ -46,7 +46,7 @@ def fill(store: Store, now: datetime, lease: timedelta) -> None:
         mark = NewMark(patient, MarkKind.CALLED, "Practitioner/7", "Avery", "d" * 16, 0)
         store.marks.set("general", mark, now, "s1")
     for session_id in SESSIONS:
-        export_id = store.exports.begin(session_id, now)
+        export_id = store.exports.begin(session_id, "worklist.csv", now)
         assert export_id is not None
         store.exports.end(export_id, session_id, b"Patient,Date of birth", now)
 
@@ -183,7 +183,7 @@ def everything(store: Store) -> list[object]:
             (mark.patient, mark.kind, store.marks.name_of("general", mark))
             for mark in store.marks.of_issuer("general").values()
         ],
-        [store.exports.content(session_id) for session_id in SESSIONS],
+        [store.exports.content(session_id, "worklist.csv") for session_id in SESSIONS],
         [
             (entry, store.audit.words(entry["position"]))
             for entry in store.audit.entries()

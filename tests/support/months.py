@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import msgspec
 
+from smartapp.commands.demo_check import Browser, Page
 from smartapp.configuration.handover import Method
 from smartapp.store import Store
 from smartapp.store.charges import Charge, Handed, Leaving
 from smartapp.store.claims import HANDED, ChargeState
 from tests.support.filled_store import a_charge, content_of
+from tests.support.sandbox import LONG
 
 LEASE = timedelta(seconds=20)
 
@@ -64,3 +67,19 @@ def keep_charge(
     else:
         assert store.charges.mark(charge, "h", state, now)
     return charge
+
+
+def made_file(browser: Browser, page: Page) -> Page:
+    """Have a page's rows made a file; the page once nothing is being made any more."""
+    page = browser.submit(page.form("/file"))
+    until = time.monotonic() + LONG
+    while "Asking the EHR" in page.text and time.monotonic() < until:
+        time.sleep(0.05)
+        page = browser.get(page.url)
+    return page
+
+
+def taken_file(browser: Browser, page: Page) -> Page:
+    """The file of a page's rows."""
+    (link,) = [target for target, text in made_file(browser, page).links if text == "Take the file"]
+    return browser.get(link)

@@ -2,7 +2,7 @@
 
 Many at once: in a batch, where the server answers one; else in one search by `_id`, where what comes back are
 the patients who were asked for and nobody else; else one by one. What an EHR can do is learned from what it
-answers. Who is not given is not shown, whatever the reason.
+answers. Who is not given is not shown, whatever the reason; of whom the EHR said nothing is told apart.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import Enum
 
 from launch.errors import HttpError, HttpProblem
@@ -18,6 +19,7 @@ from launch.scopes import Interaction, Level, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.display import Banner, banner, decode, human_name
 from smartapp.ehr.wire.bundles import (
+    NOT_NOW,
     NotAPage,
     batch_answers,
     batch_of,
@@ -28,8 +30,8 @@ from smartapp.ehr.wire.bundles import (
 
 AT_ONCE = 50
 """Patients of one request."""
-NOT_NOW = frozenset({401, 429, 500, 502, 503, 504})
-"""Statuses that say nothing of what the server can do."""
+Answers = dict[str, dict[str, object] | None]
+"""Resources by name; None of those of which the EHR said nothing, and no entry of those it does not give."""
 
 
 class Way(Enum):
@@ -42,6 +44,15 @@ class Way(Enum):
 
 class NotAnswered(Exception):
     """The EHR did not say whom the user may see."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Whom of those asked about the user may see, by reference ("Patient/7"). `silent`: of these the EHR said
+    neither yes nor no."""
+
+    people: dict[str, Banner]
+    silent: frozenset[str]
 
 
 def may_ask(scopes: Scopes, type_: str) -> bool:
@@ -58,11 +69,12 @@ class Asking:
 
     def patients(
         self, client: SessionClient, scopes: Scopes, patients: Sequence[str], turn: Turn = Turn.PRESSED
-    ) -> dict[str, Banner]:
-        """Name and birth date of those whom the EHR gives, by reference ("Patient/7"). At most `AT_ONCE` are
-        asked for. Raises NotAnswered, HttpError, LaunchError."""
+    ) -> Given:
+        """Name and birth date of those whom the EHR gives. At most `AT_ONCE` are asked for. Raises
+        NotAnswered, HttpError, LaunchError."""
         found = self._given(client, scopes, "Patient", patients, turn)
-        return {name: banner(resource) for name, resource in found.items()}
+        people = {name: banner(resource) for name, resource in found.items() if resource is not None}
+        return Given(people, frozenset(found.keys() - people.keys()))
 
     def people(self, client: SessionClient, scopes: Scopes, people: Iterable[str]) -> dict[str, str]:
         """What these members of the staff are called, of those whom the EHR gives."""
@@ -71,11 +83,11 @@ class Asking:
             found = self._given(client, scopes, "Practitioner", asked, Turn.PRESSED)
         except (NotAnswered, HttpError):
             return {}
-        return {name: told for name, one in found.items() if (told := human_name(one.get("name")))}
+        return {name: told for name, one in found.items() if one and (told := human_name(one.get("name")))}
 
     def _given(
         self, client: SessionClient, scopes: Scopes, type_: str, names: Sequence[str], turn: Turn
-    ) -> dict[str, dict[str, object]]:
+    ) -> Answers:
         if not names:
             return {}
         may_read = scopes.allows(Level.USER, type_, Interaction.READ)
@@ -102,21 +114,18 @@ class Asking:
                 self._refused.setdefault(f"{client.issuer.id} {type_}", set()).add(way)
 
 
-def _asked(
-    client: SessionClient, way: Way, type_: str, names: Sequence[str], turn: Turn
-) -> dict[str, dict[str, object]] | None:
-    """Resources by name; None where this server does not take that way."""
+def _asked(client: SessionClient, way: Way, type_: str, names: Sequence[str], turn: Turn) -> Answers | None:
+    """None where this server does not take that way."""
     if way is Way.BATCH:
         return _in_a_batch(client, names, turn)
     if way is Way.SEARCH:
         return _in_a_search(client, type_, names, turn)
     with ThreadPoolExecutor(min(len(names), client.issuer.max_parallel)) as pool:
-        return _named(pool.map(lambda name: _by_itself(client, name, turn), names))
+        found = pool.map(lambda name: _by_itself(client, name, turn), names)
+        return _of_those(names, found)
 
 
-def _in_a_batch(
-    client: SessionClient, names: Sequence[str], turn: Turn
-) -> dict[str, dict[str, object]] | None:
+def _in_a_batch(client: SessionClient, names: Sequence[str], turn: Turn) -> Answers | None:
     body = batch_of(map(read_target, names))
     response = client.fhir("POST", client.issuer.fhir_base, body=body, repeatable=True, turn=turn)
     if response.status in NOT_NOW:
@@ -124,16 +133,10 @@ def _in_a_batch(
     bodies = batch_answers(response.body, len(names)) if response.ok else None
     if bodies is None:
         return None
-    return {
-        name: resource
-        for name, body in zip(names, bodies, strict=True)
-        if _name(resource := decode(body)) == name
-    }
+    return _of_those(names, (None if body is None else decode(body) for body in bodies))
 
 
-def _in_a_search(
-    client: SessionClient, type_: str, names: Sequence[str], turn: Turn
-) -> dict[str, dict[str, object]] | None:
+def _in_a_search(client: SessionClient, type_: str, names: Sequence[str], turn: Turn) -> Answers | None:
     ids = ",".join(name.partition("/")[2] for name in names)
     response = search(client, type_, [("_id", ids), ("_count", str(len(names)))], turn=turn)
     if response.status in NOT_NOW:
@@ -144,24 +147,27 @@ def _in_a_search(
         page = search_page(response.body)
     except NotAPage:
         return None
-    found = _named(decode(bytes(one.resource)) for one in page.entries if not one.problem)
+    resources = (decode(bytes(one.resource)) for one in page.entries if not one.problem)
+    found: Answers = {_name(one): one for one in resources if one.get("id")}
     # A server that passes the parameter over answers with anybody: then it has not been asked.
     return found if found.keys() <= set(names) else None
 
 
-def _by_itself(client: SessionClient, name: str, turn: Turn) -> dict[str, object]:
+def _by_itself(client: SessionClient, name: str, turn: Turn) -> dict[str, object] | None:
     try:
         response = client.fhir("GET", read_target(name), turn=turn)
     except HttpError as error:
         if error.reason is HttpProblem.BUSY:
             raise
-        return {}
-    found = decode(response.body) if response.ok else {}
-    return found if _name(found) == name else {}
+        return None
+    if response.status in NOT_NOW:
+        return None
+    return decode(response.body) if response.ok else {}
 
 
-def _named(resources: Iterable[dict[str, object]]) -> dict[str, dict[str, object]]:
-    return {_name(one): one for one in resources if one.get("id")}
+def _of_those(names: Sequence[str], found: Iterable[dict[str, object] | None]) -> Answers:
+    """What was asked for by these names, in their order; another resource than the one asked for is none."""
+    return {name: one for name, one in zip(names, found, strict=True) if one is None or _name(one) == name}
 
 
 def _name(resource: dict[str, object]) -> str:

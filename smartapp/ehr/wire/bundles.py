@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from launch.http import Limits, Response
     from launch.tokens import SessionClient
 
+NOT_NOW = frozenset({401, 429, 500, 502, 503, 504})
+"""Statuses that say nothing of what the server can do, or of what may be read."""
 MOST_OUTCOME_TEXT = 300
 MOST_ENTRIES = 5000
 """Of one page: twenty-five times what is asked for."""
@@ -97,9 +99,9 @@ def batch_of(targets: Iterable[str]) -> bytes:
     return msgspec.json.encode({"resourceType": "Bundle", "type": "batch", "entry": entries})
 
 
-def batch_answers(body: bytes, number: int) -> list[bytes] | None:
-    """What a batch brought, in the order in which it was asked for, empty where it brought nothing; None
-    where the body does not answer a batch of this many."""
+def batch_answers(body: bytes, number: int) -> list[bytes | None] | None:
+    """What a batch brought, in the order in which it was asked for, empty where it brought nothing, None
+    where the server did not say; None for all where the body does not answer a batch of this many."""
     try:
         bundle = decoded_whole(body, _Page)
         entries, more = elements(bundle.entry, MOST_ENTRIES)
@@ -108,12 +110,14 @@ def batch_answers(body: bytes, number: int) -> list[bytes] | None:
         return None
     if bundle.resourceType != "Bundle" or bundle.type != "batch-response" or more or len(found) != number:
         return None
-    return [
-        bytes(one.resource)
-        if one.response is not None and str(one.response.status).startswith("200")
-        else b""
-        for one in found
-    ]
+    return [_brought(one) for one in found]
+
+
+def _brought(one: _BatchEntry) -> bytes | None:
+    status = "" if one.response is None else str(one.response.status)[:3]
+    if status == "200":
+        return bytes(one.resource)
+    return None if status.isdecimal() and int(status) in NOT_NOW else b""
 
 
 # A page of a search
