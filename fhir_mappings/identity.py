@@ -213,6 +213,7 @@ class References:
 
     def __init__(self, bases: Bases | None = None) -> None:
         self._bases = bases
+        self._root = None if bases is None else each(bases)[0].rstrip("/") + "/"
         self._aliases: dict[str, str] = {}
         self._identifiers: dict[tuple[str, str | None, str], set[str]] = {}
         self._same: dict[str, str] = {}
@@ -220,8 +221,10 @@ class References:
 
     def learn(self, name: str, full_url: str | None, identifiers: list[Identifier] | None) -> None:
         """Remember a resource's other names: its Bundle fullUrl and its business identifiers."""
-        kind = name.split("/", 1)[0]
-        # What is brought to the name by itself needs no other.
+        # What is brought to the name by itself needs no other: nearly every address is the server's own.
+        if full_url and self._root is not None and full_url == self._root + name and HISTORY not in name:
+            full_url = None
+        kind = name.split("/", 1)[0] if full_url or identifiers else ""
         if full_url and (place := self._shorten(full_url)) != name:
             if _LITERAL.fullmatch(place) is None:
                 self._aliases[full_url] = name

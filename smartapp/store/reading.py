@@ -232,11 +232,18 @@ class ReadingStore:
                 sealed=self._vault.seal(snapshot.result, _of_snapshot(snapshot.id, snapshot.session_id)),
             )
         )
-        for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin)):
-            sealed = self._vault.reseal(chunk.sealed, _unkept(chunk.origin), _of_page(snapshot.id, position))
-            connection.execute(
-                insert(SNAPSHOT_CHUNKS).values(snapshot_id=snapshot.id, position=position, sealed=sealed)
-            )
+        pages = [
+            {
+                "snapshot_id": snapshot.id,
+                "position": position,
+                "sealed": self._vault.reseal(
+                    chunk.sealed, _unkept(chunk.origin), _of_page(snapshot.id, position)
+                ),
+            }
+            for position, chunk in enumerate(sorted(chunks, key=lambda chunk: chunk.origin))
+        ]
+        if pages:
+            connection.execute(insert(SNAPSHOT_CHUNKS), pages)
 
     # Snapshots
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +20,7 @@ from smartapp.ehr.reading.collected import Collected
 from smartapp.ehr.reading.searches import Search
 from smartapp.ehr.wire import bundles, json_guard, looks
 from smartapp.ehr.wire.bundles import Entry, NotAPage, SearchPage, search_page
-from smartapp.ehr.wire.looks import judged, last_day, last_day_of, reading_of
+from smartapp.ehr.wire.looks import judged, last_day, last_day_of, reading_of, says_a_day_after
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.reading import SealedChunk, StoredResource
 from tests.support.random_charts import RandomChart, charts
@@ -246,3 +247,36 @@ def cut_page(body: bytes) -> SearchPage | None:
 
 def refuse(_: bytes) -> None:
     raise msgspec.ValidationError
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "America/New_York"])
+@pytest.mark.parametrize("offset", ["Z", "+14:00", "-12:00", "", "nonsense"])
+@pytest.mark.parametrize("time", ["", "T00:00:00", "T23:59:59"])
+@pytest.mark.parametrize("day", [date(2026, 4, 1) + timedelta(days) for days in range(-3, 5)])
+def test_what_is_dated_clearly_later_is_never_before_the_first_day_that_was_asked_for(
+    zone: str, offset: str, time: str, day: date
+) -> None:
+    first = date(2026, 4, 1)
+    raw = json.dumps(READING | {"effectiveDateTime": f"{day}{time}{offset}"}).encode()
+    reading = reading_of(Entry(msgspec.Raw(raw)), "p1")
+    assert reading is not None
+    if says_a_day_after(reading, (first + timedelta(2)).isoformat()):
+        last = last_day_of(reading, LocalClock(ZoneInfo(zone)))
+        assert last is None or last >= first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"effectiveInstant": "2020-01-01T00:00:00Z"},
+        {"effectivePeriod": {"start": "2020-01-01"}},
+        {"effectiveTiming": {"event": ["2020-01-01"]}},
+    ],
+)
+def test_a_reading_with_a_second_time_is_looked_at_in_full(other: dict[str, Any]) -> None:
+    plain = reading_of(Entry(msgspec.Raw(json.dumps(READING).encode())), "p1")
+    both = reading_of(Entry(msgspec.Raw(json.dumps(READING | other).encode())), "p1")
+    assert plain is not None
+    assert says_a_day_after(plain, "2026-03-31")
+    assert both is not None
+    assert not says_a_day_after(both, "2026-03-31")

@@ -18,7 +18,7 @@ from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Completeness
 from fhir_mappings.decision import Assessment, Decision, to_contract
 from fhir_mappings.identity import Bases
-from fhir_mappings.local_time import LocalClock, clock_of
+from fhir_mappings.local_time import ONE_DAY, LocalClock, clock_of
 from fhir_mappings.needs import Needs, needs
 from fhir_mappings.reconciliation import Change, ours_among, reconcile
 from fhir_mappings.record import Enrolment as Anchor
@@ -34,7 +34,7 @@ from smartapp.ehr.reading.own_record import OwnRecord, SettledLine, StatementLin
 from smartapp.ehr.reading.plots import Plot, Plotter, placed
 from smartapp.ehr.reading.seen import MOST_OF_A_DAY, NAMED, Names, Seen, described, seen
 from smartapp.ehr.wire.capability import Capability
-from smartapp.ehr.wire.looks import Reading, last_day, last_day_of, look
+from smartapp.ehr.wire.looks import Reading, last_day, last_day_of, look, says_a_day_after
 from smartapp.ehr.wire.patient_scope import Whose
 from smartapp.store.charges import Enrolment
 from smartapp.store.reading import StoredResource
@@ -196,6 +196,7 @@ class FindingsMaker:
         self._anchors = [Anchor(Program(item.program), item.anchor_day) for item in enrolments.values()]
         self._first: list[tuple[StoredResource, Reading | None]] = []
         self._chart: Chart | None = None
+        self._surely_after = ""
         self._choosable: list[dict[str, Any]] = []
         self._names = Names()
         self._charges: dict[str, str] = {}
@@ -226,6 +227,8 @@ class FindingsMaker:
         policy, charges = self._site.policies.of(record.payer), record.charges
         found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
         start = self._history_from or found.start
+        # What is written with a later date lies after the first day in every zone.
+        self._surely_after = (start + 2 * ONE_DAY).isoformat()
         self._chart = Chart(
             terminology, self._site.zone, self._today, self._bases, history_from=start, codes=policy.known
         )
@@ -265,7 +268,7 @@ class FindingsMaker:
             self._first.append((resource, reading))
             return
         start = self._chart.history_from
-        if start is not None:
+        if start is not None and not says_a_day_after(reading, self._surely_after):
             last = last_day_of(reading, self._clock)
             if last is not None and last < start:
                 return

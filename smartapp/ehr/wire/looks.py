@@ -212,6 +212,18 @@ def _last_day(texts: Iterable[object], clock: LocalClock) -> date | None:
     return max((moment.day for moment in read if isinstance(moment, Moment)), default=None)
 
 
+def says_a_day_after(reading: Reading, day: str) -> bool:
+    """Whether its only time begins with a date after that of `day` (an ISO date), in whatever zone; a cheap
+    look before `last_day_of`."""
+    return (
+        reading.effectiveDateTime is not None
+        and reading.effectiveDateTime[:10] > day
+        and reading.effectivePeriod is None
+        and reading.effectiveTiming is None
+        and reading.effectiveInstant is None
+    )
+
+
 def last_day_of(reading: Reading, clock: LocalClock) -> date | None:
     """The same of a reading that is decoded already."""
     period, timing = reading.effectivePeriod, reading.effectiveTiming
