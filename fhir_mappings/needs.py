@@ -58,16 +58,19 @@ def needs(
     enrolments: Iterable[Enrolment] = (),
     charges: Iterable[PriorCharge] = (),
     months_back: int = MONTHS_BACK,
+    accepted: Iterable[date] = (),
 ) -> Needs:
     """From the start of the last charged period of thirty days, or enrolled one, on; else `months_back`
     months.
 
     Never less than the whole of last month: a month that just ended is still to be charged. Nor less than the
-    period of a suggestion of ours that billing has not taken up: it follows the record until then. `policy`:
+    period of a suggestion of ours that billing has not taken up: it follows the record until then. Nor less
+    than what somebody accepted and is charged nowhere (`accepted`: first days of its windows): it awaits a
+    second person or an answer, or may be accepted again, whatever later period is charged by then. `policy`:
     that of the chart's payer, as far as it is known; diagnoses are needed only where that payer asks for one.
     """
     return Needs(
-        start=_start(policy, as_of, list(enrolments), list(charges), months_back),
+        start=_start(policy, as_of, list(enrolments), list(charges), months_back, accepted),
         end=as_of,
         types=(
             TypeNeed("ChargeItem"),
@@ -100,7 +103,12 @@ def _asks_diagnoses(policy: Policy) -> bool:
 
 
 def _start(
-    policy: Policy, as_of: date, enrolments: list[Enrolment], charges: list[PriorCharge], months_back: int
+    policy: Policy,
+    as_of: date,
+    enrolments: list[Enrolment],
+    charges: list[PriorCharge],
+    months_back: int,
+    accepted: Iterable[date],
 ) -> date:
     month = as_of.year * 12 + as_of.month - 1 - months_back
     oldest = date(month // 12, month % 12 + 1, 1)
@@ -125,4 +133,4 @@ def _start(
         if charge.occurrence is not None and charge.keys and charge.status == "planned"
     ]
     known = max(charged) if charged else min(enrolled) if enrolled else oldest
-    return max(oldest, min(known, last_month, *planned))
+    return max(oldest, min(known, last_month, *planned, *accepted))

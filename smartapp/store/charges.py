@@ -196,12 +196,9 @@ class ChargeStore(Claims[Charge]):
             ).scalars()
             return frozenset(identifier.rsplit("|", 1)[1] for identifier in rows)
 
-    def handed_over(self, issuer_id: str, patient: str) -> tuple[Charge, ...]:
-        """What left otherwise than as a ChargeItem, or was entered by a person, and was not taken back."""
-        return tuple(row for row in self.of_patient(issuer_id, patient) if row.state in HANDED)
-
     def handed_keys(self, issuer_id: str, patient: str) -> tuple[str, ...]:
-        """The keys of these, without unsealing anything."""
+        """Keys of what left otherwise than as a ChargeItem, or was entered by a person, and was not taken
+        back, without unsealing anything."""
         with self._database.read() as connection:
             rows = connection.execute(
                 select(OUTBOX.c.identifier).where(

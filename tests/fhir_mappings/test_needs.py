@@ -88,3 +88,14 @@ def test_the_period_of_a_suggestion_of_ours_is_read_until_billing_takes_it_up(
     charge: PriorCharge, start: date, terminology: Terminology
 ) -> None:
     assert asked(terminology, charges=[device_charge(date(2026, 4, 5)), charge]).start == start
+
+
+def test_what_was_accepted_and_is_charged_nowhere_is_read_whatever_later_period_is_charged(
+    terminology: Terminology,
+) -> None:
+    later = device_charge(date(2026, 2, 9))
+    before = asked(terminology, charges=[later])
+    accepted = asked(terminology, charges=[later], accepted=[date(2026, 1, 10)])
+    assert accepted.start == date(2026, 1, 10) < before.start
+    ancient = asked(terminology, charges=[later], accepted=[date(2020, 1, 1)])
+    assert ancient.start == asked(terminology).start

@@ -209,6 +209,44 @@ def test_a_charge_that_the_ehr_gives_back_under_another_id_stands(world, browser
     assert rows(world)[0].state is ChargeState.CONFIRMED
 
 
+# An earlier period beside a later one that is charged first
+
+
+def test_what_awaits_approval_can_be_approved_in_any_order(make_world, browser):
+    world = make_world(site_more="second_approval: true\n")
+    physician, therapist = "Practitioner/syn-physician", "Practitioner/syn-therapist"
+    patient = "ready-cognitive"
+    page = world.open(browser, patient, user=physician)
+    together = next(target for target, text in page.links if text.endswith("together"))
+    browser.submit(world.form_at(browser, together))
+    keys = sorted(row.content.decision for row in world.store.charges.of_patient("sandbox", patient))
+    for key in sorted(
+        (key for key in keys if key.startswith("98978")), key=lambda key: key[-10:], reverse=True
+    ):
+        page = world.open(browser, patient, user=therapist)
+        asked = browser.get(f"{page.url}approvals/{key}")
+        forms = [form for form in asked.forms if urlsplit(form.action).path.endswith(f"/approvals/{key}")]
+        assert browser.submit(forms[0]).status == 200
+    states = {row.content.decision: row.state for row in world.store.charges.of_patient("sandbox", patient)}
+    assert [states[key] for key in keys if key.startswith("98978")] == [ChargeState.CONFIRMED] * 2
+
+
+def test_a_charge_that_was_taken_back_can_be_charged_again_after_a_later_period_was(world, browser):
+    patient = "ready-cognitive"
+    address = world.open(browser, patient).url
+    page = browser.get(address)
+    earlier, later = sorted(
+        (target for target, text in page.links if text == "Review and accept 98978"),
+        key=lambda target: target[-10:],
+    )
+    browser.submit(world.form_at(browser, earlier))
+    (row,) = world.store.charges.of_patient("sandbox", patient)
+    in_error(world, row.charge_item)
+    read_again(world, browser, address)
+    browser.submit(world.form_at(browser, later))
+    assert earlier in [target for target, _ in read_again(world, browser, address).links]
+
+
 # On the worksheet, before anybody entered it
 
 

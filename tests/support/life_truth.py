@@ -213,6 +213,12 @@ class Watched:
         live = self.live()
         found = [(name, one.service) for name, one in live.items()]
         keys = {key_of(one) for name, one in self.held().items() if name in live}
+        # The EHR may have taken our identifier and the id away: such a charge may be the denied one.
+        nameless = {
+            known.service
+            for name, known in live.items()
+            if known.of_app and key_of(self.held()[name]) is None
+        }
         denied = self.denied()
         for row in self.rows():
             if row.identifier == but:
@@ -226,6 +232,7 @@ class Watched:
                 and not ({row.identifier} | corrected) & keys
                 and row.charge_item not in live
                 and but not in corrected
+                and service not in nameless
             ):
                 found.append(("denied", service))
         return found

@@ -112,9 +112,6 @@ class Life(Steps):
         self.faults.clear()
         self.restore()
         for _ in range(8):
-            if self._withdraw_time() is None:
-                break
-        for _ in range(8):
             if self.follow_up(DenialState.TAKEN_BACK) is None:
                 break
         self.told.append("-- undo")
@@ -123,6 +120,9 @@ class Life(Steps):
             for _ in range(6):
                 if ("lock" not in self.site and self.site != "both") or self.month(who, reopen=True) is None:
                     break
+        for _ in range(8):
+            if self._withdraw_time() is None:
+                break
         for _ in range(6):
             if self.ehr_takes_duplicate_back() is None:
                 break
@@ -171,8 +171,9 @@ def live_through(world: World, patient: str, site: str, seed: str, steps: int) -
             life.undo()
             end = life.check()
             missing = begin["offered"] - end["offered"] - life.unknown
-            # What lies before the last charged period is not read any more.
-            missing -= {key for key in missing if key.endswith("-2026-02-14")}
+            # Of what lies before the last charged period only what somebody accepted is read on.
+            accepted = {row.content.decision for row in life.rows()}
+            missing -= {key for key in missing if key.endswith("-2026-02-14") and key not in accepted}
             if missing:
                 states = {k: (end.get(k) or {}).get("outcome") for k in missing}
                 reasons = {k: (end.get(k) or {}).get("reasons") for k in missing}

@@ -213,7 +213,8 @@ class FindingsMaker:
     def assumed(self) -> Needs:
         """What must be read as far as is known before any charge was: how far back, and what."""
         terminology = self._site.terminology
-        found = needs(terminology, self._site.policy, self._today, self._anchors, (), self._history_months)
+        policy, accepted = self._site.policy, self._own.accepted
+        found = needs(terminology, policy, self._today, self._anchors, (), self._history_months, accepted)
         return found if self._history_from is None else replace(found, start=self._history_from)
 
     def needs(self) -> Needs:
@@ -225,7 +226,8 @@ class FindingsMaker:
                 first.add(resource.raw, resource.full_url, resource.origin)
         record = first.record(self._patient)
         policy, charges = self._site.policies.of(record.payer), record.charges
-        found = needs(terminology, policy, self._today, self._anchors, charges, self._history_months)
+        months, accepted = self._history_months, self._own.accepted
+        found = needs(terminology, policy, self._today, self._anchors, charges, months, accepted)
         start = self._history_from or found.start
         # What is written with a later date lies after the first day in every zone.
         self._surely_after = (start + 2 * ONE_DAY).isoformat()

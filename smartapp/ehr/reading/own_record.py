@@ -26,6 +26,7 @@ from smartapp.ehr.reading.display import decode
 from smartapp.store import Store
 from smartapp.store.attestations import AnchorSet, ConfirmedEpisode, Settlement, Stated, Statement, episode_of
 from smartapp.store.charges import Charge, key_in
+from smartapp.store.claims import HANDED, ChargeState
 from smartapp.store.denials import Denial
 from smartapp.store.reading import StoredResource
 from smartapp.store.time_log import EntryState, Measured, TimeEntry
@@ -119,6 +120,8 @@ class OwnRecord:
     """But for those that were handed over, which count by themselves."""
     anchors: tuple[Stated[AnchorSet], ...] = ()
     """Every time somebody had the 30-day periods begin on a day."""
+    accepted: frozenset[date] = frozenset()
+    """First days of windows of which something was accepted and nothing stands: not sent, or taken back."""
 
     @classmethod
     def load(cls, store: Store, issuer_id: str, patient: str, zone: ZoneInfo) -> OwnRecord:
@@ -127,7 +130,8 @@ class OwnRecord:
         episodes = store.attestations.episodes(issuer_id, patient)
         settlements = store.attestations.settlements(issuer_id, patient)
         denials = tuple(one for one in store.denials.of_patient(issuer_id, patient) if one.stands)
-        handed = store.charges.handed_over(issuer_id, patient)
+        rows = store.charges.of_patient(issuer_id, patient)
+        handed = tuple(row for row in rows if row.state in HANDED)
         told = {one.identifier for one in denials} - {row.identifier for row in handed}
         return cls(
             f"Patient/{patient}",
@@ -140,6 +144,7 @@ class OwnRecord:
             denials,
             DeniedCharge.load(store, issuer_id, patient, told) if told else (),
             store.attestations.anchors(issuer_id, patient),
+            _accepted(rows),
         )
 
     @property
@@ -359,6 +364,20 @@ def _grounds(content: AnchorSet) -> dict[str, str]:
     days = {"instead_of": content.instead_of, "charged_on": grounds.charged_on}
     told = {name: day.isoformat() for name, day in days.items() if day is not None}
     return told | ({"says": grounds.says} if grounds.says else {})
+
+
+def _accepted(rows: Iterable[Charge]) -> frozenset[date]:
+    """See `OwnRecord.accepted`. What was taken back counts only where nothing came in its place. A key of a
+    decision ends with the first day of its window."""
+    rows = tuple(rows)
+    standing = {row.content.decision for row in rows if row.state in {ChargeState.CONFIRMED, *HANDED}}
+    charged = {key[-10:] for key in standing}
+    return frozenset(
+        date.fromisoformat(row.content.decision[-10:])
+        for row in rows
+        if row.content.decision not in standing
+        and not (row.state is ChargeState.WITHDRAWN and row.content.decision[-10:] in charged)
+    )
 
 
 def overtaken(raw: bytes) -> bytes:
