@@ -13,7 +13,7 @@ from datetime import date, datetime, tzinfo
 from typing import Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.local_time import Window
@@ -26,6 +26,20 @@ from smartapp.store.vault import Vault, place
 
 STATED, EPISODE, SETTLED, ANCHOR, REVOKED = "stated", "episode", "settled", "anchor", "revoked"
 Facts = str | int | bool | None
+_OF_PATIENT = (
+    select(ATTESTATIONS)
+    .where(
+        ATTESTATIONS.c.issuer_id == bindparam("issuer"),
+        ATTESTATIONS.c.patient == bindparam("whose"),
+        ATTESTATIONS.c.state.in_((bindparam("wanted"), REVOKED)),
+    )
+    .order_by(ATTESTATIONS.c.position)
+)
+_STANDING = select(ATTESTATIONS.c.attestation_id, ATTESTATIONS.c.state).where(
+    ATTESTATIONS.c.issuer_id == bindparam("issuer"),
+    ATTESTATIONS.c.patient == bindparam("whose"),
+    ATTESTATIONS.c.state != ANCHOR,
+)
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,13 +251,7 @@ class AttestationStore:
     def standing(self, issuer_id: str, patient: str) -> frozenset[str]:
         """The ids of what stands and can be taken back. Nothing is unsealed."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(ATTESTATIONS.c.attestation_id, ATTESTATIONS.c.state).where(
-                    ATTESTATIONS.c.issuer_id == issuer_id,
-                    ATTESTATIONS.c.patient == patient,
-                    ATTESTATIONS.c.state != ANCHOR,
-                )
-            ).all()
+            rows = connection.execute(_STANDING, {"issuer": issuer_id, "whose": patient}).all()
         revoked = {row.attestation_id for row in rows if row.state == REVOKED}
         return frozenset({row.attestation_id for row in rows} - revoked)
 
@@ -278,15 +286,8 @@ class AttestationStore:
         self, issuer_id: str, patient: str, state: str, type_: type[Content]
     ) -> tuple[Stated[Content], ...]:
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(ATTESTATIONS)
-                .where(
-                    ATTESTATIONS.c.issuer_id == issuer_id,
-                    ATTESTATIONS.c.patient == patient,
-                    ATTESTATIONS.c.state.in_((state, REVOKED)),
-                )
-                .order_by(ATTESTATIONS.c.position)
-            ).all()
+            whose = {"issuer": issuer_id, "whose": patient, "wanted": state}
+            rows = connection.execute(_OF_PATIENT, whose).all()
         found: dict[str, Stated[Content]] = {}
         for row in rows:
             bound_to = place(ATTESTATIONS.c.sealed, row)

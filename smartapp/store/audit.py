@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from smartapp.store.chain import (
     AFTER,
@@ -44,6 +44,13 @@ from smartapp.store.vault import SealBroken, SealMoved, Vault, from_text, place
 
 Fact = str | int | bool | None | Words
 """What an entry says of its event."""
+_HEAD = select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest).where(AUDIT_HEAD.c.id == 1).with_for_update()
+_APPEND = insert(AUDIT)
+_MOVE_HEAD = (
+    update(AUDIT_HEAD)
+    .where(AUDIT_HEAD.c.id == 1)
+    .values(position=bindparam("to"), digest=bindparam("new_digest"))
+)
 
 
 class AuditTrail:
@@ -75,7 +82,7 @@ class AuditTrail:
         }
         opened = salted(json.dumps(said, sort_keys=True, ensure_ascii=False))
         token = self._vault.seal_text(sealed_content(opened, words), _of_entry(head.position + 1))
-        _append(connection, at, sealed_form(opened, token))
+        _append(connection, head, at, sealed_form(opened, token))
 
     def lock(self, connection: Connection) -> None:
         """From here to its end the caller's transaction is the only one that writes with an entry: what it
@@ -198,14 +205,14 @@ class AuditTrail:
                 return 0
             # As everybody who adds an entry: first the head, then the table. The other way round two would
             # wait for each other.
-            _head(connection)
+            head = _head(connection)
             with lifted(connection, "update", AUDIT):
                 for position, entry in rows:
                     connection.execute(
                         update(AUDIT).where(AUDIT.c.position == position).values(entry=emptied_form(entry))
                     )
             said = json.dumps({"event": EMPTIED, "up_to": rows[-1][0], "count": len(rows)}, sort_keys=True)
-            _append(connection, now, said)
+            _append(connection, head, now, said)
         return len(rows)
 
 
@@ -213,23 +220,20 @@ def _of_entry(position: int) -> str:
     return place(AUDIT.c.entry, {"position": position})
 
 
-def _append(connection: Connection, at: datetime, entry: str) -> None:
-    head = _head(connection)
+def _append(connection: Connection, head: Row[int, str], at: datetime, entry: str) -> None:
+    """`head`: the last entry, locked (`_head`)."""
     position = head.position + 1
     digest = entry_digest(position, at.isoformat(), content_digest(entry), head.digest)
     connection.execute(
-        insert(AUDIT).values(position=position, at=at, entry=entry, previous=head.digest, digest=digest)
+        _APPEND,
+        {"position": position, "at": at, "entry": entry, "previous": head.digest, "digest": digest},
     )
-    connection.execute(
-        update(AUDIT_HEAD).where(AUDIT_HEAD.c.id == 1).values(position=position, digest=digest)
-    )
+    connection.execute(_MOVE_HEAD, {"to": position, "new_digest": digest})
 
 
 def _head(connection: Connection) -> Row[int, str]:
     """The last entry, locked until the transaction ends."""
-    return connection.execute(
-        select(AUDIT_HEAD.c.position, AUDIT_HEAD.c.digest).where(AUDIT_HEAD.c.id == 1).with_for_update()
-    ).one()
+    return connection.execute(_HEAD).one()
 
 
 def _links(connection: Connection) -> Iterator[Link]:

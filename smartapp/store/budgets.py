@@ -7,7 +7,7 @@ what it does not use of a block is lost to all until the minute is over.
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from launch.limiter import MINUTE, Lease, Ledger, Turn
@@ -17,6 +17,9 @@ from smartapp.store.tables import REQUEST_BUDGETS
 
 GOOD_FOR = 2.0
 MOST_IN_A_BLOCK = 32
+_ROW = REQUEST_BUDGETS.c.registration == bindparam("of")
+_BEGUN = select(REQUEST_BUDGETS.c.begun).where(_ROW).with_for_update()
+_KEEP = update(REQUEST_BUDGETS).where(_ROW).values(begun=bindparam("text"))
 
 
 class SharedBudget:
@@ -29,9 +32,8 @@ class SharedBudget:
     def take(self, registration: str, per_minute: int, turn: Turn) -> Lease:
         """See `launch.limiter.Budget`."""
         block = max(1, min(MOST_IN_A_BLOCK, per_minute // 30))
-        row = REQUEST_BUDGETS.c.registration == registration
         with self._database.write() as connection:
-            kept = connection.execute(select(REQUEST_BUDGETS.c.begun).where(row).with_for_update()).scalar()
+            kept = connection.execute(_BEGUN, {"of": registration}).scalar()
             begun = [] if kept is None else msgspec.json.decode(kept, type=list[tuple[float, int]])
             # A request may begin some time after it was taken: it counts for as long.
             ledger = Ledger(begun, MINUTE + GOOD_FOR)
@@ -53,5 +55,5 @@ class SharedBudget:
                 except IntegrityError:  # another process made the row meanwhile
                     return Lease(0, 0.05, GOOD_FOR)
             else:
-                connection.execute(update(REQUEST_BUDGETS).where(row).values(begun=text))
+                connection.execute(_KEEP, {"of": registration, "text": text})
         return Lease(count, wait, GOOD_FOR)

@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Row, Table, and_, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from smartapp.store.audit import AuditTrail, Fact
@@ -112,6 +113,16 @@ RowT = TypeVar("RowT", bound=Claimed)
 Facts = Mapping[str, str | int | bool | None]
 
 
+@cache
+def _of_patient(table: Table) -> Select[Any]:
+    """Made once: to make a statement anew takes twice as long as to have it done."""
+    return (
+        select(table)
+        .where(table.c.issuer_id == bindparam("issuer"), table.c.patient == bindparam("whose"))
+        .order_by(table.c.created_at)
+    )
+
+
 class Claims(ABC, Generic[RowT]):
     """The rows of one table."""
 
@@ -137,13 +148,9 @@ class Claims(ABC, Generic[RowT]):
 
     def of_patient(self, issuer_id: str, patient: str) -> tuple[RowT, ...]:
         """Oldest first."""
-        columns = self.table.c
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(self.table)
-                .where(columns.issuer_id == issuer_id, columns.patient == patient)
-                .order_by(columns.created_at)
-            ).all()
+            whose = {"issuer": issuer_id, "whose": patient}
+            rows = connection.execute(_of_patient(self.table), whose).all()
         return tuple(map(self.opened, rows))
 
     def found(self, key: str) -> RowT | None:

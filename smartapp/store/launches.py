@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from launch.ports import LaunchSession, PendingAbsence, PendingLaunch, SessionEnd, TokenSet
@@ -26,6 +26,36 @@ from smartapp.store.vault import Vault, place
 VERSION_SECONDS = 0.5
 """So long a reading's requests may not notice what another process did to their session: as long as the
 reading itself, which asks no more often (`ReadingStore.report`). What this process did is noticed at once."""
+
+# Made once: to make a statement anew takes twice as long as to have it done.
+_LAUNCH = (
+    select(PENDING_LAUNCHES.c.sealed)
+    .where(PENDING_LAUNCHES.c.state_digest == bindparam("digest"))
+    .with_for_update()
+)
+_TAKE_LAUNCH = (
+    update(PENDING_LAUNCHES).where(PENDING_LAUNCHES.c.state_digest == bindparam("digest")).values(sealed=None)
+)
+_SESSION = (
+    select(
+        LAUNCH_SESSIONS.c.sealed,
+        LAUNCH_SESSIONS.c.last_seen,
+        LAUNCH_SESSIONS.c.ended_at,
+        LAUNCH_SESSIONS.c.ended_because,
+        TOKENS.c.sealed.label("tokens"),
+    )
+    .join(TOKENS, TOKENS.c.session_id == LAUNCH_SESSIONS.c.id, isouter=True)
+    .where(LAUNCH_SESSIONS.c.id == bindparam("session"))
+)
+_IDLE = select(LAUNCH_SESSIONS.c.id).where(
+    LAUNCH_SESSIONS.c.ended_at.is_(None), LAUNCH_SESSIONS.c.last_seen <= bindparam("since")
+)
+_TOKENS = select(TOKENS.c.sealed).where(TOKENS.c.session_id == bindparam("session"))
+_VERSION = select(TOKENS.c.version).where(TOKENS.c.session_id == bindparam("session"))
+_LAUNCHES_OVER = delete(PENDING_LAUNCHES).where(PENDING_LAUNCHES.c.expires_at < bindparam("now"))
+_SESSIONS_OVER = delete(LAUNCH_SESSIONS).where(
+    or_(LAUNCH_SESSIONS.c.ended_at < bindparam("before"), LAUNCH_SESSIONS.c.expires_at < bindparam("before"))
+)
 
 
 class SqlLaunchStore:
@@ -50,16 +80,13 @@ class SqlLaunchStore:
             )
 
     def take_pending(self, state_digest: str) -> PendingLaunch | PendingAbsence:
-        row_of_state = PENDING_LAUNCHES.c.state_digest == state_digest
         with self._database.write() as connection:
-            row = connection.execute(
-                select(PENDING_LAUNCHES.c.sealed).where(row_of_state).with_for_update()
-            ).one_or_none()
+            row = connection.execute(_LAUNCH, {"digest": state_digest}).one_or_none()
             if row is None:
                 return PendingAbsence.UNKNOWN
             if row.sealed is None:
                 return PendingAbsence.REPLAYED
-            connection.execute(update(PENDING_LAUNCHES).where(row_of_state).values(sealed=None))
+            connection.execute(_TAKE_LAUNCH, {"digest": state_digest})
         return self._vault.unseal_record(row.sealed, _of_launch(state_digest), PendingLaunch)
 
     def create_session(self, session: LaunchSession, tokens: TokenSet) -> None:
@@ -82,17 +109,7 @@ class SqlLaunchStore:
 
     def get_session(self, session_id: str) -> LaunchSession | None:
         with self._database.read() as connection:
-            row = connection.execute(
-                select(
-                    LAUNCH_SESSIONS.c.sealed,
-                    LAUNCH_SESSIONS.c.last_seen,
-                    LAUNCH_SESSIONS.c.ended_at,
-                    LAUNCH_SESSIONS.c.ended_because,
-                    TOKENS.c.sealed.label("tokens"),
-                )
-                .join(TOKENS, TOKENS.c.session_id == LAUNCH_SESSIONS.c.id, isouter=True)
-                .where(LAUNCH_SESSIONS.c.id == session_id)
-            ).one_or_none()
+            row = connection.execute(_SESSION, {"session": session_id}).one_or_none()
         if row is None:
             return None
         session = self._vault.unseal_record(row.sealed, _of_session(session_id), LaunchSession)
@@ -144,19 +161,11 @@ class SqlLaunchStore:
     def idle_sessions(self, since: datetime) -> tuple[str, ...]:
         """Ids of the open sessions nobody has used since then."""
         with self._database.read() as connection:
-            return tuple(
-                connection.execute(
-                    select(LAUNCH_SESSIONS.c.id).where(
-                        LAUNCH_SESSIONS.c.ended_at.is_(None), LAUNCH_SESSIONS.c.last_seen <= since
-                    )
-                ).scalars()
-            )
+            return tuple(connection.execute(_IDLE, {"since": since}).scalars())
 
     def get_tokens(self, session_id: str) -> TokenSet | None:
         with self._database.read() as connection:
-            sealed = connection.execute(
-                select(TOKENS.c.sealed).where(TOKENS.c.session_id == session_id)
-            ).scalar_one_or_none()
+            sealed = connection.execute(_TOKENS, {"session": session_id}).scalar_one_or_none()
         if sealed is None:
             return None
         return self._vault.unseal_record(sealed, _of_tokens(session_id), TokenSet)
@@ -169,9 +178,7 @@ class SqlLaunchStore:
         if now - seen < VERSION_SECONDS:
             return version
         with self._database.read() as connection:
-            version = connection.execute(
-                select(TOKENS.c.version).where(TOKENS.c.session_id == session_id)
-            ).scalar_one_or_none()
+            version = connection.execute(_VERSION, {"session": session_id}).scalar_one_or_none()
         with self._lock:
             if changes == self._changes:  # else what was read may be what it was before
                 self._versions[session_id] = (now, version)
@@ -224,16 +231,10 @@ class SqlLaunchStore:
             )
 
     def purge(self, now: datetime, keep_ended: timedelta) -> int:
-        over = or_(
-            LAUNCH_SESSIONS.c.ended_at < now - keep_ended,
-            LAUNCH_SESSIONS.c.expires_at < now - keep_ended,
-        )
         with self._database.write() as connection:
-            launches = connection.execute(
-                delete(PENDING_LAUNCHES).where(PENDING_LAUNCHES.c.expires_at < now)
-            ).rowcount
+            launches = connection.execute(_LAUNCHES_OVER, {"now": now}).rowcount
             # Tokens, leases, jobs and snapshots of a session go with it (ON DELETE CASCADE).
-            sessions = connection.execute(delete(LAUNCH_SESSIONS).where(over)).rowcount
+            sessions = connection.execute(_SESSIONS_OVER, {"before": now - keep_ended}).rowcount
         return launches + sessions
 
 

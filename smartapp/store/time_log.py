@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from fhir_mappings.time_log import LoggedTime
@@ -37,6 +37,13 @@ class EntryState(Enum):
 
 
 COUNTS = frozenset({EntryState.SIGNED, EntryState.WRITTEN})
+_WHOSE = (TIME_ENTRIES.c.issuer_id == bindparam("issuer"), TIME_ENTRIES.c.patient == bindparam("whose"))
+_OF_PATIENT = select(TIME_ENTRIES).where(*_WHOSE).order_by(TIME_ENTRIES.c.position)
+_STATES = (
+    select(TIME_ENTRIES.c.entry_id, TIME_ENTRIES.c.version, TIME_ENTRIES.c.state)
+    .where(*_WHOSE)
+    .order_by(TIME_ENTRIES.c.version)
+)
 
 
 class Measured(Enum):
@@ -259,11 +266,7 @@ class TimeLog:
     def of_patient(self, issuer_id: str, patient: str) -> tuple[TimeEntry, ...]:
         """Every entry, the one that was begun last first."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(TIME_ENTRIES)
-                .where(TIME_ENTRIES.c.issuer_id == issuer_id, TIME_ENTRIES.c.patient == patient)
-                .order_by(TIME_ENTRIES.c.position)
-            ).all()
+            rows = connection.execute(_OF_PATIENT, {"issuer": issuer_id, "whose": patient}).all()
         return tuple(reversed(self._entries(rows)))
 
     def get(self, issuer_id: str, patient: str, entry_id: str) -> TimeEntry | None:
@@ -283,11 +286,7 @@ class TimeLog:
     def counting(self, issuer_id: str, patient: str) -> dict[str, int]:
         """The last version of every entry that counts, by the entry's reference. Nothing is unsealed."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(TIME_ENTRIES.c.entry_id, TIME_ENTRIES.c.version, TIME_ENTRIES.c.state)
-                .where(TIME_ENTRIES.c.issuer_id == issuer_id, TIME_ENTRIES.c.patient == patient)
-                .order_by(TIME_ENTRIES.c.version)
-            ).all()
+            rows = connection.execute(_STATES, {"issuer": issuer_id, "whose": patient}).all()
         last = {row.entry_id: row for row in rows}
         return {
             f"urn:uuid:{name}": row.version for name, row in last.items() if EntryState(row.state) in COUNTS
