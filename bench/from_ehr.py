@@ -28,6 +28,7 @@ from bench.sizes import Sizes
 
 OF_BEFORE = 0.5
 WALL_OF_BEFORE = 0.6
+RENDERING_OF_BEFORE = 1.0
 SLOWER_THAN_DECODING = 9.0
 RENDERING_MS = 10.0
 RENDERING_LONG_MS = 20.0
@@ -111,9 +112,13 @@ class Turns:
 
 def _ratios(*of: Mapping[str, list[Opened]]) -> Iterator[Figure]:
     """Beside the commit that was given, where one was."""
-    names = ("90 days, now / before", "long chart, now / before", f"90 days at {WAIT_MS} ms, now / before")
-    for name, turns, key, limit in zip(
-        names, of, ("all", "all", "wall"), (OF_BEFORE, OF_BEFORE, WALL_OF_BEFORE), strict=True
+    short, long, waiting = of
+    for name, turns, key, limit in (
+        ("90 days, now / before", short, "all", OF_BEFORE),
+        ("long chart, now / before", long, "all", OF_BEFORE),
+        (f"90 days at {WAIT_MS} ms, now / before", waiting, "wall", WALL_OF_BEFORE),
+        ("showing 90 days, now / before", short, "rendering", RENDERING_OF_BEFORE),
+        ("showing the long chart, now / before", long, "rendering", RENDERING_OF_BEFORE),
     ):
         if "before" in turns:
             now, before = ([one[key] for one in turns[side]] for side in ("now", "before"))

@@ -270,6 +270,22 @@ def shown(instant: int, zone: ZoneInfo) -> datetime:
     return utc(instant).astimezone(zone)
 
 
+def lies_in(instant: int, window: Window, zone: ZoneInfo) -> bool:
+    """Whether the day it is in a zone is one of a window's. Only for the days at its edges is the zone asked:
+    no zone is a whole day from UTC."""
+    day = instant // DAY_MICROSECONDS + _EPOCH_ORDINAL
+    first, last = window.start.toordinal(), window.end.toordinal()
+    if first < day < last:
+        return True
+    return first - 1 <= day <= last + 1 and shown(instant, zone).date() in window
+
+
+def reach(window: Window) -> tuple[int, int]:
+    """Between which instants lies whatever lies in a window, in any zone; the second one is out of it."""
+    first, last = (day.toordinal() - _EPOCH_ORDINAL for day in (window.start, window.end))
+    return (first - 1) * DAY_MICROSECONDS, (last + 2) * DAY_MICROSECONDS
+
+
 def next_month(first_day: date) -> date:
     """The first day of the month after the one that begins on `first_day`."""
     if first_day.month == 12:

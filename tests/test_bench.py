@@ -65,6 +65,8 @@ def test_two_commits_open_the_same_charts(
         "90 days, now / before",
         "long chart, now / before",
         "90 days at 50 ms, now / before",
+        "showing 90 days, now / before",
+        "showing the long chart, now / before",
         "long chart / gunzip and decode",
         "showing 90 days",
         "showing the long chart",

@@ -7,7 +7,6 @@ from datetime import date, datetime
 from flask import Flask
 
 from launch.issuers import Issuers
-from smartapp.plain import on_page
 from smartapp.services import services
 from smartapp.web import (
     access,
@@ -85,7 +84,6 @@ def register(app: Flask, issuers: Issuers) -> None:
     app.register_blueprint(scopes.pages)
     app.register_blueprint(style.pages)
     app.register_blueprint(worklist.pages)
-    app.jinja_env.finalize = on_page
     app.register_blueprint(cds_hooks.pages)
     access.register(app)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -98,7 +96,8 @@ def register(app: Flask, issuers: Issuers) -> None:
     )
     app.jinja_env.filters.update(
         day=_day,
-        day_address=own_pages.day_address,
+        readings_address=own_pages.readings_address,
+        window_address=own_pages.window_address,
         reason=words.reason,
         address=own_pages.address_of,
         record_address=own_pages.record_address,

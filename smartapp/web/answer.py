@@ -302,8 +302,9 @@ def _lost(asked: Asked) -> Iterable[Sentence]:
         if one.monthly or not gone or one.among(Standing.CHARGED):
             continue
         _, highest = max(gone, key=lambda item: item[0])
-        why = asked.why_lost(one)
-        lost[one.window.end >= asked.today].append(
+        named = lost[one.window.end >= asked.today]
+        why = asked.why_lost(one) if len(named) < MOST_LOST_NAMED else ""
+        named.append(
             f"{highest.decision.code} for {words.window(one.window, asked.today)} "
             f"({_of(highest.need(DAYS))}{'; ' + why if why else ''})"
         )

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 from fhir_mappings.decision import CountedSpan
-from fhir_mappings.local_time import shown
+from fhir_mappings.local_time import lies_in, reach, shown
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, RequirementKind, Role
 from smartapp.configuration.site import Site
@@ -54,7 +55,7 @@ class DayView:
     more: int = 0
     """Readings of the day that are not listed."""
 
-    @property
+    @cached_property
     def label(self) -> str:
         return f"{words.day(self.day)}: {words.CELLS[self.cell]}{', today' if self.today else ''}"
 
@@ -85,7 +86,8 @@ class MinutesView:
 
 @dataclass(frozen=True)
 class BlockView:
-    """`one_line`: all there is to say of a month in which nothing was counted."""
+    """`one_line`: all there is to say of a month in which nothing was counted. `whole`: with its days, its
+    minutes, and the rule and evidence of each code; else they are on a page of the window's own."""
 
     window: WindowOfCodes
     title: str
@@ -98,6 +100,7 @@ class BlockView:
     """What the readings of its line look like."""
     one_line: str | None = None
     step: Step | None = None
+    whole: bool = True
 
     @property
     def key(self) -> str:
@@ -116,9 +119,15 @@ class BlockView:
 
 
 def block(
-    one: WindowOfCodes, cards: Mapping[str, CardView], findings: Findings, site: Site, both: bool
+    one: WindowOfCodes,
+    cards: Mapping[str, CardView],
+    findings: Findings,
+    site: Site,
+    both: bool,
+    whole: bool = True,
 ) -> BlockView:
-    """A window. `cards`: by `Decision.key`. `both`: the chart has both programs, so each is named."""
+    """A window. `cards`: by `Decision.key`. `both`: the chart has both programs, so each is named. `whole`:
+    see `BlockView`."""
     today = date.fromisoformat(findings.contract["as_of"])
     lines = [(code, _one_line(code, today)) for code in one.codes]
     rows = [cards[code.decision.key] for code, line in lines if line is None]
@@ -127,8 +136,11 @@ def block(
     kind = "Time and calls" if one.monthly else "Device data"
     name = words.window(one.window, today) if one.monthly else words.period(one.window, today)
     title = f"{prefix}{kind}, {name}"
-    if one.window.start < findings.history_from:
-        return BlockView(one, title, tuple(rows), covered)
+    if one.window.start < findings.history_from or not (whole or one.monthly):
+        return BlockView(one, title, tuple(rows), covered, whole=whole)
+    if not whole:
+        nothing = None if spans_in(one, findings, site) else _nothing_yet(one, today)
+        return BlockView(one, title, tuple(rows), covered, one_line=nothing, step=_step(one), whole=False)
     if not one.monthly:
         days = strip(one, findings, today)
         number = sum(day.cell is Cell.COUNTED for day in days)
@@ -273,14 +285,22 @@ def why_lost(days: Iterable[DayView]) -> str:
 # Minutes
 
 
-def month(one: WindowOfCodes, findings: Findings, site: Site) -> MinutesView:
-    """The month's counted spans, laid end to end on one bar with the codes' thresholds."""
-    own: list[CountedSpan] = [
+def spans_in(one: WindowOfCodes, findings: Findings, site: Site) -> list[CountedSpan]:
+    """The counted spans of a month, by their beginning."""
+    first, end = reach(one.window)
+    own = [
         span
         for span in findings.assessment.spans
-        if span.program is one.program and shown(span.start, site.zone).date() in one.window
+        if first <= span.start < end
+        and span.program is one.program
+        and lies_in(span.start, one.window, site.zone)
     ]
-    own.sort(key=lambda span: span.start)
+    return sorted(own, key=lambda span: span.start)
+
+
+def month(one: WindowOfCodes, findings: Findings, site: Site) -> MinutesView:
+    """The month's counted spans, laid end to end on one bar with the codes' thresholds."""
+    own = spans_in(one, findings, site)
     total = sum(span.seconds for span in own)
     scale = max(total, HOUR)
     views, before = [], 0

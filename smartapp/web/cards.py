@@ -111,8 +111,10 @@ def card(
     refusal: str | None,
     standing: Standing | None,
     sentence: str,
+    whole: bool = True,
 ) -> CardView:
-    """One code of the page. `refusal`: why nothing may be accepted; `sentence`: how it stands, in words."""
+    """One code of the page. `refusal`: why nothing may be accepted; `sentence`: how it stands, in words.
+    `whole`: with what its requirements rest on; else without."""
     policy = site.policies.of(findings.contract["payer"])
     today = date.fromisoformat(findings.contract["as_of"])
     before_reading = decision.period.start < findings.history_from
@@ -124,7 +126,7 @@ def card(
         sentence="" if before_reading else sentence,
         reasons=tuple(_reasons(decision, findings)),
         requirements=()
-        if before_reading
+        if before_reading or not whole
         else tuple(_requirement(part, findings) for part in decision.requirements),
         rule=rule_view(policy, decision.code, decision.service_date or min(decision.period.end, today)),
         modifiers=tuple(

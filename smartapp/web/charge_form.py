@@ -63,7 +63,7 @@ class Case:
 
 def case_of(key: str) -> Case:
     """The decision that may be charged now. Raises Moved where it is no suggestion any more."""
-    found = services().jobs.findings(g.session.id)
+    found = services().jobs.findings(g.session)
     if found is None:
         raise Moved
     g.findings = found[1]

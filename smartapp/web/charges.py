@@ -245,7 +245,7 @@ def result(keys: str) -> AnyResponse:
             found.append(Outcome(key, charge, None, record_of(charge)))
     if not found:
         return redirect(url_for("patient.page", sid=g.session.id))
-    present = services().jobs.findings(g.session.id)
+    present = services().jobs.findings(g.session)
     g.findings = None if present is None else present[1]
     return make_response(
         render_template("charges/result.html", outcomes=found, person=g.findings and g.findings.patient),
@@ -286,7 +286,7 @@ def _cases_of(keys: str) -> tuple[Case, ...]:
 def _posted_cases(keys: Sequence[str]) -> tuple[Case, ...]:
     """The same for a form, which must have been made from this very snapshot of this very patient, or from
     one that says the same of each."""
-    found = services().jobs.findings(g.session.id)
+    found = services().jobs.findings(g.session)
     if found is None:
         raise Moved
     as_good = {name for name, same in found[1].same_as.items() if same.issuperset(keys)}

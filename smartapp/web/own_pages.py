@@ -134,16 +134,32 @@ def to(endpoint: str, **values: Any) -> AnyResponse:
 
 def record_address(reference: str, session_id: str) -> str:
     """Where one record opens in its session. A page names hundreds: what they share is worked out once."""
-    place = g.get("records_at")
-    if place is None or place[0] != session_id:
-        whole = url_for("patient.evidence", sid=session_id, address="-")
-        g.records_at = place = (session_id, whole.removesuffix("-"))
-    return f"{place[1]}{address_of(reference, session_id)}"
+    return f"{_place('patient.evidence', session_id)}{address_of(reference, session_id)}"
+
+
+def readings_address(day: date, session_id: str) -> str:
+    """The same of all readings of one day."""
+    return f"{_place('patient.readings', session_id)}{day_address(day, session_id)}"
+
+
+def _place(endpoint: str, session_id: str) -> str:
+    """What the addresses of one endpoint begin with."""
+    places: dict[tuple[str, str], str] = g.setdefault("places", {})
+    place = places.get((endpoint, session_id))
+    if place is None:
+        place = url_for(endpoint, sid=session_id, address="-").removesuffix("-")
+        places[endpoint, session_id] = place
+    return place
 
 
 def day_address(day: date, session_id: str) -> str:
     """What a day is called in this session's addresses: when somebody measured what is told to no log."""
     return address_of(f"readings of {day.isoformat()}", session_id)
+
+
+def window_address(key: str, session_id: str) -> str:
+    """The same of a window."""
+    return address_of(f"window {key}", session_id)
 
 
 _Said = TypeVar("_Said", bound=msgspec.Struct)

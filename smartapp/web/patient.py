@@ -17,14 +17,14 @@ from smartapp.plain import laid_out
 from smartapp.services import services
 from smartapp.store.charges import Charge
 from smartapp.store.months import Month
-from smartapp.store.reading import ATTEMPTS, JobState
+from smartapp.store.reading import ATTEMPTS, JobState, ReadingJob, Snapshot
 from smartapp.web import own_pages, reading_words, words
 from smartapp.web.access import Open, needs
 from smartapp.web.anchor_history import anchor_history
 from smartapp.web.changes_view import changes_view
 from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
-from smartapp.web.patient_view import patient_view
+from smartapp.web.patient_view import Blocks, patient_view
 from smartapp.web.permission import (
     Action,
     looking_refusal,
@@ -88,7 +88,7 @@ def end() -> Response:
 def decisions() -> tuple[Response, int]:
     """The page's twin: exactly what `smartapp evaluate --json` says of the same resources."""
     here = services()
-    found = here.jobs.findings(g.session.id)
+    found = here.jobs.findings(g.session)
     if found is None:
         job = here.jobs.state(g.session)
         if job.state is JobState.FAILED:
@@ -106,7 +106,7 @@ def decisions() -> tuple[Response, int]:
 def evidence(address: str) -> Response:
     """One source record, counted or left out: in words, and as the EHR sent it."""
     here = services()
-    found = here.jobs.findings(g.session.id)
+    found = here.jobs.findings(g.session)
     if found is None:
         raise NotFound
     snapshot, findings = found
@@ -147,12 +147,39 @@ def _may_be_opened(reference: str, findings: Findings) -> bool:
     return reference.startswith(f"{OBSERVATION}/") and reference not in of_others(findings)
 
 
+@pages.get("/windows/<address>")
+@needs(Open.SIGNED_IN)
+def window(address: str) -> str:
+    """One window that is over or charged: its days or minutes, and the rule and evidence of each code."""
+    here = services()
+    with here.store.database.reading():
+        found = present_findings()
+        if found is None:
+            raise NotFound
+        g.findings = findings = found[1]
+        charges = _charges()
+        months = certified_months(g.session.issuer_id, g.session.patient or "")
+        closed = [month.first_day for month in months]
+        blocks = Blocks(findings, here.site, charges, _refused(findings), closed)
+        sid = g.session.id
+        named = {own_pages.window_address(one.key, sid): one for one in blocks.windows}
+        one = named.get(address)
+        if one is None:
+            raise NotFound
+        return render_template(
+            "patient/window.html",
+            person=findings.patient,
+            block=blocks.whole(one),
+            changes=changes_view(findings, charges) if looking_refusal(g.session) is None else None,
+        )
+
+
 @pages.get("/readings/<address>")
 @needs(Open.SIGNED_IN)
 def readings(address: str) -> str:
     """Every reading of one day, a page at a time."""
     here = services()
-    found = here.jobs.findings(g.session.id)
+    found = here.jobs.findings(g.session)
     if found is None:
         raise NotFound
     snapshot, findings = found
@@ -191,19 +218,24 @@ def _content() -> dict[str, object]:
     look = max(0, request.args.get("look", 0, type=int))
     job = here.jobs.state(g.session)
     found = present_findings() if job.state is JobState.DONE else None
+    with here.store.database.reading():
+        return _told(found, job, look)
+
+
+def _told(found: tuple[Snapshot, Findings] | None, job: ReadingJob, look: int) -> dict[str, object]:
+    here = services()
     view = changes = handing_over = None
-    charges: tuple[Charge, ...] = ()
     months: tuple[Month, ...] = ()
     if found is not None:
-        role = role_of(g.session, here.site, found[1])
-        refused = refusal(Action.ACCEPT, g.session, role, here.site, found[1].writes)
         g.findings = found[1]
         handing_over = told_on_the_page(found[1])
+        refused = _refused(found[1])
+        charges = _charges()
         if looking_refusal(g.session) is None:
-            charges = here.store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
             changes = changes_view(found[1], charges)
         months = certified_months(g.session.issuer_id, g.session.patient or "")
-        view = patient_view(*found, here.site, charges, refused, [month.first_day for month in months])
+        blocks = Blocks(found[1], here.site, charges, refused, [month.first_day for month in months])
+        view = patient_view(*found, here.site, refused, blocks)
     return {
         "view": view,
         "job": job,
@@ -222,6 +254,19 @@ def _content() -> dict[str, object]:
         "look": look,
         "wait_ms": WAITS_MS[min(look, len(WAITS_MS) - 1)],
     }
+
+
+def _refused(findings: Findings) -> str | None:
+    """Why no charge may be written."""
+    role = role_of(g.session, services().site, findings)
+    return refusal(Action.ACCEPT, g.session, role, services().site, findings.writes)
+
+
+def _charges() -> tuple[Charge, ...]:
+    """The patient's outbox rows, for those who may see them."""
+    if looking_refusal(g.session) is not None:
+        return ()
+    return services().store.charges.of_patient(g.session.issuer_id, g.session.patient or "")
 
 
 def _missing_records(findings: Findings) -> list[str]:

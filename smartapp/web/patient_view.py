@@ -20,7 +20,7 @@ from smartapp.store.months import month_of
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
 from smartapp.web.answer import Asked, Sentence, answer, row_text
-from smartapp.web.blocks import BlockView, block, why_lost
+from smartapp.web.blocks import BlockView, block, strip, why_lost
 from smartapp.web.cards import card
 from smartapp.web.gaps import Gaps, gaps_of
 from smartapp.web.records import RecordView, record_view
@@ -28,6 +28,9 @@ from smartapp.web.sent import sent_standings
 from smartapp.windows import Now, Standing, WindowOfCodes, windows_of
 
 MOST_EXCLUDED_SHOWN = 40
+WHOLE = timedelta(days=90)
+"""So long after its end a window that is not settled has its days and evidence on the page itself: a year of
+them is a page of a megabyte, which nobody waits for gladly."""
 
 _PRESSING = (
     Standing.READY,
@@ -85,41 +88,83 @@ class PatientView:
     """That the rules end soon, or ended (D37); None while there is time."""
 
 
+class Blocks:
+    """The windows of a chart, of which each is put into words where it is shown.
+
+    `charges`: the patient's outbox rows. `refusal`: why none may be written. `closed`: first days of the
+    months that are certified. `every`: each window is shown whole, however long it is over."""
+
+    def __init__(
+        self,
+        findings: Findings,
+        site: Site,
+        charges: Sequence[Charge],
+        refusal: str | None,
+        closed: Collection[date] = (),
+        every: bool = False,
+    ) -> None:
+        self.today = date.fromisoformat(findings.contract["as_of"])
+        self.policy = site.policies.of(findings.contract["payer"])
+        self._findings, self._site, self._refusal = findings, site, refusal
+        self._charges = {charge.content.decision: charge for charge in charges}
+        sent = sent_standings(charges)
+        kind = self.policy.code
+        now = Now(self.today, lambda code: kind(code).kind, findings.history_from, sent, closed)
+        self.windows = windows_of(findings.assessment.decisions, now)
+        self._both = len({one.program for one in self.windows}) > 1
+        self._whole_from = date.min if every else self.today - WHOLE
+        self._shown: dict[str, BlockView] = {}
+
+    def on_the_page(self, one: WindowOfCodes) -> BlockView:
+        """Of what is over for long, how its codes stand; the rest opens on a page of its own."""
+        return self.whole(one) if one.window.end >= self._whole_from else self.in_short(one)
+
+    def whole(self, one: WindowOfCodes) -> BlockView:
+        """With all that there is to see of it."""
+        if one.key not in self._shown:
+            self._shown[one.key] = self._block(one, True)
+        return self._shown[one.key]
+
+    def in_short(self, one: WindowOfCodes) -> BlockView:
+        """How its codes stand, without days, minutes and evidence."""
+        return self._block(one, False)
+
+    def why_lost(self, one: WindowOfCodes) -> str:
+        """What took days from it, in words."""
+        if one.key in self._shown:
+            return why_lost(self._shown[one.key].days)
+        if one.window.start < self._findings.history_from:
+            return ""
+        return why_lost(strip(one, self._findings, self.today))
+
+    def _block(self, one: WindowOfCodes, whole: bool) -> BlockView:
+        cards = {
+            code.decision.key: card(
+                code.decision,
+                self._findings,
+                self._site,
+                self._charges.get(code.decision.key),
+                self._refusal,
+                code.standing,
+                row_text(code, self.today),
+                whole,
+            )
+            for code in one.codes
+        }
+        return block(one, cards, self._findings, self._site, self._both, whole)
+
+
 def patient_view(
-    snapshot: Snapshot,
-    findings: Findings,
-    site: Site,
-    charges: Sequence[Charge],
-    refusal: str | None,
-    closed: Collection[date] = (),
+    snapshot: Snapshot, findings: Findings, site: Site, refusal: str | None, blocks: Blocks
 ) -> PatientView:
-    """The page of one snapshot. `charges`: the patient's outbox rows. `refusal`: why none may be written.
-    `closed`: first days of the months that are certified."""
-    today = date.fromisoformat(findings.contract["as_of"])
-    policy = site.policies.of(findings.contract["payer"])
-    own = {charge.content.decision: charge for charge in charges}
-    sent = sent_standings(charges)
-    now = Now(today, lambda code: policy.code(code).kind, findings.history_from, sent, closed)
-    windows = windows_of(findings.assessment.decisions, now)
-    cards = {
-        code.decision.key: card(
-            code.decision,
-            findings,
-            site,
-            own.get(code.decision.key),
-            refusal,
-            code.standing,
-            row_text(code, today),
-        )
-        for one in windows
-        for code in one.codes
-    }
-    both = len({one.program for one in windows}) > 1
-    blocks = {one.key: block(one, cards, findings, site, both) for one in windows}
+    """The page of one snapshot. `refusal`: why no charge may be written."""
+    today, policy, windows = blocks.today, blocks.policy, blocks.windows
     gaps = gaps_of(findings)
     shown = sorted((one for one in windows if _is_current(one, today)), key=_by_day)
     settled = [one for one in reversed(windows) if one not in shown]
-    can = sorted((one.decision for one in cards.values() if one.can_accept), key=_by_period)
+    now = tuple(blocks.on_the_page(one) for one in shown)
+    cards = [one for of_window in now for one in of_window.rows]
+    can = sorted((one.decision for one in cards if one.can_accept), key=_by_period)
     ready = tuple(decision.key for decision in can)
     empty = [one for one in settled if _is_empty(one)]
     return PatientView(
@@ -140,7 +185,7 @@ def patient_view(
                 not_fully_read=gaps is not None,
                 readings_unsure=gaps is not None and gaps.readings_unsure,
                 replaced=bool(findings.patient.replaced_by),
-                why_lost=lambda one: why_lost(blocks[one.key].days),
+                why_lost=blocks.why_lost,
             )
         ),
         choice=next(
@@ -153,8 +198,8 @@ def patient_view(
             None,
         ),
         together=ready if len(ready) > 1 else (),
-        now=tuple(blocks[one.key] for one in shown),
-        settled=tuple(blocks[one.key] for one in settled if one not in empty),
+        now=now,
+        settled=tuple(blocks.in_short(one) for one in settled if one not in empty),
         empty_months=words.listed(dict.fromkeys(words.window(one.window, today) for one in empty))
         if empty
         else "",

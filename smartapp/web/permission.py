@@ -135,7 +135,7 @@ def role_of(session: LaunchSession, site: Site, findings: Findings | None) -> Ro
 def present_findings() -> tuple[Snapshot, Findings] | None:
     """The present snapshot of the request's session, understood once a request."""
     if "present_findings" not in g:
-        g.present_findings = services().jobs.findings(g.session.id)
+        g.present_findings = services().jobs.findings(g.session)
     found: tuple[Snapshot, Findings] | None = g.present_findings
     return found
 

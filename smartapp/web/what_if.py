@@ -11,7 +11,7 @@ from fhir_mappings.rules.what_if import MOST_DAYS, MOST_MINUTES, read_what_if
 from smartapp.services import services
 from smartapp.web.access import Open, needs
 from smartapp.web.own_pages import chart
-from smartapp.web.patient_view import patient_view
+from smartapp.web.patient_view import Blocks, patient_view
 from smartapp.web.security import Moved
 
 pages = Blueprint("what_if", __name__, url_prefix="/s/<sid>/what-if")
@@ -37,7 +37,8 @@ def page() -> Response:
             imagined = here.jobs.imagined(g.session, changes)
             if imagined is None:
                 raise Moved
-            view = patient_view(real.snapshot, imagined, here.site, (), NOT_REAL)
+            blocks = Blocks(imagined, here.site, (), NOT_REAL, every=True)
+            view = patient_view(real.snapshot, imagined, here.site, NOT_REAL, blocks)
     return make_response(
         render_template(
             "what_if/what_if.html",

@@ -15,9 +15,12 @@ from fhir_mappings.local_time import (
     Moment,
     TimeProblem,
     Window,
+    lies_in,
     month_window,
     period_number,
     period_window,
+    reach,
+    shown,
     utc,
     zone_named,
 )
@@ -212,3 +215,18 @@ def test_an_unknown_zone_is_refused_in_one_line(name: str) -> None:
 )
 def test_a_year_or_a_month_may_mean_its_last_day_and_what_is_no_date_any(text: str, last: date) -> None:
     assert LocalClock(ZoneInfo("America/New_York")).latest_day(text) == last
+
+
+@given(
+    st.datetimes(datetime(2025, 12, 27), datetime(2026, 2, 5), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.sampled_from(("Pacific/Kiritimati", "Pacific/Pago_Pago", "America/New_York", "Asia/Kathmandu", "UTC")),
+    st.sampled_from((month_window(date(2026, 1, 1)), Window(date(2026, 1, 9), date(2026, 1, 9)))),
+)
+def test_what_lies_in_a_window_is_what_the_clocks_of_the_zone_show(
+    moment: datetime, zone: str, window: Window
+) -> None:
+    instant = round(moment.timestamp()) * MICROSECONDS
+    lies = shown(instant, ZoneInfo(zone)).date() in window
+    assert lies_in(instant, window, ZoneInfo(zone)) is lies
+    first, end = reach(window)
+    assert first <= instant < end or not lies

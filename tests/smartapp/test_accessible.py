@@ -404,6 +404,12 @@ def test_all_readings_of_a_day(make_world, window, look):
     look.at(app, "all readings of a day")
 
 
+def test_a_window_that_is_over_for_long(shared_world, window, look):
+    app = chart_of(shared_world, window, PATIENT)
+    app.goto(app.locator("a[href*='/windows/']").first.evaluate("one => one.href"))
+    look.at(app, "a window in full")
+
+
 def test_who_may_only_look(shared_world, window, look):
     app = chart_of(shared_world, window, PATIENT, NURSE)
     look.at(app, "the page of a nurse")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_mappings.decision import CountedSpan, Decision
-from fhir_mappings.local_time import DAY_MICROSECONDS, LocalClock, Moment, shown
+from fhir_mappings.local_time import (
+    DAY_MICROSECONDS,
+    ONE_DAY,
+    LocalClock,
+    Moment,
+    Window,
+    lies_in,
+    month_window,
+    reach,
+    shown,
+)
 from fhir_mappings.vocabulary import RequirementKind
 
 LATE_DAYS = 7
@@ -80,20 +89,22 @@ def _entries(number: int) -> str:
 
 
 def _same_as_the_month_before(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -> bool:
-    this, before = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
-    first = decision.period.start
-    for span in spans:
-        if span.program is not decision.program:
-            continue
-        start = shown(span.start, zone)
-        months = (first.year - start.year) * 12 + first.month - start.month
-        if months in (0, 1):
-            (this if months == 0 else before)[_shape(start, span)] += 1
-    return bool(this) and this == before
+    month = month_window(decision.period.start.replace(day=1))
+    month_before = month_window((month.start - ONE_DAY).replace(day=1))
+    first, end = reach(Window(month_before.start, month.end))
+    near = [span for span in spans if first <= span.start < end and span.program is decision.program]
+    this, before = (
+        [span for span in near if lies_in(span.start, one, zone)] for one in (month, month_before)
+    )
+    # How often and how long is asked before the times of day, which take long to tell.
+    lengths, lengths_before = (sorted(span.seconds for span in some) for some in (this, before))
+    if not this or lengths != lengths_before:
+        return False
+    return Counter(_shape(span, zone) for span in this) == Counter(_shape(span, zone) for span in before)
 
 
-def _shape(start: datetime, span: CountedSpan) -> tuple[str, int]:
-    return start.strftime("%H:%M:%S"), span.seconds
+def _shape(span: CountedSpan, zone: ZoneInfo) -> tuple[str, int]:
+    return shown(span.start, zone).strftime("%H:%M:%S"), span.seconds
 
 
 def _measured(observation: Mapping[str, Any]) -> str | None:

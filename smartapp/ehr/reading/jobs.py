@@ -108,18 +108,17 @@ class ReadingJobs:
         """A new reading, unless one is under way."""
         return self._done_by_somebody(self._store.reading.begin(session.id, self._clock.now()), session)
 
-    def findings(self, session_id: str) -> tuple[Snapshot, Findings] | None:
+    def findings(self, session: LaunchSession) -> tuple[Snapshot, Findings] | None:
         """The session's present snapshot, understood. What was logged or stated here since, by anybody, is
         decided on first."""
         with self._store.database.reading():
-            found = self._kept(session_id)
-            session = None if found is None else self._store.launches.get_session(session_id)
-            if found is None or session is None or session.patient is None:
+            found = self._kept(session.id)
+            if found is None or session.patient is None:
                 return found
             if found[1].basis == present_basis(self._store, session.issuer_id, session.patient):
                 return found
-        self.decide_again(session)
-        return self._kept(session_id)
+        self.decide_again(self._store.launches.get_session(session.id) or session)
+        return self._kept(session.id)
 
     def decide_again(self, session: LaunchSession) -> None:
         """Decide anew from the resources of the present snapshot, under a new snapshot id.
