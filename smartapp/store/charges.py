@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
 from fhir_mappings.charge_item import PERFORMING, performer_in
 from smartapp.configuration.handover import Method
@@ -24,6 +24,15 @@ from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
 from smartapp.store.months import certified_among
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
 from smartapp.store.vault import place
+
+_IDENTIFIERS = select(OUTBOX.c.identifier).where(
+    OUTBOX.c.issuer_id == bindparam("issuer"),
+    OUTBOX.c.patient == bindparam("whose"),
+    OUTBOX.c.state.in_(bindparam("states", expanding=True)),
+)
+_ENROLMENTS = select(ENROLMENTS).where(
+    ENROLMENTS.c.issuer_id == bindparam("issuer"), ENROLMENTS.c.patient == bindparam("whose")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,29 +194,18 @@ class ChargeStore(Claims[Charge]):
 
     def written_keys(self, issuer_id: str, patient: str) -> frozenset[str]:
         """Values of the identifiers of everything that was written from here."""
-        written = [ChargeState.CONFIRMED.value, ChargeState.WITHDRAWN.value]
-        with self._database.read() as connection:
-            rows = connection.execute(
-                select(OUTBOX.c.identifier).where(
-                    OUTBOX.c.issuer_id == issuer_id,
-                    OUTBOX.c.patient == patient,
-                    OUTBOX.c.state.in_(written),
-                )
-            ).scalars()
-            return frozenset(identifier.rsplit("|", 1)[1] for identifier in rows)
+        written = self._identifiers(issuer_id, patient, (ChargeState.CONFIRMED, ChargeState.WITHDRAWN))
+        return frozenset(identifier.rsplit("|", 1)[1] for identifier in written)
 
     def handed_keys(self, issuer_id: str, patient: str) -> tuple[str, ...]:
         """Keys of what left otherwise than as a ChargeItem, or was entered by a person, and was not taken
         back, without unsealing anything."""
+        return tuple(sorted(self._identifiers(issuer_id, patient, HANDED)))
+
+    def _identifiers(self, issuer_id: str, patient: str, states: Iterable[ChargeState]) -> list[str]:
+        whose = {"issuer": issuer_id, "whose": patient, "states": [state.value for state in states]}
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(OUTBOX.c.identifier).where(
-                    OUTBOX.c.issuer_id == issuer_id,
-                    OUTBOX.c.patient == patient,
-                    OUTBOX.c.state.in_([state.value for state in HANDED]),
-                )
-            ).scalars()
-            return tuple(sorted(rows))
+            return list(connection.execute(_IDENTIFIERS, whose).scalars())
 
     def confirm(
         self,
@@ -389,9 +387,7 @@ class ChargeStore(Claims[Charge]):
     def enrolments(self, issuer_id: str, patient: str) -> dict[str, Enrolment]:
         """The patient's enrolments by program."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(ENROLMENTS).where(ENROLMENTS.c.issuer_id == issuer_id, ENROLMENTS.c.patient == patient)
-            ).all()
+            rows = connection.execute(_ENROLMENTS, {"issuer": issuer_id, "whose": patient}).all()
         return {
             row.program: Enrolment(
                 row.issuer_id,
