@@ -56,10 +56,13 @@ def reviews(world, status):
 
 def accept(world, browser, code, patient=PATIENT):
     """Write the suggestion of this code; the ChargeItem."""
-    page = world.open(browser, patient)
-    link = next(target for target, text in page.links if text.endswith(f"accept {code}"))
-    browser.submit(world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1]))
+    browser.submit(accept_form(world, browser, world.open(browser, patient), code))
     return next(charge for charge in live(world, patient) if code_of(charge) == code)
+
+
+def accept_form(world, browser, page, code):
+    link = next(target for target, text in page.links if text.endswith(f"accept {code}"))
+    return world.final_form(browser, page, urlsplit(link).path.rsplit("/", 1)[1])
 
 
 def preview(world, browser, code, patient=PATIENT, user=None):
@@ -236,6 +239,20 @@ def test_what_was_withdrawn_can_be_charged_anew_as_another_charge(world, browser
     assert second["id"] != first["id"]
     assert second["identifier"] != first["identifier"]
     assert len(live(world)) == 1
+
+
+def test_what_a_line_of_the_worksheet_excludes_is_not_put_beside_it(make_world, browser):
+    world = make_world(issuer_more='write = {charge_item = "no"}\n')
+    reviews(world, "entered-in-error")
+    page = world.open(browser, PATIENT)
+    browser.submit(accept_form(world, browser, page, "98979"))
+    reviews(world, "finished")
+    page = world.open(browser, PATIENT)
+    answer = browser.submit(accept_form(world, browser, page, "98980"))
+    assert "Nothing was written" in answer.text
+    assert "A charge of 98979 in the same time was just written from here" in answer.text
+    rows = world.store.charges.of_patient("sandbox", PATIENT)
+    assert [row.code for row in rows if row.state is ChargeState.TO_ENTER] == ["98979"]
 
 
 def test_a_denied_charge_that_was_corrected_by_another_stands_by_that_one(world, browser, grown):
