@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +16,7 @@ from smartapp.web.record_words import in_words
 from tests.smartapp.test_page_words import assert_readable
 from tests.support.life_truth import SITES
 from tests.support.lives import live_through
+from tests.support.months import keep_charge
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"
@@ -193,6 +194,18 @@ def test_a_charge_that_a_search_does_not_bring_stands_as_long_as_it_can_be_read(
     assert outcome(world, browser, address, row) == "suggest", "the list says nothing of it"
     assert not can_accept(page)
     assert rows(world)[0].state is ChargeState.CONFIRMED
+
+
+@pytest.mark.parametrize(("lists", "asked"), [(True, ["c-old"]), (False, [])])
+def test_where_the_ehr_lists_no_charges_those_of_long_ago_are_not_asked_for_one_by_one(
+    world, browser, monkeypatch, lists, asked
+):
+    keep_charge(world.store, "old", world.now(), patient=PATIENT, day=date(2025, 1, 31))
+    world.ehr.sandbox.quirks.no_charge_item_search = not lists
+    found = []
+    monkeypatch.setattr(gone_charges, "_taken_back", lambda client, name, given: found.append(name))
+    world.open(browser, PATIENT)
+    assert found == [f"ChargeItem/{name}" for name in asked]
 
 
 @pytest.mark.parametrize("keeps", ["identifier", "nothing"])

@@ -32,11 +32,15 @@ def find_gone_charges(
     store: Store, clock: Clock, client: SessionClient, session: LaunchSession, findings: Findings
 ) -> None:
     """Withdraw the rows of charges that the EHR holds no more, each with an audit entry. What the EHR does
-    not say stays as it is."""
+    not say stays as it is; where it lists no charges, only those are asked for that a window still shown
+    hangs on."""
     live = {change.charge for change in findings.changes}
+    listed = not any(notice.what == "ChargeItem" for notice in findings.notices)
     for row in store.charges.of_patient(session.issuer_id, session.patient or ""):
         name = f"ChargeItem/{row.charge_item}"
         if row.state is not ChargeState.CONFIRMED or name in live or _stood_for(row, findings):
+            continue
+        if not listed and findings.decision(row.content.decision) is None:
             continue
         try:
             found = _taken_back(client, name, _was_given(row, session, clock.now()))
