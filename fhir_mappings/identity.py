@@ -160,10 +160,9 @@ def instant_of(text: str | None, clock: LocalClock) -> int | None:
 def newest(stamps: Sequence[Stamp]) -> list[int]:
     """Which of several versions may be the present one: those that no other is newer than, in any order.
     All of them where they contradict each other."""
-    found = [
-        position for position, one in enumerate(stamps) if not any(other.is_newer(one) for other in stamps)
-    ]
-    return found or list(range(len(stamps)))
+    different = set(stamps)
+    present = {one for one in different if not any(other.is_newer(one) for other in different)}
+    return [at for at, one in enumerate(stamps) if one in present] or list(range(len(stamps)))
 
 
 # -- one person under several records ---------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from functools import cached_property
+from heapq import heappop, heappush
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.intake import Intake, contained_kinds
@@ -32,13 +34,26 @@ Busy = tuple[str, int, int, str, str]
 def at_once(spans: Iterable[Busy]) -> set[tuple[str, str]]:
     """Patients and Encounters of theirs in which somebody was with two of them at once (D13)."""
     found: set[tuple[str, str]] = set()
-    open_spans: list[Busy] = []
+    who, ends, going = None, list[tuple[int, str]](), Counter[str]()
+    alone: list[Busy] = []
+    """With a patient while no other patient was there, as yet."""
     for span in sorted(spans):
-        open_spans = [other for other in open_spans if other[0] == span[0] and other[2] > span[1]]
-        for other in open_spans:
-            if other[3] != span[3]:
-                found |= {other[3:], span[3:]}
-        open_spans.append(span)
+        professional, start, end, patient, _ = span
+        if professional != who:
+            who, ends, going, alone = professional, [], Counter(), []
+        while ends and ends[0][0] <= start:
+            over = heappop(ends)[1]
+            going[over] -= 1
+            if not going[over]:
+                del going[over]
+        if len(going) > (patient in going):
+            found.update(other[3:] for other in alone if other[2] > start)
+            found.add(span[3:])
+            alone = []
+        else:
+            alone.append(span)
+        heappush(ends, (end, patient))
+        going[patient] += 1
     return found
 
 
