@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import urljoin
 
 import pytest
+from playwright.sync_api import expect
 
 from launch.errors import HttpError, HttpProblem
 from launch.limiter import IssuerLimiter
@@ -101,7 +102,7 @@ def test_the_page_of_a_patient(shared_world, window, look, patient):
     app = chart_of(shared_world, window, patient)
     if app.locator("a.cell").count():
         app.locator("a.cell").first.click()
-        assert app.locator(".opened:visible").count() == 1
+        expect(app.locator(".opened:visible")).to_have_count(1)
     look.at(app, patient)
 
 

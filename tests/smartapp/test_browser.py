@@ -7,6 +7,7 @@ from datetime import timedelta
 import flask
 import pytest
 import requests
+from playwright.sync_api import expect
 
 from tests.support.sandbox import held
 
@@ -301,9 +302,9 @@ def test_a_day_of_the_strip_opens_in_place_and_closes(world, window):
     opened = app.locator(".opened:target")
     assert "mmHg" in opened.inner_text()
     assert "taken while the patient was in a facility" in opened.inner_text()
-    assert app.locator(".opened:visible").count() == 1
+    expect(app.locator(".opened:visible")).to_have_count(1)
     opened.get_by_role("link", name="Close").click()
-    assert app.locator(".opened:visible").count() == 0
+    expect(app.locator(".opened:visible")).to_have_count(0)
 
 
 def test_whoever_listens_hears_the_answer_when_the_chart_has_been_read(world, window):

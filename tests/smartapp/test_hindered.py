@@ -93,7 +93,8 @@ def test_where_every_script_is_lost_on_the_way_a_link_looks_again(world, window)
         app = launched(world.ehr.base_url, window, PATIENT)
         app.get_by_text("Reading the chart").first.wait_for()
     while not app.locator("#findings").count():
-        follow(app, "Look again")
+        with app.expect_navigation():
+            follow(app, "Look again")
     charge(app)
     assert written(world, app)
 
