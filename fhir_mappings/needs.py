@@ -58,19 +58,20 @@ def needs(
     enrolments: Iterable[Enrolment] = (),
     charges: Iterable[PriorCharge] = (),
     months_back: int = MONTHS_BACK,
-    accepted: Iterable[date] = (),
+    asked: Iterable[date] = (),
 ) -> Needs:
     """From the start of the last charged period of thirty days, or enrolled one, on; else `months_back`
     months.
 
     Never less than the whole of last month: a month that just ended is still to be charged. Nor less than the
     period of a suggestion of ours that billing has not taken up: it follows the record until then. Nor less
-    than what somebody accepted and is charged nowhere (`accepted`: first days of its windows): it awaits a
-    second person or an answer, or may be accepted again, whatever later period is charged by then. `policy`:
-    that of the chart's payer, as far as it is known; diagnoses are needed only where that payer asks for one.
+    than what somebody asked for (`asked`: first days), whatever later period is charged by then: the windows
+    of what was accepted and is charged nowhere, which awaits a second person or an answer or may be accepted
+    again; or all the months there are. `policy`: that of the chart's payer, as far as it is known; diagnoses
+    are needed only where that payer asks for one.
     """
     return Needs(
-        start=_start(policy, as_of, list(enrolments), list(charges), months_back, accepted),
+        start=_start(policy, as_of, list(enrolments), list(charges), months_back, asked),
         end=as_of,
         types=(
             TypeNeed("ChargeItem"),
@@ -97,6 +98,12 @@ def needs(
     )
 
 
+def oldest_day(as_of: date, months_back: int = MONTHS_BACK) -> date:
+    """The day before which nothing is ever read."""
+    month = as_of.year * 12 + as_of.month - 1 - months_back
+    return date(month // 12, month % 12 + 1, 1)
+
+
 def _asks_diagnoses(policy: Policy) -> bool:
     """Whether the payer covers some code for some diagnoses alone; of all others no decision needs any."""
     return policy.rule is not None and any(row.diagnoses for row in policy.rule.coverage)
@@ -108,10 +115,9 @@ def _start(
     enrolments: list[Enrolment],
     charges: list[PriorCharge],
     months_back: int,
-    accepted: Iterable[date],
+    asked: Iterable[date],
 ) -> date:
-    month = as_of.year * 12 + as_of.month - 1 - months_back
-    oldest = date(month // 12, month % 12 + 1, 1)
+    oldest = oldest_day(as_of, months_back)
     last_month = (as_of.replace(day=1) - ONE_DAY).replace(day=1)
     charged = [
         charge.occurrence.start
@@ -133,4 +139,4 @@ def _start(
         if charge.occurrence is not None and charge.keys and charge.status == "planned"
     ]
     known = max(charged) if charged else min(enrolled) if enrolled else oldest
-    return max(oldest, min(known, last_month, *planned, *accepted))
+    return max(oldest, min(known, last_month, *planned, *asked))

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, DateTime, create_engine, event, inspect, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The Alembic revision this code works with."""
 
 BUSY_TIMEOUT_MS = 15_000

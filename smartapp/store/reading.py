@@ -51,6 +51,8 @@ class ReadingJob:
     created_at: datetime
     attempts: int = 0
     """How often it was begun: more than once where a process that read it went silent."""
+    whole: bool = False
+    """All the months are read that the app looks back, not only from the last charged period on."""
 
     @property
     def over(self) -> bool:
@@ -156,15 +158,25 @@ class ReadingStore:
 
     # Jobs
 
-    def begin(self, session_id: str, now: datetime) -> ReadingJob:
-        """The session's unfinished job, or a new one: two simultaneous callers get the same."""
+    def begin(self, session_id: str, now: datetime, whole: bool = False) -> ReadingJob:
+        """The session's unfinished job, or a new one: two simultaneous callers get the same. What was read
+        whole once is read whole from then on."""
         with self._database.write() as connection:
             # The session's row is the lock under which "none yet" stays true.
             connection.execute(_LOCKED_SESSION, {"session": session_id}).one()
             row = connection.execute(_UNFINISHED, {"session": session_id}).one_or_none()
             if row is not None:
                 return _job(row)
-            job = ReadingJob(secrets.token_hex(16), session_id, JobState.WAITING, Progress(), None, now)
+            before = connection.execute(_LATEST, {"session": session_id}).one_or_none()
+            job = ReadingJob(
+                secrets.token_hex(16),
+                session_id,
+                JobState.WAITING,
+                Progress(),
+                None,
+                now,
+                whole=whole or (before is not None and before.whole),
+            )
             connection.execute(
                 insert(READING_JOBS).values(
                     id=job.id,
@@ -173,6 +185,7 @@ class ReadingStore:
                     attempts=0,
                     progress=msgspec.json.encode(job.progress).decode(),
                     created_at=now,
+                    whole=job.whole,
                 )
             )
         return job
@@ -330,4 +343,5 @@ def _job(row: Row[Any]) -> ReadingJob:
         row.failure,
         row.created_at,
         row.attempts,
+        row.whole,
     )

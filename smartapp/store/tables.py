@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from smartapp.store.database import UtcDateTime
@@ -94,6 +95,7 @@ READING_JOBS = Table(
     Column("progress", Text, nullable=False),
     Column("failure", String(64), nullable=True),
     Column("created_at", UtcDateTime(), nullable=False),
+    Column("whole", Boolean(), nullable=False, server_default=false()),
 )
 
 

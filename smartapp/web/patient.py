@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from fhir_mappings.local_time import LocalClock
+from fhir_mappings.needs import oldest_day
 from launch.errors import LaunchError
 from smartapp.ehr.reading.display import decode
 from smartapp.ehr.reading.findings import Findings
@@ -63,8 +66,8 @@ def content() -> Response:
 @pages.post("/read")
 @needs(Open.SIGNED_IN)
 def read_again() -> AnyResponse:
-    """Read the chart once more."""
-    services().jobs.read_again(g.session)
+    """Read the chart once more; `whole`: with the months before the last charged period."""
+    services().jobs.read_again(g.session, whole="whole" in request.form)
     return redirect(url_for("patient.page", sid=g.session.id), 303)
 
 
@@ -247,6 +250,7 @@ def _told(found: tuple[Snapshot, Findings] | None, job: ReadingJob, look: int) -
         if found is None
         else anchor_history(g.session.issuer_id, g.session.patient or ""),
         "handing_over": handing_over,
+        "more_months": found is not None and _was_read_in_part(found[1]),
         "may_bill": found is not None and refused_here(Action.BILL) is None,
         "months": months,
         "locks_months": here.site.lock_certified_months,
@@ -254,6 +258,12 @@ def _told(found: tuple[Snapshot, Findings] | None, job: ReadingJob, look: int) -
         "look": look,
         "wait_ms": WAITS_MS[min(look, len(WAITS_MS) - 1)],
     }
+
+
+def _was_read_in_part(findings: Findings) -> bool:
+    """Whether there are months that nobody needs any more, and that can be read all the same."""
+    as_of = date.fromisoformat(findings.contract["as_of"])
+    return findings.history_from > oldest_day(as_of, services().settings.history_months)
 
 
 def _refused(findings: Findings) -> str | None:

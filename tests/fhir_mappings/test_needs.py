@@ -95,7 +95,7 @@ def test_what_was_accepted_and_is_charged_nowhere_is_read_whatever_later_period_
 ) -> None:
     later = device_charge(date(2026, 2, 9))
     before = asked(terminology, charges=[later])
-    accepted = asked(terminology, charges=[later], accepted=[date(2026, 1, 10)])
+    accepted = asked(terminology, charges=[later], asked=[date(2026, 1, 10)])
     assert accepted.start == date(2026, 1, 10) < before.start
-    ancient = asked(terminology, charges=[later], accepted=[date(2020, 1, 1)])
+    ancient = asked(terminology, charges=[later], asked=[date(2020, 1, 1)])
     assert ancient.start == asked(terminology).start

@@ -111,9 +111,10 @@ class Charts:
         history_from: date | None = None,
         writes: Writes | None = None,
         anchors: Iterable[Enrolment] = (),
+        back_to: date | None = None,
     ) -> FindingsMaker:
         """What decides on the session's patient, with all that is kept here of them now. `anchors`: days that
-        nobody has confirmed yet, each in the place of its program's."""
+        nobody has confirmed yet, each in the place of its program's. `back_to`: as of `FindingsMaker`."""
         patient = session.patient or ""
         issuer = self._client_of(session).issuer
         with self._store.database.reading():
@@ -133,11 +134,14 @@ class Charts:
             aliases=issuer.fhir_base_aliases,
             writes=writes,
             written=written,
+            back_to=back_to,
         )
 
-    def read(self, session: LaunchSession, reading: ChartReading) -> tuple[Findings, list[SealedChunk]]:
-        """The whole chart, decided on, and its pages."""
-        maker = self.maker(session, self.today())
+    def read(
+        self, session: LaunchSession, reading: ChartReading, back_to: date | None = None
+    ) -> tuple[Findings, list[SealedChunk]]:
+        """The whole chart, decided on, and its pages. `back_to`: as of `FindingsMaker`."""
+        maker = self.maker(session, self.today(), back_to=back_to)
         # Beside the first searches: whoever waits for an EHR that hangs is told how far it is.
         reading.readings_go_to(maker.add_reading)
         reading.read_first(

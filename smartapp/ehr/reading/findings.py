@@ -173,14 +173,17 @@ class FindingsMaker:
         written: frozenset[str] = frozenset(),
         aliases: tuple[str, ...] = (),
         writes: Writes | None = None,
+        back_to: date | None = None,
     ) -> None:
         """`own`: what this app keeps of the patient. `history_from`: from which day on was read, where that
         is known already. `written`: identifiers of the charges that were written from here. `aliases`: other
-        addresses by which the EHR calls its base. `writes`: see `Findings`."""
+        addresses by which the EHR calls its base. `writes`: see `Findings`. `back_to`: a day from which on
+        somebody wants it read, whatever was charged since."""
         self._writes = writes
         self._written = written
         self._own = own or OwnRecord(f"Patient/{patient}", site.zone, {})
         self._history_from = history_from
+        self._from = self._own.accepted | ({back_to} if back_to is not None else set())
         self._copies: dict[str, str] = {}
         """The EHR's copies of logged entries: entry -> reference."""
         self._overtaken: list[str] = []
@@ -213,8 +216,8 @@ class FindingsMaker:
     def assumed(self) -> Needs:
         """What must be read as far as is known before any charge was: how far back, and what."""
         terminology = self._site.terminology
-        policy, accepted = self._site.policy, self._own.accepted
-        found = needs(terminology, policy, self._today, self._anchors, (), self._history_months, accepted)
+        policy, asked = self._site.policy, self._from
+        found = needs(terminology, policy, self._today, self._anchors, (), self._history_months, asked)
         return found if self._history_from is None else replace(found, start=self._history_from)
 
     def needs(self) -> Needs:
@@ -226,8 +229,9 @@ class FindingsMaker:
                 first.add(resource.raw, resource.full_url, resource.origin)
         record = first.record(self._patient)
         policy, charges = self._site.policies.of(record.payer), record.charges
-        months, accepted = self._history_months, self._own.accepted
-        found = needs(terminology, policy, self._today, self._anchors, charges, months, accepted)
+        found = needs(
+            terminology, policy, self._today, self._anchors, charges, self._history_months, self._from
+        )
         start = self._history_from or found.start
         # What is written with a later date lies after the first day in every zone.
         self._surely_after = (start + 2 * ONE_DAY).isoformat()

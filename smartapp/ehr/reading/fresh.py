@@ -200,7 +200,8 @@ class FreshLook:
 
     def _whole(self, present: Present, old: list[StoredResource]) -> Fresh:
         reading = self._charts.reading(present.session, seconds=LOOK_SECONDS)
-        findings, chunks = self._charts.read(present.session, reading)
+        # Never from a later day on than what is shown: a decision of it may be the one that is asked about.
+        findings, chunks = self._charts.read(present.session, reading, present.findings.history_from)
         store = self._store.reading
         pages = [chunk for chunk in chunks if chunk.origin != ORIGIN]
         now = [resource for chunk in pages for resource in store.open_chunk(chunk)]
@@ -219,7 +220,7 @@ class FreshLook:
             batch=True,
         )
         fetched: list[StoredResource] = []
-        asking = charts.maker(session, charts.today())
+        asking = charts.maker(session, charts.today(), back_to=findings.history_from)
         known = {one.reference: one.version for one in readings if one.raw and not is_made_up(one.reference)}
         asked = {name: known[name] for name in findings.versions if name in known}
         assumed = msgspec.structs.replace(asking.assumed(), start=findings.history_from)

@@ -104,9 +104,12 @@ class ReadingJobs:
             same = [self._waiting[name][1].issuer_id for name in before]
         return 1 + sum(registration_of(issuer_id) == registration for issuer_id in same)
 
-    def read_again(self, session: LaunchSession) -> ReadingJob:
-        """A new reading, unless one is under way."""
-        return self._done_by_somebody(self._store.reading.begin(session.id, self._clock.now()), session)
+    def read_again(self, session: LaunchSession, whole: bool = False) -> ReadingJob:
+        """A new reading, unless one is under way. `whole`: also of the months before the last charged
+        period."""
+        return self._done_by_somebody(
+            self._store.reading.begin(session.id, self._clock.now(), whole), session
+        )
 
     def findings(self, session: LaunchSession) -> tuple[Snapshot, Findings] | None:
         """The session's present snapshot, understood. What was logged or stated here since, by anybody, is
@@ -323,7 +326,7 @@ class ReadingJobs:
         reading = self._charts.reading(
             session, tick=tick, seconds=self._settings.read_minutes * 60, turn=Turn.FIRST
         )
-        findings, chunks = self._charts.read(session, reading)
+        findings, chunks = self._charts.read(session, reading, date.min if job.whole else None)
         snapshot = Snapshot(
             id=job.id,
             session_id=session.id,
