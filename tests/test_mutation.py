@@ -11,7 +11,7 @@ import pytest
 from tests.mutation.code import code_mutants
 from tests.mutation.run import Baseline, Runner, Verdict
 from tests.mutation.suite import Item, forget_ours
-from tests.mutation.tables import TableMutant, table_mutants
+from tests.mutation.tables import TableMutant, table_files, table_mutants
 
 ROOT = Path(__file__).parents[1]
 RULE = '''
@@ -85,6 +85,22 @@ def test_a_wrong_value_in_a_table_is_noticed_and_the_same_table_is_not() -> None
     same = TableMutant(file, "", "unchanged", "", "", True, lambda: (ROOT / file).read_text())
     told = verdicts(ROOT, [wrong, dropped, label, same], check)
     assert [verdict.by for verdict in told] == ["the check", "the check", None, None]
+
+
+def test_each_kind_of_table_is_read_where_a_mutant_of_it_stands() -> None:
+    def check() -> None:
+        importlib.import_module("fhir_mappings.rules.tables").load_tables()
+        importlib.import_module("fhir_mappings.rules.reviews").load_reviews()
+
+    # One of each folder, and each that lies beside the rules.
+    kinds = {
+        file if Path(file).parent.name == "rules" else str(Path(file).parent): file
+        for file in table_files(ROOT)
+    }
+    broken = [
+        TableMutant(file, "", "broken", "", "", True, lambda: "nothing: of it") for file in kinds.values()
+    ]
+    assert [verdict.by for verdict in verdicts(ROOT, broken, check)] == ["the check"] * len(kinds)
 
 
 def test_every_value_of_a_table_has_a_mutant() -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 
 import msgspec
 from msgspec import Struct
 
 from fhir_mappings.record import Resolution
+from fhir_mappings.rules.tables import table_text
 from fhir_mappings.terminology import read_table
 from fhir_mappings.vocabulary import (
     MONITORING_PROGRAMS,
@@ -100,8 +100,7 @@ class Review(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 @cache
 def load_reviews() -> Mapping[str, Review]:
     """The table, by reason; a code is a reason too (99091)."""
-    text = files(__package__).joinpath("reviews.yaml").read_text("utf-8")
-    rows = msgspec.convert(read_table(text), list[Review])
+    rows = msgspec.convert(read_table(table_text("reviews.yaml")), list[Review])
     return MappingProxyType({row.reason: row for row in rows})
 
 

@@ -326,13 +326,18 @@ def with_code_tables(payer: PayerRule, read: Callable[[str], tuple[CodeRule, ...
     return replace(payer, code_rules=tuple(rule for name in payer.code_tables for rule in read(name)))
 
 
+def table_text(name: str) -> str:
+    """A file beside this one: whatever is read of the rules is read here."""
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
 @cache
 def load_tables() -> Tables:
     """The shipped tables, read once. `version`: the day they were last checked and a digest of them."""
     digest = hashlib.sha256()
 
     def entries(name: str) -> Any:
-        text = files(__package__).joinpath(name).read_text("utf-8")
+        text = table_text(name)
         digest.update(name.encode() + b"\0" + text.encode())
         return read_table(text)
 
