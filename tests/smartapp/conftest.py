@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
 from importlib.resources import files
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,13 +38,13 @@ from smartapp.serving import AppServer
 from smartapp.store import Store, database
 from smartapp.store.reading import Snapshot
 from smartapp.web.own_pages import address_of
+from tests.smartapp.serve_app import begin, serve
 from tests.support.case_world import CaseWorld, set_up
 from tests.support.chromium import CHROMIUM, chromium_of, new_window
 from tests.support.evaluation import Case
 from tests.support.postgres import postgres
 from tests.support.sandbox import LONG, NOON, ZONE, start_sandbox
 
-SERVE = Path(__file__).with_name("serve_app.py")
 REFUSED = "never changed|never deleted|are kept"
 """What the database says where its guards refuse a change."""
 
@@ -132,10 +132,12 @@ class World:
 
     def read(self, browser: Browser, page: Page) -> Page:
         """Refresh as the page itself asks, until nothing is read any more."""
-        until = time.monotonic() + LONG
+        until, pause = time.monotonic() + LONG, 0.0
         while "Reading the chart" in page.text and time.monotonic() < until:
             assert page.refresh, "a page that waits must refresh itself"
-            time.sleep(0.05)
+            if not _waited_for_readings():
+                time.sleep(pause)  # another process reads, or nobody does yet
+            pause = 0.05
             page = browser.get(page.url)
         return page
 
@@ -204,29 +206,33 @@ class World:
         return AppProcess(self, later)
 
 
+def _waited_for_readings() -> bool:
+    """Wait until the readings of this process are done, but not for long; whether there were any."""
+    until = time.monotonic() + 0.05
+    under_way = [thread for thread in threading.enumerate() if thread.name.startswith("reading-")]
+    for thread in under_way:
+        thread.join(max(0.0, until - time.monotonic()))
+    return bool(under_way)
+
+
 class AppProcess:
     """A process that serves the app until it is stopped or killed."""
 
     def __init__(self, world: World, later: timedelta) -> None:
         self.port = free_port()
         self.base = world.settings.base_url
-        self._process = subprocess.Popen(
-            [sys.executable, str(SERVE), str(self.port), world.settings_as_text(later)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self._process, self._told = begin(serve, self.port, world.settings_as_text(later))
         world.stack.callback(self.kill)
 
     def ready(self) -> AppProcess:
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
+        assert self._told.recv() == "ready"
         return self
 
     def here(self, address: str) -> str:
         """The same address at this process's port."""
         return address.replace(self.base, f"http://127.0.0.1:{self.port}")
 
-    def told_to_end(self) -> subprocess.Popen[bytes]:
+    def told_to_end(self) -> BaseProcess:
         """SIGTERM: what is under way may be finished."""
         self._process.terminate()
         return self._process
@@ -234,10 +240,8 @@ class AppProcess:
     def kill(self) -> None:
         """SIGKILL: no handler runs, nothing is committed any more."""
         self._process.kill()
-        self._process.wait(LONG)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._process.join(LONG)
+        self._told.close()
 
 
 EXTRA_SCOPES = ("patient/DeviceMetric.rs", "patient/CarePlan.rs")

@@ -1,19 +1,21 @@
 """Asks for a session's access token from several threads, the present one having been refused."""
 
-import json
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from __future__ import annotations
 
-from serve_app import settings_of
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 
 from smartapp import create_app
+from tests.smartapp.serve_app import settings_of
 
 THREADS = 4
 
-session_id, refused = sys.argv[2], sys.argv[3]
-keeper = create_app(settings_of(json.loads(sys.argv[1]))).extensions["smartapp"].keeper
-print("ready", flush=True)
-sys.stdin.readline()
-with ThreadPoolExecutor(THREADS) as pool:
-    tokens = list(pool.map(lambda _: keeper.access_token(session_id, rejected=refused), range(THREADS)))
-print(json.dumps(tokens), flush=True)
+
+def renew(told: Connection, settings: str, session_id: str, refused: str) -> None:
+    """Say that it is ready, wait for a word, and tell the tokens that were given."""
+    keeper = create_app(settings_of(settings)).extensions["smartapp"].keeper
+    told.send("ready")
+    told.recv()
+    with ThreadPoolExecutor(THREADS) as pool:
+        tokens = list(pool.map(lambda _: keeper.access_token(session_id, rejected=refused), range(THREADS)))
+    told.send(tokens)

@@ -36,13 +36,14 @@ def test_a_process_told_to_end_finishes_the_write_under_way_and_takes_nothing_ne
         gate.wait_for()
         ending = process.told_to_end()
         wait_until(lambda: refuses(process.port))
-        assert ending.poll() is None, "it waits for the EHR's answer"
+        assert ending.exitcode is None, "it waits for the EHR's answer"
         gate.open()
         page = pressing.result()
     (row,) = world.store.charges.of_patient("sandbox", PATIENT)
     assert row.state is ChargeState.CONFIRMED
     assert page.by_id["charge-item"] == f"ChargeItem/{row.charge_item}"
-    assert ending.wait(LONG) == 0
+    ending.join(LONG)
+    assert ending.exitcode == 0
 
 
 def form_at(world: World, process: AppProcess, browser: Browser) -> Form:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
-RENEW = Path(__file__).with_name("renew_token.py")
+from tests.smartapp.renew_token import renew
+from tests.smartapp.serve_app import begin
+
 PROCESSES = 3
 
 
@@ -17,22 +15,19 @@ def test_of_many_processes_and_threads_one_renews_the_token_and_all_get_the_new_
     session_id = urlsplit(page.url).path.split("/")[2]
     before = world.store.launches.get_tokens(session_id)
     world.ehr.sandbox.quirks.slow_ms = 500  # so long that every other one must wait for the first
-    arguments = [sys.executable, str(RENEW), world.settings_as_text(), session_id, before.access_token]
-    running = [
-        subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(PROCESSES)
-    ]
+    arguments = world.settings_as_text(), session_id, before.access_token
+    running = [begin(renew, *arguments) for _ in range(PROCESSES)]
     try:
-        for process in running:
-            assert process.stdout.readline() == "ready\n"
-        for process in running:
-            process.stdin.write("\n")
-            process.stdin.flush()
-        given = [json.loads(process.stdout.readline()) for process in running]
+        for _, told in running:
+            assert told.recv() == "ready"
+        for _, told in running:
+            told.send("now")
+        given = [told.recv() for _, told in running]
     finally:
-        for process in running:
+        for process, told in running:
             process.kill()
-            process.communicate()
+            process.join()
+            told.close()
     after = world.store.launches.get_tokens(session_id)
     assert {token for tokens in given for token in tokens} == {after.access_token}
     assert after.access_token != before.access_token
