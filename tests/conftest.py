@@ -1,9 +1,12 @@
-"""What every test would pay for is paid once a process: the suite's own weight, templates, rules of apps."""
+"""What every test would pay for is paid once a process: the suite's own weight, templates, rules of apps, the
+types that apps decode. And nobody waits for what only waits."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,9 @@ from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
 from werkzeug.routing import Rule
+
+from launch import http
+from smartapp import prepared
 
 
 class CompiledTemplates(BytecodeCache):
@@ -43,9 +49,16 @@ def build_when_asked(true: Callable[..., Any]) -> Callable[..., Any]:
     return compile_builder
 
 
+BACK_SOON = SimpleNamespace(uniform=lambda least, most: least / 25)
+"""In place of `random` where it is drawn how long a client waits before it asks an EHR again that failed."""
+
+
 def pytest_configure() -> None:
     Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
     Rule._compile_builder = build_when_asked(Rule._compile_builder)  # type: ignore[method-assign]
+    for known in ("_is_record", "_understood"):
+        setattr(prepared, known, cache(getattr(prepared, known)))
+    http.random = BACK_SOON  # type: ignore[assignment]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
