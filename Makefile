@@ -9,7 +9,7 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   budgets pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test test-browser test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs pictures bench oracle population mutate mutate-changed fuzz faults sbom audit clean
+.PHONY: help install demo demo-check test test-bench test-browser test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs pictures bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,7 +30,10 @@ demo-check: $(READY) ## Drive the whole way headless: launch, read, accept, find
 	$(BIN)/smartapp demo --check
 
 test: $(READY) ## Run every test that needs nothing but Python
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not days and not interop and not browser"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not bench and not days and not interop and not browser"
+
+test-bench: $(READY) ## That every bench runs, and what takes seconds by its amount of data
+	$(BIN)/python -m pytest -n 2 -q -m bench tests/test_bench.py tests/launch/sandbox/test_search.py
 
 test-browser: $(READY) ## The pages in a real browser: in the EHR's frame, by keyboard, with axe (needs Debian's chromium)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m browser

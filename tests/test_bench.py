@@ -33,6 +33,7 @@ def readings() -> list[Resource]:
     return [json.loads(line) for line in observation_lines(MANY, PATIENT)]
 
 
+@pytest.mark.bench
 def test_every_bench_runs_and_tells_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     command.main(["--json"], TINY)
     told = json.loads(capsys.readouterr().out)
@@ -45,16 +46,16 @@ def test_every_bench_runs_and_tells_its_figures(capsys: pytest.CaptureFixture[st
 
 
 def test_a_single_bench_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    command.main(["evaluating"], TINY)
+    command.main(["deciding"], TINY)
     around, _, *lines = capsys.readouterr().out.splitlines()
     assert "garbage_collector" in around
     assert [line.split("  ")[0] for line in lines] == [
-        "evaluate / json.loads",
-        "a patient of many / of few",
-        "evaluate, peak memory",
+        "decide, a patient's year",
+        "memory growth to 4 patients",
     ]
 
 
+@pytest.mark.bench
 def test_two_commits_open_the_same_charts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
