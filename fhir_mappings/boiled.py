@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import Chart
-from fhir_mappings.identity import References, is_made_up, pointer
+from fhir_mappings.identity import REPLACED_BY, References, is_made_up, pointer
 from fhir_mappings.resources import NOT_JSON, READ_TYPES, Reference, Resource, contained_in, loosely
 
 FORMAT = 1
@@ -186,7 +186,7 @@ def _same_person(patient: fhir.Patient) -> Iterator[str]:
     """The folders of the records that a Patient says are, or were, the same person's."""
     links = loosely(patient.link)
     for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict) and link.get("type") in ("replaced-by", "replaces"):
+        if isinstance(link, dict) and link.get("type") in (*REPLACED_BY, "replaces"):
             try:
                 pointed = pointer(msgspec.convert(link.get("other"), Reference), "Patient")
             except msgspec.ValidationError:

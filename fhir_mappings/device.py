@@ -39,12 +39,13 @@ def read_device(
     if device.status == "entered-in-error":
         return None
     meaning, facts = terminology.device(device), terminology.device_facts(device)
+    owner = owner_of(device.patient, device.contained)
     return KnownDevice(
         name,
         meaning.kind,
         meaning.line,
         meaning.type_name or name,
-        references.resolve(owner_of(device.patient, device.contained)),
+        references.resolve(owner) or (owner if references.is_a_stranger(owner) else None),
         facts.cleared
         or any(
             carrier.deviceIdentifier or carrier.carrierHRF or carrier.carrierAIDC

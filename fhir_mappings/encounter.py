@@ -21,6 +21,7 @@ from fhir_mappings.places import (
     extent_of,
     is_longer_than_a_day,
     presence_of,
+    stay_within,
 )
 from fhir_mappings.record import LiveContact, ManagementTime, SetUp, UsedTime, Visit
 from fhir_mappings.resources import (
@@ -38,6 +39,7 @@ from fhir_mappings.vocabulary import (
     PROFESSIONALS,
     Activity,
     ExcludedReason,
+    Place,
     Program,
     Role,
 )
@@ -194,8 +196,14 @@ def _presences(
     if encounter.status in NEVER_TOOK_PLACE or (meaning is not None and meaning.activity in NOT_FACE_TO_FACE):
         return ()
     place, is_over = terminology.place(*encounter.classes), encounter.status == "finished"
-    presence = presence_of(place, extent, is_over=is_over, clock=clock)
-    return () if presence is None else (presence,)
+    found = [presence_of(place, extent, is_over=is_over, clock=clock)]
+    if place is not Place.FACILITY:
+        found += [
+            stay_within(extent_of(former.period, None, clock), extent)
+            for former in encounter.classHistory or ()
+            if terminology.place(former.class_) is Place.FACILITY
+        ]
+    return tuple(presence for presence in found if presence is not None)
 
 
 def _meaning(encounter: Encounter, terminology: Terminology) -> EncounterMeaning | None:

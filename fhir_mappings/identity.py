@@ -38,6 +38,8 @@ _LONGEST_VERSION = 64
 _OWNERS = ("subject", "patient", "beneficiary")
 """The elements by which the types we read name whose they are."""
 
+REPLACED_BY = ("replaced-by", "replace")
+"""The second is what DSTU2 called it."""
 UNKNOWN_PATIENT = "Patient/?"
 """Somebody who is named in a way that nobody can read."""
 
@@ -192,7 +194,7 @@ def links_of(patient: Patient, references: References) -> Links:
         except msgspec.ValidationError:
             name = None
         kind = link.get("type")
-        if kind == "replaced-by":
+        if kind in REPLACED_BY:
             # Whom by may be unreadable; that it was replaced is said all the same.
             replaced_by = name or replaced_by or UNKNOWN_PATIENT
         elif kind == "replaces" and name is not None:
@@ -281,6 +283,14 @@ class References:
         }
         # An identifier that two share names neither, in whatever order they came.
         return named.pop() if len(named) == 1 else None
+
+    def is_a_stranger(self, pointed: str) -> bool:
+        """Does an identifier name somebody of whom nothing was learned, and no second name of one who was?
+        Who is known under its system has another value there; under another system they may be the same."""
+        kind, system, value = ([*pointed.removeprefix(_LOGICAL).split("\0"), "", ""])[:3]
+        if not pointed.startswith(_LOGICAL) or (kind, system or None, value) in self._identifiers:
+            return False
+        return bool(system) and any(known[:2] == (kind, system) for known in self._identifiers)
 
 
 def pointer(reference: Reference | None, kind: str) -> str | None:

@@ -144,9 +144,9 @@ class LocalClock:
 
     def _learn_time(self, text: str, offset: str) -> Moment | TimeProblem:
         """A time read in full. Its date and its offset are kept, if they are written as FHIR writes them."""
-        text = _without_leap_second(text)
+        text = _without_leap_second(_upper(text))
         moment = self._read_time(text)
-        if isinstance(moment, Moment) and (offset == "Z" or (len(offset) == 6 and offset[3] == ":")):
+        if isinstance(moment, Moment) and (offset in ("Z", "z") or (len(offset) == 6 and offset[3] == ":")):
             aware = datetime.fromisoformat(text)
             midnight = (aware.toordinal() - _EPOCH_ORDINAL) * DAY_MICROSECONDS
             before, turn, after = self._day_turn(midnight)
@@ -174,10 +174,10 @@ class LocalClock:
     def _read_time(self, text: str) -> Moment | TimeProblem:
         # `datetime.fromisoformat` reads more than FHIR writes (ordinal and week dates); the marks keep it to
         # year-month-dayThour:minute. Missing seconds are read: vendors leave them out.
-        if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] != "T" or text[13] != ":":
+        if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] not in "Tt" or text[13] != ":":
             return TimeProblem.UNREADABLE
         try:
-            moment = datetime.fromisoformat(_without_leap_second(text))
+            moment = datetime.fromisoformat(_without_leap_second(_upper(text)))
         except ValueError:
             return TimeProblem.UNREADABLE
         if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
@@ -248,6 +248,11 @@ def _bound(known: dict[Any, Any]) -> None:
     """Texts are whatever somebody writes: so many are kept, and then all are forgotten."""
     if len(known) >= _MOST_KEPT:
         known.clear()
+
+
+def _upper(text: str) -> str:
+    """RFC 3339, which FHIR's times follow, has T and Z in either case; some write the small ones."""
+    return text.upper() if "t" in text or text.endswith("z") else text
 
 
 def _without_leap_second(text: str) -> str:

@@ -10,12 +10,21 @@ from datetime import date
 from enum import IntFlag
 from typing import final
 
+import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.identity import about_of, pointer
 from fhir_mappings.local_time import LocalClock, Moment, TimeProblem
 from fhir_mappings.record import NOT_SAID, About
-from fhir_mappings.resources import CodingsOnly, Identifier, Meta, Observation, Reference
+from fhir_mappings.resources import (
+    NOT_JSON,
+    CodingsOnly,
+    Identifier,
+    Meta,
+    Observation,
+    Reference,
+    ReferenceExtension,
+)
 from fhir_mappings.terminology import Believable, ObservationMeaning, Terminology
 from fhir_mappings.values import Said, Values
 from fhir_mappings.vocabulary import ExcludedReason
@@ -33,6 +42,8 @@ _TIME_PROBLEMS = {
     TimeProblem.PARTIAL: ExcludedReason.PARTIAL_DATE,
     TimeProblem.UNREADABLE: ExcludedReason.UNREADABLE_DATE,
 }
+_REPLACES = b"http://hl7.org/fhir/StructureDefinition/observation-replaces"
+_stated = msgspec.json.Decoder(list[ReferenceExtension]).decode
 _MOST_CATEGORIES = 1000
 """Texts of `category` that are kept; a chart has a handful."""
 _SaysOfOrigin = tuple[
@@ -184,6 +195,8 @@ class Measurement(Struct, gc=False):
     """Set where the only values are those of other Observations."""
     more: tuple[Moment, ...] = ()
     """Further moments of an effectiveTiming."""
+    replaces: tuple[str, ...] = ()
+    """Pointers of the Observations that it says it was sent in the place of."""
 
 
 def read_observation(
@@ -230,11 +243,26 @@ def read_observation(
         said is not Said.UNBELIEVABLE,
         members,
         more,
+        _replaced(observation.extension) if _REPLACES in bytes(observation.extension) else (),
     )
 
 
 def _members(observation: Observation) -> tuple[str, ...]:
     return tuple(found for member in observation.hasMember or () if (found := pointer(member, "Observation")))
+
+
+def _replaced(extensions: Raw) -> tuple[str, ...]:
+    """What FHIR's own extension names: a value was revised, and sent as an Observation of its own (D28)."""
+    try:
+        found = _stated(extensions)
+    except NOT_JSON:
+        return ()
+    return tuple(
+        pointed
+        for extension in found
+        if extension.url == _REPLACES.decode()
+        and (pointed := pointer(extension.valueReference, "Observation"))
+    )
 
 
 def status_reason(status: str | None, known: dict[str, ExcludedReason]) -> ExcludedReason:

@@ -142,6 +142,13 @@ def _stay(extent: Extent) -> Presence:
     return Presence(Where.IN_FACILITY, None, Where.IN_FACILITY, (extent.start, extent.end))
 
 
+def stay_within(extent: Extent, whole: Extent) -> Presence:
+    """Admitted for a part of an Encounter that is no stay by its class of now: what lies in that time, at the
+    longest until the Encounter ended."""
+    ends = whole.end if extent.end is None and not extent.contradicts else extent.end
+    return replace(_stay(replace(extent, end=ends)), named=Where.UNVERIFIED)
+
+
 def _visit(extent: Extent, is_over: bool, clock: LocalClock) -> Presence:
     """Came in and went: what names it and was measured on that day, and what lies in its time."""
     if extent.is_longer_than_a_day(clock) or (extent.end is None and not is_over):

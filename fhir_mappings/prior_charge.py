@@ -84,6 +84,10 @@ def codes_of(charge: ChargeItem, known: KnownCodes | None = None) -> ChargeCodes
     """
     known = known or shipped_codes()
     found = _codes_in(known, charge.code, charge.extension, charge.modifierExtension)
+    products = (charge.productCodeableConcept, charge.product)
+    of_products = [text for product in products for text in _texts_in(_value_of(product))]
+    beside = [number for text in of_products for number in numbers_in(text, known)]
+    found = ChargeCodes(found.coded, tuple(dict.fromkeys((*found.said, *beside))))
     if found.named or not own_keys(charge):
         return found
     uris = _texts_in(_value_of(charge.definitionUri))
@@ -187,7 +191,7 @@ def _texts_in(value: Any, depth: int = 0) -> Iterator[str]:
         if isinstance(one, str):
             yield one
         elif isinstance(one, dict):
-            for name in ("code", "display", "text", "coding"):
+            for name in ("code", "display", "text", "coding", "concept"):
                 yield from _texts_in(one.get(name), depth + 1)
 
 
@@ -258,11 +262,41 @@ def read_claim(
         claimed = {charge.code for charge in found}
         added = _lines(claim.addItem or (), claim.billablePeriod, name, claim.status or "", clock, known)
         found += [charge for charge in added if charge.code not in claimed]
+    found += _done(claim, name, clock, known, {charge.code for charge in found})
     if found and claim.status in NOT_CLAIMED:
         return NOT_CLAIMED[claim.status]
     if found and not is_charge(claim):
         return ExcludedReason.NOT_ACTIVE
     return tuple(found)
+
+
+def _done(
+    claim: Claim | ExplanationOfBenefit,
+    name: str,
+    clock: LocalClock,
+    known: KnownCodes,
+    claimed: Container[str],
+) -> list[PriorCharge]:
+    """What a claim says was done that is on none of its lines: it is claimed there under another number."""
+    found: list[PriorCharge] = []
+    whole = None if claim.billablePeriod is None else days_of(claim.billablePeriod, clock)
+    for procedure in claim.procedure or ():
+        codes = _codes_in(known, procedure.procedureCodeableConcept).named
+        own = None if procedure.date is None else _window(procedure.date, procedure.date, clock)
+        found += [
+            PriorCharge(
+                name,
+                code,
+                1,
+                own or whole,
+                claim.status or "",
+                among=_among(codes, known),
+                of_whole_claim=own is None,
+            )
+            for code in codes
+            if code not in claimed
+        ]
+    return found
 
 
 def is_charge(claim: Claim | ExplanationOfBenefit) -> bool:

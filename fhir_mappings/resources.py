@@ -137,6 +137,13 @@ class Component(ValueHolder, gc=False, omit_defaults=True):
     extension: Raw = Raw()
 
 
+class ReferenceExtension(Struct, frozen=True, gc=False, omit_defaults=True):
+    """An extension that names another resource, if it is one."""
+
+    url: str = ""
+    valueReference: Reference | None = None
+
+
 class Observation(ValueHolder, gc=False, omit_defaults=True, tag_field="resourceType"):
     id: str | None = None
     meta: Meta | None = None
@@ -218,8 +225,11 @@ class Device(Resource, gc=False, omit_defaults=True):
 
     @property
     def type_text(self) -> str | None:
-        types = self.type if isinstance(self.type, list) else [self.type]
-        return next((type_.text for type_ in types if type_ is not None and type_.text), None)
+        """Its type in words; the display of a coding that has no code is no more than that."""
+        types = self.type if isinstance(self.type, list) else [] if self.type is None else [self.type]
+        words = [one.text for one in types]
+        words += [coding.display for one in types for coding in one.coding or () if not coding.code]
+        return next((text for text in words if text), None)
 
 
 class DeviceMetric(Resource, gc=False, omit_defaults=True):
@@ -248,6 +258,13 @@ class EncounterClass(Coding, frozen=True, gc=False, omit_defaults=True):
     coding: tuple[Coding, ...] | None = None
 
 
+class FormerClass(Struct, gc=False, omit_defaults=True):
+    """What an Encounter was for a while."""
+
+    class_: EncounterClass | None = msgspec.field(default=None, name="class")
+    period: Period | None = None
+
+
 class Encounter(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     class_: EncounterClass | list[CodeableConcept] | str | None = msgspec.field(default=None, name="class")
@@ -261,6 +278,7 @@ class Encounter(Resource, gc=False, omit_defaults=True):
     period: Period | None = None
     actualPeriod: Period | None = None
     """What `period` is called from R5 on."""
+    classHistory: list[FormerClass] | None = None
     length: Quantity | None = None
 
     def __post_init__(self) -> None:
@@ -341,6 +359,9 @@ class ChargeItem(Resource, gc=False, omit_defaults=True):
     occurrenceTiming: Timing | None = None
     performer: list[ChargePerformer] | None = None
     quantity: Quantity | None = None
+    productCodeableConcept: Raw = Raw()
+    product: Raw = Raw()
+    """What `productCodeableConcept` is called from R5 on: concepts, or references."""
     service: Raw = Raw()
     supportingInformation: Raw = Raw()
 
@@ -375,6 +396,13 @@ class ClaimItem(ClaimPart, gc=False, omit_defaults=True):
     detail: list[ClaimDetail] | None = None
 
 
+class ClaimProcedure(Struct, gc=False, omit_defaults=True):
+    """What was done, beside the lines that charge it."""
+
+    date: str | None = None
+    procedureCodeableConcept: ChargeConcept | None = None
+
+
 class CareTeamMember(Struct, gc=False, omit_defaults=True):
     provider: Reference | None = None
 
@@ -387,6 +415,7 @@ class Claim(Resource, gc=False, omit_defaults=True):
     careTeam: list[CareTeamMember] | None = None
     billablePeriod: Period | None = None
     item: list[ClaimItem] | None = None
+    procedure: list[ClaimProcedure] | None = None
 
 
 class ExplanationOfBenefit(Resource, gc=False, omit_defaults=True):
@@ -399,6 +428,7 @@ class ExplanationOfBenefit(Resource, gc=False, omit_defaults=True):
     careTeam: list[CareTeamMember] | None = None
     billablePeriod: Period | None = None
     item: list[ClaimItem] | None = None
+    procedure: list[ClaimProcedure] | None = None
     addItem: list[ClaimItem] | None = None
 
 

@@ -168,6 +168,7 @@ PHONE_APP = (SNOMED, "706689003")  # an app of any RTM line, no monitor of a phy
 NO_MONITORS = {(MDC, "531981"), (SNOMED, "228869008")}  # a gateway, a wheelchair
 MANUAL_METHODS = {(SNOMED, "1156040003")}
 MANUAL_EXTENSIONS = [("https://bdh.stanford.edu/fhir/defs/metadata/HKWasUserEntered", True)]
+REPLACES = "http://hl7.org/fhir/StructureDefinition/observation-replaces"
 SETTING = "http://hl7.org/fhir/us/vitals/StructureDefinition/MeasurementSettingExt"
 OFFICE_SETTINGS = [(SETTING, (SNOMED, "257585005"))]
 ABSENT_CODINGS = {(SNOMED, "262008008")}
@@ -579,7 +580,7 @@ def _moment(text: Any, zone: ZoneInfo) -> Moment | None:
     try:
         if len(text) == 10:
             return Moment(date.fromisoformat(text), None)
-        at = datetime.fromisoformat(re.sub(r"(T\d\d:\d\d):60", r"\1:59", text))
+        at = datetime.fromisoformat(re.sub(r"(T\d\d:\d\d):60", r"\1:59", text.upper()))
     except ValueError:
         return None
     if at.tzinfo is None:
@@ -639,9 +640,10 @@ def _month(day: date) -> Window:
 
 @cache
 def _system(address: Any) -> str:
-    """D32: one system under several addresses is one."""
+    """D32: one system under several addresses is one, whatever edition or version it names."""
     told = str(address or "")
-    key = told.replace("https://", "http://", 1).rstrip("/").lower()
+    key = told.split("|")[0].replace("https://", "http://", 1).rstrip("/").lower()
+    key = re.sub(r"^(http://snomed\.info/sct)/\d+(/version/\d+)?$", r"\1", key)
     for same in (LOINC, SNOMED, MDC, CPT, NUCC, ACT, REASON, ICD_10):
         if key == same.lower():
             return same
@@ -779,7 +781,7 @@ def _open_bundle(found: Delivery, bundle: Resource) -> None:
     own = own if own is not None else _instant(bundle.get("timestamp"), found.zone)
     for entry in entries:
         response = entry.get("response") or {}
-        if (entry.get("request") or {}).get("method") == "DELETE":
+        if str((entry.get("request") or {}).get("method")).upper() == "DELETE":
             at = _instant(response.get("lastModified"), found.zone)
             found.deletions.append(Deletion(_local(entry["request"]["url"]), own if at is None else at))
         elif "resource" in entry:
@@ -916,7 +918,7 @@ def _find_patient(facts: Facts) -> None:
     for ref, r in patients.items():
         for link in r.get("link") or []:
             other = _meant(facts, link.get("other"), "Patient/")
-            if link.get("type") == "replaced-by":
+            if link.get("type") in ("replaced-by", "replace"):
                 replaced[ref] = other
             elif link.get("type") == "replaces":
                 replaced.setdefault(other, ref)
@@ -1072,6 +1074,8 @@ def _charged_numbers(r: Resource, concept: Any, wanted: Collection[str]) -> tupl
         texts += [(e.get("valueCoding") or {}).get(key) for key in ("code", "display")]
         inner = e.get("valueCodeableConcept")
         texts += [code for _, code in _codings(inner)] + _concept_texts(inner)
+    supplied = r.get("productCodeableConcept")
+    texts += [code for _, code in _codings(supplied)] + _concept_texts(supplied)
     return codes, sorted({n for text in texts for n in _numbers(text, wanted)})
 
 
@@ -1182,6 +1186,8 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
         place = _place(facts, ref, r, meant[0] if meant else "")
         if place is not None:
             facts.places[ref] = place
+            if place.kind != "inpatient":
+                facts.places |= _stays_within(facts, ref, r, place)
         finished = r.get("status") == "finished"
         if not finished:
             facts.excluded[ref] = str(r.get("status"))
@@ -1285,6 +1291,17 @@ def _place(facts: Facts, ref: str, r: Resource, activity: str) -> Place | None:
         ends = begins + length
     bare = any(m is not None and m.instant is None for m in (start, end))
     return Place(ref, kind, begins, ends, bare, r.get("status") == "finished")
+
+
+def _stays_within(facts: Facts, ref: str, r: Resource, whole: Place) -> dict[str, Place]:
+    """D26: what an Encounter was a stay for; until its own end where that one's is not said."""
+    found = {}
+    for number, former in enumerate(r.get("classHistory") or []):
+        if _kind_of_place(facts, former.get("class")) == "inpatient":
+            stay = _place(facts, ref, {**r, "length": None, **former}, "")
+            if stay is not None:
+                found[f"{ref}#{number}"] = replace(stay, end=whole.end if stay.end is None else stay.end)
+    return found
 
 
 def _kind_of_place(facts: Facts, told: Any) -> str | None:
@@ -1809,9 +1826,21 @@ def _too_late(facts: Facts, m: Moment) -> str | None:
 
 
 def _of_another(facts: Facts, r: Resource) -> bool:
-    """D6: taken with somebody else's device."""
-    owner = _meant(facts, (_device(facts, r) or {}).get("patient"), "Patient/")
-    return bool(owner) and owner not in facts.same_patient
+    """D6: taken with somebody else's device; another value under the system of the patient's own number is
+    somebody else's."""
+    told = (_device(facts, r) or {}).get("patient")
+    owner = _meant(facts, told, "Patient/")
+    if owner or not isinstance(told, Mapping) or told.get("reference"):
+        return bool(owner) and owner not in facts.same_patient
+    named = told.get("identifier") or {}
+    known = [
+        (i.get("system"), i.get("value"))
+        for ref, patient in facts.resources.items()
+        if ref.startswith("Patient/")
+        for i in patient.get("identifier") or []
+    ]
+    there = named.get("system") in [system for system, _ in known if system]
+    return there and bool(named.get("value")) and (named["system"], named["value"]) not in known
 
 
 def _is_after(m: Moment, died: Moment, zone: ZoneInfo) -> bool:
@@ -2016,7 +2045,11 @@ def _without_device(coding: Coding, line: str, source: str | None, performers: s
 def _without_duplicates(
     facts: Facts, found: list[tuple[str, Resource, list[Moment]]]
 ) -> list[tuple[str, Resource, list[Moment]]]:
-    """D18, D28: the same identifier, the newer counts; the same (coding, device, effective, value), one."""
+    """D18, D28: the same identifier, the newer counts; the same (coding, device, effective, value), one; what
+    another says it replaces is that one."""
+    replaced = {name for ref, r, _ in found for name in _replaced_by(facts, r) if name != ref}
+    facts.excluded |= {ref: "duplicate" for ref, _, _ in found if ref in replaced}
+    found = [one for one in found if one[0] not in replaced]
     instants: dict[Any, set[Moment]] = {}
     for _, r, moments in found:
         for name in _names(r):
@@ -2034,6 +2067,12 @@ def _without_duplicates(
             left.append((ref, r, moments))
         seen.update(keys)
     return sorted(left, key=lambda one: (_first_second(facts, one[2][0]), one[0]))
+
+
+def _replaced_by(facts: Facts, r: Resource) -> list[str]:
+    """The Observations that a reading says it was sent in the place of."""
+    stated = [e for e in r.get("extension") or [] if e.get("url") == REPLACES]
+    return [_meant(facts, e.get("valueReference"), "Observation/") for e in stated]
 
 
 def _names(r: Resource) -> list[tuple[Any, Any]]:

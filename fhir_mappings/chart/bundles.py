@@ -180,7 +180,9 @@ def deletion_of(
     """
     asked = request if isinstance(request, dict) else {}
     told = response if isinstance(response, dict) else {}
-    deletes, gone = asked.get("method") == "DELETE", _status(told).startswith(_GONE)
+    method = asked.get("method")
+    deletes = isinstance(method, str) and method.upper() == "DELETE"
+    gone = _status(told).startswith(_GONE)
     if not deletes and not gone:
         return None
     name = _record_in(asked.get("url")) or _record_in(full_url)

@@ -1,14 +1,15 @@
 """What is one reading (D18, D28).
 
-Two readings of one business identifier are one: corrected, or sent again. But an identifier is an order's or
-a device's, and says nothing of one reading, where three or more different instants share it.
+Two readings of one business identifier are one: corrected, or sent again; so are a reading and the one that
+it says it replaces. But an identifier is an order's or a device's, and says nothing of one reading, where
+three or more different instants share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fhir_mappings.identity import instant_of
+from fhir_mappings.identity import References, instant_of
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.observation import Measurement
 from fhir_mappings.resources import Identifier
@@ -36,6 +37,16 @@ def sent_again(candidates: Iterable[Measurement], clock: LocalClock) -> frozense
         for names in groups.all()
         for name in names
         if name != _newest([first[one] for one in names], clock)
+    )
+
+
+def replaced(candidates: Iterable[Measurement], references: References) -> frozenset[str]:
+    """Names of readings that another says it was sent in the place of: that one counts, on its own day."""
+    return frozenset(
+        name
+        for found in candidates
+        for pointed in found.replaces
+        if (name := references.resolve(pointed)) is not None and name != found.resource
     )
 
 

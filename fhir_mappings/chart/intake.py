@@ -78,6 +78,8 @@ class SubjectIntake:
     identifiers: set[fhir.Identifier] = field(default_factory=set)
     repeats_identifiers: bool = False
     """Two Observations may carry the same business identifier."""
+    replaces_some: bool = False
+    """An Observation says that it was sent in the place of another."""
 
     def of(self, kind: type[Kind]) -> dict[str, Kind]:
         found = self.resources.get(kind.__name__, {})
@@ -436,6 +438,8 @@ class Intake:
             return
         if found.members is not None:
             subject.has_panels = True
+        if found.replaces:
+            subject.replaces_some = True
         identifiers = found.identifiers
         if identifiers:
             known = subject.identifiers

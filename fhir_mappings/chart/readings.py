@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.chart.duplicates import sent_again
+from fhir_mappings.chart.duplicates import replaced, sent_again
 from fhir_mappings.chart.intake import Intake, SubjectIntake
 from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
@@ -107,6 +107,8 @@ class ReadingMapper:
         subjects = self._intake.subjects(patient)
         repeats_identifiers = len(subjects) > 1 or any(one.repeats_identifiers for one in subjects)
         again = sent_again(candidates, self._clock) if repeats_identifiers else frozenset()
+        if any(one.replaces_some for one in subjects):
+            again |= replaced(candidates, self._references)
         before: Measurement | None = None
         last_instant: int | None = None
         alike: set[tuple[str, str | None, int, bool]] = set()
@@ -120,8 +122,8 @@ class ReadingMapper:
             duplicate = False
             if instant == last_instant and before is not None:
                 # Sorted by instant: only what is measured at the same one can be alike.
-                alike.add(_likeness(before))
-                duplicate = _likeness(found) in alike
+                alike.add(self._likeness(before))
+                duplicate = self._likeness(found) in alike
             elif alike:
                 alike.clear()
             before, last_instant = found, instant
@@ -266,6 +268,13 @@ class ReadingMapper:
             unverified.add(CODES_OPEN)
         return _Verdict(series, unverified=frozenset(unverified))
 
+    def _likeness(self, found: Measurement) -> tuple[str, str | None, int, bool]:
+        """The same coding, device and value at the same time is the same reading, sent twice (D18), however
+        its device is referred to."""
+        device = found.origin.device
+        named = self._references.resolve(device) or device
+        return found.origin.meaning.key, named, found.value, found.date_only
+
     def _by(self, found: Measurement) -> _By:
         """Who a reading says that it is from. The patient before all others; of these, staff."""
         kinds: set[str] = set()
@@ -381,11 +390,6 @@ def _at_other_moments(found: Measurement) -> list[Measurement]:
         )
         for moment in found.more
     ]
-
-
-def _likeness(found: Measurement) -> tuple[str, str | None, int, bool]:
-    """The same coding, device and value at the same time is the same reading, sent twice (D18)."""
-    return found.origin.meaning.key, found.origin.device, found.value, found.date_only
 
 
 def _sort(found: list[Measurement]) -> None:

@@ -381,8 +381,8 @@ class KnownCodes:
         """Every code of remote monitoring, with its program."""
         self.all = frozenset({*rules, *more_specific})
         either = "|".join(sorted(self.all))
-        self.number = re.compile(rf"(?i:CPT4?|HCPCS)?({either})(?:[A-Z]{{2}})?")
-        """One of them, bare or as some write it in one word with its prefix or modifier."""
+        self.number = re.compile(rf"(?i:CPT4?|HCPCS)?({either})(?:[A-Z]{{2}}|[xX]\d{{1,2}})?")
+        """One of them, bare or as some write it in one word with its prefix, modifier or units."""
         self.anywhere = re.compile(either)
         self.in_bytes = re.compile(rf"{either}|\\u".encode())
         """Worth taking apart: digits may stand in a text as escapes."""

@@ -53,8 +53,8 @@ class Marks:
                 keys = list(_codings(value))
                 if any((address, key) in self._codings for key in keys):
                     return True
-                # A site may give the code of a Coding as the plain value that it is.
-                if any((address, _plain(code)) in self._values for _, code in keys):
+                # A site may give the code of a Coding, or its words, as the plain value that it is.
+                if any((address, _plain(said)) in self._values for said in _said(value)):
                     return True
             elif (address, _plain(value)) in self._values:
                 return True
@@ -91,6 +91,14 @@ def _codings(value: Any) -> Iterator[Key]:
         elif isinstance(code := one.get("code"), str):
             system = one.get("system")
             yield canonical(system if isinstance(system, str) else None), code
+
+
+def _said(value: dict[str, Any]) -> Iterator[Any]:
+    """Of a Coding or a CodeableConcept, each code, and each text that stands for one."""
+    inner = value.get("coding")
+    for one in (value, *(inner if isinstance(inner, list) else ())):
+        if isinstance(one, dict):
+            yield from (one.get(name) for name in ("code", "display", "text"))
 
 
 def _plain(value: Any) -> str | None:

@@ -6,6 +6,7 @@ Every coding that is looked up, a resource's or a site's, goes through `key_of`.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Protocol
 
@@ -24,6 +25,8 @@ ENCOUNTER_CLASS = "http://hl7.org/fhir/encounter-class"
 
 Key = tuple[str | None, str | None]
 _OID = "urn:oid:"
+_SNOMED_VERSION = re.compile(r"^(http://snomed\.info/sct)/\d+(?:/version/\d+)?$")
+"""What names an edition of SNOMED CT, or a version of one: a code is the same in all of them."""
 
 
 class Coded(Protocol):
@@ -66,9 +69,11 @@ def coding_name(coding: Coded) -> str:
 
 
 def _plain(address: str) -> str:
-    """An address without what makes no difference: the scheme's s, capital letters, a slash at the end."""
-    plain = address.strip().rstrip("/").lower()
-    return f"http{plain[5:]}" if plain.startswith("https:") else plain
+    """An address without what makes no difference: the scheme's s, capital letters, a slash at the end, the
+    version that some write behind a bar, and the edition or version of SNOMED CT."""
+    plain = address.partition("|")[0].strip().rstrip("/").lower()
+    plain = f"http{plain[5:]}" if plain.startswith("https:") else plain
+    return _SNOMED_VERSION.sub(r"\1", plain)
 
 
 _CANONICAL = {

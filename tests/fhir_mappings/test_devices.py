@@ -161,6 +161,34 @@ def test_a_device_that_names_nobody_leaves_the_enrolment_open(
 
 
 @pytest.mark.parametrize(
+    ("owner", "left_out"),
+    [
+        ({"system": "urn:clinic:mrn", "value": "2"}, "device-of-another"),
+        ({"system": "urn:clinic:mrn", "value": "1"}, None),
+        ({"system": "urn:vendor:user", "value": "7"}, None),
+        ({"value": "2"}, None),
+    ],
+)
+def test_an_identifier_beside_the_patients_own_is_somebody_else(
+    owner: Resource, left_out: str | None, chart: Callable[..., Chart], blood_pressure: Build, cuff: Build
+) -> None:
+    mrn = {"system": "urn:clinic:mrn", "value": "1"}
+    patient = {"resourceType": "Patient", "id": "p1", "identifier": [mrn]}
+    record = chart(patient, blood_pressure(), cuff(patient={"identifier": owner})).record("Patient/p1")
+    said = {entry.resource: str(entry.reason) for entry in record.excluded}
+    assert said.get("Observation/bp") == left_out
+    assert len(record.readings) == (left_out is None)
+
+
+def test_the_display_of_a_type_without_a_code_is_its_text(
+    clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    words = cuff(type={"coding": [{"display": "Blood Pressure Monitor"}]})
+    entry = {"type_text": "blood pressure monitor", "line": "physiologic"}
+    assert len(clinic([entry], blood_pressure(), words).readings) == 1
+
+
+@pytest.mark.parametrize(
     ("carrier", "verified"),
     [
         ({"deviceIdentifier": DI}, True),

@@ -87,3 +87,60 @@ def test_one_reading_of_several_moments_is_no_duplicate_of_itself(read, blood_pr
 def test_the_same_value_at_the_same_time_is_one_reading_without_any_identifier(read, blood_pressure, cuff):
     record = read(identified(blood_pressure, "a", 5, None), identified(blood_pressure, "b", 5, None), cuff())
     assert counted(record) == {"a": date(2026, 3, 5)}
+
+
+REPLACES = "http://hl7.org/fhir/StructureDefinition/observation-replaces"
+
+
+def replacing(*references: str) -> dict[str, Any]:
+    return {"extension": [{"url": REPLACES, "valueReference": {"reference": one}} for one in references]}
+
+
+@pytest.mark.parametrize("reference", ["Observation/a", "https://ehr.example/fhir/Observation/a/_history/2"])
+def test_a_reading_that_says_it_replaces_another_counts_alone(read, blood_pressure, cuff, reference):
+    old = identified(blood_pressure, "a", 5, None)
+    for day in (3, 7):
+        for order in permutations([old, identified(blood_pressure, "b", day, None, **replacing(reference))]):
+            record = read(*order, cuff())
+            assert counted(record) == {"b": date(2026, 3, day)}
+            assert [(entry.resource, entry.reason) for entry in record.excluded] == [
+                ("Observation/a", "duplicate")
+            ]
+
+
+def test_of_readings_replaced_one_after_the_other_the_last_counts(read, blood_pressure, cuff):
+    record = read(
+        identified(blood_pressure, "a", 5, None),
+        identified(blood_pressure, "b", 6, None, **replacing("Observation/a")),
+        identified(blood_pressure, "c", 7, None, **replacing("Observation/b")),
+        cuff(),
+    )
+    assert counted(record) == {"c": date(2026, 3, 7)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "entered-in-error", **replacing("Observation/a")},
+        replacing("Observation/z"),
+        {"extension": [{"url": REPLACES, "valueReference": {"display": "the one before"}}]},
+        {"extension": [{"url": REPLACES, "valueString": "Observation/a"}]},
+        {"extension": {"url": REPLACES}},
+        {"extension": [{"url": f"{REPLACES}-not", "valueReference": {"reference": "Observation/a"}}]},
+    ],
+)
+def test_what_replaces_nothing_that_is_known_leaves_a_reading(read, blood_pressure, cuff, changes):
+    record = read(
+        identified(blood_pressure, "a", 5, None), identified(blood_pressure, "b", 7, None, **changes), cuff()
+    )
+    assert "a" in counted(record)
+
+
+def test_a_device_that_is_referred_to_in_two_ways_is_one_for_what_was_sent_twice(read, blood_pressure, cuff):
+    record = read(
+        blood_pressure("a"),
+        blood_pressure("b", device={"reference": "https://ehr.example/fhir/Device/cuff"}),
+        cuff(),
+    )
+    assert len(record.readings) == 1
+    assert [entry.reason for entry in record.excluded] == ["duplicate"]

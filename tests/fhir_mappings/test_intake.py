@@ -202,6 +202,7 @@ def test_what_was_deleted_is_gone_and_said_to_be(read, url, kind):
     "entry",
     [
         {"fullUrl": f"{BASE}/Observation/o1", "request": {"method": "DELETE"}},
+        {"request": {"method": "delete", "url": "Observation/o1"}},
         {
             "request": {"method": "GET", "url": "Observation/o1/_history/2"},
             "response": {"status": "410 Gone", "outcome": {"resourceType": "OperationOutcome"}},
@@ -518,6 +519,12 @@ def test_without_the_surviving_one_nothing_is_decided(chart):
 def test_two_that_replace_each_other_decide_nothing(chart):
     found = chart(patient("p1", replaced_by="p2"), patient("p2", replaced_by="p1"), reading(), CUFF)
     assert all(found.record(name).readings == () for name in found.patients())
+
+
+def test_the_word_of_an_earlier_version_for_a_record_that_was_replaced_is_read(chart):
+    found = chart(patient("p1", replace="p2"), patient("p2"), reading(), CUFF)
+    assert found.patients() == ("Patient/p2",)
+    assert len(found.record("Patient/p2").readings) == 1
 
 
 def test_a_link_that_cannot_be_read_still_says_that_the_record_was_replaced(chart):

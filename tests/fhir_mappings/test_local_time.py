@@ -101,6 +101,16 @@ def test_a_time_without_an_offset_is_the_sites_and_says_so() -> None:
     assert utc(moment.instant) == datetime(2026, 3, 6, 4, 30, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["2026-03-05T23:30:00z", "2026-03-05t23:30:00Z", "2026-03-05t23:30:00.000z", "2026-03-05T23:29:60z"],
+)
+def test_the_marks_of_a_time_may_be_written_small(text: str) -> None:
+    clock = LocalClock(NEW_YORK)
+    for _ in range(2):  # the second time it is known
+        assert clock.read(text) == clock.read(text.upper())
+
+
 @pytest.mark.parametrize("text", ["2026", "2026-03"])
 def test_a_year_or_a_month_names_no_day(text: str) -> None:
     assert LocalClock(NEW_YORK).read(text) is TimeProblem.PARTIAL

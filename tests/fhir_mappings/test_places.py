@@ -594,3 +594,41 @@ def test_an_encounter_that_the_reading_contains_is_read(ask: Ask) -> None:
 
 def test_an_encounter_that_was_not_read_leaves_the_place_open(ask: Ask) -> None:
     assert ask("2026-03-05T09:10:00-05:00", names="elsewhere") == UNVERIFIED
+
+
+# -- a stay within a visit ---------------------------------------------------------------------------------
+
+
+def once(code: str, start: str | None = None, end: str | None = None) -> Resource:
+    period = {name: at for name, at in (("start", start), ("end", end)) if at}
+    return {"class": {"system": ACT, "code": code}, **({"period": period} if period else {})}
+
+
+ADMITTED = "2026-03-03T20:00:00-05:00"
+DISCHARGED = "2026-03-06T10:00:00-05:00"
+DURING, AFTER = "2026-03-05T08:00:00-05:00", "2026-03-08T08:00:00-05:00"
+SERIES = ("2026-03-01T08:00:00-05:00", "2026-03-20T18:00:00-04:00")
+
+
+@pytest.mark.parametrize("now", ["AMB", "HH"])
+@pytest.mark.parametrize("then", ["IMP", "EMER", "OBSENC"])
+def test_a_reading_while_the_encounter_was_a_stay_was_taken_there(now: str, then: str, ask: Ask) -> None:
+    was = encounter(now, *SERIES, classHistory=[once(then, ADMITTED, DISCHARGED), once("AMB")])
+    assert ask(DURING, was) == FACILITY
+    assert ask(AFTER, was) == HOME
+    assert ask(DURING, was, names="e1") == FACILITY
+
+
+def test_a_stay_whose_end_is_not_said_ends_with_its_encounter(ask: Ask) -> None:
+    was = encounter("AMB", *SERIES, classHistory=[once("IMP", ADMITTED)])
+    assert ask(DURING, was) == FACILITY
+    assert ask("2026-03-25T08:00:00-04:00", was) == HOME
+
+
+def test_a_stay_of_nobody_knows_when_leaves_it_open(ask: Ask) -> None:
+    assert ask(DURING, encounter("AMB", *SERIES, classHistory=[once("IMP")])) == UNVERIFIED
+
+
+def test_a_former_class_that_is_no_stay_says_nothing(ask: Ask) -> None:
+    was = encounter("HH", *SERIES, classHistory=[once("AMB", ADMITTED, DISCHARGED)])
+    assert ask(DURING, was) == HOME

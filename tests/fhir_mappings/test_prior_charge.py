@@ -54,6 +54,8 @@ def codes(record: PatientRecord) -> list[str]:
         "99454,25",
         "99454 GP",
         "99454GP",
+        "99454x1",
+        "99454X2",
         "99454-25-59",
         "99454^GP",
         "99454/GP",
@@ -97,6 +99,8 @@ def test_a_number_is_found_with_what_belongs_to_it(text: str) -> None:
         "A99454",
         "99454a",
         "99454abc",
+        "99454x",
+        "99454x100",
         "1.99454",
         "99454.5",
         "99454.00",
@@ -582,3 +586,29 @@ def test_a_claim_of_a_later_service_is_after_the_day_that_is_asked_about(read: R
 def test_of_two_versions_of_a_claim_of_which_neither_is_newer_the_one_that_stands_counts(read: Read) -> None:
     stands, cancelled = paper("Claim"), paper("Claim", status="cancelled")
     assert codes(read(stands, cancelled)) == codes(read(cancelled, stands)) == ["98977"]
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        {"productCodeableConcept": {"coding": [{"system": CPT, "code": "98977"}]}},
+        {"productCodeableConcept": {"text": "RTM device 98977"}},
+        {"product": [{"concept": {"coding": [{"system": CPT, "code": "98977-GP"}]}}]},
+    ],
+)
+def test_our_number_in_what_was_supplied_is_seen(product: Resource, read: Read) -> None:
+    assert codes(read(stored(code=CHARGE_MASTER, **product))) == ["98977"]
+
+
+def test_the_code_goes_before_what_was_supplied(read: Read) -> None:
+    other = {"coding": [{"system": CPT, "code": "98976"}]}
+    assert codes(read(stored(productCodeableConcept=other))) == ["98977"]
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_what_a_claim_says_was_done_is_charged_where_no_line_says_it(kind: str, read: Read) -> None:
+    done = {"date": "2026-02-03", "procedureCodeableConcept": {"coding": [{"system": CPT, "code": "98977"}]}}
+    other = line(productOrService={"coding": [{"system": CPT, "code": "99213"}]})
+    (charge,) = read(paper(kind, other, procedure=[done])).charges
+    assert (charge.code, charge.occurrence) == ("98977", Window(date(2026, 2, 3), date(2026, 2, 3)))
+    assert codes(read(paper(kind, procedure=[done]))) == ["98977"]

@@ -423,6 +423,8 @@ def test_a_site_says_how_its_readings_tell_that_they_were_typed_in(
         {"category": [concept("self-entry", "urn:vendor:category")]},
         {"extension": [{"url": "urn:vendor:mode", "valueString": "Manual"}]},
         {"extension": [{"url": "urn:vendor:mode", "valueCoding": {"system": "urn:m", "code": "manual"}}]},
+        {"extension": [{"url": "urn:vendor:mode", "valueCodeableConcept": {"text": " Manual"}}]},
+        {"extension": [{"url": "urn:vendor:mode", "valueCoding": {"code": "1", "display": "Manual"}}]},
         {"extension": [{"url": "urn:vendor:typed", "valueInteger": 1}]},
         {"extension": [{"url": "urn:vendor:how", "valueCodeableConcept": concept("hand", "urn:h")}]},
     ):
@@ -431,6 +433,8 @@ def test_a_site_says_how_its_readings_tell_that_they_were_typed_in(
         {"method": concept("auto", "urn:vendor:method")},
         {"category": [concept("vital-signs", "urn:vendor:category")]},
         {"extension": [{"url": "urn:vendor:mode", "valueString": "automatic"}]},
+        {"extension": [{"url": "urn:vendor:mode", "valueCodeableConcept": {"text": "automatic"}}]},
+        {"extension": [{"url": "urn:vendor:mode", "valueCodeableConcept": {"coding": "manual"}}]},
         {"extension": [{"url": "urn:vendor:typed", "valueBoolean": False}]},
         {"extension": "nonsense", "category": 7},
     ):

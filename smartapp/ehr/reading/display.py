@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from fhir_mappings.identity import REPLACED_BY
 from smartapp.ehr.wire.json_guard import Unreadable, decoded
 
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
@@ -120,7 +121,7 @@ def banner(patient: dict[str, Any]) -> Banner:
 def _replaced_by(patient: dict[str, Any]) -> str:
     for link in _dicts(patient.get("link")):
         other = _dict(link.get("other"))
-        if link.get("type") == "replaced-by":
+        if link.get("type") in REPLACED_BY:
             return _text(other.get("display")) or _text(other.get("reference")) or "another record"
     return ""
 
