@@ -8,6 +8,9 @@ STORE_TESTS := accept anchor approval attestations audit_cli backup bound_seals 
   migrations month_lock \
   budgets pages reading_jobs reconciliation renewal resealing retention store time_log trail_of_charges
 
+# What was compiled is kept, whatever the environment says: else every process of a test compiles the app anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-check test test-bench test-browser test-days test-postgresql interop interop-servers strangers deploy-check lock lint docs pictures bench oracle population mutate mutate-changed fuzz faults sbom audit clean
 

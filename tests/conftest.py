@@ -4,6 +4,7 @@ types that apps decode. And nobody waits for what only waits."""
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
@@ -13,10 +14,13 @@ import pytest
 from flask import Flask
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
+from waitress import server
+from waitress.task import ThreadedTaskDispatcher
 from werkzeug.routing import Rule
 
 from launch import http
 from smartapp import prepared
+from smartapp import serving as app_serving
 
 
 class CompiledTemplates(BytecodeCache):
@@ -49,6 +53,27 @@ def build_when_asked(true: Callable[..., Any]) -> Callable[..., Any]:
     return compile_builder
 
 
+class ThreadsWhenNeeded(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """A server's threads, each begun when a request finds none that is free: a test that opens a page needs
+    a few of the fifty that its app and its EHR may have."""
+
+    most = 0
+
+    def set_thread_count(self, count: int) -> None:
+        self.most = count
+        if count == 0:
+            super().set_thread_count(0)
+
+    def add_task(self, task: Any) -> None:
+        with self.lock:
+            begun = len(self.threads) - self.stop_count
+            free = begun - self.active_count
+            one_more = begun < self.most and len(self.queue) >= free
+        if one_more:
+            super().set_thread_count(begun + 1)
+        super().add_task(task)
+
+
 BACK_SOON = SimpleNamespace(uniform=lambda least, most: least / 25)
 """In place of `random` where it is drawn how long a client waits before it asks an EHR again that failed."""
 
@@ -58,6 +83,9 @@ def pytest_configure() -> None:
     Rule._compile_builder = build_when_asked(Rule._compile_builder)  # type: ignore[method-assign]
     for known in ("_is_record", "_understood"):
         setattr(prepared, known, cache(getattr(prepared, known)))
+    for serving in (app_serving, server):
+        serving.ThreadedTaskDispatcher = ThreadsWhenNeeded
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a thread that begins is not free yet
     http.random = BACK_SOON  # type: ignore[assignment]
 
 

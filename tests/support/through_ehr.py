@@ -13,6 +13,7 @@ from fhir_mappings.local_time import LocalClock
 from fhir_mappings.salvage import Salvaged, salvaged
 from launch.http import EhrClient, Response
 from launch.issuers import Issuer
+from launch.limiter import IssuerLimiter, Lease
 from launch.profiles import load_profile
 from launch.sandbox import RunningSandbox
 from launch.sandbox.credentials import CredentialKind
@@ -24,6 +25,13 @@ from smartapp.store.reading import SealedChunk, StoredResource
 
 HISTORY_MONTHS = 13
 _SHARED = frozenset({"Practitioner", "PractitionerRole", "DeviceMetric", "Location", "Organization"})
+
+
+class _AsManyAsAsked:
+    """A budget that refuses nothing and counts nothing: hundreds of cases ask one EHR within a minute."""
+
+    def take(self, *_: object) -> Lease:
+        return Lease(1_000_000)
 
 
 @dataclass
@@ -56,9 +64,9 @@ class EhrOfACase:
             load_profile(profile),
             allow_loopback=True,
             max_parallel=4,
-            requests_per_minute=100_000,
         )
-        self._client = _Client(EhrClient(issuer), token)
+        limiter = IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute, _AsManyAsAsked())
+        self._client = _Client(EhrClient(issuer, limiter=limiter), token)
 
     def close(self) -> None:
         self._client.client.close()
