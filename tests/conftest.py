@@ -21,6 +21,7 @@ from werkzeug.routing import Rule
 from launch import http
 from smartapp import prepared
 from smartapp import serving as app_serving
+from tests.support.quick_pages import read_quickly
 
 
 class CompiledTemplates(BytecodeCache):
@@ -86,6 +87,7 @@ def pytest_configure() -> None:
     for serving in (app_serving, server):
         serving.ThreadedTaskDispatcher = ThreadsWhenNeeded
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a thread that begins is not free yet
+    read_quickly()
     http.random = BACK_SOON  # type: ignore[assignment]
 
 

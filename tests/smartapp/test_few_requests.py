@@ -144,6 +144,7 @@ def test_charts_that_are_opened_faster_than_the_ehr_may_be_asked_wait_and_all_op
     """Four charts a minute at forty requests a minute, twice as many at once: a minute is a second here."""
     for module in (limiter, budgets):
         monkeypatch.setattr(module, "MINUTE", 1.0)
+    monkeypatch.setattr(budgets, "GOOD_FOR", 0.5)
     world = make_world(issuer_more=TIGHT)
     with ExitStack() as stack:
         browsers = [stack.enter_context(closing(Browser())) for _ in range(8)]
