@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 import re
 import time
 import traceback
@@ -21,7 +20,6 @@ from launch.http import OAUTH_LIMITS, EhrClient, EhrClients, Limits, Response
 from launch.issuers import Issuer
 from launch.issuers_table import load_issuers
 from launch.limiter import IssuerLimiter
-from tests.support.fast_time import FastTime
 from tests.support.sandbox import LONG
 
 from .conftest import Answer, FakeEhr
@@ -339,18 +337,6 @@ def test_a_body_shorter_than_declared_is_an_error_not_half_an_answer(ehr, client
 
 
 # How long is waited
-
-
-def test_an_ehr_that_fails_is_given_more_time_before_each_further_try(ehr, client, monkeypatch):
-    watch = FastTime()
-    monkeypatch.setattr("launch.http.time", watch)
-    monkeypatch.setattr("launch.http.random", random)
-    ehr.answer("/fhir/a", {}, status=503)
-    assert client.fhir("GET", "a").status == 503
-    assert len(ehr.requests) == 3
-    first, second = watch.slept
-    assert 0.125 <= first <= 0.375
-    assert 0.25 <= second <= 0.75
 
 
 DRIPS = 1200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import count
@@ -21,6 +22,7 @@ from .test_http import failure, issuer_of, raw
 def watch(monkeypatch):
     watch = FastTime()
     monkeypatch.setattr("launch.http.time", watch)
+    monkeypatch.setattr("launch.http.random", random)  # elsewhere tests ask again at once
     monkeypatch.setattr("launch.limiter.time", watch)
     return watch
 
