@@ -98,6 +98,8 @@ def register(app: Flask, issuers: Issuers) -> None:
         day=_day,
         readings_address=own_pages.readings_address,
         window_address=own_pages.window_address,
+        strip_day_address=own_pages.strip_day_address,
+        strip_day_place=own_pages.strip_day_place,
         reason=words.reason,
         address=own_pages.address_of,
         record_address=own_pages.record_address,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -46,14 +46,26 @@ _WARD = frozenset({ExcludedReason.IN_FACILITY, ExcludedReason.IN_FACILITY_UNCLEA
 
 @dataclass(frozen=True)
 class DayView:
-    """A day of the strip, and what opens under it."""
+    """A day of the strip, and what opens under it: put into words only where it is shown."""
 
     day: date
     cell: Cell
     today: bool
-    records: tuple[RecordView, ...] = ()
-    more: int = 0
+    named: tuple[tuple[str, str], ...]
+    """Its readings by reference, and why each does not count; "" for one that does."""
+    more: int
     """Readings of the day that are not listed."""
+    findings: Findings = field(repr=False, compare=False)
+
+    @property
+    def opens(self) -> bool:
+        """Of a day that is still to come there is nothing to see."""
+        return bool(self.named) or self.cell is not Cell.COMING
+
+    @cached_property
+    def records(self) -> tuple[RecordView, ...]:
+        found = (record_view(name, self.findings, why) for name, why in self.named)
+        return tuple(sorted(found, key=lambda one: one.time))
 
     @cached_property
     def label(self) -> str:
@@ -132,10 +144,7 @@ def block(
     lines = [(code, _one_line(code, today)) for code in one.codes]
     rows = [cards[code.decision.key] for code, line in lines if line is None]
     covered = tuple(line for _, line in lines if line is not None)
-    prefix = f"{words.SHORT_PROGRAMS[one.program]}: " if both else ""
-    kind = "Time and calls" if one.monthly else "Device data"
-    name = words.window(one.window, today) if one.monthly else words.period(one.window, today)
-    title = f"{prefix}{kind}, {name}"
+    title = title_of(one, today, both)
     if one.window.start < findings.history_from or not (whole or one.monthly):
         return BlockView(one, title, tuple(rows), covered, whole=whole)
     if not whole:
@@ -163,6 +172,14 @@ def block(
         one_line=_nothing_yet(one, today) if not minutes.spans else None,
         step=_step(one),
     )
+
+
+def title_of(one: WindowOfCodes, today: date, both: bool) -> str:
+    """What a window is called: "Device data, 2 Nov to 1 Dec 2026". `both`: see `block`."""
+    prefix = f"{words.SHORT_PROGRAMS[one.program]}: " if both else ""
+    kind = "Time and calls" if one.monthly else "Device data"
+    name = words.window(one.window, today) if one.monthly else words.period(one.window, today)
+    return f"{prefix}{kind}, {name}"
 
 
 def _one_line(code: Code, today: date) -> str | None:
@@ -240,10 +257,10 @@ def _day(
     findings: Findings,
 ) -> DayView:
     names, more = counted.get(day, ([], 0))
-    records = [record_view(name, findings) for name in names]
-    records += [record_view(name, findings, OTHER_DEVICE) for name in beside.get(day, ())]
+    named = [(name, "") for name in names]
+    named += [(name, OTHER_DEVICE) for name in beside.get(day, ())]
     out = left_out.get(day, ())
-    records += [record_view(name, findings, words.excluded(reason)) for name, reason in out]
+    named += [(name, words.excluded(reason)) for name, reason in out]
     if names:
         cell = Cell.COUNTED
     elif day > today:
@@ -251,8 +268,8 @@ def _day(
     elif any(reason in _WARD for _, reason in out):
         cell = Cell.WARD
     else:
-        cell = Cell.LEFT_OUT if records else Cell.EMPTY
-    return DayView(day, cell, day == today, tuple(sorted(records, key=lambda one: one.time)), more)
+        cell = Cell.LEFT_OUT if named else Cell.EMPTY
+    return DayView(day, cell, day == today, tuple(named), more, findings)
 
 
 def _left_out(
@@ -275,7 +292,7 @@ def why_lost(days: Iterable[DayView]) -> str:
     reasons: dict[str, int] = defaultdict(int)
     for day in days:
         if day.cell in {Cell.WARD, Cell.LEFT_OUT}:
-            for reason in sorted({record.left_out for record in day.records if record.left_out}):
+            for reason in sorted({why for _, why in day.named if why}):
                 reasons[reason] += 1
     return "; ".join(
         f"{number} day{'' if number == 1 else 's'} left out: {reason}" for reason, number in reasons.items()

@@ -162,6 +162,16 @@ def window_address(key: str, session_id: str) -> str:
     return address_of(f"window {key}", session_id)
 
 
+def strip_day_address(day: date, window: str, session_id: str) -> str:
+    """The same of a day as it stands in a window's strip. `window`: its key."""
+    return address_of(f"{day.isoformat()} of window {window}", session_id)
+
+
+def strip_day_place(day: date, window: str, session_id: str) -> str:
+    """Where such a day opens alone."""
+    return f"{_place('patient.day', session_id)}{strip_day_address(day, window, session_id)}"
+
+
 _Said = TypeVar("_Said", bound=msgspec.Struct)
 
 

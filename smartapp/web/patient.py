@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 from flask import Blueprint, Response, g, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
@@ -24,7 +24,9 @@ from smartapp.store.reading import ATTEMPTS, JobState, ReadingJob, Snapshot
 from smartapp.web import own_pages, reading_words, words
 from smartapp.web.access import Open, needs
 from smartapp.web.anchor_history import anchor_history
+from smartapp.web.blocks import DayView
 from smartapp.web.changes_view import changes_view
+from smartapp.web.errors import error_page
 from smartapp.web.leaving import told_on_the_page
 from smartapp.web.months import certified_months
 from smartapp.web.patient_view import Blocks, patient_view
@@ -39,6 +41,7 @@ from smartapp.web.permission import (
 from smartapp.web.records import of_others, record_view, why_left_out
 from smartapp.web.security import drop_cookie, session_cookie_name
 from smartapp.web.waiting import take_seat
+from smartapp.windows import WindowOfCodes
 
 READINGS_A_PAGE = 100
 MOST_PAGES = 10_000
@@ -153,7 +156,7 @@ def _may_be_opened(reference: str, findings: Findings) -> bool:
 @pages.get("/windows/<address>")
 @needs(Open.SIGNED_IN)
 def window(address: str) -> str:
-    """One window that is over or charged: its days or minutes, and the rule and evidence of each code."""
+    """One window: its days or minutes, and the rule and evidence of each code."""
     here = services()
     with here.store.database.reading():
         found = present_findings()
@@ -175,6 +178,50 @@ def window(address: str) -> str:
             block=blocks.whole(one),
             changes=changes_view(findings, charges) if looking_refusal(g.session) is None else None,
         )
+
+
+@pages.get("/days/<address>")
+@needs(Open.SIGNED_IN)
+def day(address: str) -> AnyResponse:
+    """One day of a window's strip: its readings, and why one does not count. The patient page opens it in
+    place."""
+    found = present_findings()
+    if found is None:
+        return _no_such_day()
+    g.findings = findings = found[1]
+    blocks = Blocks(findings, services().site, (), None)
+    named = _day_named(address, blocks)
+    if named is None:
+        return _no_such_day()
+    return make_response(
+        render_template(
+            "patient/day.html",
+            person=findings.patient,
+            title=blocks.title(named[0]),
+            key=named[0].key,
+            day=named[1],
+        )
+    )
+
+
+def _day_named(address: str, blocks: Blocks) -> tuple[WindowOfCodes, DayView] | None:
+    """Which day of which window an address of this session means, among those that are there now."""
+    for one in blocks.windows:
+        for number in range((one.window.end - one.window.start).days + 1):
+            that_day = one.window.start + timedelta(days=number)
+            if own_pages.strip_day_address(that_day, one.key, g.session.id) == address:
+                days = blocks.days(one)
+                return (one, days[number]) if days and days[number].opens else None
+    return None
+
+
+def _no_such_day() -> Response:
+    return error_page(
+        404,
+        "That day is not here",
+        "This address names no day of the chart as it was read last.",
+        "Go back to the patient page and open the day from what it shows now.",
+    )
 
 
 @pages.get("/readings/<address>")

@@ -20,7 +20,7 @@ from smartapp.store.months import month_of
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
 from smartapp.web.answer import Asked, Sentence, answer, row_text
-from smartapp.web.blocks import BlockView, block, strip, why_lost
+from smartapp.web.blocks import BlockView, DayView, block, strip, title_of, why_lost
 from smartapp.web.cards import card
 from smartapp.web.gaps import Gaps, gaps_of
 from smartapp.web.records import RecordView, record_view
@@ -129,13 +129,19 @@ class Blocks:
         """How its codes stand, without days, minutes and evidence."""
         return self._block(one, False)
 
+    def title(self, one: WindowOfCodes) -> str:
+        """What it is called on the page."""
+        return title_of(one, self.today, self._both)
+
+    def days(self, one: WindowOfCodes) -> tuple[DayView, ...]:
+        """The days of its strip; none of a month, or of a window that began before what was read."""
+        if one.monthly or one.window.start < self._findings.history_from:
+            return ()
+        return strip(one, self._findings, self.today)
+
     def why_lost(self, one: WindowOfCodes) -> str:
         """What took days from it, in words."""
-        if one.key in self._shown:
-            return why_lost(self._shown[one.key].days)
-        if one.window.start < self._findings.history_from:
-            return ""
-        return why_lost(strip(one, self._findings, self.today))
+        return why_lost(self._shown[one.key].days if one.key in self._shown else self.days(one))
 
     def _block(self, one: WindowOfCodes, whole: bool) -> BlockView:
         cards = {

@@ -401,8 +401,15 @@ def test_a_worklist(make_world, window, look, tmp_path):
 def test_all_readings_of_a_day(make_world, window, look):
     world = make_world(ehr={"readings": 20_000})
     app = chart_of(world, window, "fifty-thousand-readings")
+    follow(app, "All days")
     app.goto(app.locator("a[href*='/readings/']").first.evaluate("one => one.href"))
     look.at(app, "all readings of a day")
+
+
+def test_a_day_of_a_strip_alone(shared_world, window, look):
+    app = chart_of(shared_world, window, PATIENT)
+    app.goto(app.locator("a.cell").first.evaluate("one => one.href"))
+    look.at(app, "a day alone")
 
 
 def test_a_window_that_is_over_for_long(shared_world, window, look):

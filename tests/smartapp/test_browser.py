@@ -307,6 +307,52 @@ def test_a_day_of_the_strip_opens_in_place_and_closes(world, window):
     expect(app.locator(".opened:visible")).to_have_count(0)
 
 
+def test_a_day_that_is_open_is_open_again_for_whoever_comes_back_and_back_closes_it(shared_world, window):
+    app = chart_of(shared_world, window)
+    first, second = app.locator("a.cell.counted").nth(0), app.locator("a.cell.counted").nth(1)
+    labels = [first.get_attribute("aria-label"), second.get_attribute("aria-label")]
+    shown = app.locator(".opened:visible strong")
+    first.click()
+    expect(shown).to_have_text([labels[0]])
+    second.press("Enter")
+    expect(shown).to_have_text([labels[1]])
+    app.locator(".opened:visible").get_by_role("link", name="Technical").first.click()
+    app.locator("#raw").wait_for()
+    app.go_back()
+    expect(shown).to_have_text([labels[1]])
+    app.go_back()
+    expect(shown).to_have_text([labels[0]])
+    app.go_back()
+    expect(shown).to_have_count(0)
+
+
+def test_the_keyboard_goes_on_in_the_day_that_was_opened(shared_world, window):
+    app = chart_of(shared_world, window)
+    app.locator("a.cell").first.press("Enter")
+    app.locator(".opened:target").wait_for()
+    app.keyboard.press("Tab")
+    assert app.evaluate("document.activeElement.textContent") == "Close"
+    app.keyboard.press("Enter")
+    expect(app.locator(".opened:visible")).to_have_count(0)
+
+
+def test_all_days_open_in_place(shared_world, window):
+    app = chart_of(shared_world, window)
+    page = app.url
+    app.get_by_role("link", name="All days").first.click()
+    expect(app.locator(".opened:visible")).to_have_count(30)
+    app.locator("a.cell").first.click()
+    expect(app.locator(".opened:visible")).to_have_count(1)
+    assert app.url.partition("#")[0] == page
+
+
+def test_whoever_is_signed_out_is_told_so_where_a_day_would_have_opened(shared_world, window):
+    app = chart_of(shared_world, window)
+    window.clear_cookies()
+    app.locator("a.cell").first.click()
+    app.get_by_text("You are signed out of this app.").wait_for()
+
+
 def test_whoever_listens_hears_the_answer_when_the_chart_has_been_read(world, window):
     app = chart_of(world, window)
     assert app.locator("#announce").text_content() == app.locator("#summary").text_content()

@@ -65,11 +65,20 @@ def test_without_any_script_a_chart_is_read_and_a_code_charged(world, without_sc
     app.locator("#findings").wait_for()
     app.locator("a.cell").first.click()
     expect(app.locator(".opened:visible")).to_have_count(1)
+    expect(app.get_by_role("heading", name="One day")).to_be_visible()
+    follow(app, "Back to the patient")
     charge(app)
     assert written(world, app)
 
 
-@pytest.mark.parametrize("blocked", ["vendor/htmx", "reading.js", "pressed.js"])
+def test_without_any_script_all_days_open_in_full(shared_world, without_scripts):
+    app = launched(shared_world.ehr.base_url, without_scripts, PATIENT)
+    app.locator("#findings").wait_for()
+    follow(app, "All days")
+    expect(app.locator(".opened:visible")).to_have_count(30)
+
+
+@pytest.mark.parametrize("blocked", ["vendor/htmx", "reading.js", "pressed.js", "days.js"])
 def test_where_one_script_is_blocked_a_chart_is_read_and_a_code_charged(world, window, blocked):
     stopped = []
 
@@ -82,6 +91,9 @@ def test_where_one_script_is_blocked_a_chart_is_read_and_a_code_charged(world, w
         app = launched(world.ehr.base_url, window, PATIENT)
         app.get_by_text("Reading the chart").first.wait_for()
     app.locator("#findings").wait_for()
+    app.locator("a.cell").first.click()
+    expect(app.locator(".opened:visible")).to_have_count(1)
+    app.go_back()
     charge(app)
     assert written(world, app)
     assert stopped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import date, datetime, timedelta
 
 import msgspec
@@ -15,6 +14,7 @@ from smartapp.ehr.reading.one_day import readings_of
 from smartapp.store.reading import StoredResource
 from smartapp.web.patient import READINGS_A_PAGE
 from tests.support.sandbox import ZONE
+from tests.support.strips import days_in_full, days_that_open
 
 PATIENT = "ready-musculoskeletal"
 DAY = date(2026, 3, 10)
@@ -77,22 +77,26 @@ def busy(world):
     return day, sum(at.astimezone(ZONE).date() == day for at in begun)
 
 
+def of_the_busy_day(browser, page):
+    """Where all readings of the day are listed that has more than its strip shows."""
+    whole = days_in_full(browser, page)
+    return next(target for target, text in whole.links if text.startswith("all readings of the day"))
+
+
 def raw_of(page):
     return json.loads(page.text[page.text.index("{") : page.text.rindex("}") + 1])
 
 
 def test_each_listed_reading_of_a_day_opens_as_the_ehr_sent_it(shared_world, browser):
     page = shared_world.open(browser, PATIENT)
-    (opened, *_) = re.findall(
-        r'<div class="opened"[^>]*>(.*?)</div>\s*(?=<div class="opened"|</div>)', page.body, re.S
-    )
+    opened = browser.get(days_that_open(page)[0]).body
     assert opened.count("<tr><td") == opened.count(">Technical<") > 0
 
 
 def test_all_readings_of_a_busy_day_are_listed_a_page_at_a_time_and_each_opens(world, browser, busy):
     day, number = busy
     page = world.open(browser, PATIENT)
-    link = next(target for target, text in page.links if text.startswith("all readings of the day"))
+    link = of_the_busy_day(browser, page)
     assert day.isoformat() not in link, "no address tells when somebody measured"
     first = browser.get(link)
     assert f"{number} readings of that day" in first.text
@@ -109,7 +113,7 @@ def test_all_readings_of_a_busy_day_are_listed_a_page_at_a_time_and_each_opens(w
 
 def test_a_page_that_is_not_there_and_a_day_without_readings_say_so(world, browser, busy):
     page = world.open(browser, PATIENT)
-    link = next(target for target, text in page.links if text.startswith("all readings of the day"))
+    link = of_the_busy_day(browser, page)
     assert "There are none on this page." in browser.get(f"{link}?page=3").text
     assert browser.get(f"{link}?page=0").status == 404
     assert browser.get(f"{link[:-6]}000000").status == 404
@@ -117,7 +121,7 @@ def test_a_page_that_is_not_there_and_a_day_without_readings_say_so(world, brows
 
 def test_nobody_opens_a_reading_without_the_session_or_with_another_ones_address(world, browser, busy):
     page = world.open(browser, PATIENT)
-    link = next(target for target, text in page.links if text.startswith("all readings of the day"))
+    link = of_the_busy_day(browser, page)
     record = next(target for target, _ in browser.get(link).links if "/evidence/" in target)
     stranger = Browser()
     world.stack.callback(stranger.close)
