@@ -47,6 +47,36 @@ def test_what_a_word_settles_and_what_it_does_not() -> None:
     assert {reason for reason, review in REVIEWS.items() if review.is_settled_here} == RESOLVABLE
 
 
+BILLER, CLINICIAN = (Who.BILLER,), (Who.CLINICIAN,)
+EITHER = (Who.BILLER, Who.CLINICIAN)
+WHO_AND_REFERENCE = {
+    "payer-unknown": (BILLER, True),
+    "payer-criteria": (EITHER, True),
+    "straddles-rule-change": (BILLER, False),
+    "conversation-unclear": (CLINICIAN, False),
+    "no-data-in-month": (CLINICIAN, False),
+    "units-over-cap": (BILLER, False),
+    "99091": (BILLER, True),
+    "rtm-and-rpm": (EITHER, False),
+    "two-lines": (CLINICIAN, False),
+    "charged-period-unclear": (BILLER, True),
+    "call-across-months": (CLINICIAN, False),
+    "visit-on-service-date": (EITHER, False),
+    "billing-professional-unknown": (EITHER, False),
+    "two-professionals": (EITHER, False),
+    "staff-role": (CLINICIAN, False),
+    "same-day-visit": (EITHER, False),
+    "in-facility-unclear": (CLINICIAN, False),
+    "assistant-not-needed": (EITHER, False),
+}
+"""Written down a second time: who may confirm the sentence, and whether with a reference."""
+
+
+def test_who_settles_what_a_word_settles_and_with_which_proof() -> None:
+    found = {reason: (tuple(REVIEWS[reason].who), REVIEWS[reason].reference) for reason in RESOLVABLE}
+    assert found == WHO_AND_REFERENCE
+
+
 def test_each_way_out_is_a_whole_sentence_and_asks_nobody_to_furnish_a_service() -> None:
     for review in REVIEWS.values():
         assert review.says[0].isupper(), review.reason
