@@ -225,6 +225,10 @@ class LocalClock:
         """A local day as a half-open span of instants; 23 or 25 hours long when clocks change."""
         return self.midnight(day), self.midnight(day + ONE_DAY)
 
+    def window_span(self, window: Window) -> tuple[int, int]:
+        """A window's local days, first to last, as a half-open span of instants."""
+        return self.midnight(window.start), self.midnight(window.end + ONE_DAY)
+
     def months_of(self, start: int, end: int) -> Iterator[tuple[date, int, int]]:
         """A half-open span, split at local month ends: (first day of month, start, end) for each part.
 
@@ -273,22 +277,6 @@ def utc(instant: int) -> datetime:
 def shown(instant: int, zone: ZoneInfo) -> datetime:
     """An instant as the clocks of a zone show it."""
     return utc(instant).astimezone(zone)
-
-
-def lies_in(instant: int, window: Window, zone: ZoneInfo) -> bool:
-    """Whether the day it is in a zone is one of a window's. Only for the days at its edges is the zone asked:
-    no zone is a whole day from UTC."""
-    day = instant // DAY_MICROSECONDS + _EPOCH_ORDINAL
-    first, last = window.start.toordinal(), window.end.toordinal()
-    if first < day < last:
-        return True
-    return first - 1 <= day <= last + 1 and shown(instant, zone).date() in window
-
-
-def reach(window: Window) -> tuple[int, int]:
-    """Between which instants lies whatever lies in a window, in any zone; the second one is out of it."""
-    first, last = (day.toordinal() - _EPOCH_ORDINAL for day in (window.start, window.end))
-    return (first - 1) * DAY_MICROSECONDS, (last + 2) * DAY_MICROSECONDS
 
 
 def next_month(first_day: date) -> date:

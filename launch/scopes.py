@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from launch.ports import LaunchKind
 
@@ -57,6 +58,7 @@ class ResourceScope:
         return self.level is level and self.type in {type_, "*"} and interaction in self.interactions
 
 
+@lru_cache(maxsize=1024)
 def parse_scope(text: str) -> ResourceScope | None:
     """One resource scope; None for any other text (`openid`, `launch`, nonsense)."""
     found = _RESOURCE_SCOPE.fullmatch(text)

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from functools import cached_property
 
 from fhir_mappings.decision import CountedSpan
-from fhir_mappings.local_time import lies_in, reach, shown
+from fhir_mappings.local_time import clock_of, shown
 from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, RequirementKind, Role
 from smartapp.configuration.site import Site
@@ -304,13 +304,11 @@ def why_lost(days: Iterable[DayView]) -> str:
 
 def spans_in(one: WindowOfCodes, findings: Findings, site: Site) -> list[CountedSpan]:
     """The counted spans of a month, by their beginning."""
-    first, end = reach(one.window)
+    first, end = clock_of(site.zone).window_span(one.window)
     own = [
         span
         for span in findings.assessment.spans
-        if first <= span.start < end
-        and span.program is one.program
-        and lies_in(span.start, one.window, site.zone)
+        if first <= span.start < end and span.program is one.program
     ]
     return sorted(own, key=lambda span: span.start)
 

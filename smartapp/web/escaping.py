@@ -31,6 +31,8 @@ def escaped(value: Any) -> str:
                 return value  # type: ignore[no-any-return]
         elif not _TO_CHANGE(value):
             return value  # type: ignore[no-any-return]
+    elif kind is int:
+        return str(value)
     return escape(on_page(value))
 
 

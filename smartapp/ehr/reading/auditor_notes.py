@@ -13,10 +13,8 @@ from fhir_mappings.local_time import (
     ONE_DAY,
     LocalClock,
     Moment,
-    Window,
-    lies_in,
+    clock_of,
     month_window,
-    reach,
     shown,
 )
 from fhir_mappings.vocabulary import RequirementKind
@@ -90,12 +88,11 @@ def _entries(number: int) -> str:
 
 def _same_as_the_month_before(decision: Decision, spans: Iterable[CountedSpan], zone: ZoneInfo) -> bool:
     month = month_window(decision.period.start.replace(day=1))
-    month_before = month_window((month.start - ONE_DAY).replace(day=1))
-    first, end = reach(Window(month_before.start, month.end))
-    near = [span for span in spans if first <= span.start < end and span.program is decision.program]
-    this, before = (
-        [span for span in near if lies_in(span.start, one, zone)] for one in (month, month_before)
-    )
+    first, end = clock_of(zone).window_span(month)
+    opens = clock_of(zone).midnight((month.start - ONE_DAY).replace(day=1))
+    near = [span for span in spans if opens <= span.start < end and span.program is decision.program]
+    this = [span for span in near if span.start >= first]
+    before = [span for span in near if span.start < first]
     # How often and how long is asked before the times of day, which take long to tell.
     lengths, lengths_before = (sorted(span.seconds for span in some) for some in (this, before))
     if not this or lengths != lengths_before:
