@@ -42,6 +42,7 @@ class Topic(Enum):
     OPEN = "open"
     MISSED = "missed"
     LOST = "lost"
+    UNREAD = "unread"
     CHARGED = "charged"
 
 
@@ -82,7 +83,7 @@ def answer(asked: Asked) -> tuple[Sentence, ...]:
     settled = not any(one.topic in {Topic.READY, Topic.CHOICE, Topic.DECIDE, Topic.WAITING} for one in told)
     if settled and not asked.replaced:
         told.append(_nothing(asked))
-    told += [*_to_confirm(asked), *_open(asked), *_missed(asked), *_lost(asked)]
+    told += [*_to_confirm(asked), *_open(asked), *_missed(asked), *_lost(asked), *_unread(asked)]
     if settled:
         told += _charged(asked)
     return tuple(told)
@@ -314,6 +315,22 @@ def _lost(asked: Asked) -> Iterable[Sentence]:
             told = named[:MOST_LOST_NAMED] + ([f"{more} earlier"] if more > 0 else [])
             beginning = "Out of reach" if running else "Not met"
             yield Sentence(Topic.LOST, f"{beginning}: {words.listed(told)}.")
+
+
+def _unread(asked: Asked) -> Iterable[Sentence]:
+    """Periods that nobody charged and that begin before what was read: not lost, as far as is known."""
+    # A start-up code stands in the window of a device code, and says nothing of it.
+    unread = [
+        one
+        for one in asked.windows
+        if not one.monthly
+        and one.among(Standing.UNREAD)
+        and all(code.kind is Kind.START_UP for code in one.among(Standing.CHARGED))
+    ]
+    if unread:
+        named = words.listed([words.window(one.window, asked.today) for one in unread])
+        told = f"Not charged, and not read as a whole: {named}. Earlier months can be read too."
+        yield Sentence(Topic.UNREAD, told, unread[-1].key)
 
 
 def _charged(asked: Asked) -> list[Sentence]:

@@ -52,6 +52,7 @@ def page(world, browser):
 
 def test_the_page_says_from_which_day_on_it_was_read_and_offers_the_rest(world, page):
     assert outcome(world, page).value == "out-of-reach"
+    assert "not read as a whole: 14 Feb to 15 Mar. Earlier months can be read too." in page.text
     assert "Not read: what lies before 1 Mar 2026." in page.text
     assert OFFERED in page.text
 
