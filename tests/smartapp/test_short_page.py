@@ -8,8 +8,6 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from smartapp.commands.demo_check import Browser
-
 PATIENT = "ready-musculoskeletal"
 IN_FULL = "rules and evidence"
 MOST_STATEMENTS = 10
@@ -55,18 +53,6 @@ def test_each_reading_of_such_a_window_opens_as_the_ehr_sent_it(browser, page):
     days = next(whole for whole in map(browser.get, links_in_full(page)) if 'class="opened"' in whole.body)
     record = next(target for target, _ in days.links if "/evidence/" in target)
     assert "as the EHR sent it" in browser.get(record).text
-
-
-def test_nobody_opens_a_window_without_the_session_or_with_another_ones_address(shared_world, browser, page):
-    link = links_in_full(page)[0]
-    stranger = Browser()
-    try:
-        assert stranger.get(link).status == 401
-    finally:
-        stranger.close()
-    other = shared_world.open(browser, "ready-physiologic")
-    assert browser.get(f"{other.url}windows/{link.rsplit('/', 1)[1]}").status == 404
-    assert browser.get(f"{page.url}windows/000000").status == 404
 
 
 def test_the_page_asks_the_database_few_things(browser, page):

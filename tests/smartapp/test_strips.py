@@ -57,16 +57,24 @@ def test_no_address_of_a_day_tells_which_day_it_is(page):
         assert re.fullmatch(r"[0-9a-f]{24}", address.rpartition("/days/")[2])
 
 
-def test_nobody_opens_a_day_without_the_session_or_with_another_ones_address(shared_world, browser, page):
-    address = days_that_open(page)[0]
+@pytest.mark.parametrize("kind", ["days", "windows"])
+def test_nobody_opens_a_part_without_the_session_or_with_another_ones_address(
+    shared_world, browser, page, kind
+):
+    address = next(target for target, _ in page.links if f"/{kind}/" in target)
     stranger = Browser()
     try:
         assert stranger.get(address).status == 401
     finally:
         stranger.close()
     other = shared_world.open(browser, "ready-physiologic")
-    gone = browser.get(f"{other.url}days/{address.rpartition('/')[2]}")
-    assert gone.status == 404
+    name = address.rpartition("/")[2].partition("#")[0]
+    assert browser.get(f"{other.url}{kind}/{name}").status == 404
+    assert browser.get(f"{page.url}{kind}/000000").status == 404
+
+
+def test_of_a_day_that_is_not_there_the_page_says_so(shared_world, browser, page):
+    gone = browser.get(f"{page.url}days/000000")
     assert "This address names no day of the chart as it was read last." in gone.text
     assert "Back to the patient" in gone.text
 
