@@ -3,12 +3,16 @@ one button, and is charged like anything else."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
+from launch.sandbox.patients import export
+from smartapp.commands.evaluate import evaluate
+from smartapp.configuration.site_file import read_site_file
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.fresh import FreshLook, SinceNotKnown
 
@@ -98,6 +102,19 @@ def test_what_was_read_whole_once_is_read_whole_again_in_this_session_alone(worl
     again = world.read(browser, browser.submit(whole.form("/read")))
     assert outcome(world, again).value == "suggest"
     assert OFFERED in world.open(browser, PATIENT).text
+
+
+@pytest.mark.parametrize(
+    "patient", ["ready-respiratory", "ready-musculoskeletal", "ready-physiologic", "fifty-thousand-readings"]
+)
+def test_the_answer_of_all_months_is_that_of_all_the_files(make_world, browser, tmp_path, patient):
+    world = make_world(ehr={"readings": 2000})
+    export(tmp_path, world.today, readings=2000)
+    site = read_site_file(world.settings.site_file)
+    whole = read_whole(world, browser, world.open(browser, patient))
+    told = json.loads(browser.get(f"{whole.url}decisions.json").body)
+    (file,) = (path for path in tmp_path.iterdir() if path.stem == patient)
+    assert told["decisions"] == evaluate([file], as_of=world.today, site=site)["decisions"]
 
 
 def test_where_all_months_were_needed_none_is_offered(world, browser):
