@@ -6,7 +6,6 @@ one bills a service twice.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from math import ceil
 from typing import Any
@@ -15,11 +14,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, RULE_URI
+from fhir_mappings.charge_numbers import Numbers, is_service, numbers_in
 from fhir_mappings.identity import last_segments
 from fhir_mappings.local_time import LocalClock, Moment, Window
 from fhir_mappings.record import HANDED_OVER, PriorCharge
 from fhir_mappings.resources import (
-    READ_TYPES,
     ChargeConcept,
     ChargeItem,
     Claim,
@@ -83,7 +82,7 @@ def codes_of(charge: ChargeItem, known: KnownCodes | None = None) -> ChargeCodes
     code, whatever became of the code itself; where that is gone too, it may be any of them.
     """
     known = known or shipped_codes()
-    found = _codes_in(known, charge.code, charge.extension, charge.modifierExtension)
+    found = codes_in(known, charge.code, charge.extension, charge.modifierExtension)
     products = (charge.productCodeableConcept, charge.product)
     of_products = [text for product in products for text in _texts_in(_value_of(product))]
     beside = [number for text in of_products for number in numbers_in(text, known)]
@@ -104,8 +103,8 @@ def own_keys(charge: ChargeItem) -> tuple[str, ...]:
     )
 
 
-def _codes_in(known: KnownCodes, code: ChargeConcept | None, *extensions: Raw) -> ChargeCodes:
-    """Our codes in an element `code` and in extensions beside it."""
+def codes_in(known: Numbers, code: ChargeConcept | None, *extensions: Raw) -> ChargeCodes:
+    """Known codes in an element `code` and in extensions beside it."""
     coded: dict[str, None] = {}
     said: dict[str, None] = {}
     beside = list(extensions)
@@ -121,54 +120,6 @@ def _codes_in(known: KnownCodes, code: ChargeConcept | None, *extensions: Raw) -
             for text in _said_in_extensions(_value_of(element)):
                 said |= dict.fromkeys(numbers_in(text, known))
     return ChargeCodes(tuple(coded), tuple(said))
-
-
-def numbers_in(text: str, known: KnownCodes | None = None) -> list[str]:
-    """Our numbers that stand in a text as words of their own, in their order.
-
-    What is joined to one must be a word, a modifier or another code ("CPT-99454", "99454:GP", "99453/99454");
-    then it is no part of a decimal, a date, a telephone number, an address or a longer identifier.
-    """
-    found: list[str] = []
-    known = known or shipped_codes()
-    if not known.anywhere.search(text):
-        return found
-    text = _CPT_4.sub("CPT", text)
-    for run in _RUN.finditer(text):
-        parts = _PART.findall(run.group())
-        numbers = [match.group(1) for part in parts if (match := known.number.fullmatch(part))]
-        before = text[max(0, run.start() - _FAR_ENOUGH) : run.start()]
-        if numbers and _is_plain(run.group(), parts, known) and not _NO_CODE_BEFORE.search(before):
-            found += numbers
-    return found
-
-
-_CPT_4 = re.compile(r"\bcpt-4\b", re.IGNORECASE)
-# Words, and what joins them into one.
-_PART = re.compile(r"[^\W_]+")
-_RUN = re.compile(r"[^\W_]+(?:[-\u2010-\u2013_:./][^\W_]+)*")
-_NO_CODE_BEFORE = re.compile(r"(?:[$\u20ac\u00a3]|(?<![.])[.]|\+\d{1,3} |://\S*)$")
-"""Before an amount, a decimal, a telephone number; within an address."""
-_FAR_ENOUGH = 200
-"""Characters before a word that may say what it is part of."""
-_WORD = re.compile(r"[^\W\d_]+\d?")
-_CODE = re.compile(r"[A-Za-z]\d{4}|\d{4}[A-Za-z0-9]")
-_MODIFIER = re.compile(r"[A-Za-z0-9]{2}")
-_DECIMAL = re.compile(r"\d[.]\d")
-_REFERENCE = re.compile(rf"(?:{'|'.join(sorted(READ_TYPES | {'Account'}))})/|^urn:")
-
-
-def _is_plain(run: str, parts: list[str], known: KnownCodes) -> bool:
-    """Whether these parts, joined, are codes with what belongs to them, and no name of something else."""
-    if _DECIMAL.search(run) or _REFERENCE.search(run):
-        return False
-    return all(
-        known.number.fullmatch(part)
-        or _WORD.fullmatch(part)
-        or _CODE.fullmatch(part)
-        or (position > 0 and _MODIFIER.fullmatch(part))
-        for position, part in enumerate(parts)
-    )
 
 
 def _said_in_extensions(extensions: Any, depth: int = 0) -> Iterator[str]:
@@ -281,7 +232,7 @@ def _done(
     found: list[PriorCharge] = []
     whole = None if claim.billablePeriod is None else days_of(claim.billablePeriod, clock)
     for procedure in claim.procedure or ():
-        codes = _codes_in(known, procedure.procedureCodeableConcept).named
+        codes = codes_in(known, procedure.procedureCodeableConcept).named
         own = None if procedure.date is None else _window(procedure.date, procedure.date, clock)
         found += [
             PriorCharge(
@@ -315,7 +266,7 @@ def lines_of_others(claim: Claim | ExplanationOfBenefit, known: KnownCodes) -> I
     for item in claim.item or () if is_charge(claim) else ():
         codings = (item.claimed.coding if item.claimed is not None else None) or ()
         ours = any(code in known.programs for _, codes in _parts(item, known) for code in codes)
-        if not ours and any(_CODE.fullmatch(coding.code or "") for coding in codings):
+        if not ours and any(is_service(coding.code) for coding in codings):
             yield item
 
 
@@ -361,15 +312,15 @@ def days_of_line(item: ClaimItem, whole: Period | None, clock: LocalClock) -> Wi
 
 def _parts(item: ClaimItem, known: KnownCodes) -> Iterator[tuple[ClaimPart, tuple[str, ...]]]:
     """The parts of a line that name codes of ours: the line itself; else its details, and theirs."""
-    if codes := _codes_in(known, item.claimed, item.extension).named:
+    if codes := codes_in(known, item.claimed, item.extension).named:
         yield item, codes
         return
     for detail in item.detail or ():
-        if codes := _codes_in(known, detail.claimed, detail.extension).named:
+        if codes := codes_in(known, detail.claimed, detail.extension).named:
             yield detail, codes
             continue
         for part in detail.subDetail or ():
-            if codes := _codes_in(known, part.claimed, part.extension).named:
+            if codes := codes_in(known, part.claimed, part.extension).named:
                 yield part, codes
 
 

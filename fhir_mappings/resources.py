@@ -338,6 +338,13 @@ class ChargeConcept(Struct, frozen=True, gc=False, omit_defaults=True):
     text_: Raw = msgspec.field(default=Raw(), name="_text")
 
 
+class CodedExtension(Struct, frozen=True, gc=False, omit_defaults=True):
+    """An extension that says a code, if it is one."""
+
+    valueCoding: Coding | None = None
+    valueCodeableConcept: CodeableConcept | None = None
+
+
 class ChargePerformer(Struct, gc=False, omit_defaults=True):
     actor: Reference | None = None
 
@@ -680,6 +687,20 @@ def references_in(element: Raw) -> list[Reference]:
             found.append(msgspec.convert(one, Reference))
         except msgspec.ValidationError:
             continue
+    return found
+
+
+def codings_in(extensions: Raw) -> list[Coding]:
+    """The codings of an array of extensions; what is none is passed over."""
+    found: list[Coding] = []
+    value = loosely(extensions)
+    for one in value if isinstance(value, list) else []:
+        try:
+            extension = msgspec.convert(one, CodedExtension)
+        except msgspec.ValidationError:
+            continue
+        found += concepts(extension.valueCodeableConcept)
+        found += [extension.valueCoding] if extension.valueCoding is not None else []
     return found
 
 

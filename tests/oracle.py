@@ -134,6 +134,7 @@ NUCC = "http://nucc.org/provider-taxonomy"
 SNOMED = "http://snomed.info/sct"
 MDC = "urn:iso:std:iso:11073:10101"
 CPT = "http://www.ama-assn.org/go/cpt"
+HCPCS = "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
 ACT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 ICD_10 = "http://hl7.org/fhir/sid/icd-10-cm"
 REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
@@ -198,7 +199,9 @@ SHIPPED_ROLES = {
     (NUCC, "163W00000X"): "clinical-staff",
     (DEGREE, "MD"): "physician",
 }
-E_AND_M = {(CPT, f"9920{n}") for n in range(2, 6)} | {(CPT, f"9921{n}") for n in range(1, 6)}
+#: HCPCS holds CPT's numbers (D32); a charge may leave the system out (D29).
+NUMBERED = (CPT, HCPCS, "")
+E_AND_M = {f"9920{n}" for n in range(2, 6)} | {f"9921{n}" for n in range(1, 6)}
 #: D26: what a class means for the place; the words are those of older versions.
 INPATIENT = {"IMP", "ACUTE", "NONAC", "SS", "EMER", "OBSENC"}
 AMBULATORY = {"AMB", "PRENC"}
@@ -644,7 +647,7 @@ def _system(address: Any) -> str:
     told = str(address or "")
     key = told.split("|")[0].replace("https://", "http://", 1).rstrip("/").lower()
     key = re.sub(r"^(http://snomed\.info/sct)/\d+(/version/\d+)?$", r"\1", key)
-    for same in (LOINC, SNOMED, MDC, CPT, NUCC, ACT, REASON, ICD_10):
+    for same in (LOINC, SNOMED, MDC, CPT, HCPCS, NUCC, ACT, REASON, ICD_10):
         if key == same.lower():
             return same
     return SAME_SYSTEM.get(key) or SAME_SYSTEM.get(f"urn:oid:{key}") or told
@@ -1199,7 +1202,7 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
             meant = ("administrative", "other", False)  # its time is used up, whatever it was
         if meant is None:
             continue
-        elsewhere = ref in billed or bool(E_AND_M & set(_types(r)))
+        elsewhere = ref in billed or any(map(_is_e_and_m, _types(r)))
         parts, without_staff = _parts(facts, r)
         span = _span(facts, r, r.get("period"))
         work = Work(ref, *meant, parts, span, finished, elsewhere, _is_endless(facts, r, span), without_staff)
@@ -1330,13 +1333,18 @@ def _types(r: Resource) -> list[Coding]:
     return _all_codings(r.get("type") or [])
 
 
+def _is_e_and_m(coding: Coding) -> bool:
+    """CPT's number of a visit, with modifiers too; HCPCS's address, or none, stands for CPT's (D32)."""
+    return coding[0] in NUMBERED and bool(_numbers(coding[1], E_AND_M))
+
+
 def _meaning(facts: Facts, r: Resource) -> tuple[str, str, bool] | None:
     """D12: activity, program, and whether the site said so for one program."""
     for coding in _types(r):
         if coding in facts.site.activities:
             activity, program = facts.site.activities[coding]
             return activity, program, program in ("rtm", "rpm")
-        if coding in E_AND_M:
+        if _is_e_and_m(coding):
             return "visit", "any", False
     told = r.get("class") or {}
     if isinstance(told, Mapping) and told.get("code") == "VR":
@@ -1450,7 +1458,8 @@ def _billed_elsewhere(facts: Facts) -> set[str]:
             codes, elsewhere = _charged_numbers(r, r.get("code"), IN_FORCE_FROM)
             if not codes and not elsewhere:
                 found.add(context)
-            if E_AND_M & set(_codings(r.get("code"))):
+            of_visits, in_words = _charged_numbers(r, r.get("code"), E_AND_M)
+            if of_visits or (in_words and not codes):
                 facts.reported_visits.add(context)
                 on = _moment(r.get("occurrenceDateTime"), facts.zone)
                 if on is not None and on.day <= facts.as_of:
@@ -1519,7 +1528,7 @@ def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]
 
 def _is_surgery(concept: Any) -> bool:
     """D36: CPT 10021 to 69990; where CPT doesn't say, whatever it is (no table of ours says what is none)."""
-    of_cpt = [code for system, code in _codings(concept) if system == CPT]
+    of_cpt = [code for system, code in _codings(concept) if system in (CPT, HCPCS)]
     return not of_cpt or any(_numbers(code, SURGERY) for code in of_cpt)
 
 
@@ -1553,7 +1562,7 @@ def _read_surgery(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) 
         for item in r.get("item") or []
     ]
     for concept, dates in charged:
-        of_surgery = any(_numbers(code, SURGERY) for of, code in _codings(concept) if of == CPT)
+        of_surgery = any(_numbers(code, SURGERY) for of, code in _codings(concept) if of in NUMBERED)
         if of_surgery and (dates is None or dates[0] <= facts.as_of):
             facts.surgery.append(dates[:2] if dates else (None, None))
 

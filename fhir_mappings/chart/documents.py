@@ -193,7 +193,8 @@ class DocumentMapper:
                     days = Window(days.start, date.max)
                 found.append(Surgery(name, days))
         for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
-            if charge.status not in NOT_CHARGED and any(map(is_surgery_code, fhir.concepts(charge.code))):
+            codings = [*fhir.concepts(charge.code), *fhir.codings_in(charge.extension)]
+            if charge.status not in NOT_CHARGED and any(map(is_surgery_code, codings)):
                 found.append(Surgery(name, occurrence_of(charge, self._clock)))
         claims: list[tuple[str, fhir.Claim | fhir.ExplanationOfBenefit]] = [
             *self._intake.of(patient, fhir.Claim).items(),

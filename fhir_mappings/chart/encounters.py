@@ -16,6 +16,7 @@ from fhir_mappings.identity import about_of
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment, Window
 from fhir_mappings.prior_charge import (
     NOT_CHARGED,
+    codes_in,
     codes_of,
     days_of_line,
     lines_of_others,
@@ -111,7 +112,7 @@ class EncounterMapper:
         claim's line that names nobody tells nothing new of a day on which the chart holds a visit."""
         for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
             days = occurrence_of(charge, self._clock)
-            if self._is_visit(charge.code) and charge.status not in NOT_CHARGED and days is not None:
+            if self._is_visit(charge) and charge.status not in NOT_CHARGED and days is not None:
                 actors = [performer.actor for performer in charge.performer or ()]
                 yield from self._visit_of(patient, name, days, actors, [charge.seen_in])
         known = {
@@ -119,7 +120,7 @@ class EncounterMapper:
         }
         for name, claim, line in self._claimed(patient):
             days = days_of_line(line, claim.billablePeriod, self._clock)
-            if self._is_visit(line.claimed) and days is not None:
+            if self._is_visit(line) and days is not None:
                 for visit in self._visit_of(
                     patient, name, days, who_claims(claim), fhir.references_in(line.encounter)
                 ):
@@ -203,13 +204,13 @@ class EncounterMapper:
             if context is None or charge.status in NOT_CHARGED:
                 continue
             ours = codes_of(charge, self._intake.codes).of(self._intake.codes.programs)
-            visit = self._is_visit(charge.code)
+            visit = self._is_visit(charge)
             # A charge for a visit that only speaks of one of our codes is still one for a visit.
             if ours.coded or (ours.said and not visit):
                 continue
             found[context] = found.get(context, False) or visit
         for _, _, line in self._claimed(patient):
-            visit = self._is_visit(line.claimed)
+            visit = self._is_visit(line)
             for encounter in fhir.references_in(line.encounter):
                 if (context := self._references.name(encounter, "Encounter")) is not None:
                     found[context] = found.get(context, False) or visit
@@ -226,9 +227,18 @@ class EncounterMapper:
         for name, claim in claims:
             yield from ((name, claim, line) for line in lines_of_others(claim, self._intake.codes))
 
-    def _is_visit(self, code: fhir.ChargeConcept | None) -> bool:
-        meaning = self._terminology.encounter(fhir.concepts(code), None)
-        return meaning is not None and meaning.activity is Activity.VISIT
+    def _is_visit(self, charge: fhir.ChargeItem | fhir.ClaimItem) -> bool:
+        """Whether a charge is for a visit, wherever and however it says so (D29)."""
+        code = charge.code if isinstance(charge, fhir.ChargeItem) else charge.claimed
+        terms = self._terminology
+        meaning = terms.encounter(fhir.concepts(code))
+        if meaning is None:
+            if codes_in(self._intake.codes, code).coded:
+                # One of ours, whatever its words speak of.
+                return False
+            named = codes_in(terms.services, code, charge.extension).named
+            return any(terms.service(number).activity is Activity.VISIT for number in named)
+        return meaning.activity is Activity.VISIT
 
     def _is_late(self, encounter: fhir.Encounter) -> bool:
         began = self._clock.read(start_of(encounter))

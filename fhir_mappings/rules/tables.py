@@ -7,7 +7,6 @@ the day somebody last checked it.
 from __future__ import annotations
 
 import hashlib
-import re
 from calendar import monthrange
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fhir_mappings.charge_numbers import Numbers
 from fhir_mappings.rules.hints import NEVER_HERE
 from fhir_mappings.terminology import Discipline, read_table
 from fhir_mappings.vocabulary import Line, Program
@@ -369,7 +369,7 @@ def load_tables() -> Tables:
     )
 
 
-class KnownCodes:
+class KnownCodes(Numbers):
     """Every code by which a charge may matter here: those of the tables in force, a site's own among them,
     and those that go before some of them. `rules`: the newest of each code of remote monitoring."""
 
@@ -380,12 +380,7 @@ class KnownCodes:
         )
         """Every code of remote monitoring, with its program."""
         self.all = frozenset({*rules, *more_specific})
-        either = "|".join(sorted(self.all))
-        self.number = re.compile(rf"(?i:CPT4?|HCPCS)?({either})(?:[A-Z]{{2}}|[xX]\d{{1,2}})?")
-        """One of them, bare or as some write it in one word with its prefix, modifier or units."""
-        self.anywhere = re.compile(either)
-        self.in_bytes = re.compile(rf"{either}|\\u".encode())
-        """Worth taking apart: digits may stand in a text as escapes."""
+        super().__init__(self.all)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from fhir_mappings.charge_numbers import Numbers, numbers_in
 from fhir_mappings.resources import CodeableConcept, Coding, Device, Meta, is_test_data
 from fhir_mappings.terminology.believable import Believable, BelievableValues
 from fhir_mappings.terminology.devices import DeviceFacts, DeviceKind, DeviceMeaning, DeviceTypes
@@ -32,7 +33,7 @@ from fhir_mappings.terminology.entries import (
 from fhir_mappings.terminology.marks import Marks
 from fhir_mappings.terminology.places import Classes, places
 from fhir_mappings.terminology.shipped import read_table, shipped
-from fhir_mappings.terminology.systems import ACT_CODE, CPT, Key, canonical, coding_name, key_of
+from fhir_mappings.terminology.systems import ACT_CODE, CPT, HCPCS, Key, canonical, coding_name, key_of
 from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, Line, Place, Program, Role, Source
 
 __all__ = [
@@ -115,6 +116,8 @@ class StaffMeaning(Struct, frozen=True, gc=False):
     discipline: str | None
 
 
+_NUMBERED = (CPT, HCPCS)
+"""One numbering: HCPCS holds the numbers of CPT, and its address often stands for both (D32)."""
 # Where several codings of one Encounter say different things, the one that bills least is believed.
 _CAUTION = {
     Activity.VISIT: 1,
@@ -187,6 +190,13 @@ class Terminology:
             )
             for entry in entries
         }
+        self._services = {
+            code: meaning
+            for (system, code), meaning in self._encounters.items()
+            if system in _NUMBERED and code is not None
+        }
+        self.services = Numbers(self._services)
+        """The numbers of CPT and HCPCS by which an Encounter, or a charge, says what it was."""
         self._class_activities = Classes(
             {entry.key: self._encounters[entry.key] for entry in encounters.classes},
             {entry.key: self._encounters[entry.key] for entry in site.encounters},
@@ -263,7 +273,7 @@ class Terminology:
 
     def encounter(self, types: Iterable[Coding], *classes: Coding | None) -> EncounterMeaning | None:
         """What an Encounter was: by its type codings (the site's before the shipped ones), else its class."""
-        found = [meaning for coding in types if (meaning := self._encounters.get(key_of(coding))) is not None]
+        found = [meaning for coding in types for meaning in self._meanings(coding)]
         by_class = [meaning for one in classes if (meaning := self._class_activities.of(one)) is not None]
         # A class says least: it speaks where no type does, or where the site has given it a meaning.
         found += [meaning for meaning in by_class if meaning.by_site or not found]
@@ -278,6 +288,19 @@ class Terminology:
                 _CAUTION[meaning.activity],
             ),
         )
+
+    def _meanings(self, coding: Coding) -> list[EncounterMeaning]:
+        """Of a coding as it stands; else of the numbers in it, however CPT's or HCPCS's is written there."""
+        found = self._encounters.get(key_of(coding))
+        if found is not None:
+            return [found]
+        if coding.code is None or canonical(coding.system) not in (None, "", *_NUMBERED):
+            return []
+        return [self._services[number] for number in numbers_in(coding.code, self.services)]
+
+    def service(self, number: str) -> EncounterMeaning:
+        """What a service was, by one of the numbers of `services`."""
+        return self._services[number]
 
     def place(self, *classes: Coding | None) -> Place:
         """Where an Encounter of these classes places the patient (D26); of several, where least counts."""

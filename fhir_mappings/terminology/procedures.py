@@ -30,10 +30,10 @@ _NO_CATEGORIES = {entry.key for entry in _TABLE.no_surgery_categories}
 
 
 def is_surgery_code(coding: Coding) -> bool:
-    """Whether CPT counts it among surgery."""
+    """Whether CPT counts it among surgery; HCPCS's address, or none, stands for CPT's too."""
     number = (coding.code or "").strip()[:5]
     return (
-        canonical(coding.system) == CPT
+        canonical(coding.system) in (CPT, HCPCS, None, "")
         and number.isascii()
         and number.isdigit()
         and FIRST_SURGERY <= int(number) <= LAST_SURGERY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM
 from fhir_mappings.local_time import Window
-from fhir_mappings.prior_charge import numbers_in
 from fhir_mappings.record import PatientRecord
 from fhir_mappings.rules.tables import shipped_codes
 
@@ -39,119 +37,6 @@ def stored(**changes: Any) -> Resource:
 
 def codes(record: PatientRecord) -> list[str]:
     return [charge.code for charge in record.charges]
-
-
-# -- numbers in texts ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "99454",
-        " 99454 ",
-        "99454-GP",
-        "99454:GP",
-        "99454,25",
-        "99454 GP",
-        "99454GP",
-        "99454x1",
-        "99454X2",
-        "99454-25-59",
-        "99454^GP",
-        "99454/GP",
-        "99454.",
-        "(99454)",
-        "[99454]",
-        "CPT-99454",
-        "CPT:99454",
-        "CPT/99454",
-        "CPT 99454",
-        "CPT4 99454",
-        "CPT-4 99454",
-        "CPT-4:99454",
-        "CPT99454",
-        "CPT(R) 99454",
-        "CPT(R)-99454",
-        "CPT\u00ae 99454",
-        "HCPCS:99454",
-        "RPM_99454",
-        "#99454",
-        "99454|RPM device",
-        "99454-REMOTE MONITORING DEVICE",
-        "RPM device supply (99454), January",
-        "see... 99454",
-        "code=99454;units=1",
-        "99213/99454",
-        "99454-G0511",
-    ],
-)
-def test_a_number_is_found_with_what_belongs_to_it(text: str) -> None:
-    assert numbers_in(text) == ["99454"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "9945426",
-        "1099454",
-        "994540",
-        "099454",
-        "A99454",
-        "99454a",
-        "99454abc",
-        "99454x",
-        "99454x100",
-        "1.99454",
-        "99454.5",
-        "99454.00",
-        ".99454",
-        "0.99454",
-        "$99454",
-        "\u20ac99454",
-        "12345.99454",
-        "555-99454",
-        "206-555-99454",
-        "1-800-99454",
-        "+1 99454 12345",
-        "+91 99454 12345",
-        "(994) 545-7123",
-        "994-54-1234",
-        "99454-1234",
-        "99454-1",
-        "2026-99454",
-        "ORD-2026-99454",
-        "2026-01-05",
-        "20260105",
-        "2026-01-05T09:94:54",
-        "99,454",
-        "994 54",
-        "99-454",
-        "urn:oid:2.16.840.99454",
-        "urn:clinic:99454",
-        "https://ehr.example/fhir/ChargeItem/99454",
-        "https://ehr.example/99454",
-        "Patient/99454",
-        "12ab34cd-99454",
-        "a1b2c3-99454",
-        "99455",
-        "",
-        "\u0669\u0669\u0664\u0665\u0664",
-    ],
-)
-def test_a_number_within_something_else_is_none_of_ours(text: str) -> None:
-    assert numbers_in(text) == []
-
-
-@pytest.mark.parametrize(
-    "text", ["99453/99454", "99453-99454", "99453,99454", "99453 and 99454", "99453+99454"]
-)
-def test_several_numbers_are_all_found(text: str) -> None:
-    assert numbers_in(text) == ["99453", "99454"]
-
-
-def test_every_code_that_is_known_here_is_found() -> None:
-    known = sorted(shipped_codes().rules)
-    assert numbers_in(" ".join(known)) == known
 
 
 # -- where a charge says it ---------------------------------------------------------------------------------
@@ -258,14 +143,6 @@ def test_nothing_is_looked_through_without_end(read: Read) -> None:
         concept = {"code": concept}
     deep = [{"url": "urn:x", "valueCodeableConcept": concept}]
     assert read(stored(code=CHARGE_MASTER, extension=deep)).charges == ()
-
-
-def test_a_long_text_takes_no_longer_than_it_is_long() -> None:
-    began = time.process_time()
-    assert len(numbers_in("98977 " * 20_000)) == 20_000
-    assert numbers_in("98977-" * 20_000 + "1") == []
-    assert numbers_in("$" * 200_000) == []
-    assert time.process_time() - began < 5
 
 
 # -- which of several ---------------------------------------------------------------------------------------
