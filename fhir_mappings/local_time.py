@@ -174,7 +174,10 @@ class LocalClock:
     def _read_time(self, text: str) -> Moment | TimeProblem:
         # `datetime.fromisoformat` reads more than FHIR writes (ordinal and week dates); the marks keep it to
         # year-month-dayThour:minute. Missing seconds are read: vendors leave them out.
+        # FHIR writes no hour 24, which Python reads from 3.14 on, as the next day's midnight.
         if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] not in "Tt" or text[13] != ":":
+            return TimeProblem.UNREADABLE
+        if text[11:13] == "24":
             return TimeProblem.UNREADABLE
         try:
             moment = datetime.fromisoformat(_without_leap_second(_upper(text)))

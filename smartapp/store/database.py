@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -59,6 +60,8 @@ class Database:
             event.listen(self._engine, "do_connect", _own_file)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+        # Whoever lets go of the database lets go of its connections: nobody else knows them.
+        weakref.finalize(self, self._engine.dispose).atexit = False
         self._writer = self._engine.execution_options(for_write=True)
         self._shared = threading.local()
 

@@ -64,6 +64,11 @@ class Authority:
             .not_valid_before(LONG_AGO)
             .not_valid_after(until)
             .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            # Without these Python trusts no certificate from 3.13 on.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,13 +19,24 @@ from launch.ports import LaunchKind, PendingAbsence, PendingLaunch, SessionEnd, 
 from smartapp.store import Store, launches
 from smartapp.store.charges import Charge, ChargeContent, Enrolment
 from smartapp.store.claims import ChargeState
-from smartapp.store.database import SchemaOutdated
+from smartapp.store.database import Database, SchemaOutdated
 from smartapp.store.guards import GUARDED, lifted
 from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
 from smartapp.store.tables import ATTESTATIONS, CHANGE_PACKETS, DENIALS, METADATA, TIME_ENTRIES
 from smartapp.store.vault import SealBroken, Vault
 from tests.smartapp.conftest import REFUSED
 from tests.support.filled_store import session_of
+
+
+def test_a_database_that_nobody_holds_any_more_leaves_no_connection_open(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'let-go.sqlite'}")
+    with database.read() as connection:
+        open_one = connection.connection.dbapi_connection
+    assert open_one.execute("SELECT 1").fetchone() == (1,)
+    del database, connection
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        open_one.execute("SELECT 1")
 
 
 @pytest.fixture

@@ -205,6 +205,8 @@ def test_a_form_of_an_earlier_version_signs_nothing(world, browser):
         ({"live": "no"}, "logged as a message"),
         ({"activity": "data-review"}, "no live conversation"),
         ({"start": "ten"}, "times such as 14:05"),
+        ({"start": "24:00"}, "times such as 14:05"),
+        ({"end": "24:00"}, "times such as 14:05"),
         ({"program": ""}, "which program"),
         ({"person": "Practitioner/stranger"}, "whose time"),
     ],
