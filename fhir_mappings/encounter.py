@@ -30,6 +30,7 @@ from fhir_mappings.resources import (
     Period,
     Quantity,
     Reference,
+    concepts,
 )
 from fhir_mappings.terminology import EncounterMeaning, Terminology
 from fhir_mappings.vocabulary import (
@@ -137,7 +138,7 @@ def read_encounter(
     if encounter.status != "finished":
         facts.excluded = status_reason(encounter.status, _STATUSES)
         return facts
-    listed = _staff(encounter.participant, staff_of)
+    listed = _staff(encounter.participant, staff_of, terminology)
     nobody_shown = bool(encounter.participant) and not listed
     staff = listed or [(UNKNOWN_STAFF, None)]
     facts.busy = _busy(encounter, clock, staff)
@@ -267,11 +268,15 @@ def _local_day(moment: Moment, clock: LocalClock) -> date:
 
 
 def _staff(
-    participants: list[Participant] | None, staff_of: Callable[[Reference], StaffMember | None]
+    participants: list[Participant] | None,
+    staff_of: Callable[[Reference], StaffMember | None],
+    terminology: Terminology,
 ) -> _Staff:
     """Those of the staff who took part. Somebody whom nothing says to be no staff may be one of them."""
     found: _Staff = []
     for participant in participants or ():
+        if not terminology.takes_part(concepts(participant.type)):
+            continue
         if participant.individual is None:
             found.append((UNKNOWN_STAFF, participant.period))
         elif (member := staff_of(participant.individual)) is not None:

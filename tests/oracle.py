@@ -1377,7 +1377,7 @@ def _parts(facts: Facts, r: Resource) -> tuple[tuple[Part, ...], bool]:
     listed = r.get("participant") or []
     for participant in listed:
         individual = participant.get("individual")
-        if _meant(facts, individual).startswith(NO_STAFF):
+        if _meant(facts, individual).startswith(NO_STAFF) or not _took_part(participant):
             continue
         person, role = _staff(facts, _meant(facts, individual))
         period = {**(r.get("period") or {}), **(participant.get("period") or {})}
@@ -1385,6 +1385,12 @@ def _parts(facts: Facts, r: Resource) -> tuple[tuple[Part, ...], bool]:
     period = r.get("period")
     nobody = Part(f"nobody of {r['id']}", "unknown", _span(facts, r, period), _is_bare(period))
     return _no_longer_than(r, tuple(parts) or (nobody,)), bool(listed) and not parts
+
+
+def _took_part(participant: Mapping[str, Any]) -> bool:
+    """D35: who sent the patient, came along, translated or is to be called did nothing there."""
+    types = {code for _, code in _all_codings(participant.get("type") or [])}
+    return not types or bool(types - {"REF", "ESC", "CALLBCK", "translator", "emergency"})
 
 
 def _no_longer_than(r: Resource, parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -1471,7 +1477,8 @@ def _billed_elsewhere(facts: Facts) -> set[str]:
 def _visitors_in(facts: Facts, encounter: str) -> set[str]:
     """Those who took part in an Encounter and may have an E/M visit."""
     listed = facts.resources.get(encounter, {}).get("participant") or []
-    people = {_person(facts, _meant(facts, one.get("individual"))) for one in listed} - {""}
+    present = filter(_took_part, listed)
+    people = {_person(facts, _meant(facts, one.get("individual"))) for one in present} - {""}
     return {person for person in people if _staff(facts, person)[1] in PROFESSIONALS | UNKNOWN_ROLE}
 
 

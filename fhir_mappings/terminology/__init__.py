@@ -88,6 +88,7 @@ class _Encounters(Struct, forbid_unknown_fields=True):
     types: list[EncounterEntry] = []
     classes: list[EncounterEntry] = []
     places: list[PlaceEntry] = []
+    no_part: list[CodeEntry] = []
 
 
 class _Staff(Struct, forbid_unknown_fields=True):
@@ -202,6 +203,7 @@ class Terminology:
             {entry.key: self._encounters[entry.key] for entry in site.encounters},
         )
         self._places = places(encounters.places, site.facility_classes, site.outpatient_classes)
+        self._no_part = {entry.key for entry in encounters.no_part}
         self._payers_by_coding: dict[Key, str] = {
             (canonical(entry.system), entry.code): entry.payer
             for entry in site.coverages
@@ -301,6 +303,10 @@ class Terminology:
     def service(self, number: str) -> EncounterMeaning:
         """What a service was, by one of the numbers of `services`."""
         return self._services[number]
+
+    def takes_part(self, types: Sequence[Coding]) -> bool:
+        """Whether somebody who is listed in an Encounter for this took part in what was done there (D35)."""
+        return not types or any(key_of(one) not in self._no_part for one in types)
 
     def place(self, *classes: Coding | None) -> Place:
         """Where an Encounter of these classes places the patient (D26); of several, where least counts."""

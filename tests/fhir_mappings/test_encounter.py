@@ -229,6 +229,66 @@ def test_a_contained_practitioner_is_known_by_the_qualification(read: Read) -> N
     assert (time.person, time.role) == (None, Role.CLINICAL_STAFF)
 
 
+# -- who is listed and took no part ----------------------------------------------------------------------
+
+PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+OLDER_PARTICIPATION = "http://hl7.org/fhir/participant-type"
+
+
+def listed_for(who: str, *types: tuple[str, str]) -> Resource:
+    codings = [{"system": system, "code": code} for system, code in types]
+    return {"type": [{"coding": codings}], **participant(who)}
+
+
+NO_PART = [
+    (PARTICIPATION, "REF"),
+    (PARTICIPATION, "ESC"),
+    ("http://hl7.org/fhir/v3/ParticipationType", "CALLBCK"),
+    ("http://terminology.hl7.org/CodeSystem/participant-type", "translator"),
+    (OLDER_PARTICIPATION, "emergency"),
+]
+
+
+@pytest.mark.parametrize("kind", NO_PART)
+def test_who_sent_the_patient_or_translated_did_none_of_the_work(kind: tuple[str, str], read: Read) -> None:
+    people = [listed_for("Practitioner/md", kind), listed_for("Practitioner/n1", (PARTICIPATION, "PPRF"))]
+    record = read(call(participant=people), NURSE)
+    assert [(time.person, time.role) for time in record.management] == [
+        ("Practitioner/n1", Role.CLINICAL_STAFF)
+    ]
+    assert [contact.people for contact in record.contacts] == [{"Practitioner/n1"}]
+
+
+@pytest.mark.parametrize("kind", NO_PART)
+def test_a_call_that_lists_nobody_else_shows_no_staff(kind: tuple[str, str], read: Read) -> None:
+    (time,) = read(call(participant=[listed_for("Practitioner/n1", kind)]), NURSE).management
+    assert (time.person, time.role, time.nobody_shown) == (None, Role.UNKNOWN, True)
+
+
+def test_a_visit_is_not_of_whoever_referred_the_patient(read: Read) -> None:
+    visit = call(
+        type=[{"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "99213"}]}],
+        participant=[
+            listed_for("Practitioner/ours", (PARTICIPATION, "REF")),
+            listed_for("Practitioner/theirs", (PARTICIPATION, "ATND")),
+        ],
+    )
+    assert [seen.people for seen in read(visit).visits] == [{"Practitioner/theirs"}]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ((PARTICIPATION, "REF"), (PARTICIPATION, "ATND")),
+        ((PARTICIPATION, "CON"),),
+        (("urn:ehr:participant", "REF"),),
+    ],
+)
+def test_who_is_listed_for_anything_else_took_part(types: tuple[tuple[str, str], ...], read: Read) -> None:
+    (time,) = read(call(participant=[listed_for("Practitioner/n1", *types)]), NURSE).management
+    assert time.person == "Practitioner/n1"
+
+
 # -- one person is one person ----------------------------------------------------------------------------
 
 NPI = {"identifier": {"system": "http://hl7.org/fhir/sid/us-npi", "value": "1"}}
