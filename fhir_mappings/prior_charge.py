@@ -335,10 +335,11 @@ def occurrence_of(charge: ChargeItem, clock: LocalClock) -> Window | None:
         return _window(charge.occurrenceDateTime, charge.occurrenceDateTime, clock)
     if charge.occurrencePeriod is not None:
         return days_of(charge.occurrencePeriod, clock)
-    if charge.occurrenceTiming is not None and charge.occurrenceTiming.event:
-        events = sorted(charge.occurrenceTiming.event)
+    timing = charge.occurrenceTiming
+    if timing is not None and timing.event:
+        events = sorted(timing.event)
         return _window(events[0], events[-1], clock)
-    return None
+    return None if timing is None or timing.bounds is None else days_of(timing.bounds, clock)
 
 
 def days_of(period: Period, clock: LocalClock) -> Window | None:

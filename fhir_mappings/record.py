@@ -204,17 +204,25 @@ class EpisodeOfCare(Struct, frozen=True, gc=False):
     care_manager: str | None = None
 
 
-class Agreement(Struct, frozen=True, gc=False):
-    """A consent, or a plan of care. `day`: from when on; None where it doesn't say."""
+class Paper(Struct, frozen=True, gc=False, kw_only=True):
+    """What holds from a day on, up to one; None where it doesn't say."""
+
+    day: date | None = None
+    until: date | None = None
+
+    def holds_on(self, day: date) -> bool:
+        return (self.day is None or self.day <= day) and (self.until is None or day <= self.until)
+
+
+class Agreement(Paper, frozen=True, gc=False, kw_only=True):
+    """A consent, or a plan of care."""
 
     resource: str
-    day: date | None = None
 
 
-class Order(Struct, frozen=True, gc=False):
+class Order(Paper, frozen=True, gc=False, kw_only=True):
     resource: str
     program: Program
-    day: date | None = None
     requester: str | None = None
 
 

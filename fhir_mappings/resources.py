@@ -54,8 +54,18 @@ class Period(Struct, gc=False, omit_defaults=True):
     end: str | None = None
 
 
+class Repeat(Struct, gc=False, omit_defaults=True):
+    boundsPeriod: Period | None = None
+
+
 class Timing(Struct, gc=False, omit_defaults=True):
     event: list[str] | None = None
+    repeat: Repeat | None = None
+
+    @property
+    def bounds(self) -> Period | None:
+        """From when to when it goes on."""
+        return None if self.repeat is None else self.repeat.boundsPeriod
 
 
 class Quantity(Struct, gc=False, omit_defaults=True):
@@ -448,14 +458,32 @@ class EpisodeOfCare(Resource, gc=False, omit_defaults=True):
 
 class Provision(Struct, gc=False, omit_defaults=True):
     type: str | None = None
+    period: Period | None = None
 
 
 class Consent(Resource, gc=False, omit_defaults=True):
     status: str | None = None
     scope: CodeableConcept | None = None
+    category: list[CodeableConcept] | None = None
     patient: Reference | None = None
+    subject: Reference | None = None
+    """What `patient` is called from R5 on."""
     dateTime: str | None = None
-    provision: Provision | None = None
+    provision: Provision | list[Provision] | None = None
+    """From R5 on exceptions to what `decision` says."""
+    decision: str | None = None
+    period: Period | None = None
+    """Where R4 has `provision.period`."""
+
+    @property
+    def denies(self) -> bool:
+        base = self.provision.type if isinstance(self.provision, Provision) else None
+        return "deny" in (base, self.decision)
+
+    @property
+    def in_force(self) -> Period:
+        inner = self.provision.period if isinstance(self.provision, Provision) else None
+        return inner or self.period or Period()
 
 
 class OrderConcept(CodeableConcept, frozen=True, gc=False, omit_defaults=True):
@@ -472,7 +500,15 @@ class ServiceRequest(Resource, gc=False, omit_defaults=True):
     orderDetail: list[CodeableConcept] | None = None
     subject: Reference | None = None
     authoredOn: str | None = None
+    occurrencePeriod: Period | None = None
+    occurrenceTiming: Timing | None = None
     requester: Reference | None = None
+
+    @property
+    def in_force(self) -> Period:
+        """From when to when it is to be done."""
+        timing = self.occurrenceTiming
+        return self.occurrencePeriod or (timing and timing.bounds) or Period()
 
 
 class Procedure(Resource, gc=False, omit_defaults=True):
@@ -524,6 +560,7 @@ class Condition(Resource, gc=False, omit_defaults=True):
 
 class CarePlan(Resource, gc=False, omit_defaults=True):
     status: str | None = None
+    intent: str | None = None
     subject: Reference | None = None
     period: Period | None = None
     created: str | None = None

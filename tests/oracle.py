@@ -199,6 +199,8 @@ SHIPPED_ROLES = {
     (NUCC, "163W00000X"): "clinical-staff",
     (DEGREE, "MD"): "physician",
 }
+#: Categories of Consents that are about something else than care (section 5).
+OTHER_CONSENTS = {"acd", "dnr", "hcd", "polst", "research", "rsdid", "rsreid", "npp", "INFA", "IDSCL"}
 #: HCPCS holds CPT's numbers (D32); a charge may leave the system out (D29).
 NUMBERED = (CPT, HCPCS, "")
 E_AND_M = {f"9920{n}" for n in range(2, 6)} | {f"9921{n}" for n in range(1, 6)}
@@ -1086,7 +1088,9 @@ def _read_charges(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) 
     """Contract, `charged`, and D29: charges on three kinds of paper, of which a service has the most."""
     found: list[Charge] = []
     for ref, r in mine.get("ChargeItem", []):
-        dates = _charged_dates(facts, r.get("occurrencePeriod"), r.get("occurrenceDateTime"))
+        bounds = ((r.get("occurrenceTiming") or {}).get("repeat") or {}).get("boundsPeriod")
+        period = r.get("occurrencePeriod") or bounds
+        dates = _charged_dates(facts, period, r.get("occurrenceDateTime"))
         if r.get("status") in NO_CHARGE:
             codes, elsewhere = _charged_numbers(r, r.get("code"), IN_FORCE_FROM)
             if codes or elsewhere:
@@ -1505,9 +1509,20 @@ def _read_episodes(facts: Facts, found: list[tuple[str, Resource]]) -> None:
     facts.care.sort(key=lambda period: period[0])
 
 
+def _agrees_to_care(r: Resource) -> bool:
+    """A Consent in force that is about care: no directive, study, or word on who may see what."""
+    scopes, categories = (
+        {code for _, code in _all_codings(r.get(key) or [])} for key in ("scope", "category")
+    )
+    about_else = bool(scopes & {"adr", "research", "patient-privacy"})
+    about_else |= bool(categories) and not categories - OTHER_CONSENTS
+    denied = "deny" in ((r.get("provision") or {}).get("type"), r.get("decision"))
+    return r["status"] == "active" and not about_else and not denied
+
+
 def _read_enrolment(facts: Facts, mine: Mapping[str, list[tuple[str, Resource]]]) -> None:
     """D1: what shows that a patient takes part in a program."""
-    if facts.care or any(r["status"] == "active" for _, r in mine.get("Consent", [])):
+    if facts.care or any(_agrees_to_care(r) for _, r in mine.get("Consent", [])):
         facts.enrolled |= {"rtm", "rpm"}
     for work in [*facts.works, *facts.implausible, *facts.after_death]:
         if not work.finished or work.billed_elsewhere:

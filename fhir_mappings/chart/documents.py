@@ -46,6 +46,15 @@ Mapped = tuple[tuple[_Found, ...], tuple[Excluded, ...]]
 
 _OTHER_CONSENTS = frozenset({"adr", "research", "patient-privacy"})
 """Scopes of consents to something else than care: advance directives, studies, who may see the record."""
+_DIRECTIVES = frozenset({"acd", "dnr", "emrgonly", "hcd", "polst"})
+_STUDIES = frozenset({"research", "rsdid", "rsreid"})
+_DISCLOSURES = frozenset(
+    {"npp", "icol", "idscl", "infa", "infao", "infaso", "irdscl", "57016-8", "57017-6", "64292-6"}
+)
+_OTHER_CATEGORIES = _DIRECTIVES | _STUDIES | _DISCLOSURES
+"""The same by FHIR's codes of `category`, LOINC's among them, in small letters."""
+_NO_PLANS = frozenset({"proposal", "option"})
+"""Intents of a CarePlan that nobody has decided on."""
 _DONE = frozenset({"completed", "in-progress"})
 _ACTIVE = frozenset({"active", "recurrence", "relapse"})
 _OVER = frozenset({"inactive", "remission", "resolved"})
@@ -127,15 +136,16 @@ class DocumentMapper:
         found: list[Agreement] = []
         left_out: list[Excluded] = []
         for name, consent in self._intake.of(patient, fhir.Consent).items():
-            if any(coding.code in _OTHER_CONSENTS for coding in fhir.concepts(consent.scope)):
+            if _is_to_something_else(consent):
                 continue
-            denied = consent.provision is not None and consent.provision.type == "deny"
-            if consent.status != "active" or denied:
+            since = consent.dateTime or consent.in_force.start
+            if consent.status != "active" or consent.denies:
                 left_out.append(Excluded(name, _inactive(consent.status)))
-            elif self._is_late(consent.dateTime):
+            elif self._is_late(since):
                 left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
             else:
-                found.append(Agreement(name, self._day(consent.dateTime)))
+                ends = self._day(consent.in_force.end)
+                found.append(Agreement(resource=name, day=self._day(since), until=ends))
         return tuple(found), tuple(left_out)
 
     def orders(self, patient: str) -> Mapped[Order]:
@@ -159,21 +169,30 @@ class DocumentMapper:
             elif self._is_late(order.authoredOn):
                 left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
             else:
-                requester = self._person(order.requester)
-                found.append(Order(name, program, self._day(order.authoredOn), requester))
+                begins = [self._day(text) for text in (order.authoredOn, order.in_force.start)]
+                found.append(
+                    Order(
+                        resource=name,
+                        program=program,
+                        day=max((day for day in begins if day is not None), default=None),
+                        until=self._day(order.in_force.end),
+                        requester=self._person(order.requester),
+                    )
+                )
         return tuple(found), tuple(left_out)
 
     def care_plans(self, patient: str) -> Mapped[Agreement]:
         found: list[Agreement] = []
         left_out: list[Excluded] = []
         for name, plan in self._intake.of(patient, fhir.CarePlan).items():
-            start = plan.period.start if plan.period is not None else plan.created
-            if plan.status not in _ORDER_STATUSES:
+            period = plan.period or fhir.Period(plan.created)
+            if plan.status not in _ORDER_STATUSES or plan.intent in _NO_PLANS:
                 left_out.append(Excluded(name, _inactive(plan.status)))
-            elif self._is_late(start):
+            elif self._is_late(period.start):
                 left_out.append(Excluded(name, ExcludedReason.AFTER_AS_OF))
             else:
-                found.append(Agreement(name, self._day(start)))
+                begins, ends = self._day(period.start), self._day(period.end)
+                found.append(Agreement(resource=name, day=begins, until=ends))
         return tuple(found), tuple(left_out)
 
     def surgeries(self, patient: str) -> Mapped[Surgery]:
@@ -287,6 +306,14 @@ class DocumentMapper:
     def _day(self, text: str | None) -> date | None:
         moment = self._clock.read(text)
         return moment.day if isinstance(moment, Moment) else None
+
+
+def _is_to_something_else(consent: fhir.Consent) -> bool:
+    """Its scope says so, or all its categories do."""
+    if any(coding.code in _OTHER_CONSENTS for coding in fhir.concepts(consent.scope)):
+        return True
+    categories = [coding.code.lower() for coding in fhir.concepts(consent.category) if coding.code]
+    return bool(categories) and _OTHER_CATEGORIES.issuperset(categories)
 
 
 def _is_active(condition: fhir.Condition) -> bool:

@@ -24,7 +24,7 @@ from fhir_mappings.rules.minutes import Month, Months, Staffing, Tally, months_o
 from fhir_mappings.rules.policy import Policy, Terms
 from fhir_mappings.rules.resolutions import who_bills
 from fhir_mappings.rules.series import earliest_first, series_of
-from fhir_mappings.rules.statements import Statements, held_from
+from fhir_mappings.rules.statements import Statements, holds
 from fhir_mappings.rules.tables import CodeRule, Kind
 from fhir_mappings.rules.visits import Visits
 from fhir_mappings.terminology import Discipline
@@ -82,7 +82,6 @@ class ProgramChart:
         self.lines_by_month = self._lines_by_month()
         self.visits = visits
         self.statements = Statements(record, program, policy.facts, visits)
-        self._plan_from = held_from(record.care_plans)
         self.base_doubts: Reasons = frozenset(
             {ReviewReason.DEATH_DATE_UNKNOWN} if record.death_date_unknown else ()
         )
@@ -219,7 +218,7 @@ class ProgramChart:
             candidate.reasons |= terms.doubts_of(self.diagnosed(candidate.window))
         if terms.modifiers:
             candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
-        if candidate.modifiers and (self._plan_from is None or candidate.service_date < self._plan_from):
+        if candidate.modifiers and not holds(self.record.care_plans, candidate.service_date):
             candidate.unverified |= {Unverified.PLAN_OF_CARE}
         if self.visits.by_program(candidate.service_date):
             candidate.hints |= {Hint.MODIFIER_25}

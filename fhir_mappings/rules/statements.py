@@ -51,8 +51,7 @@ class Statements:
         self._program = program
         self._facts = facts
         self._visits = visits
-        self._consent_from = held_from(record.consents)
-        self._order_from = held_from([order for order in record.orders if order.program is program])
+        self._orders = [order for order in record.orders if order.program is program]
         lacks = record.completeness.lacks
         charges_unread = lacks("ChargeItem") or lacks(ANY_TYPE) or record.charges_elsewhere
         self._always = frozenset({Unverified.PRIOR_CHARGES} if charges_unread else ())
@@ -61,10 +60,9 @@ class Statements:
     def of(self, service_date: date, window: Window) -> frozenset[Unverified]:
         """What no record of this program shows of a service, whatever the code. `window`: its days."""
         found = self._always
-        # What was agreed to or ordered afterwards was not when the service was furnished (section 5).
-        if self._consent_from is None or service_date < self._consent_from:
+        if not holds(self._record.consents, service_date):
             found |= {Unverified.CONSENT}
-        if self._order_from is None or service_date < self._order_from:
+        if not holds(self._orders, service_date):
             found |= {Unverified.ORDER}
         if self._asks_of_surgery and self._after_surgery(window):
             found |= {Unverified.GLOBAL_PERIOD}
@@ -97,6 +95,7 @@ class Statements:
         return any(seen <= day and self._visits.by_program(seen) for seen in self._visits.days)
 
 
-def held_from(found: Iterable[Agreement | Order]) -> date | None:
-    """From which day on one of these holds; None where there is none. One without a day always did."""
-    return min([one.day or date.min for one in found], default=None)
+def holds(found: Iterable[Agreement | Order], day: date) -> bool:
+    """Whether one of these holds on a day: what was agreed to or ordered afterwards did not when the service
+    was furnished, and what had ended before it no longer did (section 5)."""
+    return any(one.holds_on(day) for one in found)

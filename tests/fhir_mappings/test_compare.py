@@ -86,7 +86,7 @@ def test_only_the_enrolled_program_is_decided() -> None:
 def test_an_order_speaks_for_its_own_program() -> None:
     other_program, held = str(Unverified.OTHER_PROGRAM), str(ReviewReason.RTM_AND_RPM)
     ordered = [
-        replace(NOBODY, orders=(Order("ServiceRequest/1", program),))
+        replace(NOBODY, orders=(Order(resource="ServiceRequest/1", program=program),))
         for program in (Program.RTM, Program.RPM)
     ]
     assert [reasons_and_unverified(record) for record in ordered] == [

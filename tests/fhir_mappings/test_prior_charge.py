@@ -232,6 +232,10 @@ def test_a_charge_taken_back_does_not_stand(status: str, code: Resource, read: R
             {"occurrenceTiming": {"event": ["2026-02-01", "2026-01-07"]}},
             Window(date(2026, 1, 7), date(2026, 2, 1)),
         ),
+        (
+            {"occurrenceTiming": {"repeat": {"boundsPeriod": {"start": "2026-01-05", "end": "2026-02-03"}}}},
+            JANUARY,
+        ),
         ({"occurrenceDateTime": "2026"}, None),
         ({}, None),
     ],
