@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -99,10 +98,11 @@ def test_the_register_holds_every_rule_once_with_known_sources_and_settings() ->
     tables = load_tables()
     ids = [entry.id for entry in tables.register]
     assert len(ids) == len(set(ids))
+    last = max(code.covers_to for code in tables.codes.values())
     for entry in tables.register:
         assert set(entry.sources) <= set(tables.sources), entry.id
         assert entry.setting is None or entry.setting in tables.settings, entry.id
-        assert entry.last_checked <= date(2026, 12, 1), entry.id
+        assert entry.last_checked <= last, entry.id
 
 
 def test_every_error_seen_elsewhere_is_a_case_of_that_name() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fhir_mappings.rules.tables import load_tables
 from smartapp.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -43,8 +44,9 @@ def test_every_rule_says_where_it_comes_from_and_when_it_was_checked(run: Run) -
     found = rules(run("--as-of", "2026-04-01", "--json")[1])
     assert len(found) > 100
     assert {"R1.1-98977", "R2.9", "R4-4", "R5-1", "R6-cigna", "D14"} <= set(found)
+    last = max(code.covers_to for code in load_tables().codes.values()).isoformat()
     for rule in found.values():
-        assert rule["last_checked"] <= "2026-12-01"
+        assert "2026-11-01" <= rule["last_checked"] <= last  # who checks later makes the tables cover more
         assert rule["reference"] or rule["id"][0] in "DR"
     assert found["R1.3-1"]["published"] == "2025-11-03"
 
@@ -203,7 +205,6 @@ def test_the_rules_page_is_made_from_todays_tables(run: Run) -> None:
 
 
 def test_the_rules_page_names_every_rule_source_and_setting(run: Run) -> None:
-    from fhir_mappings.rules.tables import load_tables
 
     tables = load_tables()
     _, page, _ = run("--markdown")
