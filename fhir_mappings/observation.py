@@ -24,6 +24,7 @@ from fhir_mappings.resources import (
     Observation,
     Reference,
     ReferenceExtension,
+    references_in,
 )
 from fhir_mappings.terminology import Believable, ObservationMeaning, Terminology
 from fhir_mappings.values import Said, Values
@@ -213,6 +214,8 @@ def read_observation(
     origin = origins.of(observation)
     if type(origin) is not Origin:
         return LeftOut(origin.reason, meta, origin.about)
+    if observation.focus and (about_else := _about_else(observation)) is not None:
+        return LeftOut(about_else, meta, origin.about)
     moment = clock.read(observation.effectiveDateTime)
     more: tuple[Moment, ...] = ()
     if type(moment) is not Moment:
@@ -245,6 +248,26 @@ def read_observation(
         more,
         _replaced(observation.extension) if _REPLACES in bytes(observation.extension) else (),
     )
+
+
+def _about_else(observation: Observation) -> ExcludedReason | None:
+    """Why a reading is none of its subject: it says that it is about a relative (an unborn child, a donor),
+    another patient, or the device itself."""
+    subject = pointer(observation.subject, "Patient")
+    for focus in references_in(observation.focus):
+        pointed = pointer(focus, "Patient")
+        if pointed and pointed != subject:
+            kind = focus.type or pointed.partition("/")[0]
+            if kind in _ABOUT_ELSE:
+                return _ABOUT_ELSE[kind]
+    return None
+
+
+_ABOUT_ELSE = {
+    "Patient": ExcludedReason.OTHER_PATIENT,
+    "RelatedPerson": ExcludedReason.OTHER_PATIENT,
+    "Device": ExcludedReason.NOT_A_MEASUREMENT,
+}
 
 
 def _members(observation: Observation) -> tuple[str, ...]:

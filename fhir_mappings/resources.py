@@ -162,6 +162,8 @@ class Observation(ValueHolder, gc=False, omit_defaults=True, tag_field="resource
     category: Raw = Raw()
     code: CodingsOnly | None = None
     subject: Reference | None = None
+    focus: Raw = Raw()
+    """Whom or what it is about, where that is not the subject itself."""
     encounter: Reference | None = None
     context: Reference | None = None
     """What `encounter` was called before R4; it may also be an EpisodeOfCare."""

@@ -173,7 +173,7 @@ REPLACES = "http://hl7.org/fhir/StructureDefinition/observation-replaces"
 SETTING = "http://hl7.org/fhir/us/vitals/StructureDefinition/MeasurementSettingExt"
 OFFICE_SETTINGS = [(SETTING, (SNOMED, "257585005"))]
 ABSENT_CODINGS = {(SNOMED, "262008008")}
-ABSENT_WORDS = {"not performed", "not taken", "unknown", "refused"}
+ABSENT_WORDS = {"not performed", "not taken", "unknown", "refused", "n/a", "na", "--", "-", "no reading"}
 #: D22: (coding, unit) -> lowest and highest believable; units by their UCUM code.
 BELIEVABLE = {
     ((LOINC, "8480-6"), "mm[Hg]"): (40, 300),

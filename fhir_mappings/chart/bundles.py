@@ -209,5 +209,6 @@ def _status(response: dict[str, object]) -> str:
 
 
 def was_refused(response: object) -> bool:
-    """Does an entry of an answer to a batch say that its request failed?"""
-    return isinstance(response, dict) and _status(response)[:1] in ("4", "5")
+    """Does an entry of an answer to a batch say that its request failed, or that what it asked for is
+    elsewhere (304: with whoever asked before)?"""
+    return isinstance(response, dict) and _status(response)[:1] in ("3", "4", "5")

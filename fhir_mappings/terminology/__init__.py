@@ -254,8 +254,9 @@ class Terminology:
         return any(key_of(coding) in self._absent for coding in codings)
 
     def is_absent_text(self, text: str) -> bool:
-        """The same of a text, whatever its case."""
-        return text.strip().lower().replace("-", " ") in self._absent_texts
+        """The same of a text, whatever its case; strokes and dots alone are as good as blank."""
+        plain = text.strip().lower()
+        return not plain.strip("-\u2013\u2014_./?* ") or plain.replace("-", " ") in self._absent_texts
 
     def believable(self, codings: Iterable[Coding]) -> Believable | None:
         """What can be believed of a measurement of this code (D22); None where nothing is asked of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from msgspec import Struct
@@ -120,14 +120,14 @@ class DeviceTypes:
 class _Traits:
     """What a Device says of itself, as far as a site can declare devices by it."""
 
-    def __init__(self, device: Device, codings: Iterable[Coding]) -> None:
+    def __init__(self, device: Device, codings: Sequence[Coding]) -> None:
         self.codings = {key_of(coding) for coding in codings}
         self.manufacturer = _plain(device.manufacturer)
         self.models = {
             _plain(device.modelNumber),
             *(_plain(name.name) for name in device.deviceName or ()),
         }
-        self.type_text = _plain(device.type_text)
+        self.type_texts = {_plain(device.type_text), *(_plain(coding.display) for coding in codings)}
         self.udi_dis = {
             _plain(found)
             for carrier in device.udiCarrier or ()
@@ -161,7 +161,7 @@ class _Keys:
             (self._coding is None or self._coding in traits.codings)
             and self._manufacturer in (None, traits.manufacturer)
             and (self._model is None or self._model in traits.models)
-            and self._type_text in (None, traits.type_text)
+            and (self._type_text is None or self._type_text in traits.type_texts)
             and (self._udi_di is None or self._udi_di in traits.udi_dis)
             and (self._identifier is None or self._identifier in traits.identifiers)
         )

@@ -7,6 +7,7 @@ file that nobody opened is a charge made twice.
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import select
@@ -298,7 +299,8 @@ class _Reading:
                 self.told.now(self._chart.resources)
 
     def _document(self, text: bytes, file: Path) -> None:
-        """One JSON file: a Bundle, a resource, or an array of them. NDJSON under a .json name is read too."""
+        """One JSON file: a Bundle, a resource, or an array of them. NDJSON under a .json name is read too,
+        and documents that somebody joined."""
         text = text.removeprefix(_BYTE_ORDER_MARK)
         try:
             if text.lstrip()[:1] == b"[":
@@ -313,7 +315,13 @@ class _Reading:
                     if line.strip():
                         self._chart.add(line, None, f"{file.name} line {number}", hint)
                 return
-            if not _holds_records(text):
+            *several, rest = _documents_in(text)
+            for number, document in enumerate(several, 1):
+                self._chart.add(document, None, f"{file.name} document {number}")
+            if several and not rest:
+                return
+            text = rest
+            if not several and not _holds_records(text):
                 raise _NotFhir(f"not JSON ({fault})") from None
             # A download that broke off: what came of it is read, and that something is lost is said.
             self._say(f"not read to its end: {file}: not JSON ({fault})")
@@ -472,6 +480,34 @@ def _looks_like_lines(text: bytes) -> bool:
         return isinstance(fhir.decode_untyped(first), dict)
     except NOT_JSON:
         return False
+
+
+def _documents_in(text: bytes) -> list[bytes]:
+    """JSON documents one after the other, as files make that somebody joined; last what is left of them, ""
+    where nothing is. Only what is left where not even the first is whole."""
+    try:
+        whole = text.decode("utf-8")
+    except UnicodeDecodeError:
+        return [text]
+    found: list[bytes] = []
+    at = _after_space(whole, 0)
+    while whole.startswith("{", at):
+        try:
+            _, end = _DOCUMENT.raw_decode(whole, at)
+        except (ValueError, RecursionError):
+            break
+        found.append(whole[at:end].encode())
+        at = _after_space(whole, end)
+    return [*found, whole[at:].encode()]
+
+
+_DOCUMENT = json.JSONDecoder()
+_SPACE = re.compile(r"\s*")
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found is not None else at
 
 
 class _Progress:

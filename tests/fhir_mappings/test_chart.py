@@ -476,3 +476,26 @@ def test_nothing_counts_after_death(chart: Callable[..., Chart], blood_pressure:
     record = chart(patient, blood_pressure(), after, cuff()).record("Patient/p1")
     assert counted(record) == ["Observation/bp"]
     assert left_out(record) == {"Observation/after": "after-death"}
+
+
+@pytest.mark.parametrize(
+    ("focus", "reason"),
+    [
+        ([{"reference": "RelatedPerson/child"}], "other-patient"),
+        ([{"reference": "Patient/p2"}], "other-patient"),
+        ([{"type": "RelatedPerson", "identifier": {"value": "7"}}], "other-patient"),
+        ([{"reference": "Device/cuff"}], "not-a-measurement"),
+        ([{"reference": "Patient/p1"}], None),
+        ([{"reference": "Condition/pressure"}], None),
+        ([{"display": "arm"}], None),
+        ([], None),
+    ],
+)
+def test_a_reading_that_says_whom_else_it_is_about_is_none_of_its_subject(
+    focus: list[Resource], reason: str | None, read: Any, blood_pressure: Any
+) -> None:
+    found = {entry.resource: entry.reason for entry in read(blood_pressure(focus=focus)).excluded}
+    expected = reason or {entry.resource: entry.reason for entry in read(blood_pressure()).excluded}.get(
+        "Observation/bp"
+    )
+    assert found.get("Observation/bp") == expected

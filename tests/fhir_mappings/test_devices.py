@@ -180,10 +180,11 @@ def test_an_identifier_beside_the_patients_own_is_somebody_else(
     assert len(record.readings) == (left_out is None)
 
 
-def test_the_display_of_a_type_without_a_code_is_its_text(
-    clinic: Clinic, blood_pressure: Build, cuff: Build
+@pytest.mark.parametrize("coded", [{}, {"system": "urn:vendor:type", "code": "bpm"}])
+def test_the_display_of_a_type_is_its_text(
+    coded: dict[str, str], clinic: Clinic, blood_pressure: Build, cuff: Build
 ) -> None:
-    words = cuff(type={"coding": [{"display": "Blood Pressure Monitor"}]})
+    words = cuff(type={"coding": [{**coded, "display": "Blood Pressure Monitor"}]})
     entry = {"type_text": "blood pressure monitor", "line": "physiologic"}
     assert len(clinic([entry], blood_pressure(), words).readings) == 1
 

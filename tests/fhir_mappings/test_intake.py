@@ -718,3 +718,10 @@ def test_whichever_record_of_a_person_says_it_a_death_is_theirs(chart, first):
     ]
     record = chart(*people, reading(), CUFF).record("Patient/p2")
     assert reasons(record) == {"Observation/o1": "after-death"}
+
+
+def test_an_answer_that_is_with_whoever_asked_before_is_missing_here(read):
+    record = read(
+        reading(), CUFF, bundle({"response": {"status": "304 Not Modified"}}, type="batch-response")
+    )
+    assert [one.why for one in record.completeness.missing] == ["refused"]

@@ -234,3 +234,26 @@ def test_a_document_under_the_name_of_lines_is_read_as_what_it_is(folder, answer
     found, err = answer(folder)
     assert (device_code(found)["outcome"], err) == ("suggest", "")
     assert found["completeness"]["whole"]
+
+
+JOINED = [{"resourceType": "Patient", "id": "p1"}, CHARGE]
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["resources", "Bundles"])
+@pytest.mark.parametrize("name", ["all.json", "all.ndjson"])
+def test_documents_that_somebody_joined_are_all_read(folder, answer, name, wrapped):
+    parts = [{"resourceType": "Bundle", "entry": [{"resource": one}]} if wrapped else one for one in JOINED]
+    (folder / name).write_text("\n".join(json.dumps(part, indent=2) for part in parts))
+    found, err = answer(folder)
+    assert (device_code(found)["outcome"], err) == ("charged", "")
+    assert found["completeness"]["whole"]
+
+
+def test_of_joined_documents_the_last_may_have_broken_off(folder, answer):
+    text = "\n".join(json.dumps(part, indent=2) for part in JOINED)
+    (folder / "all.json").write_text(text[:-20])
+    found, err = answer(folder)
+    assert device_code(found)["outcome"] != "suggest"
+    assert "prior-charges" in device_code(found)["unverified"]
+    assert ("ChargeItem", "unreadable") in missing(found)
+    assert "not read to its end" in err
