@@ -6,6 +6,7 @@ References are `Type/id`; instants are microseconds UTC (`local_time`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from fhir_mappings.completeness import WHOLE, Completeness
 from fhir_mappings.local_time import Window
-from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, Role, Unverified
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, ExcludedReason, Line, Program, Role, Unverified
 
 
 class About(Struct, frozen=True, gc=False, order=True):
@@ -243,6 +244,30 @@ class Diagnosis(Struct, frozen=True, gc=False):
     since: date | None = None
 
 
+class Insurance(Struct, frozen=True, gc=False):
+    """Who pays, in the site's words, from a day to a day; None where it doesn't say. The lowest `order` pays
+    first."""
+
+    order: int
+    payer: str
+    start: date | None = None
+    end: date | None = None
+
+
+def payer_on(found: Iterable[Insurance], day: date) -> str | None:
+    """The payer on a day: None where nothing is in force; two that differ are unknown, never a guess."""
+    in_force = [
+        one
+        for one in found
+        if (one.start is None or one.start <= day) and (one.end is None or day <= one.end)
+    ]
+    first = min((one.order for one in in_force), default=None)
+    payers = {one.payer for one in in_force if one.order == first}
+    if not payers:
+        return None
+    return payers.pop() if len(payers) == 1 else UNKNOWN_PAYER
+
+
 class Enrolment(Struct, frozen=True, gc=False):
     """The confirmed anchor of a program's 30-day grid; frozen with its first accepted charge."""
 
@@ -335,5 +360,8 @@ class PatientRecord(Struct, frozen=True, gc=False):
     """Nothing more can come."""
     death_date_unknown: bool = False
     payer: str | None = None
-    """Whom the Coverages in force name, where the site says which Coverage means whom."""
+    """Whom the Coverages in force on the day of the question name, where the site says which Coverage means
+    whom."""
+    insurances: tuple[Insurance, ...] = ()
+    """All that were, are or will be in force, so that a service of an earlier payer is seen to be one."""
     excluded: tuple[Excluded, ...] = ()

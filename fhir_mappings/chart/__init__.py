@@ -30,14 +30,16 @@ from fhir_mappings.record import (
     Enrolment,
     EpisodeOfCare,
     Excluded,
+    Insurance,
     ManagementTime,
     PatientRecord,
     Resolution,
+    payer_on,
 )
 from fhir_mappings.rules.tables import KnownCodes
 from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology
-from fhir_mappings.vocabulary import ExcludedReason, Role
+from fhir_mappings.vocabulary import UNKNOWN_PAYER, ExcludedReason, Role
 
 __all__ = ["NOT_JSON", "Chart"]
 
@@ -201,7 +203,7 @@ class Chart:
         care_plans, of_care_plans = documents.care_plans(patient)
         surgeries, of_surgeries = documents.surgeries(patient)
         diagnoses, of_diagnoses = documents.diagnoses(patient)
-        payer, of_payer = documents.payer(patient, unreadable=completeness.lacks("Coverage"))
+        insurances, of_insurances = documents.insurances(patient)
         left_out.update(
             self.strangers() if alone else (),
             of_encounters,
@@ -214,7 +216,7 @@ class Chart:
             of_care_plans,
             of_surgeries,
             of_diagnoses,
-            of_payer,
+            of_insurances,
         )
         contacts = [fact.contact for fact in facts.values() if fact.contact is not None]
         set_ups = [fact.set_up for fact in facts.values() if fact.set_up is not None]
@@ -249,7 +251,8 @@ class Chart:
             care_plans=care_plans,
             surgeries=surgeries,
             diagnoses=diagnoses,
-            payer=payer,
+            payer=self._payer(insurances, completeness),
+            insurances=insurances,
             coded_programs=frozenset(
                 fact.coded_program for fact in facts.values() if fact.coded_program is not None
             ),
@@ -287,6 +290,12 @@ class Chart:
         if self._terminology.is_test_data(own.meta):
             return ExcludedReason.TEST_DATA
         return ExcludedReason.MERGED_PATIENT if patient in self._intake.replaced else None
+
+    def _payer(self, insurances: Iterable[Insurance], completeness: Completeness) -> str | None:
+        """Who pays on the day of the question; nobody knows where a Coverage could not be read."""
+        if self._terminology.knows_coverages and completeness.lacks("Coverage"):
+            return UNKNOWN_PAYER
+        return payer_on(insurances, self.as_of)
 
     def _completeness(self, patient: str) -> Completeness:
         unseen = [

@@ -31,6 +31,7 @@ from fhir_mappings.record import (
     Diagnosis,
     EpisodeOfCare,
     Excluded,
+    Insurance,
     Order,
     PriorCharge,
     Surgery,
@@ -39,7 +40,7 @@ from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology, canonical
 from fhir_mappings.terminology.procedures import is_surgery_code, may_be_surgery
 from fhir_mappings.terminology.systems import ICD_10_CM
-from fhir_mappings.vocabulary import UNKNOWN_PAYER, ExcludedReason
+from fhir_mappings.vocabulary import ExcludedReason
 
 _Found = TypeVar("_Found")
 Mapped = tuple[tuple[_Found, ...], tuple[Excluded, ...]]
@@ -246,34 +247,24 @@ class DocumentMapper:
                 ]
         return tuple(found), tuple(left_out)
 
-    def payer(self, patient: str, *, unreadable: bool) -> tuple[str | None, tuple[Excluded, ...]]:
-        """The payer that the Coverages in force name, in the site's words; None where none is in force or the
-        site declared none. One that the site doesn't know, or two that differ, is unknown: never a guess.
-
-        `unreadable`: a Coverage of this patient could not be read.
-        """
+    def insurances(self, patient: str) -> Mapped[Insurance]:
+        """The active Coverages, whenever they are in force; none where the site declared none. One that the
+        site doesn't know is of an unknown payer."""
         if not self._terminology.knows_coverages:
-            return None, ()
-        found: list[tuple[int, str]] = []
+            return (), ()
+        found: list[Insurance] = []
         left_out: list[Excluded] = []
         for name, coverage in self._intake.of(patient, fhir.Coverage).items():
-            period = coverage.period or fhir.Period()
             if coverage.status not in (None, "active"):
                 left_out.append(Excluded(name, _inactive(coverage.status)))
                 continue
-            start, end = self._day(period.start), self._day(period.end)
-            if (start is None or start <= self._as_of) and (end is None or self._as_of <= end):
-                payer = self._terminology.payer(
-                    fhir.concepts(coverage.type), _payors(coverage.payor or [], self._intake.references)
-                )
-                found.append((coverage.order if coverage.order is not None else sys.maxsize, payer))
-        first = min((order for order, _ in found), default=None)
-        payers = {payer for order, payer in found if order == first}
-        if unreadable:
-            return UNKNOWN_PAYER, tuple(left_out)
-        if not payers:
-            return None, tuple(left_out)
-        return (payers.pop() if len(payers) == 1 else UNKNOWN_PAYER), tuple(left_out)
+            period = coverage.period or fhir.Period()
+            payer = self._terminology.payer(
+                fhir.concepts(coverage.type), _payors(coverage.payor or [], self._intake.references)
+            )
+            order = coverage.order if coverage.order is not None else sys.maxsize
+            found.append(Insurance(order, payer, self._day(period.start), self._day(period.end)))
+        return tuple(found), tuple(left_out)
 
     def death(self, patient: str) -> tuple[Moment | None, bool]:
         """When somebody died, by the day that is asked about; and whether on a day that nobody knows."""

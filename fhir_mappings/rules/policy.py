@@ -162,6 +162,8 @@ class Policy(Struct, frozen=True, eq=False):
     """The codes by which a charge may matter."""
     confirmed: tuple[Confirmation, ...] = ()
     facts: SiteFacts = SiteFacts()
+    of_coverage: bool = False
+    """A chart's Coverages may say who pays: nobody said it for all charts."""
 
     def rules_of(self, program: Program, kinds: tuple[Kind, ...]) -> list[CodeRule]:
         """A program's codes of these kinds; add-ons last, lower tiers first."""
@@ -336,9 +338,10 @@ class Policies:
         return self._known[coverage]
 
     def _load(self, payer: str | None) -> Policy:
-        return load_policy(
+        loaded = load_policy(
             payer, self._settings, self._payer_rules, self._confirmed, self._code_rules, self._facts
         )
+        return replace(loaded, of_coverage=not self._always)
 
 
 def _own_version(rules: tuple[CodeRule, ...]) -> str:

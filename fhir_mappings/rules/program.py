@@ -16,6 +16,7 @@ from fhir_mappings.record import (
     PatientRecord,
     PriorCharge,
     Reading,
+    payer_on,
 )
 from fhir_mappings.rules.candidate import Candidate, Reasons
 from fhir_mappings.rules.charged import standing, touches
@@ -212,9 +213,18 @@ class ProgramChart:
             one.code for one in self.record.diagnoses if one.since is None or one.since <= window.end
         )
 
+    def _was_anothers(self, service_date: date) -> bool:
+        """Whether somebody else paid then than today: what that payer covers was not asked."""
+        if not self.policy.of_coverage or self.record.payer is None:
+            return False
+        then = payer_on(self.record.insurances, min(service_date, self.as_of))
+        return then not in (None, self.record.payer)
+
     def add_terms(self, candidate: Candidate, terms: Terms) -> None:
         """What the terms of the candidate's service date add to it, and what its modifiers ask for."""
-        if terms.doubts:
+        if self._was_anothers(candidate.service_date):
+            candidate.reasons |= {ReviewReason.PAYER_UNKNOWN}
+        elif terms.doubts:
             candidate.reasons |= terms.doubts_of(self.diagnosed(candidate.window))
         if terms.modifiers:
             candidate.modifiers += tuple(one for one in terms.modifiers if one not in candidate.modifiers)
