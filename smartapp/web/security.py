@@ -84,6 +84,7 @@ def register(app: Flask) -> None:
     app.url_value_preprocessor(_open_session)
     app.after_request(_headers)
     app.context_processor(_for_templates)
+    app.jinja_env.globals["form_token"] = form_token
 
 
 def _open_session(_endpoint: str | None, values: dict[str, Any] | None) -> None:
@@ -184,6 +185,14 @@ def _check_form() -> None:
         abort(400)
 
 
+def form_token() -> str:
+    """What the forms of this answer carry, all the same; "" where nobody is signed in."""
+    if "form_token" not in g:
+        signed_in = g.get("session") is not None and g.get("cookie_value")
+        g.form_token = masked(g.cookie_value) if signed_in else ""
+    return str(g.form_token)
+
+
 def require_same(patient: str | None, snapshot: str, as_good: Collection[str] = ()) -> None:
     """A form carries the patient and the snapshot it was made for. Raises Moved if either has changed.
     `as_good`: earlier snapshots that say the same of what the form is about."""
@@ -236,7 +245,6 @@ def _for_templates() -> dict[str, Any]:
         "demo_day": _demo_day(),
         "session": session,
         "user_name": _user_name(session),
-        "form_token": masked(g.cookie_value) if session is not None and g.get("cookie_value") else "",
     }
 
 
