@@ -6,7 +6,7 @@ one bills a service twice.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from math import ceil
 from typing import Any
 
@@ -24,10 +24,12 @@ from fhir_mappings.resources import (
     Claim,
     ClaimItem,
     ClaimPart,
+    Coding,
     ExplanationOfBenefit,
     Period,
     Quantity,
     Reference,
+    concepts,
     decode_untyped,
 )
 from fhir_mappings.rules.tables import KnownCodes, shipped_codes
@@ -255,9 +257,13 @@ def is_charge(claim: Claim | ExplanationOfBenefit) -> bool:
     return claim.status not in NOT_CLAIMED and claim.use not in _ASKED_BEFOREHAND
 
 
-def who_claims(claim: Claim | ExplanationOfBenefit) -> tuple[Reference, ...]:
-    """Who furnished what is claimed, or an organisation of theirs."""
-    named = (claim.provider, *(member.provider for member in claim.careTeam or ()))
+def who_claims(
+    claim: Claim | ExplanationOfBenefit, takes_part: Callable[[list[Coding]], bool] = lambda _: True
+) -> tuple[Reference, ...]:
+    """Who furnished what is claimed, or an organisation of theirs. `takes_part`: whether somebody in this
+    role did (`Terminology.takes_part`)."""
+    team = [member for member in claim.careTeam or () if takes_part(concepts(member.role))]
+    named = (claim.provider, *(member.provider for member in team))
     return tuple(reference for reference in named if reference is not None)
 
 

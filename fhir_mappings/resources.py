@@ -358,6 +358,7 @@ class CodedExtension(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class ChargePerformer(Struct, gc=False, omit_defaults=True):
+    function: CodeableConcept | None = None
     actor: Reference | None = None
 
 
@@ -424,6 +425,7 @@ class ClaimProcedure(Struct, gc=False, omit_defaults=True):
 
 class CareTeamMember(Struct, gc=False, omit_defaults=True):
     provider: Reference | None = None
+    role: CodeableConcept | None = None
 
 
 class Claim(Resource, gc=False, omit_defaults=True):

@@ -110,10 +110,15 @@ class EncounterMapper:
     def charged_visits(self, patient: str) -> Iterator[Visit]:
         """E/M visits that are charged, on the days of the charge: reported is reported (section 4, D11). A
         claim's line that names nobody tells nothing new of a day on which the chart holds a visit."""
+        takes_part = self._terminology.takes_part
         for name, charge in self._intake.of(patient, fhir.ChargeItem).items():
             days = occurrence_of(charge, self._clock)
             if self._is_visit(charge) and charge.status not in NOT_CHARGED and days is not None:
-                actors = [performer.actor for performer in charge.performer or ()]
+                actors = [
+                    performer.actor
+                    for performer in charge.performer or ()
+                    if takes_part(fhir.concepts(performer.function))
+                ]
                 yield from self._visit_of(patient, name, days, actors, [charge.seen_in])
         known = {
             day for fact in self._facts.get(patient, {}).values() if fact.visit for day in fact.visit.days
@@ -122,7 +127,7 @@ class EncounterMapper:
             days = days_of_line(line, claim.billablePeriod, self._clock)
             if self._is_visit(line) and days is not None:
                 for visit in self._visit_of(
-                    patient, name, days, who_claims(claim), fhir.references_in(line.encounter)
+                    patient, name, days, who_claims(claim, takes_part), fhir.references_in(line.encounter)
                 ):
                     if not visit.unnamed or known.isdisjoint(visit.days):
                         yield visit

@@ -174,3 +174,31 @@ def test_a_procedure_under_either_address_is_judged_by_its_number(
 
     assert len(read(done("27447")).surgeries) == expected
     assert read(done("97110")).surgeries == ()
+
+
+def named_as(role: Resource, who: str) -> tuple[Resource, Resource]:
+    """As a performer of a charge, and as a member of a claim's care team."""
+    reference = {"reference": f"Practitioner/{who}"}
+    return {"function": role, "actor": reference}, {"role": role, "provider": reference}
+
+
+CARE_TEAM = "http://hl7.org/fhir/us/carin-bb/CodeSystem/C4BBClaimCareTeamRole"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        coded(CARE_TEAM, "referring"),
+        coded(CARE_TEAM, "pcp"),
+        coded("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "REF"),
+    ],
+)
+def test_a_visit_that_is_charged_is_not_of_whoever_sent_the_patient_there(sent: Resource, read: Read) -> None:
+    seen = coded(CARE_TEAM, "rendering")
+    performers, team = zip(named_as(sent, "ours"), named_as(seen, "theirs"), strict=True)
+    (visit,) = read(charged(coded(CPT, "99213"), performer=list(performers))).visits
+    assert visit.people == {"Practitioner/theirs"}
+    (visit,) = read({**claimed(coded(CPT, "99213")), "provider": None, "careTeam": list(team)}).visits
+    assert visit.people == {"Practitioner/theirs"}
+    (visit,) = read(charged(coded(CPT, "99213"), performer=[performers[0]])).visits
+    assert (visit.people, visit.unnamed) == (frozenset(), True)
