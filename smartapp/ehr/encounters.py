@@ -122,7 +122,7 @@ class EncounterWriter:
             body
             for found in page.entries
             # The server may have ignored the parameter: only what carries the identifier is the copy.
-            if entry_id_of(body := decode(bytes(found.resource))) == entry.id
+            if entry_id_of(body := decode(found.resource)) == entry.id
             and isinstance(body.get("id"), str)
             and look(found.resource).whose(entry.patient, client.issuer.bases) is Whose.OURS
         ]

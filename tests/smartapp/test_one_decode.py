@@ -95,7 +95,7 @@ ODD: list[dict[str, Any]] = [
 
 def as_entry(resource: dict[str, Any] | bytes, **more: Any) -> Entry:
     raw = resource if isinstance(resource, bytes) else json.dumps(resource).encode()
-    return Entry(msgspec.Raw(raw), **more)
+    return Entry(raw, **more)
 
 
 def texts(chart: RandomChart) -> list[bytes]:
@@ -215,13 +215,32 @@ MORE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("more", MORE, ids=json.dumps)
 def test_a_page_is_cut_the_same_either_way(more: dict[str, Any]) -> None:
-    body = json.dumps({"resourceType": "Bundle", "entry": ENTRIES, **more}).encode()
-    for cut in (body, body[:-1], body[: len(body) // 2], body.replace(b'"o1"', b'"\xff"', 1)):
-        quick = cut_page(cut)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bundles, "may_be_cut_at_once", lambda _: False)
-            patch.setattr(bundles, "_decode_plain_entry", refuse)
-            assert cut_page(cut) == quick
+    for entries in (ENTRIES, *([{"resource": READING}, one] for one in ENTRIES)):
+        body = json.dumps({"resourceType": "Bundle", "entry": entries, **more}).encode()
+        for cut in (body, body[:-1], body[: len(body) // 2], body.replace(b'"o1"', b'"\xff"', 1)):
+            quick = cut_page(cut)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(bundles, "may_be_cut_at_once", lambda _: False)
+                assert cut_page(cut) == quick
+
+
+@pytest.mark.parametrize("levels", [62, 63, 64, 200])
+def test_an_entry_that_is_nested_too_deeply_is_told_and_stops_no_other_either_way(
+    monkeypatch: pytest.MonkeyPatch, levels: int
+) -> None:
+    deep = {**READING, "extension": json.loads("[" * (levels - 1) + "]" * (levels - 1))}
+    entries = [{"resource": deep}, {"resource": READING}]
+    body = json.dumps({"resourceType": "Bundle", "entry": entries}).encode()
+    quick = search_page(body)
+    assert [bool(entry.problem) for entry in quick.entries] == [levels >= json_guard.DEEPEST, False]
+    monkeypatch.setattr(bundles, "may_be_cut_at_once", lambda _: False)
+    assert search_page(body) == quick
+
+
+def test_a_page_as_nearly_all_are_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "_entry", refuse)
+    body = json.dumps({"resourceType": "Bundle", "entry": [{"resource": READING, "fullUrl": "x"}]}).encode()
+    assert len(search_page(body).entries) == 1
 
 
 def test_a_page_of_more_entries_than_are_read_is_cut_off_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +277,7 @@ def test_what_is_dated_clearly_later_is_never_before_the_first_day_that_was_aske
 ) -> None:
     first = date(2026, 4, 1)
     raw = json.dumps(READING | {"effectiveDateTime": f"{day}{time}{offset}"}).encode()
-    reading = reading_of(Entry(msgspec.Raw(raw)), "p1")
+    reading = reading_of(Entry(raw), "p1")
     assert reading is not None
     if says_a_day_after(reading, (first + timedelta(2)).isoformat()):
         last = last_day_of(reading, LocalClock(ZoneInfo(zone)))
@@ -274,8 +293,8 @@ def test_what_is_dated_clearly_later_is_never_before_the_first_day_that_was_aske
     ],
 )
 def test_a_reading_with_a_second_time_is_looked_at_in_full(other: dict[str, Any]) -> None:
-    plain = reading_of(Entry(msgspec.Raw(json.dumps(READING).encode())), "p1")
-    both = reading_of(Entry(msgspec.Raw(json.dumps(READING | other).encode())), "p1")
+    plain = reading_of(Entry(json.dumps(READING).encode()), "p1")
+    both = reading_of(Entry(json.dumps(READING | other).encode()), "p1")
     assert plain is not None
     assert says_a_day_after(plain, "2026-03-31")
     assert both is not None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from smartapp.ehr.reading.shared import KEPT_SECONDS, SharedRecords
 from smartapp.ehr.wire.bundles import Entry, batch_answers
 from smartapp.store.reading import SealedChunk
 
 BASE, OTHER = "https://ehr.example/fhir", "https://other.example/fhir"
-NURSE = Entry(Raw(b'{"resourceType":"Practitioner","id":"n"}'))
-CUFF = Entry(Raw(b'{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p1"}}'))
+NURSE = Entry(b'{"resourceType":"Practitioner","id":"n"}')
+CUFF = Entry(b'{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p1"}}')
 
 
 class World:
@@ -35,7 +33,7 @@ class World:
 def test_what_belongs_to_nobody_is_everybodys_at_the_same_server_for_a_few_minutes():
     here = World()
     here.keep("Practitioner/n", NURSE)
-    assert here.found("Practitioner/n", "p2") == [bytes(NURSE.resource)]
+    assert here.found("Practitioner/n", "p2") == [NURSE.resource]
     assert here.found("Practitioner/n", "p2", OTHER) is None
     here.time = KEPT_SECONDS
     assert here.found("Practitioner/n") is None
@@ -44,14 +42,14 @@ def test_what_belongs_to_nobody_is_everybodys_at_the_same_server_for_a_few_minut
 def test_a_patients_device_is_given_to_readings_of_that_patient_alone():
     here = World()
     here.keep("Device/d", CUFF)
-    assert here.found("Device/d") == [bytes(CUFF.resource)]
+    assert here.found("Device/d") == [CUFF.resource]
     assert here.found("Device/d", "p2") is None
 
 
 def test_what_names_somebody_else_or_cannot_be_read_is_not_kept():
     here = World()
     here.keep("Device/d", CUFF, patient="p2")
-    here.keep("Device/e", Entry(Raw(b"{"), problem="no JSON"))
+    here.keep("Device/e", Entry(b"{", problem="no JSON"))
     assert here.found("Device/d", "p2") is None
     assert here.found("Device/d") is None
     assert here.found("Device/e") is None

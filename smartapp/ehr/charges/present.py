@@ -140,7 +140,7 @@ def held_charge(entry: Entry, patient: str, bases: Bases) -> HeldCharge | Whose:
     One that cannot be read has no body: that it is there is known, not what it stands for. Another patient's
     is FOREIGN; NOBODYS is what is no charge.
     """
-    if bytes(entry.resource) in (b"", b"null") or (entry.search is not None and entry.search.mode != "match"):
+    if entry.resource in (b"", b"null") or (entry.search is not None and entry.search.mode != "match"):
         return Whose.NOBODYS
     found = judged(entry, "ChargeItem", patient, bases)
     if found.whose is Whose.FOREIGN or found.type == "OperationOutcome":

@@ -106,7 +106,7 @@ class ChargeItemHandover:
             # The server may have ignored the parameter: only what carries our identifier is ours.
             held = held_charge(entry, row.patient, client.issuer.bases)
             if isinstance(held, Whose):
-                sure = sure and not carries(decode(bytes(entry.resource)), row.identifier)
+                sure = sure and not carries(decode(entry.resource), row.identifier)
             elif carries(held.body, row.identifier) and isinstance(held.body.get("id"), str):
                 return Found(Holds.OURS, str(held.body["id"]))
             elif not held.body:

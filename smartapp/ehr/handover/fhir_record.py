@@ -114,7 +114,7 @@ class FhirRecordHandover(ABC):
             return Found(Holds.UNSURE)
         for entry in page.entries:
             # The server may have ignored the parameter: only what carries our identifier is ours.
-            body = decode(bytes(entry.resource))
+            body = decode(entry.resource)
             if carries(body, row.identifier) and isinstance(body.get("id"), str):
                 return Found(Holds.OURS, f"{self.type_}/{body['id']}")
         return Found(Holds.NOT_YET if page.next_url is None else Holds.UNSURE)

@@ -160,7 +160,7 @@ class OracleCreateHandover:
         parameters = [("context", str(sent["context"]["reference"])), ("-status", "billable")]
         page = whole_page(search(hand.client, "ChargeItem", parameters, limits=READ_LIMITS))
         for entry in page.entries:
-            raw = bytes(entry.resource)
+            raw = entry.resource
             body = decode(raw)
             if body.get("resourceType") != "ChargeItem" or not isinstance(body.get("id"), str):
                 continue

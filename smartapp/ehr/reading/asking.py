@@ -147,7 +147,7 @@ def _in_a_search(client: SessionClient, type_: str, names: Sequence[str], turn: 
         page = search_page(response.body)
     except NotAPage:
         return None
-    resources = (decode(bytes(one.resource)) for one in page.entries if not one.problem)
+    resources = (decode(one.resource) for one in page.entries if not one.problem)
     found: Answers = {_name(one): one for one in resources if one.get("id")}
     # A server that passes the parameter over answers with anybody: then it has not been asked.
     return found if found.keys() <= set(names) else None

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import date
 
-from msgspec import Raw
-
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.completeness import Missing, completeness_of
 from fhir_mappings.identity import Bases, References, links_of
@@ -171,10 +169,10 @@ class Collected:
         """The resources a search found. What the server says beside them becomes a notice."""
         found: list[Entry] = []
         for entry in entries:
-            if bytes(entry.resource) in (b"", b"null"):
+            if entry.resource in (b"", b"null"):
                 continue
             if entry.search is not None and entry.search.mode == "outcome":
-                self._remarked(wanted, bytes(entry.resource))
+                self._remarked(wanted, entry.resource)
                 continue
             found.append(entry)
         return found
@@ -240,7 +238,7 @@ class Collected:
 
     def _reading(self, origin: str, entry: Entry, reading: Reading) -> StoredResource | None:
         """The same of one that is plainly the patient's."""
-        raw = bytes(entry.resource)
+        raw = entry.resource
         reference, version = f"Observation/{reading.id}", version_of_reading(reading, raw)
         if not self._is_new("Observation", reference, version):
             return None
@@ -268,7 +266,7 @@ class Collected:
         if rest is None:
             return None
         self._notices.add(Notice(NoticeKind.DAMAGED, "Patient"))
-        entry = Entry(Raw(rest))
+        entry = Entry(rest)
         return self._whole_one(origin, None, judged(entry, "Patient", self._patient, self._bases))
 
     def _without_bytes(self, wanted: Search, origin: str, found: Judged) -> StoredResource | None:
@@ -310,9 +308,9 @@ def _replaced_by(raw: bytes, bases: Bases) -> list[str]:
 def single(body: bytes) -> Entry:
     """A resource that was read by its id."""
     try:
-        return Entry(Raw(weighed(body)))
+        return Entry(weighed(body))
     except Unreadable as reason:
-        return Entry(Raw(body), problem=str(reason))
+        return Entry(body, problem=str(reason))
 
 
 def _without_type(wanted: Search, detail: str) -> str:

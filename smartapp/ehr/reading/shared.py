@@ -13,8 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msgspec import Raw
-
 from fhir_mappings.identity import Bases
 from smartapp.ehr.wire.bundles import Entry
 from smartapp.ehr.wire.looks import look
@@ -54,7 +52,7 @@ class SharedRecords:
             kept = self._kept.get((base, key, None)) or self._kept.get((base, key, patient))
         if kept is None or self._now() >= kept.until:
             return None
-        return [Entry(Raw(one.raw), one.full_url) for one in self._unseal(kept.chunk)]
+        return [Entry(one.raw, one.full_url) for one in self._unseal(kept.chunk)]
 
     def keep(self, base: str, patient: str, key: str, entries: list[Entry], bases: Bases) -> None:
         """Keep what was read for a patient, nothing included, if it may be used again."""
@@ -62,7 +60,7 @@ class SharedRecords:
         if any(entry.problem for entry in entries) or not verdicts <= {Whose.OURS, Whose.NOBODYS}:
             return
         owner = patient if Whose.OURS in verdicts else None
-        resources = [StoredResource(key, one.fullUrl, "", "", bytes(one.resource)) for one in entries]
+        resources = [StoredResource(key, one.fullUrl, "", "", one.resource) for one in entries]
         kept = _Kept(self._now() + KEPT_SECONDS, owner, self._seal(key, resources))
         with self._lock:
             self._kept.pop((base, key, owner), None)

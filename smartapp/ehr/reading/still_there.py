@@ -98,7 +98,7 @@ class StillThere:
 
     def _seen_again(self, entry: Entry) -> str | None:
         """The record of which this is the present version; None where it is none of these, or not ours."""
-        raw = bytes(entry.resource)
+        raw = entry.resource
         seen = look(raw)
         name = seen.reference
         if name not in self._known or not self._collected.is_ours(seen):

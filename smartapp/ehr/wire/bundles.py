@@ -17,7 +17,8 @@ from fhir_mappings.chart.bundles import says_incomplete
 from launch.limiter import Turn
 from launch.profiles import SearchMethod
 from smartapp.ehr.wire.json_guard import (
-    NO_JSON,
+    DEEPEST,
+    LARGEST,
     Unreadable,
     decoded_as,
     decoded_whole,
@@ -153,19 +154,18 @@ class _Entry(Struct):
 
 
 class Entry(Struct):
-    """`resource` is empty where the entry has none: msgspec has no "Raw or null".
+    """`resource`: its JSON, weighed; empty where the entry has none.
 
     `problem`: why the entry cannot be read; `resource` is then all of it, as it came.
     """
 
-    resource: Raw = Raw()
+    resource: bytes = b""
     fullUrl: str | None = None  # noqa: N815
     search: _Search | None = None
     problem: str = ""
 
 
 _MATCH = _Search()
-_decode_plain_entry = msgspec.json.Decoder(_PlainEntry).decode
 
 
 class _Page(Struct):
@@ -177,13 +177,13 @@ class _Page(Struct):
 
 
 class _PlainPage(Struct):
-    """A page as nearly all are: cut into its entries while it is decoded."""
+    """A page as nearly all are: cut into its entries, and these into their parts, while it is decoded."""
 
     resourceType: str = ""  # noqa: N815
     type: Any = None
     total: Any = None
     link: Raw = Raw()
-    entry: list[Raw] | None = None
+    entry: list[_PlainEntry] | None = None
 
 
 class NotAPage(Exception):
@@ -205,7 +205,7 @@ class SearchPage(Struct, frozen=True):
 
 def search_page(body: bytes) -> SearchPage:
     """Decode a searchset Bundle. An entry that cannot be read says so and stops no other. Raises NotAPage."""
-    page, found, more = _cut(body)
+    page, found, more = _plainly_cut(body) or _cut(body)
     if page.resourceType != "Bundle":
         raise NotAPage
     links, lost = _links(page.link)
@@ -213,19 +213,23 @@ def search_page(body: bytes) -> SearchPage:
     if lost:
         cut_off = cut_off or "the link to the next page cannot be read"
     total = page.total if type(page.total) is int and page.total >= 0 else None
-    return SearchPage(tuple(map(_entry, found)), links.get("next"), cut_off, links.get("self", ""), total)
+    return SearchPage(tuple(found), links.get("next"), cut_off, links.get("self", ""), total)
 
 
-def _cut(body: bytes) -> tuple[_Page | _PlainPage, list[Raw], bool]:
-    """A page, its entries, and whether there may be more of them. Raises NotAPage."""
-    if may_be_cut_at_once(body):
-        try:
-            plain = decoded_whole(body, _PlainPage)
-        except Unreadable:
-            pass
-        else:
-            entries = plain.entry or []
-            return plain, entries[:MOST_ENTRIES], len(entries) > MOST_ENTRIES
+def _plainly_cut(body: bytes) -> tuple[_PlainPage, list[Entry], bool] | None:
+    """A page, its entries, and whether there are more of them; None where any of it takes a closer look."""
+    if len(body) > LARGEST or not may_be_cut_at_once(body):
+        return None
+    try:
+        page = decoded_whole(body, _PlainPage)
+        entries = page.entry or []
+        return page, list(map(_plain_entry, entries[:MOST_ENTRIES])), len(entries) > MOST_ENTRIES
+    except Unreadable:
+        return None
+
+
+def _cut(body: bytes) -> tuple[_Page, list[Entry], bool]:
+    """The same, whatever stands there. Raises NotAPage."""
     try:
         page = decoded_whole(body, _Page)
     except Unreadable:
@@ -234,10 +238,10 @@ def _cut(body: bytes) -> tuple[_Page | _PlainPage, list[Raw], bool]:
         found, more = elements(page.entry, MOST_ENTRIES)
     except Unreadable:
         found, more = [], True
-    return page, found, more
+    return page, list(map(_entry, found)), more
 
 
-def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
+def _taken_apart(body: bytes) -> tuple[_Page, list[Entry], bool]:
     """A page that is no JSON, by its brackets alone: its entries, and whether there may be more of them."""
     try:
         found = taken_apart(body, MOST_ENTRIES)
@@ -245,32 +249,25 @@ def _taken_apart(body: bytes) -> tuple[_Page, list[Raw], bool]:
     except Unreadable:
         raise NotAPage from None
     page = _Page(type_, link=Raw(found.members.get("link", b"")))
-    return page, list(map(Raw, found.entries)), not found.whole
+    return page, [_entry(Raw(entry)) for entry in found.entries], not found.whole
+
+
+def _plain_entry(entry: _PlainEntry) -> Entry:
+    """Raises Unreadable where it weighs too much: it is one level more than its resource."""
+    mode = entry.search.mode if entry.search is not None else None
+    search = None if mode is None else _MATCH if mode == "match" else _Search(mode)
+    return Entry(weighed(entry.resource, deepest=DEEPEST - 1), entry.fullUrl, search)
 
 
 def _entry(raw: Raw) -> Entry:
-    try:
-        text = weighed(raw)
-    except Unreadable as reason:
-        return Entry(raw, problem=str(reason))
-    try:
-        plain = _decode_plain_entry(text)
-    except NO_JSON:
-        return _odd_entry(raw)
-    mode = plain.search.mode if plain.search is not None else None
-    search = None if mode is None else _MATCH if mode == "match" else _Search(mode)
-    return Entry(plain.resource, plain.fullUrl, search)
-
-
-def _odd_entry(raw: Raw) -> Entry:
     """Read leniently: what stands in one of its elements hides nothing else."""
     try:
         entry = decoded_as(raw, _Entry)
     except Unreadable as reason:
-        return Entry(raw, problem=str(reason))
+        return Entry(bytes(raw), problem=str(reason))
     mode = entry.search.get("mode") if isinstance(entry.search, dict) else None
     return Entry(
-        entry.resource,
+        bytes(entry.resource),
         entry.fullUrl if isinstance(entry.fullUrl, str) else None,
         _Search(mode) if isinstance(mode, str) else None,
     )

@@ -44,7 +44,7 @@ class Unreadable(Exception):
     """What came cannot be read. Its text says why, in our own words, and quotes nothing."""
 
 
-def weighed(text: bytes | Raw, largest: int = LARGEST) -> bytes:
+def weighed(text: bytes | Raw, largest: int = LARGEST, deepest: int = DEEPEST) -> bytes:
     """The text itself. Raises Unreadable where it is too large, has too many parts or is nested too deeply;
     whether it is JSON is not asked."""
     body = bytes(text)
@@ -53,7 +53,7 @@ def weighed(text: bytes | Raw, largest: int = LARGEST) -> bytes:
     opened = body.count(b"{") + body.count(b"[")
     if len(body) > MOST_PARTS and opened + body.count(b",") > MOST_PARTS:
         raise Unreadable("of too many parts")
-    if opened > DEEPEST and _depth_exceeds(body):
+    if opened > deepest and _depth_exceeds(body, deepest):
         raise Unreadable("nested too deeply")
     return body
 
@@ -120,10 +120,10 @@ def _decoder(type_: Any) -> Any:
     return msgspec.json.Decoder(type_)
 
 
-def _depth_exceeds(body: bytes) -> bool:
-    """Whether brackets nest deeper than `DEEPEST`: the innermost pairs are taken away, level by level."""
+def _depth_exceeds(body: bytes, deepest: int) -> bool:
+    """Whether brackets nest deeper than this: the innermost pairs are taken away, level by level."""
     brackets = _STRINGS.sub(b"", body).translate(_AS_ROUND, _NO_BRACKET)
-    for _ in range(DEEPEST):
+    for _ in range(deepest):
         if not brackets:
             return False
         brackets = brackets.replace(b"()", b"")

@@ -136,7 +136,7 @@ class Judged(Struct, frozen=True):
 def judged(entry: Entry, type_: str, patient: str, bases: Bases) -> Judged:
     """The verdict on one entry of a search for a type: the same for whoever reads it, so that what they call
     it and which version they saw can be compared. Never raises."""
-    raw = bytes(entry.resource)
+    raw = entry.resource
     seen = look(raw)
     if not entry.problem and seen.resourceType:
         reference = seen.reference or made_up_name(seen.resourceType, raw)
