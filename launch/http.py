@@ -22,16 +22,17 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from urllib.parse import urlencode
 
-import requests
+from urllib3 import Timeout
+from urllib3.response import BaseHTTPResponse
 
 from launch.answers import MEGABYTE, OAUTH_LIMITS, STREAM_LIMITS, Limits, Response, retry_after
 from launch.bodies import pieces, read
-from launch.connections import Try, session_for, translated
+from launch.connections import Connections, Try, translated
 from launch.errors import HttpError, HttpProblem
 from launch.issuers import Issuer
 from launch.limiter import Budget, IssuerLimiter, OwnBudget, Pause, Turn
@@ -51,15 +52,15 @@ class Stream:
 
     def __init__(
         self,
-        answer: requests.Response,
+        answer: BaseHTTPResponse,
         headers: Mapping[str, str],
         this: Try,
         limits: Limits,
         deadline: float,
     ) -> None:
-        self.status = answer.status_code
+        self.status = answer.status
         self.headers = headers
-        self._raw, self._this, self._limits, self._deadline = answer.raw, this, limits, deadline
+        self._raw, self._this, self._limits, self._deadline = answer, this, limits, deadline
 
     def pieces(self) -> Iterator[bytes]:
         """The body, decompressed, once; at most a megabyte each. Raises HttpError where it does not come to
@@ -84,7 +85,7 @@ class EhrClient:
         self.issuer = issuer
         self._base = issuer.base
         self._limiter = limiter or IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
-        self._session = session_for(issuer, user_agent)
+        self._connections = Connections(issuer, user_agent)
 
     def __repr__(self) -> str:
         return f"EhrClient({self.issuer.id})"
@@ -104,7 +105,7 @@ class EhrClient:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._session.close()
+        self._connections.close()
 
     def fhir(
         self,
@@ -162,14 +163,13 @@ class EhrClient:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise HttpError(HttpProblem.TIMEOUT)
-            with Try(remaining) as this:
+            with Try(remaining) as this, ExitStack() as stack:
                 with translated(this):
-                    answer = self._opened("GET", url, sent, None, limits, remaining)
-                with answer:
-                    found = _lower(answer.headers)
-                    if answer.status_code in _RETRIED_STATUS:
-                        self._limiter.rest(min(retry_after(found) or 0.0, _LONGEST_REST), Turn.BULK)
-                    yield Stream(answer, found, this, limits, deadline)
+                    answer = stack.enter_context(self._opened("GET", url, sent, None, limits, remaining))
+                found = _lower(answer.headers)
+                if answer.status in _RETRIED_STATUS:
+                    self._limiter.rest(min(retry_after(found) or 0.0, _LONGEST_REST), Turn.BULK)
+                yield Stream(answer, found, this, limits, deadline)
 
     def oauth_get(self, url: str) -> Response:
         """GET a discovery document or keys from one of the issuer's listed origins. Raises HttpError."""
@@ -277,16 +277,16 @@ class EhrClient:
         limits: Limits,
         deadline: float,
     ) -> Response:
-        """One try, read to its end. Raises HttpError without host; never anything of requests or urllib3."""
+        """One try, read to its end. Raises HttpError without host; never anything of urllib3."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise HttpError(HttpProblem.TIMEOUT)
         with Try(remaining) as this, translated(this):
             with self._opened(method, url, headers, body, limits, remaining) as answer:
-                content = read(answer.raw, limits.max_bytes, deadline)
+                content = read(answer, limits.max_bytes, deadline)
             _require_in_time(this)
             return Response(
-                status=answer.status_code,
+                status=answer.status,
                 headers=_lower(answer.headers),
                 body=content,
                 url=url,
@@ -295,6 +295,7 @@ class EhrClient:
                 tls=this.tls,
             )
 
+    @contextmanager
     def _opened(
         self,
         method: str,
@@ -303,21 +304,13 @@ class EhrClient:
         body: bytes | None,
         limits: Limits,
         remaining: float,
-    ) -> requests.Response:
-        """The answer's head; its body is still to be read, and it is to be closed."""
-        answer = self._session.request(
-            method,
-            url,
-            data=body,
-            headers=dict(headers),
-            timeout=(min(limits.connect, remaining), min(limits.read, remaining)),
-            allow_redirects=False,
-            stream=True,
-        )
-        if answer.status_code in _REDIRECTS:
-            answer.close()
-            raise HttpError(HttpProblem.REDIRECT, status=answer.status_code, maybe_acted=True)
-        return answer
+    ) -> Iterator[BaseHTTPResponse]:
+        """The answer's head; its body is still to be read."""
+        timeout = Timeout(connect=min(limits.connect, remaining), read=min(limits.read, remaining))
+        with self._connections.request(method, url, headers, body, timeout) as answer:
+            if answer.status in _REDIRECTS:
+                raise HttpError(HttpProblem.REDIRECT, status=answer.status, maybe_acted=True)
+            yield answer
 
     def _refuse_literal_address(self, host: str) -> None:
         """Before anything is sent, a proxy or not: an address written out must be one that is permitted."""
@@ -403,7 +396,8 @@ def _require_in_time(this: Try) -> None:
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+    # By its names: the items of the library's headers give one that came twice twice.
+    return {name.lower(): headers[name] for name in headers}
 
 
 def _backoff(attempt: int) -> float:

@@ -213,6 +213,33 @@ def test_token_requests_are_forms(ehr, client):
 
 
 @pytest.mark.threat("5.7", "5.9")
+def test_the_next_page_is_asked_for_by_the_bytes_of_its_address(ehr, client):
+    ehr.answer("/fhir/Observation", {})
+    target = "Observation?code=http%3A%2F%2Floinc.org|8480-6&_from=%2D%7E&a=b%20c+d"
+    client.fhir("GET", f"{ehr.base}/{target}")
+    assert ehr.requests[0].path == f"/fhir/{target.replace('|', '%7C')}"
+
+
+def test_a_header_that_came_twice_is_read_as_one(ehr, client):
+    def twice(handler):
+        handler.send_response(200)
+        for value in ("a", "b"):
+            handler.send_header("X-Told", value)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    ehr.routes["/fhir/metadata"] = lambda _: Answer(raw=twice)
+    assert client.fhir("GET", "metadata").headers["x-told"] == "a, b"
+
+
+def test_a_client_that_was_closed_opens_connections_anew(ehr, client):
+    ehr.answer("/fhir/metadata", {})
+    client.fhir("GET", "metadata")
+    client.close()
+    assert client.fhir("GET", "metadata").ok
+    assert len(ehr.connections) == 2
+
+
 def test_an_ehrs_cookies_are_not_kept(ehr, client):
     ehr.answer("/fhir/metadata", {}, Set_Cookie="patient=p1; Path=/")
     for _ in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import subprocess
@@ -372,6 +373,29 @@ def test_a_configured_proxy_is_used_whatever_the_environment_excepts(ehr, other_
         assert client.fhir("GET", "metadata").json() == {"through": "proxy"}
     assert ehr.requests == []
     assert other_host.requests[0].path == f"{ehr.base}/metadata"
+
+
+def test_a_proxy_is_told_who_asks_and_the_ehr_is_not(ehr, other_host):
+    other_host.answer("/fhir/metadata", {})
+    address = other_host.origin.replace("//", "//user:proxy%2Dword@")
+    with EhrClient(issuer_of(ehr, proxy=address)) as client:
+        client.fhir("GET", "metadata")
+    told = base64.b64encode(b"user:proxy-word").decode()
+    assert other_host.requests[0].headers["proxy-authorization"] == f"Basic {told}"
+    assert "authorization" not in other_host.requests[0].headers
+
+
+def test_a_proxy_may_be_named_without_its_scheme(ehr, other_host):
+    other_host.answer("/fhir/metadata", {})
+    with EhrClient(issuer_of(ehr, proxy=other_host.origin.removeprefix("http://"))) as client:
+        assert client.fhir("GET", "metadata").ok
+
+
+def test_a_proxy_that_nobody_can_speak_to_is_a_connection_that_fails(ehr):
+    issuer = issuer_of(ehr, proxy="socks5://proxy.example:1080")
+    with EhrClient(issuer) as client, pytest.raises(HttpError) as caught:
+        client.fhir("GET", "metadata")
+    assert caught.value.problem is HttpProblem.CONNECTION
 
 
 @pytest.mark.threat("5.1")
