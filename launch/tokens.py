@@ -138,6 +138,8 @@ class TokenKeeper:
         self._events = events
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._one_opens = threading.Lock()
+        """A reading begins in several threads: one opens the token, and the others find it kept."""
         self._kept: OrderedDict[str, TokenSet] = OrderedDict()
         """Opened once; good as long as the store's version is theirs, which ends with the session."""
 
@@ -147,14 +149,15 @@ class TokenKeeper:
         Raises LaunchError SESSION_ENDED or PATIENT_CHANGED (the session is over), REFRESH_BUSY or HttpError
         (try again later).
         """
-        kept = self._kept.get(session_id)
-        good = kept is not None and not self._must_renew(kept, rejected)
-        if kept is not None and good and self._store.token_version(session_id) == kept.version:
-            return kept.access_token
-        session, tokens = self._open(session_id)
-        if not self._must_renew(tokens, rejected):
-            self._keep(session_id, tokens)
-            return tokens.access_token
+        if (token := self._kept_token(session_id, rejected)) is not None:
+            return token
+        with self._one_opens:
+            if (token := self._kept_token(session_id, rejected)) is not None:
+                return token
+            session, tokens = self._open(session_id)
+            if not self._must_renew(tokens, rejected):
+                self._keep(session_id, tokens)
+                return tokens.access_token
         if tokens.refresh_token is None:
             if tokens.access_token != rejected and tokens.expires_at > self._clock.now():
                 return tokens.access_token  # cannot be renewed: good to its last second
@@ -171,6 +174,13 @@ class TokenKeeper:
             self._events.emit("session-ended", session=session_id, because=SessionEnd.LOGGED_OUT.value)
         if session and tokens and revoke:
             self._revoke(session, tokens)
+
+    def _kept_token(self, session_id: str, rejected: str | None) -> str | None:
+        """One that was opened already and is good, as the store says now."""
+        kept = self._kept.get(session_id)
+        if kept is None or self._must_renew(kept, rejected):
+            return None
+        return kept.access_token if self._store.token_version(session_id) == kept.version else None
 
     def _keep(self, session_id: str, tokens: TokenSet) -> None:
         with self._lock:

@@ -164,25 +164,31 @@ class SqlLaunchStore:
             return tuple(connection.execute(_IDLE, {"since": since}).scalars())
 
     def get_tokens(self, session_id: str) -> TokenSet | None:
+        now, changes = time.monotonic(), self._changes
         with self._database.read() as connection:
             sealed = connection.execute(_TOKENS, {"session": session_id}).scalar_one_or_none()
         if sealed is None:
             return None
-        return self._vault.unseal_record(sealed, _of_tokens(session_id), TokenSet)
+        tokens = self._vault.unseal_record(sealed, _of_tokens(session_id), TokenSet)
+        self._saw_version(session_id, tokens.version, now, changes)
+        return tokens
 
     def token_version(self, session_id: str) -> int | None:
-        now = time.monotonic()
+        now, changes = time.monotonic(), self._changes
         with self._lock:
             seen, version = self._versions.get(session_id, (-math.inf, None))
-            changes = self._changes
         if now - seen < VERSION_SECONDS:
             return version
         with self._database.read() as connection:
             version = connection.execute(_VERSION, {"session": session_id}).scalar_one_or_none()
+        self._saw_version(session_id, version, now, changes)
+        return version
+
+    def _saw_version(self, session_id: str, version: int | None, at: float, changes: int) -> None:
+        """`changes`: how many this process had made before it looked."""
         with self._lock:
             if changes == self._changes:  # else what was read may be what it was before
-                self._versions[session_id] = (now, version)
-        return version
+                self._versions[session_id] = (at, version)
 
     def _changed(self) -> None:
         """This process ended a session or renewed its tokens: that is seen at once."""

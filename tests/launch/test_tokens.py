@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -650,6 +651,21 @@ def test_a_token_is_opened_once_and_used_until_the_session_ends_wherever_that_is
     # Another process ends it: no moment longer is it good here.
     door.store.end_session(session.id, door.store.sessions[session.id].last_seen, SessionEnd.LOGGED_OUT)
     assert refused(door.keeper.access_token, session.id).reason is LaunchReason.SESSION_ENDED
+
+
+def test_threads_that_begin_together_open_a_token_once(door, monkeypatch):
+    session = door.open().session
+    true, opened = door.store.get_tokens, []
+
+    def slowly(name):
+        opened.append(name)
+        time.sleep(0.05)
+        return true(name)
+
+    monkeypatch.setattr(door.store, "get_tokens", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(door.keeper.access_token, [session.id] * 4))) == 1
+    assert opened == [session.id]
 
 
 # Logging out

@@ -195,6 +195,16 @@ def test_what_another_process_did_is_seen_when_a_reading_would_see_it(
     assert store.launches.token_version("s1") is None
 
 
+def test_whoever_opened_the_tokens_has_seen_their_version(store, session, tokens, now, monkeypatch):
+    store.launches.create_session(session, tokens)
+    store.launches.get_tokens("s1")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "read", None)
+        assert store.launches.token_version("s1") == 1
+    store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+    assert store.launches.token_version("s1") is None
+
+
 def test_a_version_that_was_read_before_the_session_ended_is_not_kept(
     store, session, tokens, now, monkeypatch
 ):
