@@ -12,21 +12,19 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import certifi
-from urllib3 import PoolManager, ProxyManager, Timeout, make_headers
+import requests
+import requests.adapters
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError as Urllib3Error
-from urllib3.exceptions import NewConnectionError
 from urllib3.exceptions import SSLError as Urllib3SslError
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
-from urllib3.response import BaseHTTPResponse
+from urllib3.poolmanager import ProxyManager
 from urllib3.util.connection import create_connection
 
 from launch.addresses import AddressPolicy
@@ -38,6 +36,7 @@ from launch.lookups import Lookups
 _LOOKUPS = Lookups()
 """One for the process: its bound on threads holds across all clients."""
 _TRANSPORT_ERRORS = (
+    requests.RequestException,
     Urllib3Error,
     OSError,
     ValueError,
@@ -181,78 +180,44 @@ def _pools(policy: AddressPolicy | None) -> dict[str, type[HTTPConnectionPool]]:
     }
 
 
-class Connections:
-    """Those to one EHR, kept for further requests. Threads share them. Nothing but the issuer's configuration
-    says how: no proxy, CA bundle or password of the environment. No cookies are kept: an EHR's would tie the
-    requests of different patients' sessions together."""
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter over the checked pools."""
 
-    def __init__(self, issuer: Issuer, user_agent: str) -> None:
-        self._issuer = issuer
-        # gzip alone: its decompression can be bounded step by step (launch.bodies).
-        self._headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
+    def __init__(self, policy: AddressPolicy, connections: int) -> None:
+        self._policy = policy
+        super().__init__(pool_maxsize=connections, max_retries=0)
 
-    @contextlib.contextmanager
-    def request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeout: Timeout,
-    ) -> Iterator[BaseHTTPResponse]:
-        """The answer's head; its body is still to be read. Sent once, and no redirect is followed."""
-        answer = self._manager.urlopen(
-            method,
-            url,
-            body=body,
-            headers={**self._headers, **headers},
-            timeout=timeout,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        try:
-            yield answer
-        finally:
-            # A connection whose answer was not read to its end cannot be used again.
-            answer.close()
-            answer.release_conn()
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._policy)
 
-    def close(self) -> None:
-        """Give them back; whoever asks after that opens new ones."""
-        if "_manager" in vars(self):
-            self._manager.clear()
-
-    @cached_property
-    def _manager(self) -> PoolManager:
-        issuer, proxy = self._issuer, self._issuer.proxy
-        settings: dict[str, Any] = {
-            "maxsize": issuer.max_parallel,
-            "cert_reqs": "CERT_REQUIRED",
-            "ca_certs": str(issuer.ca_bundle or certifi.where()),
-        }
-        if proxy is None:
-            found = PoolManager(**settings)
-        else:
-            proxy = proxy if "://" in proxy else f"http://{proxy}"
-            found = ProxyManager(proxy, proxy_headers=_proxy_headers(proxy), **settings)
-        found.pool_classes_by_scheme = _pools(issuer.addresses if proxy is None else None)
-        return found
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> ProxyManager:
+        manager: ProxyManager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _pools(None)
+        return manager
 
 
-def _proxy_headers(proxy: str) -> dict[str, str]:
-    """What a proxy is told of who asks, where its address names somebody."""
-    parts = urlsplit(proxy)
-    if not parts.username:
-        return {}
-    who = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return dict(make_headers(proxy_basic_auth=who))
+def session_for(issuer: Issuer, user_agent: str) -> requests.Session:
+    session = requests.Session()
+    # No proxies, CA bundles or .netrc passwords from the environment: the issuer's configuration says it all.
+    session.trust_env = False
+    session.verify = str(issuer.ca_bundle) if issuer.ca_bundle else True
+    if issuer.proxy:
+        session.proxies = {"http": issuer.proxy, "https": issuer.proxy}
+    # An EHR's cookies would tie the requests of different patients' sessions together.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    # gzip alone: its decompression can be bounded step by step (launch.bodies).
+    session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "gzip"})
+    adapter = _Adapter(issuer.addresses, issuer.max_parallel)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
 
 
 @contextlib.contextmanager
 def translated(this: Try) -> Iterator[None]:
-    """Whatever urllib3 or the socket raise within comes out as an HttpError without host."""
+    """Whatever requests, urllib3 or the socket raise within comes out as an HttpError without host."""
     try:
         yield
     except _TRANSPORT_ERRORS as error:
@@ -260,23 +225,17 @@ def translated(this: Try) -> Iterator[None]:
 
 
 def _problem(error: Exception, this: Try) -> HttpError:
-    """Our error for one of urllib3 or the socket, whose message (it quotes the URL) is dropped."""
+    """Our error for one of requests, urllib3 or the socket, whose message (it quotes the URL) is dropped."""
     if this.refused:
         problem = HttpProblem.REFUSED_ADDRESS
-    elif this.expired or this.too_late or _is_timeout(error):
+    elif this.expired or this.too_late or isinstance(error, requests.Timeout | TimeoutError | Urllib3Timeout):
         problem = HttpProblem.TIMEOUT
-    elif isinstance(error, ssl.SSLError | Urllib3SslError):
+    elif isinstance(error, requests.exceptions.SSLError | ssl.SSLError | Urllib3SslError):
         problem = HttpProblem.TLS
     else:
         problem = HttpProblem.CONNECTION
     detail = _certificate_fault(error) if problem is HttpProblem.TLS else ""
     return HttpError(problem, maybe_acted=this.sent, detail=detail)
-
-
-def _is_timeout(error: Exception) -> bool:
-    # The library calls a refused connection a timeout too.
-    timed_out = isinstance(error, TimeoutError | Urllib3Timeout)
-    return timed_out and not isinstance(error, NewConnectionError)
 
 
 _CERTIFICATE_FAULTS = {

@@ -22,17 +22,16 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from urllib.parse import urlencode
 
-from urllib3 import Timeout
-from urllib3.response import BaseHTTPResponse
+import requests
 
 from launch.answers import MEGABYTE, OAUTH_LIMITS, STREAM_LIMITS, Limits, Response, retry_after
 from launch.bodies import pieces, read
-from launch.connections import Connections, Try, translated
+from launch.connections import Try, session_for, translated
 from launch.errors import HttpError, HttpProblem
 from launch.issuers import Issuer
 from launch.limiter import Budget, IssuerLimiter, OwnBudget, Pause, Turn
@@ -52,15 +51,15 @@ class Stream:
 
     def __init__(
         self,
-        answer: BaseHTTPResponse,
+        answer: requests.Response,
         headers: Mapping[str, str],
         this: Try,
         limits: Limits,
         deadline: float,
     ) -> None:
-        self.status = answer.status
+        self.status = answer.status_code
         self.headers = headers
-        self._raw, self._this, self._limits, self._deadline = answer, this, limits, deadline
+        self._raw, self._this, self._limits, self._deadline = answer.raw, this, limits, deadline
 
     def pieces(self) -> Iterator[bytes]:
         """The body, decompressed, once; at most a megabyte each. Raises HttpError where it does not come to
@@ -85,7 +84,7 @@ class EhrClient:
         self.issuer = issuer
         self._base = issuer.base
         self._limiter = limiter or IssuerLimiter(issuer.max_parallel, issuer.requests_per_minute)
-        self._connections = Connections(issuer, user_agent)
+        self._session = session_for(issuer, user_agent)
 
     def __repr__(self) -> str:
         return f"EhrClient({self.issuer.id})"
@@ -105,7 +104,7 @@ class EhrClient:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._connections.close()
+        self._session.close()
 
     def fhir(
         self,
@@ -163,13 +162,14 @@ class EhrClient:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise HttpError(HttpProblem.TIMEOUT)
-            with Try(remaining) as this, ExitStack() as stack:
+            with Try(remaining) as this:
                 with translated(this):
-                    answer = stack.enter_context(self._opened("GET", url, sent, None, limits, remaining))
-                found = _lower(answer.headers)
-                if answer.status in _RETRIED_STATUS:
-                    self._limiter.rest(min(retry_after(found) or 0.0, _LONGEST_REST), Turn.BULK)
-                yield Stream(answer, found, this, limits, deadline)
+                    answer = self._opened("GET", url, sent, None, limits, remaining)
+                with answer:
+                    found = _lower(answer.headers)
+                    if answer.status_code in _RETRIED_STATUS:
+                        self._limiter.rest(min(retry_after(found) or 0.0, _LONGEST_REST), Turn.BULK)
+                    yield Stream(answer, found, this, limits, deadline)
 
     def oauth_get(self, url: str) -> Response:
         """GET a discovery document or keys from one of the issuer's listed origins. Raises HttpError."""
@@ -277,16 +277,16 @@ class EhrClient:
         limits: Limits,
         deadline: float,
     ) -> Response:
-        """One try, read to its end. Raises HttpError without host; never anything of urllib3."""
+        """One try, read to its end. Raises HttpError without host; never anything of requests or urllib3."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise HttpError(HttpProblem.TIMEOUT)
         with Try(remaining) as this, translated(this):
             with self._opened(method, url, headers, body, limits, remaining) as answer:
-                content = read(answer, limits.max_bytes, deadline)
+                content = read(answer.raw, limits.max_bytes, deadline)
             _require_in_time(this)
             return Response(
-                status=answer.status,
+                status=answer.status_code,
                 headers=_lower(answer.headers),
                 body=content,
                 url=url,
@@ -295,7 +295,6 @@ class EhrClient:
                 tls=this.tls,
             )
 
-    @contextmanager
     def _opened(
         self,
         method: str,
@@ -304,13 +303,21 @@ class EhrClient:
         body: bytes | None,
         limits: Limits,
         remaining: float,
-    ) -> Iterator[BaseHTTPResponse]:
-        """The answer's head; its body is still to be read."""
-        timeout = Timeout(connect=min(limits.connect, remaining), read=min(limits.read, remaining))
-        with self._connections.request(method, url, headers, body, timeout) as answer:
-            if answer.status in _REDIRECTS:
-                raise HttpError(HttpProblem.REDIRECT, status=answer.status, maybe_acted=True)
-            yield answer
+    ) -> requests.Response:
+        """The answer's head; its body is still to be read, and it is to be closed."""
+        answer = self._session.request(
+            method,
+            url,
+            data=body,
+            headers=dict(headers),
+            timeout=(min(limits.connect, remaining), min(limits.read, remaining)),
+            allow_redirects=False,
+            stream=True,
+        )
+        if answer.status_code in _REDIRECTS:
+            answer.close()
+            raise HttpError(HttpProblem.REDIRECT, status=answer.status_code, maybe_acted=True)
+        return answer
 
     def _refuse_literal_address(self, host: str) -> None:
         """Before anything is sent, a proxy or not: an address written out must be one that is permitted."""
@@ -396,8 +403,7 @@ def _require_in_time(this: Try) -> None:
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    # By its names: the items of the library's headers give one that came twice twice.
-    return {name.lower(): headers[name] for name in headers}
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _backoff(attempt: int) -> float:
