@@ -24,6 +24,18 @@ MESSAGE = b"MSH|^~\\&|SMARTRM||ENGINE||20260401||DFT^P03|M1|P|2.5.1\rPID|1||MRN-
 LIMITS = Limits(connect=10, read=10, total=10)
 LONG_AGO, SOON_ENOUGH, FAR_AHEAD = (datetime(year, 1, 1, tzinfo=UTC) for year in (2020, 2021, 2099))
 
+MAY_SIGN = x509.KeyUsage(
+    **dict.fromkeys(
+        (
+            *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+            *("key_agreement", "encipher_only", "decipher_only"),
+        ),
+        False,
+    ),
+    key_cert_sign=True,
+    crl_sign=True,
+)
+
 
 class Authority:
     """A certificate authority of one test."""
@@ -31,7 +43,9 @@ class Authority:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        own = self._made(self._name, self._key, FAR_AHEAD, x509.BasicConstraints(ca=True, path_length=None))
+        own = self._made(
+            self._name, self._key, FAR_AHEAD, x509.BasicConstraints(ca=True, path_length=None), MAY_SIGN
+        )
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(own.public_bytes(Encoding.PEM))
 
@@ -53,9 +67,9 @@ class Authority:
         subject: x509.Name,
         key: ec.EllipticCurvePrivateKey,
         until: datetime,
-        extension: x509.ExtensionType,
+        *extensions: x509.ExtensionType,
     ) -> x509.Certificate:
-        return (
+        made = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
@@ -63,14 +77,16 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(LONG_AGO)
             .not_valid_after(until)
-            .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-            # Without these Python trusts no certificate from 3.13 on.
+            # Without these, and an authority's KeyUsage, Python trusts no certificate from 3.13 on.
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )
-            .sign(self._key, hashes.SHA256())
         )
+        for extension in extensions:
+            critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+            made = made.add_extension(extension, critical=critical)
+        return made.sign(self._key, hashes.SHA256())
 
 
 @pytest.fixture
