@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -14,7 +14,6 @@ from fhir_mappings.rules.tables import Kind
 from fhir_mappings.vocabulary import ExcludedReason, RequirementKind, Role
 from smartapp.configuration.site import Site
 from smartapp.ehr.reading.findings import Findings
-from smartapp.ehr.reading.seen import Seen
 from smartapp.web import words
 from smartapp.web.answer import row_text
 from smartapp.web.cards import CardView
@@ -136,10 +135,11 @@ def block(
     findings: Findings,
     site: Site,
     both: bool,
+    left_out: LeftOut,
     whole: bool = True,
 ) -> BlockView:
-    """A window. `cards`: by `Decision.key`. `both`: the chart has both programs, so each is named. `whole`:
-    see `BlockView`."""
+    """A window. `cards`: by `Decision.key`. `both`: the chart has both programs, so each is named.
+    `left_out`: see `left_out_by_day`. `whole`: see `BlockView`."""
     today = date.fromisoformat(findings.contract["as_of"])
     lines = [(code, _one_line(code, today)) for code in one.codes]
     rows = [cards[code.decision.key] for code, line in lines if line is None]
@@ -151,7 +151,7 @@ def block(
         nothing = None if spans_in(one, findings, site) else _nothing_yet(one, today)
         return BlockView(one, title, tuple(rows), covered, one_line=nothing, step=_step(one), whole=False)
     if not one.monthly:
-        days = strip(one, findings, today)
+        days = strip(one, findings, today, left_out)
         number = sum(day.cell is Cell.COUNTED for day in days)
         return BlockView(
             one,
@@ -213,8 +213,13 @@ def _nothing_yet(one: WindowOfCodes, today: date) -> str | None:
 # Days
 
 
-def strip(one: WindowOfCodes, findings: Findings, today: date) -> tuple[DayView, ...]:
-    """The window's days. Those that counted are the ones whose readings its codes rest on."""
+LeftOut = Mapping[date, Sequence[tuple[str, ExcludedReason, str]]]
+"""Readings by day, with why each was left out and what it measured."""
+
+
+def strip(one: WindowOfCodes, findings: Findings, today: date, left_out: LeftOut) -> tuple[DayView, ...]:
+    """The window's days. Those that counted are the ones whose readings its codes rest on. `left_out`: see
+    `left_out_by_day`."""
     evidence = {
         record
         for code in one.codes
@@ -237,11 +242,9 @@ def strip(one: WindowOfCodes, findings: Findings, today: date) -> tuple[DayView,
         known, more = counted.get(day.day, ([], 0))
         counted[day.day] = ([*known, *day.evidence], more + max(0, number - len(day.evidence)))
         whats |= {findings.seen[name].what for name in day.evidence if name in findings.seen}
-    left_out = _left_out(one, findings, whats)
-    length = (one.window.end - one.window.start).days + 1
+    every = (first + timedelta(days=number) for number in range((last - first).days + 1))
     return tuple(
-        _day(one.window.start + timedelta(days=number), today, counted, beside, left_out, findings)
-        for number in range(length)
+        _day(day, today, counted, beside, _of_the_same(left_out, day, whats), findings) for day in every
     )
 
 
@@ -253,13 +256,12 @@ def _day(
     today: date,
     counted: Mapping[date, tuple[list[str], int]],
     beside: Mapping[date, list[str]],
-    left_out: Mapping[date, list[tuple[str, ExcludedReason]]],
+    out: Sequence[tuple[str, ExcludedReason]],
     findings: Findings,
 ) -> DayView:
     names, more = counted.get(day, ([], 0))
     named = [(name, "") for name in names]
     named += [(name, OTHER_DEVICE) for name in beside.get(day, ())]
-    out = left_out.get(day, ())
     named += [(name, words.excluded(reason)) for name, reason in out]
     if names:
         cell = Cell.COUNTED
@@ -272,19 +274,26 @@ def _day(
     return DayView(day, cell, day == today, tuple(named), more, findings)
 
 
-def _left_out(
-    one: WindowOfCodes, findings: Findings, whats: set[str]
-) -> dict[date, list[tuple[str, ExcludedReason]]]:
-    """Readings of the window's days that were left out. Where something counted, only what measures the same:
-    a blood test of the hospital is no lost day of an exercise app."""
-    found: dict[date, list[tuple[str, ExcludedReason]]] = defaultdict(list)
+def left_out_by_day(findings: Findings) -> LeftOut:
+    """Readings that were left out, by the day on which they were taken: worked out once for all windows."""
+    found: dict[date, list[tuple[str, ExcludedReason, str]]] = defaultdict(list)
     for entry in findings.assessment.excluded:
         if entry.reason in _NO_READINGS or not entry.resource.startswith("Observation/"):
             continue
-        told = findings.seen.get(entry.resource, Seen())
-        if told.day is not None and told.day in one.window and (not whats or told.what in {*whats, ""}):
-            found[told.day].append((entry.resource, entry.reason))
+        told = findings.seen.get(entry.resource)
+        if told is not None and told.day is not None:
+            found[told.day].append((entry.resource, entry.reason, told.what))
     return found
+
+
+def _of_the_same(left_out: LeftOut, day: date, whats: set[str]) -> list[tuple[str, ExcludedReason]]:
+    """Readings of a day that were left out. Where something counted, only what measures the same: a blood
+    test of the hospital is no lost day of an exercise app."""
+    return [
+        (name, reason)
+        for name, reason, what in left_out.get(day, ())
+        if not whats or not what or what in whats
+    ]
 
 
 def why_lost(days: Iterable[DayView]) -> str:

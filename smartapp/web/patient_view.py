@@ -20,7 +20,7 @@ from smartapp.store.months import month_of
 from smartapp.store.reading import Snapshot
 from smartapp.web import words
 from smartapp.web.answer import Asked, Sentence, answer, row_text
-from smartapp.web.blocks import BlockView, DayView, block, strip, title_of, why_lost
+from smartapp.web.blocks import BlockView, DayView, block, left_out_by_day, strip, title_of, why_lost
 from smartapp.web.cards import card
 from smartapp.web.gaps import Gaps, gaps_of
 from smartapp.web.records import RecordView, record_view
@@ -113,6 +113,7 @@ class Blocks:
         self.windows = windows_of(findings.assessment.decisions, now)
         self._both = len({one.program for one in self.windows}) > 1
         self._whole_from = date.min if every else self.today - WHOLE
+        self._left_out = left_out_by_day(findings)
         self._shown: dict[str, BlockView] = {}
 
     def on_the_page(self, one: WindowOfCodes) -> BlockView:
@@ -137,7 +138,7 @@ class Blocks:
         """The days of its strip; none of a month, or of a window that began before what was read."""
         if one.monthly or one.window.start < self._findings.history_from:
             return ()
-        return strip(one, self._findings, self.today)
+        return strip(one, self._findings, self.today, self._left_out)
 
     def why_lost(self, one: WindowOfCodes) -> str:
         """What took days from it, in words."""
@@ -157,7 +158,7 @@ class Blocks:
             )
             for code in one.codes
         }
-        return block(one, cards, self._findings, self._site, self._both, whole)
+        return block(one, cards, self._findings, self._site, self._both, self._left_out, whole)
 
 
 def patient_view(
