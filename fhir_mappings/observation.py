@@ -198,6 +198,8 @@ class Measurement(Struct, gc=False):
     """Further moments of an effectiveTiming."""
     replaces: tuple[str, ...] = ()
     """Pointers of the Observations that it says it was sent in the place of."""
+    focus: tuple[str, ...] = ()
+    """Pointers of whom or what it says it is about, beside its subject."""
 
 
 def read_observation(
@@ -214,8 +216,6 @@ def read_observation(
     origin = origins.of(observation)
     if type(origin) is not Origin:
         return LeftOut(origin.reason, meta, origin.about)
-    if observation.focus and (about_else := _about_else(observation)) is not None:
-        return LeftOut(about_else, meta, origin.about)
     moment = clock.read(observation.effectiveDateTime)
     more: tuple[Moment, ...] = ()
     if type(moment) is not Moment:
@@ -247,27 +247,14 @@ def read_observation(
         members,
         more,
         _replaced(observation.extension) if _REPLACES in bytes(observation.extension) else (),
+        _focus(observation) if observation.focus else (),
     )
 
 
-def _about_else(observation: Observation) -> ExcludedReason | None:
-    """Why a reading is none of its subject: it says that it is about a relative (an unborn child, a donor),
-    another patient, or the device itself."""
+def _focus(observation: Observation) -> tuple[str, ...]:
+    found = (pointer(focus, focus.type or "Patient") for focus in references_in(observation.focus))
     subject = pointer(observation.subject, "Patient")
-    for focus in references_in(observation.focus):
-        pointed = pointer(focus, "Patient")
-        if pointed and pointed != subject:
-            kind = focus.type or pointed.partition("/")[0]
-            if kind in _ABOUT_ELSE:
-                return _ABOUT_ELSE[kind]
-    return None
-
-
-_ABOUT_ELSE = {
-    "Patient": ExcludedReason.OTHER_PATIENT,
-    "RelatedPerson": ExcludedReason.OTHER_PATIENT,
-    "Device": ExcludedReason.NOT_A_MEASUREMENT,
-}
+    return tuple(pointed for pointed in found if pointed and pointed != subject)
 
 
 def _members(observation: Observation) -> tuple[str, ...]:

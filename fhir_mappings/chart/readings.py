@@ -37,6 +37,7 @@ _DOUBTS = frozenset(
 # Until Python 3.12 naming a member of an enum takes long, and this is asked of every reading.
 _HOME, _UNVERIFIED, _UNCLEAR, _IN_FACILITY = Where
 _PEOPLE = frozenset({"Patient", "RelatedPerson"})
+_SOMEBODY = _PEOPLE | {"Group"}
 _STAFF = frozenset({"Practitioner", "PractitionerRole"})
 _ORGANISATIONS = frozenset({"Organization", "CareTeam", "HealthcareService"})
 _PERFORMERS = _PEOPLE | _STAFF | _ORGANISATIONS
@@ -200,6 +201,9 @@ class ReadingMapper:
                 if type(read) is LeftOut:
                     excluded.append(Excluded(name, read.reason, read.about))
                     continue
+                if read.focus and (about_else := self._about_else(read.focus, patient)) is not None:
+                    excluded.append(Excluded(name, about_else, read.origin.about))
+                    continue
                 if read.members is not None:
                     believed = self._members_believed(read.members, valued)
                     if believed is None:
@@ -215,6 +219,18 @@ class ReadingMapper:
                         candidates.append(found)
         _sort(candidates)
         return candidates, excluded
+
+    def _about_else(self, focus: Iterable[str], patient: str) -> ExcludedReason | None:
+        """Why a reading is none of the patient's: it says that it is about a relative (an unborn child, a
+        donor), another patient, somebody whom nothing here names, or a device itself."""
+        for pointed in focus:
+            name = self._references.resolve(pointed) or ""
+            kind = name.partition("/")[0]
+            if kind == "Device":
+                return ExcludedReason.NOT_A_MEASUREMENT
+            if name != patient and (kind in _SOMEBODY or not kind[:1].isupper()):
+                return ExcludedReason.OTHER_PATIENT
+        return None
 
     def _members_believed(self, members: Iterable[str], valued: Mapping[str, bool]) -> bool | None:
         """Can one of a panel's members be believed? None where no member has a value at all."""

@@ -485,7 +485,18 @@ def test_nothing_counts_after_death(chart: Callable[..., Chart], blood_pressure:
         ([{"reference": "Patient/p2"}], "other-patient"),
         ([{"type": "RelatedPerson", "identifier": {"value": "7"}}], "other-patient"),
         ([{"reference": "Device/cuff"}], "not-a-measurement"),
+        ([{"reference": "https://ehr.example/fhir/Patient/p2"}], "other-patient"),
+        ([{"reference": "https://ehr.example/fhir/RelatedPerson/child/_history/1"}], "other-patient"),
+        ([{"reference": "https://ehr.example/fhir/Device/cuff"}], "not-a-measurement"),
+        ([{"reference": "urn:uuid:2f4f0b9e-1111-4c1e-9f0a-000000000001"}], "other-patient"),
+        ([{"reference": "#child"}], "other-patient"),
+        ([{"reference": "Group/twins"}], "other-patient"),
+        ([{"reference": "Condition/pressure"}, {"reference": "Patient/p2"}], "other-patient"),
+        ([{"type": "Patient", "identifier": {"system": "urn:example:mrn", "value": "2"}}], "other-patient"),
+        ([{"type": "Patient", "identifier": {"system": "urn:example:mrn", "value": "1"}}], None),
         ([{"reference": "Patient/p1"}], None),
+        ([{"reference": "Patient/p1/_history/3"}], None),
+        ([{"reference": "https://ehr.example/fhir/Patient/p1"}], None),
         ([{"reference": "Condition/pressure"}], None),
         ([{"display": "arm"}], None),
         ([], None),
@@ -494,8 +505,10 @@ def test_nothing_counts_after_death(chart: Callable[..., Chart], blood_pressure:
 def test_a_reading_that_says_whom_else_it_is_about_is_none_of_its_subject(
     focus: list[Resource], reason: str | None, read: Any, blood_pressure: Any
 ) -> None:
-    found = {entry.resource: entry.reason for entry in read(blood_pressure(focus=focus)).excluded}
-    expected = reason or {entry.resource: entry.reason for entry in read(blood_pressure()).excluded}.get(
-        "Observation/bp"
-    )
-    assert found.get("Observation/bp") == expected
+    patient = {
+        "resourceType": "Patient",
+        "id": "p1",
+        "identifier": [{"system": "urn:example:mrn", "value": "1"}],
+    }
+    plain, pointed = (left_out(read(patient, blood_pressure(**more))) for more in ({}, {"focus": focus}))
+    assert pointed.get("Observation/bp") == (reason or plain.get("Observation/bp"))
