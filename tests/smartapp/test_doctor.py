@@ -285,7 +285,7 @@ QUIRKS: dict[str, Told | Silent] = {
         "warning",
         "a large chart will take minutes to read",
         "ask the EHR's team whether that is usual",
-        value=120,
+        value=300,
     ),
     "fail_after_commit": Told(
         CheckId.WRITE_TEST,
@@ -340,7 +340,7 @@ def test_each_quirk_is_told_as_a_person_needs_to_hear_it_or_rightly_not_at_all(
 ):
     expected = QUIRKS[quirk]
     # A busy machine is slow by itself; only the quirk that is about it may tell.
-    monkeypatch.setattr(connection, "SLOW_SECONDS", 0.1 if quirk == "slow_ms" else 30)
+    monkeypatch.setattr(connection, "SLOW_SECONDS", 0.25 if quirk == "slow_ms" else 30)
     before = doctor(ehr.base, *SEARCHING)
     if isinstance(expected, Silent):
         ehr.quirk(**{quirk: expected.value})
