@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, Playwright, ViewportSize
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    FrameLocator,
+    Locator,
+    Page,
+    Playwright,
+    ViewportSize,
+)
 
 from tests.support.sandbox import LONG
 
@@ -61,13 +69,20 @@ def launched(ehr: str, window: BrowserContext, patient: str, *, user: str | None
 
 def press(place: Page | FrameLocator, name: str) -> None:
     """Press the button of that name."""
-    place.get_by_role("button", name=name, exact=True).first.click()
+    _arrive(place, place.get_by_role("button", name=name, exact=True))
 
 
 def follow(place: Page | FrameLocator, name: str) -> None:
     """Follow the link of that name; some links look like buttons, and are told as such."""
     link = place.get_by_role("link", name=name, exact=True)
-    link.or_(place.get_by_role("button", name=name, exact=True)).first.click()
+    _arrive(place, link.or_(place.get_by_role("button", name=name, exact=True)))
+
+
+def _arrive(place: Page | FrameLocator, by: Locator) -> None:
+    """Click, and wait for what comes: a click returns when the next document begins."""
+    by.first.click()
+    if isinstance(place, Page):
+        place.wait_for_load_state()
 
 
 def framed(

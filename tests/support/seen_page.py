@@ -50,6 +50,8 @@ def open_everything(place: Page | Frame) -> None:
 
 
 def _told(place: Page | Frame, question: str, given: Any = None) -> list[str]:
+    # A click returns when the next document begins: until it is there, nothing can be said of it.
+    place.wait_for_load_state()
     if not place.evaluate("() => 'seenPage' in window"):
         # Not as a script of the page: its content security policy has none but the app's own.
         place.evaluate(f"() => {{ {_AXE}; window.axe = axe; }}")
