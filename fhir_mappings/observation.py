@@ -100,10 +100,7 @@ class Origins:
         self._terminology = terminology
         self._known: dict[_SaysOfOrigin, Origin | LeftOut] = {}
         self._categories: dict[bytes, _Mark] = {}
-
-    def is_test_data(self, meta: Meta) -> bool:
-        """See `Terminology.is_test_data`."""
-        return self._terminology.is_test_data(meta)
+        self.is_test_data = terminology.is_test_data
 
     def of(self, observation: Observation) -> Origin | LeftOut:
         """Where an Observation comes from, or why one of this coding makes no monitoring day."""

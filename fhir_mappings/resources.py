@@ -99,21 +99,8 @@ class SampledData(Struct, frozen=True, gc=False, omit_defaults=True):
 class Meta(Struct, gc=False, omit_defaults=True):
     versionId: str | None = None
     lastUpdated: str | None = None
-    security: list[Coding] | None = None
-    tag: list[Coding] | None = None
-
-
-def is_test_data(meta: Meta | None) -> bool:
-    """Does a security label, or a tag as in HL7's examples, say that this is about nobody real (`HTEST`)?"""
-    if meta is None:
-        return False
-    # Loops: `any` over a generator takes three times as long, and every reading is asked.
-    for labels in (meta.security, meta.tag):
-        if labels:
-            for label in labels:
-                if label.code == "HTEST":
-                    return True
-    return False
+    security: tuple[Coding, ...] | None = None
+    tag: tuple[Coding, ...] | None = None
 
 
 class Resource(Struct, gc=False, omit_defaults=True, tag_field="resourceType"):
@@ -176,8 +163,8 @@ class Observation(ValueHolder, gc=False, omit_defaults=True, tag_field="resource
     device: Reference | None = None
     extension: Raw = Raw()
     modifierExtension: Raw = Raw()
-    hasMember: list[Reference] | None = None
-    component: list[Component] | None = None
+    hasMember: tuple[Reference, ...] | None = None
+    component: tuple[Component, ...] | None = None
     contained: list[Raw] | None = None
 
 

@@ -36,14 +36,19 @@ class Believable(Struct, frozen=True, gc=False, eq=False):
     ranges: dict[str, tuple[float, float]]
     above_zero: bool
 
-    def believes(self, value: float, *units: str | None) -> bool:
-        """Is this value one, in the first of these units that is known? Where none is: is it above 0?"""
-        for unit in units:
-            if unit:
-                known = self.ranges.get(unit) or self.ranges.get(unit.strip().lower())
-                if known is not None:
-                    return known[0] <= value <= known[1]
-        return value > 0 or not self.above_zero
+    def believes(self, value: float, code: str | None, unit: str | None = None) -> bool:
+        """Is this value one, in its unit by code, or by its words? Where neither is known: is it above 0?"""
+        ranges = self.ranges
+        # As they are written first: a unit is almost always written as it is in the table.
+        known = ranges.get(code) if code else None
+        if known is None:
+            known = self._range_of(code) or self._range_of(unit)
+        if known is None:
+            return value > 0 or not self.above_zero
+        return known[0] <= value <= known[1]
+
+    def _range_of(self, unit: str | None) -> tuple[float, float] | None:
+        return (self.ranges.get(unit) or self.ranges.get(unit.strip().lower())) if unit else None
 
 
 class BelievableValues:
