@@ -71,6 +71,8 @@ class Profile:
     scope_style: ScopeStyle
     page_size: int
     """`_count` to ask for."""
+    part_page_size: int
+    """The same in parts of readings that fill many pages; where nothing is said of it, `page_size`."""
     observation_needs_category: bool
     """Readings are never asked for by date alone, because it is known that the server refuses it. Where it is
     not known they are, and by code and category only where the server refuses."""
@@ -117,6 +119,7 @@ FACTS: Mapping[str, Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
     "scopes": {"style": ("scope_style", _choice(ScopeStyle))},
     "search": {
         "page_size": ("page_size", _number),
+        "part_page_size": ("part_page_size", _number),
         "observation_needs_category": ("observation_needs_category", _flag),
         "observation_categories": ("observation_categories", _texts),
         "date_bounds": ("date_bounds", _choice(DateBounds)),
@@ -163,6 +166,7 @@ def parse_profile(name: str, table: Mapping[str, Any], base: Profile | None) -> 
         for section in FACTS
         for field, value in _section(f"{where}.{section}", section, table.get(section, {}), _sourced).items()
     }
+    found = _with_parts(found)
     if base is not None:
         return replace(base, id=name, title=title, **found)
     missing = sorted({field for facts in FACTS.values() for field, _ in facts.values()} - set(found))
@@ -181,7 +185,12 @@ def overridden(where: str, profile: Profile, tables: Mapping[str, Any]) -> Profi
         for section, table in tables.items()
         for field, value in _section(f"{where}.{section}", section, table, _plain).items()
     }
-    return replace(profile, **found) if found else profile
+    return replace(profile, **_with_parts(found)) if found else profile
+
+
+def _with_parts(found: dict[str, Any]) -> dict[str, Any]:
+    """Whoever knows how large a page may be says so of all pages, unless parts are named too."""
+    return {"part_page_size": found["page_size"], **found} if "page_size" in found else found
 
 
 def _section(where: str, section: str, table: Any, value_of: Callable[[str, Any], Any]) -> dict[str, Any]:

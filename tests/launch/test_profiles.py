@@ -67,7 +67,7 @@ def test_vendors_differ_where_their_documents_say_so():
     assert not generic.observation_needs_category
     assert epic.observation_categories == generic.observation_categories
     assert oracle.charge_item is ChargeItemWrite.OWN_OPERATION
-    assert oracle.page_size == 200
+    assert (oracle.page_size, oracle.part_page_size) == (200, 200)
     assert load_profile("smart-health-it").max_parallel == 2
     assert generic.scope_style is ScopeStyle.AUTO
     assert generic.date_bounds is DateBounds.PAIR
@@ -110,6 +110,17 @@ def test_a_profile_with_a_key_too_many_too_few_or_wrong_is_one_clear_line(table)
         parse_profile("generic", table, None)
     assert str(caught.value).startswith("profile generic")
     assert "\n" not in str(caught.value)
+
+
+def test_who_says_how_large_a_page_may_be_means_those_of_long_charts_too():
+    epic = load_profile("epic")
+    assert epic.part_page_size > epic.page_size
+    smaller = overridden("issuers.x", epic, {"search": {"page_size": 50}})
+    assert (smaller.page_size, smaller.part_page_size) == (50, 50)
+    apart = overridden("issuers.x", epic, {"search": {"page_size": 50, "part_page_size": 200}})
+    assert (apart.page_size, apart.part_page_size) == (50, 200)
+    larger = overridden("issuers.x", epic, {"search": {"part_page_size": 800}})
+    assert (larger.page_size, larger.part_page_size) == (epic.page_size, 800)
 
 
 def test_one_server_may_differ_in_any_fact_from_its_profile():

@@ -340,6 +340,43 @@ def test_where_nobody_says_how_many_there_are_a_few_pages_come_first():
     assert len(ehr.asked) == 4 + 8
 
 
+def asked_for(target):
+    return int(parse_qs(urlsplit(target).query)["_count"][0])
+
+
+def test_parts_of_a_long_chart_come_in_larger_pages():
+    ehr = FakeEhr(lambda target, _: bundle() if in_parts(target) else many_pages(observation("o1")))
+    read(ehr)
+    assert [asked_for(target) for target, _ in ehr.asked] == [250, *[1000] * 8]
+
+
+@pytest.mark.parametrize(
+    "too_much",
+    [
+        (400, outcome("_count is too large")),
+        (413, outcome("too much")),
+        (504, "<html>"),
+        HttpError(HttpProblem.TOO_LARGE),
+    ],
+    ids=["not understood", "refused", "given up", "larger than is taken"],
+)
+def test_a_server_to_which_a_large_page_is_too_much_is_asked_for_small_ones(too_much):
+    def answer(target, _):
+        if not in_parts(target):
+            return many_pages(observation("o1"))
+        if asked_for(target) <= 250:
+            day = next(part for part in target.split("&") if part.startswith("date="))
+            return bundle(observation(day.replace("=", "-")))
+        if isinstance(too_much, HttpError):
+            raise too_much
+        return too_much
+
+    kept, notices, run = read(FakeEhr(answer))
+    assert len(kept) == 1 + 8
+    assert notices == ()
+    assert missing(run) == set()
+
+
 def test_what_one_slice_lacks_is_missing_for_its_own_days():
     def answer(target, _):
         if "date=ge2026-01-15" in target:

@@ -15,6 +15,7 @@ from launch.http import EhrClient
 from launch.profiles import SearchMethod, load_profile
 from smartapp.ehr.reading import jobs as reading_jobs
 from smartapp.ehr.reading import reader
+from smartapp.ehr.reading.charts import Charts
 from smartapp.store.reading import JobState
 from tests.support.sandbox import LONG, held
 
@@ -25,8 +26,29 @@ def at_work() -> int:
     return sum(thread.name.startswith("reading-") and thread.is_alive() for thread in threading.enumerate())
 
 
+def most_at_once(monkeypatch) -> list[int]:
+    """Gets how many charts were being read, each time that another one was begun."""
+    found: list[int] = []
+    under_way: set[int] = set()
+    lock, read = threading.Lock(), Charts.read
+
+    def noted(self, *given, **more):
+        with lock:
+            under_way.add(threading.get_ident())
+            found.append(len(under_way))
+        try:
+            return read(self, *given, **more)
+        finally:
+            with lock:
+                under_way.remove(threading.get_ident())
+
+    monkeypatch.setattr(Charts, "read", noted)
+    return found
+
+
 def test_a_few_charts_are_read_at_a_time_and_the_others_wait_their_turn(make_world, browser, monkeypatch):
     monkeypatch.setattr(reading_jobs, "MOST_AT_WORK", 2)
+    at_once = most_at_once(monkeypatch)
     world = make_world()
     jobs = world.store.reading
     with held(world.ehr, "/Observation"):
@@ -39,11 +61,12 @@ def test_a_few_charts_are_read_at_a_time_and_the_others_wait_their_turn(make_wor
     until = time.monotonic() + LONG
     while time.monotonic() < until:
         found = Counter(jobs.latest(session).state for session in sessions)
-        assert found[JobState.RUNNING] <= 2
         if set(found) == {JobState.DONE}:
             break
         time.sleep(0.05)
     assert set(found) == {JobState.DONE}
+    assert len(at_once) == 5
+    assert max(at_once) == 2
     assert all("can be charged" in browser.get(page.url).text for page in pages)
 
 

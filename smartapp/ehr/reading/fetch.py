@@ -13,15 +13,17 @@ from launch.errors import HttpError, HttpProblem, LaunchError, LaunchReason
 from launch.http import MEGABYTE, Limits, Response
 from launch.limiter import Turn
 from launch.tokens import SessionClient
-from smartapp.ehr.reading.searches import Search
+from smartapp.ehr.reading.searches import Parameters, Search
 from smartapp.ehr.wire.bundles import batch_answers, batch_of, search, search_target
 
 MOST_SILENT = 2
 """Requests without any answer, after which a reading asks for nothing more: each takes a minute and more."""
 READ_LIMITS = Limits(connect=5.0, read=20.0, total=90.0, max_bytes=16 * MEGABYTE)
-"""A page of two hundred resources is below one megabyte; four pages are under way at a time."""
+"""A page of a thousand plain readings is a megabyte and a half; four pages are under way at a time."""
 NOT_ALLOWED = frozenset({401, 403, 404, 405, 410, 501})
 NOT_UNDERSTOOD = frozenset({400, 422})
+_REFUSED_SO_MUCH = NOT_UNDERSTOOD | {413, 500, 502, 504}
+_TOO_MUCH = frozenset({HttpProblem.TOO_LARGE, HttpProblem.TIMEOUT})
 
 
 class ReadingStopped(Exception):
@@ -71,9 +73,21 @@ class Fetch:
         self._stop.set()
 
     def first_answer(self, wanted: Search) -> Response:
-        """The first answer that is not "I do not understand"; else the last one."""
+        """The first answer that is not "I do not understand"; else the last one. What is too much at once is
+        asked for in smaller pages, where the search has them."""
+        try:
+            response = self._first_understood(wanted, wanted.ways)
+        except HttpError as error:
+            if not wanted.smaller or error.problem not in _TOO_MUCH:
+                raise
+        else:
+            if not wanted.smaller or response.status not in _REFUSED_SO_MUCH:
+                return response
+        return self._first_understood(wanted, wanted.smaller)
+
+    def _first_understood(self, wanted: Search, ways: Iterable[Parameters]) -> Response:
         strictness = (True, False) if self.strict else (False,)
-        attempts = [(way, strict) for way in wanted.ways for strict in strictness]
+        attempts = [(way, strict) for way in ways for strict in strictness]
         for way, strict in attempts[:-1]:
             response = self.first_page(wanted.type, way, strict=strict, further=wanted.further)
             if response.status not in NOT_UNDERSTOOD:

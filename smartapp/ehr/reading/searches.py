@@ -50,6 +50,8 @@ class Search:
     """Only what changed since a moment, if the server knows how to search for that."""
     further: bool = False
     """A part of readings that fill many pages."""
+    smaller: tuple[Parameters, ...] = ()
+    """The same in smaller pages, for a server to which those of `ways` are too much."""
     people: tuple[str, ...] = ()
     """Whose roles it brings."""
     label: str = ""
@@ -192,14 +194,18 @@ class Searches:
 
     def _in_parts(self, wanted: Search, days: Iterable[tuple[date, date | None]]) -> list[Search]:
         return [
-            replace(
-                self._sliced(f"{wanted.label} part", (number, begin, end), *wanted.more),
-                beside=wanted.beside,
-                by_date_alone=wanted.by_date_alone,
-                further=True,
-            )
+            replace(part, beside=wanted.beside, by_date_alone=wanted.by_date_alone, further=True)
             for number, (begin, end) in enumerate(days)
+            for part in (self._part(f"{wanted.label} part", (number, begin, end), *wanted.more),)
         ]
+
+    def _part(self, label: str, part: tuple[int, date, date | None], *more: tuple[str, str]) -> Search:
+        """There is much of it: in larger pages, where the server is known to give them."""
+        search = self._sliced(label, part, *more)
+        if self._profile.part_page_size == self._profile.page_size:
+            return search
+        count = ("_count", str(self._profile.part_page_size))
+        return replace(search, ways=tuple((*way[:-1], count) for way in search.ways), smaller=search.ways)
 
     def _sliced(self, label: str, part: tuple[int, date, date | None], *more: tuple[str, str]) -> Search:
         number, begin, end = part
