@@ -30,8 +30,8 @@ from smartapp.ehr.reading.searches import Learned, code_groups, date_slices
 from smartapp.ehr.wire.bundles import outcome_text, search_target
 from smartapp.ehr.wire.looks import look, names_another_patient
 from smartapp.ehr.wire.patient_scope import Whose
-from smartapp.store.reading import SealedChunk
 from smartapp.web import reading_words
+from tests.support.unsealed import unsealed_pages
 
 BASE = "https://ehr.example/fhir"
 TERMINOLOGY = load_terminology()
@@ -86,7 +86,7 @@ def reading(ehr, granted="patient/*.rs user/*.rs", **more):
         "p1",
         terminology=TERMINOLOGY,
         clock=LocalClock(ZoneInfo("America/New_York")),
-        seal=lambda origin, resources: SealedChunk(origin, "", b""),
+        pages=unsealed_pages(),
         tick_seconds=1,
         **options,
     )

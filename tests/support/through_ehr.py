@@ -21,7 +21,8 @@ from launch.scopes import Scopes
 from smartapp.configuration.site import Site
 from smartapp.ehr.reading.findings import Findings, FindingsMaker
 from smartapp.ehr.reading.reader import ChartReading
-from smartapp.store.reading import SealedChunk, StoredResource
+from smartapp.store.reading import StoredResource
+from tests.support.unsealed import unsealed_pages
 
 HISTORY_MONTHS = 13
 _SHARED = frozenset({"Practitioner", "PractitionerRole", "DeviceMetric", "Location", "Organization"})
@@ -100,7 +101,7 @@ class EhrOfACase:
             clock=LocalClock(site.zone),
             page_limit=400,
             byte_limit=10**9,
-            seal=lambda origin, resources: SealedChunk(origin, "", b""),
+            pages=unsealed_pages(),
             tick=lambda _: True,
             tick_seconds=5,
         )

@@ -27,6 +27,7 @@ from smartapp.ehr.reading.findings import (
 from smartapp.ehr.reading.gone_charges import find_gone_charges
 from smartapp.ehr.reading.notices import Notice
 from smartapp.ehr.reading.own_record import ORIGIN, OwnRecord
+from smartapp.ehr.reading.pages import Pages, Room
 from smartapp.ehr.reading.reader import ChartReading
 from smartapp.ehr.reading.searches import Learned
 from smartapp.ehr.reading.shared import SharedRecords
@@ -60,6 +61,7 @@ class Charts:
         self._client_of = client_of
         self._capabilities = capabilities
         self._learned = Learned()
+        self._room = Room()
         self._shared = SharedRecords(store.reading.seal_chunk, store.reading.open_chunk)
 
     def today(self) -> date:
@@ -92,7 +94,7 @@ class Charts:
             asked=Scopes.parse(session.requested_scope),
             page_limit=settings.page_limit,
             byte_limit=settings.read_limit_mb * MEGABYTE,
-            seal=self._store.reading.seal_chunk,
+            pages=Pages(self._store.reading, self._room),
             tick=tick,
             tick_seconds=settings.job_lease.total_seconds() / 4,
             seconds=seconds,
@@ -142,19 +144,19 @@ class Charts:
     ) -> tuple[Findings, list[SealedChunk]]:
         """The whole chart, decided on, and its pages. `back_to`: as of `FindingsMaker`."""
         maker = self.maker(session, self.today(), back_to=back_to)
-        # Beside the first searches: whoever waits for an EHR that hangs is told how far it is.
         reading.readings_go_to(maker.add_reading)
-        reading.read_first(
-            maker.add_first, [lambda: maker.takes(self._writes(session))], assumed=maker.assumed()
-        )
-        reading.read_rest(maker.needs(), maker.add)
-        chunks = [*reading.chunks, *self._own_pages(maker.add_own())]
-        store = self._store.reading
-        findings = maker.findings(
-            reading.notices(),
-            lambda: (resource for chunk in chunks for resource in store.open_chunk(chunk)),
-            server_time=reading.server_time,
-        )
+        with reading.pages.held():
+            # Beside the first searches: whoever waits for an EHR that hangs is told how far it is.
+            reading.read_first(
+                maker.add_first, [lambda: maker.takes(self._writes(session))], assumed=maker.assumed()
+            )
+            reading.read_rest(maker.needs(), maker.add)
+            chunks = [*reading.chunks, *self._own_pages(maker.add_own())]
+            findings = maker.findings(
+                reading.notices(),
+                lambda: reading.pages.resources(chunks),
+                server_time=reading.server_time,
+            )
         return findings, chunks
 
     def find_gone_charges(self, session: LaunchSession, findings: Findings) -> None:

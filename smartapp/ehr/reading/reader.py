@@ -34,6 +34,7 @@ from smartapp.ehr.reading.fetch import NOT_UNDERSTOOD, Fetch, ReadingFailed
 from smartapp.ehr.reading.findings import READ_FIRST
 from smartapp.ehr.reading.linked import LINKED, Asking, LinkedRecords
 from smartapp.ehr.reading.notices import Notice, NoticeKind
+from smartapp.ehr.reading.pages import Pages
 from smartapp.ehr.reading.searches import BATCH, Learned, Search, Searches
 from smartapp.ehr.reading.shared import SharedRecords
 from smartapp.ehr.reading.still_there import GONE, StillThere
@@ -80,7 +81,7 @@ class ChartReading:
         asked: Scopes | None = None,
         page_limit: int,
         byte_limit: int,
-        seal: Callable[[str, list[StoredResource]], SealedChunk],
+        pages: Pages,
         tick: Callable[[Progress], bool],
         tick_seconds: float,
         seconds: float = math.inf,
@@ -92,6 +93,7 @@ class ChartReading:
         shared: SharedRecords | None = None,
     ) -> None:
         self.patient = patient
+        self.pages = pages
         self.base = client.issuer.fhir_base
         self._since = since
         self._scopes = scopes
@@ -103,7 +105,7 @@ class ChartReading:
         """Those of the patient, and of each earlier id of theirs."""
         self._page_limit = page_limit
         self._fetch = Fetch(client, byte_limit, seconds, turn)
-        self._collected = Collected(patient, client.issuer.bases, terminology, clock, seal)
+        self._collected = Collected(patient, client.issuer.bases, terminology, clock, pages.seal)
         # The signed-in user too, for the name.
         self._collected.pointers.update(
             name for name in (user, *linked) if name and name.split("/", 1)[0] in LINKED
