@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from launch.signed import Key, parse_jwks
 from smartapp.configuration.each_ehr import for_one_each
+
+if TYPE_CHECKING:
+    from launch.signed import Key
 
 
 class CdsEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +51,9 @@ class CdsSettings(Struct, frozen=True):
 
     def keys_of(self, entry: CdsEntry) -> tuple[Key, ...]:
         """Raises ValueError with one line where the file holds no key to verify with, or a private one."""
+        # Here: whoever sweeps reads the site's file too, and asks for no keys. It is 100 modules and 4 MB.
+        from launch.signed import parse_jwks
+
         path = self.folder / entry.keys
         try:
             document: Any = msgspec.json.decode(path.read_bytes())
