@@ -17,7 +17,7 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, ExcludedReason, Line, Program, Role, Unverified
 
 
-class About(Struct, frozen=True, gc=False, order=True):
+class About(Struct, frozen=True, gc=False, order=True, omit_defaults=True):
     """The coding, or the device, that a reason is about; "" for what it doesn't have."""
 
     system: str = ""
@@ -42,7 +42,7 @@ _SHORT = {"http://loinc.org": "LOINC", "http://snomed.info/sct": "SNOMED CT"}
 NOT_SAID = About()
 
 
-class Excluded(Struct, frozen=True, gc=False, order=True):
+class Excluded(Struct, frozen=True, gc=False, order=True, omit_defaults=True):
     """A record that was left out, and why."""
 
     resource: str

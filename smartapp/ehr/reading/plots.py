@@ -22,7 +22,7 @@ MOST_PLOTS = 4
 MOST_SERIES = 3
 
 
-class DayOfValues(Struct, frozen=True, array_like=True):
+class DayOfValues(Struct, frozen=True, array_like=True, gc=False):
     day: date
     lowest: float
     highest: float

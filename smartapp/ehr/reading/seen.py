@@ -23,7 +23,7 @@ MOST_OF_A_REASON = 120
 """Left-out records described for one reason: a reading a day for four months."""
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False, omit_defaults=True):
     """A record in words. What it does not say is empty."""
 
     what: str = ""
