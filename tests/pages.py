@@ -79,6 +79,19 @@ def rows(app: Flask) -> Iterator[Row]:
             yield Row(method, rule.rule, rule.endpoint, access, " ".join(told.split("\n\n")[0].split()))
 
 
+OF_A_SESSION = "/s/<sid>/"
+
+
+def of_a_session(app: Flask) -> dict[str, Row]:
+    """The pages of a session that open by themselves, by what stands behind the session's address. Tests that
+    hold for every page ask for these, so that a new page is held to them without being named there."""
+    return {
+        row.address.removeprefix(OF_A_SESSION): row
+        for row in rows(app)
+        if row.method == "GET" and row.address.startswith(OF_A_SESSION) and row.address.count("<") == 1
+    }
+
+
 def who(need: Need) -> str:
     """Who has it, as shipped."""
     if isinstance(need, Action):

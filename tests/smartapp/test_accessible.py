@@ -14,6 +14,7 @@ from launch.limiter import IssuerLimiter
 from launch.sandbox.patients import export, stories
 from smartapp.configuration.handover import Method
 from smartapp.store.claims import ChargeState
+from tests.pages import app_of_pages, of_a_session
 from tests.support.chromium import follow, launched, press
 from tests.support.lists import swept_sandbox
 from tests.support.months import keep_charge
@@ -290,10 +291,13 @@ def test_what_a_word_settles(world, window, look):
     look.at(app, "what was settled")
 
 
-def test_what_is_imagined_and_what_is_permitted(shared_world, window, look):
+def test_every_page_of_a_chart_that_opens_by_itself(shared_world, window, look):
+    """In its usual state; its others are looked at above and below."""
     app = chart_of(shared_world, window, "one-day-short")
     patient_page = app.url
-    for address in ("what-if", "what-if?add-days=2", "what-if?add-days=-3", "scopes", "worksheet"):
+    no_pages = {"content", "decisions.json", "style.css", "worklist/worklist.csv", "worksheet/.csv"}
+    pages = sorted(of_a_session(app_of_pages()).keys() - no_pages)
+    for address in (*pages, "what-if?add-days=2", "what-if?add-days=-3"):
         app.goto(urljoin(patient_page, address))
         look.at(app, address)
 
