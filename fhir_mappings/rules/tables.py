@@ -333,7 +333,8 @@ def table_text(name: str) -> str:
 
 @cache
 def load_tables() -> Tables:
-    """The shipped tables, read once. `version`: the day they were last checked and a digest of them."""
+    """The shipped tables, read once. `version`: the day they were last checked and a digest of them. Raises
+    `msgspec.ValidationError` that names the file."""
     digest = hashlib.sha256()
 
     def entries(name: str) -> Any:
@@ -342,7 +343,10 @@ def load_tables() -> Tables:
         return read_table(text)
 
     def read(name: str, kind: type[_Table]) -> _Table:
-        return msgspec.convert(entries(name), kind)
+        try:
+            return msgspec.convert(entries(name), kind)
+        except msgspec.ValidationError as fault:
+            raise msgspec.ValidationError(f"{name}: {fault}") from None
 
     def folder(name: str) -> list[str]:
         names = [entry.name for entry in files(__package__).joinpath(name).iterdir()]

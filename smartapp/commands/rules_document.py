@@ -9,7 +9,6 @@ from fhir_mappings.rules.policy import Policy, load_policy
 from fhir_mappings.rules.register import PARTS, RuleInForce, needed_in_words, rules_in_force
 from fhir_mappings.rules.tables import CodeRule, Kind, Tables
 from fhir_mappings.terminology import Discipline
-from fhir_mappings.vocabulary import Line
 
 _INTRODUCTION = """\
 # The rules, and where they come from
@@ -31,13 +30,6 @@ How to read it:
 - `smartapp rules --as-of DATE --payer NAME` prints the rules of any day, `smartapp rules diff DAY DAY` what
   changes between two, and `smartapp rules --stale-after 180d` lists what nobody has checked lately.
 """
-
-_LINES = {
-    Line.RESPIRATORY: "respiratory",
-    Line.MUSCULOSKELETAL: "musculoskeletal",
-    Line.COGNITIVE_BEHAVIORAL: "cognitive behavioural",
-    Line.PHYSIOLOGIC: "physiologic",
-}
 
 
 def rules_document() -> str:
@@ -67,7 +59,7 @@ def _codes(policy: Policy, last: date) -> Iterator[str]:
         yield _row(
             f"R1.1-{code.code}",
             code.code,
-            code.label + (f" ({_LINES[code.line]})" if code.line in _LINES and _is_bare(code) else ""),
+            _label(code),
             _needs(code, policy),
             code.unit + (f", at most {code.units_cap}" if code.units_cap is not None else ""),
             ", ".join(code.excludes) or "-",
@@ -125,8 +117,11 @@ def _modifiers(of_discipline: Mapping[Discipline, str]) -> str:
     return ", ".join(f"{discipline} {modifier}" for discipline, modifier in of_discipline.items()) or "-"
 
 
-def _is_bare(code: CodeRule) -> bool:
-    return code.line is not None and _LINES.get(code.line, "").split()[0] not in code.label
+def _label(code: CodeRule) -> str:
+    """A code's label, with its line where the label itself does not begin to name it."""
+    if code.line is None or code.line.split("-")[0] in code.label:
+        return code.label
+    return f"{code.label} ({code.line.replace('-', ' ')})"
 
 
 def _needs(code: CodeRule, policy: Policy) -> str:

@@ -88,9 +88,16 @@ def test_a_change_of_any_table_is_another_version(copied: Path, name: str) -> No
 
 
 def test_the_shipped_tables_are_named_as_their_files() -> None:
-    assert list(TABLES.codes) == sorted(TABLES.codes)
-    assert list(TABLES.payers) == sorted(TABLES.payers)
-    assert (len(TABLES.codes), len(TABLES.payers), len(TABLES.settings)) == (17, 8, 8)
+    folder = Path(str(tables.files("fhir_mappings.rules")))
+    for name, found in (("codes", TABLES.codes), ("payers", TABLES.payers)):
+        assert list(found) == sorted(path.stem for path in (folder / name).glob("*.yaml"))
+
+
+def test_a_table_that_cannot_be_read_is_named(copied: Path) -> None:
+    code = copied / "codes" / "98977.yaml"
+    code.write_text(code.read_text().replace("line: musculoskeletal", "line: digestive"))
+    with pytest.raises(msgspec.ValidationError, match=r"codes/98977\.yaml: Invalid enum value 'digestive'"):
+        read()
 
 
 @pytest.mark.parametrize(
