@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fhir_mappings.rules.tables import Covered, Kind
+from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Line
 from tests.mutation.code import code_mutants
 from tests.mutation.run import Baseline, Runner, Verdict
 from tests.mutation.suite import Item, forget_ours
-from tests.mutation.tables import TableMutant, table_files, table_mutants
+from tests.mutation.tables import CLOSED, TableMutant, table_files, table_mutants
 
 ROOT = Path(__file__).parents[1]
 RULE = '''
@@ -37,6 +40,15 @@ def verdicts(root: Path, mutants: list[Any], check: Any) -> list[Verdict]:
     functions = {f"{mutant.file}|{mutant.function}" for mutant in mutants if hasattr(mutant, "function")}
     baseline = Baseline({"the check": 0.0}, {"the check": functions})
     return [verdict for _, verdict in Runner(root, suite, baseline).run(mutants)]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("program", MONITORING_PROGRAMS), ("line", Line), ("kind", Kind), ("covered", Covered)],
+)
+def test_what_a_value_of_a_closed_set_may_become_is_the_whole_set(key: str, values: Iterable[str]) -> None:
+    """Written there a second time, since the tool may load nothing of the product before it is changed."""
+    assert sorted(CLOSED[key]) == sorted(values)
 
 
 def test_a_planted_fault_is_noticed_and_a_change_without_effect_is_not(

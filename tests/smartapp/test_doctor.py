@@ -338,6 +338,7 @@ QUIRKS: dict[str, Told | Silent] = {
 def test_each_quirk_is_told_as_a_person_needs_to_hear_it_or_rightly_not_at_all(
     doctor, ehr, monkeypatch, quirk
 ):
+    assert quirk in QUIRKS, "say in QUIRKS what the doctor says of it, or why it rightly says nothing"
     expected = QUIRKS[quirk]
     # A busy machine is slow by itself; only the quirk that is about it may tell.
     monkeypatch.setattr(connection, "SLOW_SECONDS", 0.25 if quirk == "slow_ms" else 30)
@@ -364,7 +365,7 @@ def said_by(report: Report) -> set[tuple[str, str, str]]:
 def test_each_quirk_stands_in_the_documentation():
     text = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text("utf-8")
     for quirk in ALL_QUIRKS:
-        assert f"`{quirk}`" in text
+        assert f"`{quirk}`" in text, "docs/doctor.md, 'What a server does', has no row for it"
 
 
 def test_a_lost_answer_is_not_seen_where_nothing_is_written(doctor, ehr):

@@ -36,13 +36,28 @@ JOB = "urn:clinic:job"
 DEGREE = "http://terminology.hl7.org/CodeSystem/v2-0360"
 CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 
-#: What a case calls a reading -> its coding. The site below declares the flowsheet rows.
+#: The clinic's flowsheet rows, which the site below declares: the line of each, and who writes it.
+ROWS: dict[str, tuple[str, str]] = {
+    "HEP": ("musculoskeletal", "patient-reported"),  # home exercise programme, filled in by the patient
+    "PUFFS": ("respiratory", "patient-reported"),  # inhaler use
+    "MOOD": ("cognitive-behavioral", "patient-reported"),  # therapy diary
+    "CUFF-ROW": ("physiologic", "device"),  # a flowsheet row that only cuffs write
+    "SWIM": ("other", "patient-reported"),  # a line without a device supply code
+}
+
+#: The clinic's kinds of device, which the site below declares, and the line of each.
+DEVICE_LINES: dict[str, str] = {
+    "bp-cuff": "physiologic",
+    "scale": "physiologic",
+    "knee-app": "musculoskeletal",
+    "inhaler-cap": "respiratory",
+    "mood-app": "cognitive-behavioral",
+    "pool-sensor": "other",
+}
+
+#: What a case calls a reading -> its coding.
 CODINGS: dict[str, tuple[str, str]] = {
-    "HEP": (FLOWSHEET, "HEP"),  # home exercise programme, filled in by the patient
-    "PUFFS": (FLOWSHEET, "PUFFS"),  # inhaler use
-    "MOOD": (FLOWSHEET, "MOOD"),  # therapy diary
-    "CUFF-ROW": (FLOWSHEET, "CUFF-ROW"),  # a flowsheet row that only cuffs write
-    "SWIM": (FLOWSHEET, "SWIM"),  # a line without a device supply code
+    **{row: (FLOWSHEET, row) for row in ROWS},
     "BP": (LOINC, "85354-9"),
     "WEIGHT": (LOINC, "29463-7"),
     "PHQ9": (LOINC, "44261-6"),
@@ -53,11 +68,7 @@ CODINGS: dict[str, tuple[str, str]] = {
 #: What a case calls a device -> its Device.type. A number behind it (cuff-2) is a second device of that type.
 DEVICES: dict[str, tuple[str, str]] = {
     "cuff": (CLINIC_DEVICE, "bp-cuff"),
-    "scale": (CLINIC_DEVICE, "scale"),
-    "knee-app": (CLINIC_DEVICE, "knee-app"),
-    "inhaler-cap": (CLINIC_DEVICE, "inhaler-cap"),
-    "mood-app": (CLINIC_DEVICE, "mood-app"),
-    "pool-sensor": (CLINIC_DEVICE, "pool-sensor"),
+    **{device: (CLINIC_DEVICE, device) for device in DEVICE_LINES},
     "phone-app": (SNOMED, "706689003"),
     "gateway": (MDC, "531981"),
 }
@@ -91,27 +102,13 @@ PROGRAMS = ("rtm", "rpm", "any", "other")
 
 def site_terminology() -> dict[str, list[dict[str, str]]]:
     """What the clinic of the cases declares: the `terminology` of its site file."""
-    rows = [
-        ("HEP", "musculoskeletal", "patient-reported"),
-        ("PUFFS", "respiratory", "patient-reported"),
-        ("MOOD", "cognitive-behavioral", "patient-reported"),
-        ("CUFF-ROW", "physiologic", "device"),
-        ("SWIM", "other", "patient-reported"),
-    ]
-    device_lines = {
-        "bp-cuff": "physiologic",
-        "scale": "physiologic",
-        "knee-app": "musculoskeletal",
-        "inhaler-cap": "respiratory",
-        "mood-app": "cognitive-behavioral",
-        "pool-sensor": "other",
-    }
     return {
         "observations": [
-            {"system": FLOWSHEET, "code": code, "line": line, "source": source} for code, line, source in rows
+            {"system": FLOWSHEET, "code": code, "line": line, "source": source}
+            for code, (line, source) in ROWS.items()
         ],
         "devices": [
-            {"system": CLINIC_DEVICE, "code": code, "line": line} for code, line in device_lines.items()
+            {"system": CLINIC_DEVICE, "code": code, "line": line} for code, line in DEVICE_LINES.items()
         ],
         "encounters": [
             {"system": VISIT, "code": visit_code(word, program), "activity": activity, "program": program}
@@ -125,6 +122,13 @@ def site_terminology() -> dict[str, list[dict[str, str]]]:
 def visit_code(word: str, program: str) -> str:
     """The clinic's own visit coding of a kind of work: `RTM-CALL`, `RPM-REVIEW`, `ANY-VISIT`."""
     return f"{program}-{word}".upper()
+
+
+def _coding(called: Mapping[str, tuple[str, str]], word: str) -> tuple[str, str]:
+    """The coding of what a case calls a reading, a device or somebody. Raises ValueError where nothing is."""
+    if word not in called:
+        raise ValueError(f"nothing is called {word!r} in tests/support/chart.py; known: {', '.join(called)}")
+    return called[word]
 
 
 def seconds(duration: str | int) -> int:
@@ -188,7 +192,7 @@ class ChartBuilder:
     def _reading(self, d: dict[str, Any]) -> None:
         """`of`, `at` (a time or a bare date), `device`, `by: patient`, `status`, `value`, `encounter`."""
         of, at = d["of"], str(d["at"])
-        system, code = CODINGS[of] if isinstance(of, str) else tuple(of)
+        system, code = _coding(CODINGS, of) if isinstance(of, str) else tuple(of)
         patient = self._subject(d)
         told: Resource = {
             "resourceType": "Observation",
@@ -221,7 +225,7 @@ class ChartBuilder:
     def _device(self, d: dict[str, Any]) -> None:
         """`name`, `type` (the kind's unless said); `patient: null` leaves the owner out."""
         name = d["name"]
-        system, code = d.get("type") or DEVICES[name.rstrip("-0123456789")]
+        system, code = d.get("type") or _coding(DEVICES, name.rstrip("-0123456789"))
         told: Resource = {
             "resourceType": "Device",
             "id": name,
@@ -287,7 +291,7 @@ class ChartBuilder:
             return {"reference": f"Practitioner/{who}"}
         if f"PractitionerRole/role-{who}" in self.resources:
             return {"reference": f"PractitionerRole/role-{who}"}
-        system, code = STAFF[kind]
+        system, code = _coding(STAFF, kind)
         self._keep(
             {
                 "resourceType": "PractitionerRole",

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.oracle import DEVICE_CODES, MANAGEMENT
 
 from .chart import Event, Resource, build_resources, site_file
 
@@ -39,10 +42,12 @@ DECISION_KEYS = {
     *("code", "program", "line", "quantity", "outcome", "period", "service_date", "requirements", "reasons"),
     *("resolved", "unverified", "modifiers", "forecast"),
 }
-#: Codes that never stand together in one window (R1.4); windows must overlap for it to matter.
+#: Codes that never stand together in one window (R1.4), as the oracle has them. Windows must overlap for
+#: it to matter.
 EXCLUDED_PAIRS = [
-    *(("98984", "98976"), ("98985", "98977"), ("98986", "98978"), ("99445", "99454")),
-    *(("98979", "98980"), ("98979", "98981"), ("99470", "99457"), ("99470", "99458"), ("99091", "99457")),
+    *(pair for codes in DEVICE_CODES.values() for pair in combinations(codes, 2)),
+    *((first, later) for first, *others in MANAGEMENT.values() for later in others),
+    *(("99091", code) for code in MANAGEMENT["rpm"]),
 ]
 
 

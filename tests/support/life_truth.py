@@ -15,8 +15,10 @@ from smartapp.commands.demo_check import Browser, Form, Page
 from smartapp.store.charges import Charge
 from smartapp.store.claims import HANDED, ChargeState
 from smartapp.store.denials import DenialContent
+from tests.oracle import DEVICE_CODES, LINES
 from tests.smartapp.conftest import World
 from tests.smartapp.test_page_words import assert_readable
+from tests.support.evaluation import EXCLUDED_PAIRS
 from tests.support.sandbox import LONG
 
 OURS = "urn:smart-remote-monitoring:charge"
@@ -37,16 +39,9 @@ SITES = {
 }
 BY = DenialContent("Practitioner/7")
 
-DEVICE = ({"98976", "98977", "98978", "98984", "98985", "98986"}, {"99445", "99454"})
-EXCLUDE = [
-    {"98979", "98980"},
-    {"98979", "98981"},
-    {"99470", "99457"},
-    {"99470", "99458"},
-    {"99091", "99457"},
-    {"99091", "99458"},
-    {"99091", "99470"},
-]
+#: Of each program the device codes, of which a period bears one.
+DEVICE = [{code for line in lines for code in DEVICE_CODES.get(line, ())} for lines in LINES.values()]
+EXCLUDE = [set(pair) for pair in EXCLUDED_PAIRS]
 
 
 class Wrong(AssertionError):
