@@ -12,7 +12,8 @@ from fhir_mappings.vocabulary import Line
 
 
 class KnownDevice(Struct, frozen=True, gc=False):
-    """`days_by` is what its monitoring days are counted by: devices of one type are one device."""
+    """`days_by` is what its monitoring days are counted by: devices of one type are one device. `synonyms`:
+    what they may be counted by too, since its type has several codings."""
 
     name: str
     kind: DeviceKind
@@ -27,12 +28,14 @@ class KnownDevice(Struct, frozen=True, gc=False):
     about: About
     is_test_data: bool = False
     continuous_glucose: bool = False
+    synonyms: tuple[str, ...] = ()
 
 
 def read_device(
     device: Device, name: str, terminology: Terminology, references: References
 ) -> KnownDevice | None:
-    """One Device; None for one entered in error, which is as good as absent.
+    """One Device; None for one entered in error, which is as good as absent. One that a reading contains is
+    named by that reading (`Observation/o1#d`).
 
     `inactive` says nothing: it is of today, and its readings are of then.
     """
@@ -44,7 +47,7 @@ def read_device(
         name,
         meaning.kind,
         meaning.line,
-        meaning.type_name or name,
+        meaning.type_name or (_itself(device) if "#" in name else "") or name,
         references.resolve(owner) or (owner if references.is_a_stranger(owner) else None),
         facts.cleared
         or any(
@@ -55,7 +58,21 @@ def read_device(
         _about(device, name),
         terminology.is_test_data(device.meta),
         meaning.continuous_glucose,
+        meaning.synonyms,
     )
+
+
+def _itself(device: Device) -> str:
+    """What a contained device, which has no name outside of its reading, is known by: its serial number or
+    identifiers among those of its maker and model. "" where it has neither: then it is that reading's own."""
+    numbers = sorted(f"{number.system}|{number.value}" for number in device.identifier or () if number.value)
+    if device.serialNumber and device.serialNumber.strip():
+        numbers.append(device.serialNumber)
+    if not numbers:
+        return ""
+    names = sorted(part.name for part in device.deviceName or () if part.name)
+    parts = (device.manufacturer, device.modelNumber, *names, *numbers)
+    return "|".join(" ".join((part or "").split()).casefold() for part in ("contained", *parts))
 
 
 def _about(device: Device, name: str) -> About:

@@ -244,7 +244,9 @@ def _used(encounter: Encounter, name: str, clock: LocalClock) -> tuple[UsedTime,
     spans = {
         (span.start, span.end)
         for period in periods
-        if isinstance(span := _span(_own_period(period, encounter.period), encounter.length, clock), _Span)
+        if isinstance(
+            span := _span(_own_period(period, encounter.period, clock), encounter.length, clock), _Span
+        )
         and span.seconds is None
         and not is_longer_than_a_day(span.start, span.end, clock)
     }
@@ -256,7 +258,7 @@ def _busy(encounter: Encounter, clock: LocalClock, staff: _Staff) -> tuple[tuple
     for member, own in staff:
         if member.person is None or member.role is Role.NON_CLINICAL:
             continue
-        span = _span(_own_period(own, encounter.period), encounter.length, clock)
+        span = _span(_own_period(own, encounter.period, clock), encounter.length, clock)
         if isinstance(span, _Span) and span.seconds is None and span.length <= LONGEST_PLAUSIBLE_SPAN:
             found.append((member.person, span.start, span.end))
     return tuple(found)
@@ -366,14 +368,30 @@ def _has_both_ends(period: Period | None, clock: LocalClock) -> bool:
     return bool(ends) and all(isinstance(one, Moment) and not one.date_only for one in ends)
 
 
-def _own_period(own: Period | None, whole: Period | None) -> Period | None:
-    """A participant's period, with the Encounter's ends where its own are missing."""
+def _own_period(own: Period | None, whole: Period | None, clock: LocalClock) -> Period | None:
+    """A participant's period (D13). One that does not say both its ends as times of day only narrows the
+    Encounter's: when somebody was assigned, in the morning or weeks ago, is not when a call began."""
     if own is None or not (own.start or own.end):
         return whole
+    if whole is None or _has_both_ends(own, clock):
+        return own
     return Period(
-        own.start or (whole.start if whole is not None else None),
-        own.end or (whole.end if whole is not None else None),
+        _narrowed(own.start, whole.start, clock, at_start=True),
+        _narrowed(own.end, whole.end, clock, at_start=False),
     )
+
+
+def _narrowed(own: str | None, whole: str | None, clock: LocalClock, *, at_start: bool) -> str | None:
+    """Of two starts the later, of two ends the earlier; of a day alone only that it holds the other one."""
+    if not (own and whole):
+        return own or whole
+    mine, theirs = clock.read(own), clock.read(whole)
+    if isinstance(mine, TimeProblem) or isinstance(theirs, TimeProblem) or theirs.date_only:
+        return own
+    if mine.date_only:
+        outside = mine.day > _local_day(theirs, clock) if at_start else mine.day < _local_day(theirs, clock)
+        return own if outside else whole
+    return own if (mine.instant > theirs.instant) is at_start else whole
 
 
 def _add_management(
@@ -392,7 +410,7 @@ def _add_management(
         if member.role is Role.NON_CLINICAL:
             problem = problem or ExcludedReason.ROLE_NOT_COUNTED
             continue
-        period = _own_period(own, encounter.period)
+        period = _own_period(own, encounter.period, clock)
         span = _span(period, encounter.length, clock)
         if isinstance(span, ExcludedReason):
             problem = problem or span

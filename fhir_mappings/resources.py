@@ -200,6 +200,7 @@ class Device(Resource, gc=False, omit_defaults=True):
     """A list from R5 on."""
     manufacturer: str | None = None
     modelNumber: str | None = None
+    serialNumber: str | None = None
     deviceName: list[DeviceName] | None = None
     specialization: list[Specialization] | None = None
     udiCarrier: list[UdiCarrier] | None = None
@@ -337,6 +338,22 @@ class ChargeConcept(Struct, frozen=True, gc=False, omit_defaults=True):
     text_: Raw = msgspec.field(default=Raw(), name="_text")
 
 
+class ClaimService(ChargeConcept, frozen=True, gc=False, omit_defaults=True):
+    """What was claimed, as STU3 writes it; in DSTU2 it is a single coding."""
+
+    system: str | None = None
+    code: str | None = None
+    display: str | None = None
+
+    @property
+    def concept(self) -> ChargeConcept:
+        if self.code is None and self.display is None:
+            return self
+        return ChargeConcept(
+            (*(self.coding or ()), ChargeCoding(self.system, self.code, display=self.display))
+        )
+
+
 class CodedExtension(Struct, frozen=True, gc=False, omit_defaults=True):
     """An extension that says a code, if it is one."""
 
@@ -382,14 +399,16 @@ class ClaimPart(Struct, gc=False, omit_defaults=True):
     """What was claimed: a line of a Claim or an ExplanationOfBenefit, or a part of one."""
 
     productOrService: ChargeConcept | None = None
-    service: ChargeConcept | None = None
+    service: ClaimService | None = None
     """What `productOrService` was called before R4."""
     extension: Raw = Raw()
     quantity: Quantity | None = None
 
     @property
     def claimed(self) -> ChargeConcept | None:
-        return self.productOrService or self.service
+        if self.productOrService is not None or self.service is None:
+            return self.productOrService
+        return self.service.concept
 
 
 class ClaimDetail(ClaimPart, gc=False, omit_defaults=True):

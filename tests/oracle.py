@@ -1384,11 +1384,34 @@ def _parts(facts: Facts, r: Resource) -> tuple[tuple[Part, ...], bool]:
         if _meant(facts, individual).startswith(NO_STAFF) or not _took_part(participant):
             continue
         person, role = _staff(facts, _meant(facts, individual))
-        period = {**(r.get("period") or {}), **(participant.get("period") or {})}
+        period = _period_of(facts, r, participant)
         parts.append(Part(person, role, _span(facts, r, period), _is_bare(period)))
     period = r.get("period")
     nobody = Part(f"nobody of {r['id']}", "unknown", _span(facts, r, period), _is_bare(period))
     return _no_longer_than(r, tuple(parts) or (nobody,)), bool(listed) and not parts
+
+
+def _period_of(facts: Facts, r: Resource, participant: Mapping[str, Any]) -> dict[str, Any]:
+    """D13: whose own period gives both times of day is believed; else it takes away from the Encounter's.
+
+    Who took part from an earlier hour, or until a later one, did so only while it lasted.
+    """
+    whole, own = r.get("period") or {}, participant.get("period") or {}
+    if all((m := _moment(own.get(key), facts.zone)) and m.instant is not None for key in ("start", "end")):
+        return dict(own)
+    merged = {**whole, **own}
+    for key in own.keys() & whole.keys():
+        mine, theirs = _moment(own[key], facts.zone), _moment(whole[key], facts.zone)
+        if mine is None or theirs is None or theirs.instant is None:
+            continue
+        later = theirs.instant > (
+            mine.instant
+            if mine.instant is not None
+            else _midnight(mine.day + (key == "end") * timedelta(days=1), facts.zone) - 1
+        )
+        if later is (key == "start"):
+            merged[key] = whole[key]
+    return merged
 
 
 def _took_part(participant: Mapping[str, Any]) -> bool:
@@ -1784,6 +1807,11 @@ def _read_observations(facts: Facts, found: list[tuple[str, Resource]]) -> None:
             for m in moments
             for line in lines
         ]
+    same = _one_type(facts, found)
+    facts.readings = [
+        replace(one, device_type=same.get((one.line, one.device_type), one.device_type))
+        for one in facts.readings
+    ]
     facts.readings.sort(key=lambda reading: (reading.instant, reading.ref))
     facts.first_used = [(r.line, r.device_type) for r in facts.readings if r.doubt is None]
     for program in ("rtm", "rpm"):
@@ -1970,6 +1998,42 @@ def _line_of_device(facts: Facts, device: Resource) -> tuple[str | None, str]:
             shared = any(entry.get(part) for part in ("model", "type_text", "udi_di"))
             return entry["line"], f"entry {number}" if shared else f"device {device.get('id')}"
     return next((SHIPPED_MONITORS[t] for t in types if t in SHIPPED_MONITORS), None), key
+
+
+def _one_type(facts: Facts, found: list[tuple[str, Resource]]) -> dict[tuple[str, str], str]:
+    """D8: devices of one type coding are one device; a type with several codings is of each of them.
+
+    Only codings that name a monitor of that line, and only of devices that readings of this patient name.
+    """
+    lines_of: dict[str, set[str]] = {}
+    for reading in facts.readings:
+        lines_of.setdefault(reading.ref, set()).add(reading.line)
+    kinds: list[set[tuple[str, str]]] = []
+    for ref, r in found:
+        device = _device(facts, r) if ref in lines_of else None
+        types = _codings(device.get("type")) if device is not None else []
+        for line in lines_of[ref] if types else ():
+            known = {f"type {t}" for t in types if line == _line_of_coding(facts, t)}
+            kind = {(line, name) for name in known | {f"type {types[0]}"}} if known else set()
+            if kind and kind not in kinds:
+                kinds.append(kind)
+    merged: list[set[tuple[str, str]]] = []
+    for kind in kinds:
+        apart = [other for other in merged if other.isdisjoint(kind)]
+        touching = [other for other in merged if not other.isdisjoint(kind)]
+        merged = [*apart, kind.union(*touching)]
+    return {one: min(name for _, name in kind) for kind in merged for one in kind}
+
+
+def _line_of_coding(facts: Facts, coding: Coding) -> str | None:
+    """The line of a type coding: the site's word for it, else the shipped one."""
+    for entry in facts.site.devices:
+        alone = not any(
+            entry.get(key) for key in ("manufacturer", "model", "type_text", "udi_di", "identifier")
+        )
+        if entry.get("code") and alone and _coding(entry) == coding:
+            return str(entry["line"])
+    return SHIPPED_MONITORS.get(coding)
 
 
 def _fits_entry(entry: Mapping[str, Any], device: Resource) -> bool:
@@ -3263,7 +3327,7 @@ def _says_when(facts: Facts, ref: str) -> bool:
     """D39: in the site's own coding, with start and end of everybody who took part."""
     r = facts.resources[ref]
     whole = r.get("period") or {}
-    periods = [{**whole, **(one.get("period") or {})} for one in r.get("participant") or []] or [whole]
+    periods = [_period_of(facts, r, one) for one in r.get("participant") or []] or [whole]
     moments = [_moment(period.get(key), facts.zone) for period in periods for key in ("start", "end")]
     own = any(coding in facts.site.activities for coding in _types(r))
     return own and all(m is not None and m.instant is not None for m in moments)

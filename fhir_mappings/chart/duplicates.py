@@ -28,7 +28,7 @@ def sent_again(candidates: Iterable[Measurement], clock: LocalClock) -> frozense
             for identifier in set(found.identifiers):
                 if identifier.value:
                     sharing.setdefault(identifier, []).append(found.resource)
-    groups = _Groups()
+    groups = Groups()
     for names in sharing.values():
         if len(names) > 1 and len({first[name].instant for name in names}) < INSTANTS_OF_AN_ORDER:
             groups.join(names)
@@ -62,7 +62,7 @@ def _newest(versions: list[Measurement], clock: LocalClock) -> str:
     return newest[1].resource
 
 
-class _Groups:
+class Groups:
     """Names that belong together, through whatever they share."""
 
     def __init__(self) -> None:

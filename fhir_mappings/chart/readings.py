@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from fhir_mappings import resources as fhir
-from fhir_mappings.chart.duplicates import replaced, sent_again
+from fhir_mappings.chart.duplicates import Groups, replaced, sent_again
 from fhir_mappings.chart.intake import Intake, SubjectIntake
 from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
@@ -77,6 +77,8 @@ class _Verdict(Struct, frozen=True, gc=False):
         {Unverified.FDA_DEVICE, Unverified.DEVICE_SUPPLIED_BY_PRACTICE}
     )
     unresolved: bool = False
+    synonyms: tuple[str, ...] = ()
+    """Other names of its series: those that the same type of device has by another coding."""
 
 
 class ReadingMapper:
@@ -115,6 +117,7 @@ class ReadingMapper:
         alike: set[tuple[str, str | None, int, bool]] = set()
         readings: list[Reading] = []
         doubtful: list[Reading] = []
+        synonyms: dict[str, tuple[str, ...]] = {}
         for found in candidates:
             name, instant, origin = found.resource, found.instant, found.origin
             if name in again:
@@ -146,6 +149,8 @@ class ReadingMapper:
                 verdict = self._verdict(found, patient)
                 if not origin.is_local:
                     verdicts[origin] = verdict
+                if verdict.synonyms:
+                    synonyms[verdict.series] = verdict.synonyms
             reason, about = verdict.reason, verdict.about
             if reason is None and not found.believed:
                 reason, about = ExcludedReason.IMPLAUSIBLE_VALUE, origin.about
@@ -174,6 +179,8 @@ class ReadingMapper:
                 doubtful.append(reading)
                 if verdict.other_line is not None:
                     doubtful.append(msgspec.structs.replace(reading, line=verdict.other_line))
+        if synonyms:
+            readings, doubtful = _of_one_type(synonyms, readings, doubtful)
         return Mapped(tuple(readings), tuple(doubtful), tuple(excluded))
 
     def _said_of_place(
@@ -262,6 +269,7 @@ class ReadingMapper:
         if device.patient is not None and device.patient != patient:
             return _Verdict(reason=ExcludedReason.DEVICE_OF_ANOTHER, about=device.about)
         series = f"{line}|{device.days_by}"
+        synonyms = tuple(f"{line}|{other}" for other in device.synonyms)
         app = device.kind is DeviceKind.APP
         if physiologic and (origin.manual or (app and by is _By.PATIENT)):
             return _Verdict(reason=ExcludedReason.PATIENT_REPORTED, about=origin.about)
@@ -270,7 +278,7 @@ class ReadingMapper:
         if device.kind is DeviceKind.NOT_CONFIGURED or (app and physiologic):
             return _Verdict(series, ExcludedReason.DEVICE_UNKNOWN, device.about)
         if by is _By.STAFF:
-            return _Verdict(series, ExcludedReason.SOURCE_CONFLICT, origin.about)
+            return _Verdict(series, ExcludedReason.SOURCE_CONFLICT, origin.about, synonyms=synonyms)
         if device.line not in (None, line):
             return _Verdict(series, ExcludedReason.LINE_CONFLICT, device.about, device.line)
         unverified: set[Unverified] = set()
@@ -282,7 +290,7 @@ class ReadingMapper:
             unverified.add(Unverified.ENROLMENT)
         if device.continuous_glucose or origin.meaning.continuous_glucose:
             unverified.add(CODES_OPEN)
-        return _Verdict(series, unverified=frozenset(unverified))
+        return _Verdict(series, unverified=frozenset(unverified), synonyms=synonyms)
 
     def _likeness(self, found: Measurement) -> tuple[str, str | None, int, bool]:
         """The same coding, device and value at the same time is the same reading, sent twice (D18), however
@@ -341,6 +349,33 @@ class ReadingMapper:
                 continue
             return self._devices.get(name)
         return self._devices.get(name) if name else None
+
+
+def _of_one_type(
+    synonyms: Mapping[str, tuple[str, ...]], *several: list[Reading]
+) -> tuple[list[Reading], ...]:
+    """Devices whose types share a coding are one device (D8), whichever coding each of them names first."""
+    used = {reading.series for readings in several for reading in readings}
+    groups = Groups()
+    for series, others in synonyms.items():
+        groups.join((series, *others))
+    names = {
+        series: min(group & used)
+        for group in groups.all()
+        if len(group & used) > 1
+        for series in group & used
+    }
+    if not names:
+        return several
+    return tuple(
+        [
+            msgspec.structs.replace(reading, series=names[reading.series])
+            if reading.series in names
+            else reading
+            for reading in readings
+        ]
+        for readings in several
+    )
 
 
 def _verdict_without_device(origin: Origin, by: _By, terminology: Terminology) -> _Verdict:

@@ -33,12 +33,14 @@ class DeviceKind(Enum):
 
 
 class DeviceMeaning(Struct, frozen=True, gc=False):
-    """`type_name`: devices of one name are one device type (D8); None where each is its own."""
+    """`type_name`: devices of one name are one device type (D8); None where each is its own. `synonyms`: the
+    names that the other codings of its type give it; a device that has one of them is of its type too."""
 
     kind: DeviceKind
     line: Line | None
     type_name: str | None
     continuous_glucose: bool = False
+    synonyms: tuple[str, ...] = ()
 
 
 class DeviceFacts(Struct, frozen=True, gc=False):
@@ -91,7 +93,11 @@ class DeviceTypes:
             for entry in self._site:
                 if entry.fits(traits):
                     return DeviceMeaning(
-                        DeviceKind.MEASURES, entry.line, entry.type_name, entry.continuous_glucose
+                        DeviceKind.MEASURES,
+                        entry.line,
+                        entry.type_name,
+                        entry.continuous_glucose,
+                        self._synonyms(device, entry.typed_by, entry.line),
                     )
         typed: str | None = None
         kind = DeviceKind.NOT_CONFIGURED
@@ -100,7 +106,13 @@ class DeviceTypes:
             line = self._shipped.get(key)
             if line is not None:
                 continuous = key in self._continuous_glucose
-                return DeviceMeaning(DeviceKind.MEASURES, line, coding_name(coding), continuous)
+                return DeviceMeaning(
+                    DeviceKind.MEASURES,
+                    line,
+                    coding_name(coding),
+                    continuous,
+                    self._synonyms(device, key, line),
+                )
             if key in self._apps:
                 kind = DeviceKind.APP
             elif key in self._no_monitors and kind is DeviceKind.NOT_CONFIGURED:
@@ -110,6 +122,20 @@ class DeviceTypes:
         if typed is None and _plain(device.type_text) in self._no_monitor_texts:
             kind = DeviceKind.NO_MONITOR
         return DeviceMeaning(kind, None, typed)
+
+    def _synonyms(self, device: Device, key: Key | None, line: Line) -> tuple[str, ...]:
+        """What the other codings of the same concept call a device of this coding: monitors of its line
+        alone. What a device specializes in are several things that it does, and no names of one."""
+        if key is None:
+            return ()
+        types = device.type if isinstance(device.type, list) else [device.type]
+        return tuple(
+            coding_name(coding)
+            for one in types
+            if one is not None and any(key_of(coding) == key for coding in concepts(one))
+            for coding in concepts(one)
+            if key_of(coding) != key and self.line_of(coding) is line
+        )
 
     def line_of(self, coding: Coding) -> Line | None:
         """The line of one type coding, whatever device bears it."""
@@ -174,11 +200,14 @@ class _SiteDevice(_Keys):
         super().__init__(entry)
         self.line = entry.line
         self.continuous_glucose = entry.continuous_glucose
+        self.typed_by: Key | None = None
+        """The coding by which alone devices of this entry are of one type."""
+        self.type_name: str | None = None
         if any(self.of_model):
             parts = (coding_name(entry) if entry.code else "", self.manufacturer, *self.of_model)
-            self.type_name: str | None = "|".join(part or "" for part in parts)
-        else:
-            self.type_name = coding_name(entry) if entry.code is not None else None
+            self.type_name = "|".join(part or "" for part in parts)
+        elif entry.code is not None:
+            self.typed_by, self.type_name = entry.key, coding_name(entry)
 
 
 def _together(entries: Iterable[DeviceFact]) -> DeviceFacts:

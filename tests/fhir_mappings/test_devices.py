@@ -143,6 +143,82 @@ def test_which_declared_devices_are_one_device_type(
     assert len({reading.series for reading in record.readings}) == series
 
 
+MONITOR = {"system": "http://snomed.info/sct", "code": "466086009"}
+BY_MDC = {"system": "urn:iso:std:iso:11073:10101", "code": "528391"}
+SCALE = {"system": "urn:iso:std:iso:11073:10101", "code": "528399"}
+VENDORS = {"system": "urn:vendor:kind", "code": "connected device"}
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "series"),
+    [
+        ([MONITOR, BY_MDC], [BY_MDC], 1),
+        ([BY_MDC, MONITOR], [BY_MDC], 1),
+        ([BY_MDC], [MONITOR, BY_MDC], 1),
+        ([MONITOR], [BY_MDC], 2),
+        # What says nothing of what is measured makes no type.
+        ([VENDORS, BY_MDC], [VENDORS, SCALE], 2),
+        ([VENDORS, BY_MDC], [BY_MDC], 1),
+    ],
+)
+def test_devices_whose_types_share_a_monitors_coding_are_one_device_whichever_stands_first(
+    one: list[Resource], two: list[Resource], series: int, clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    both = [cuff("one", type={"coding": one}), cuff("two", type={"coding": two})]
+    for devices in (both, both[::-1]):
+        record = clinic([], *readings_of_two(blood_pressure), *devices)
+        assert len({reading.series for reading in record.readings}) == series
+
+
+def test_a_coding_that_a_site_declares_is_one_of_its_devices_types(
+    clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    own = {"system": "urn:clinic:device", "code": "cuff"}
+    both = [cuff("one", type={"coding": [own, BY_MDC]}), cuff("two", type={"coding": [BY_MDC]})]
+    record = clinic([{**own, "line": "physiologic"}], *readings_of_two(blood_pressure), *both)
+    assert len({reading.series for reading in record.readings}) == 1
+
+
+def test_what_one_device_can_do_makes_no_one_device_of_others(
+    clinic: Clinic, blood_pressure: Build, cuff: Build
+) -> None:
+    hub = cuff(
+        "hub", type=None, specialization=[{"systemType": {"coding": [kind]}} for kind in (BY_MDC, SCALE)]
+    )
+    others = [cuff("one", type={"coding": [BY_MDC]}), cuff("two", type={"coding": [SCALE]})]
+    of_hub = blood_pressure("hub", device={"reference": "Device/hub"})
+    record = clinic([], *readings_of_two(blood_pressure), of_hub, hub, *others)
+    assert len({reading.series for reading in record.readings}) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "series"),
+    [
+        ([{"serialNumber": "S1"}, {"serialNumber": "S1"}], 1),
+        ([{"identifier": [ASSET]}, {"identifier": [ASSET]}], 1),
+        ([{"serialNumber": "S1"}, {"serialNumber": "S2"}], 2),
+        ([{"serialNumber": "S1", "modelNumber": "M1"}, {"serialNumber": "S1", "modelNumber": "M2"}], 2),
+        ([{}, {}], 2),
+        ([{"serialNumber": " "}, {"serialNumber": " "}], 2),
+    ],
+)
+@pytest.mark.parametrize("entry", [{"manufacturer": "Acme"}])
+def test_a_device_that_each_reading_contains_is_one_device_by_its_number(
+    entry: Resource, numbers: list[Resource], series: int, clinic: Clinic, blood_pressure: Build
+) -> None:
+    readings = [
+        {
+            **reading,
+            "contained": [{"resourceType": "Device", "id": "d", "manufacturer": "ACME", **number}],
+            "device": {"reference": "#d"},
+        }
+        for reading, number in zip(readings_of_two(blood_pressure), numbers, strict=True)
+    ]
+    record = clinic([{**entry, "line": "physiologic"}], *readings)
+    assert len(record.readings) == 2
+    assert len({reading.series for reading in record.readings}) == series
+
+
 def test_two_entries_are_two_device_types(clinic: Clinic, blood_pressure: Build, cuff: Build) -> None:
     entries = [{"model": "M1", "line": "physiologic"}, {"model": "M2", "line": "physiologic"}]
     both = [cuff("one", type=None, modelNumber="M1"), cuff("two", type=None, modelNumber="M2")]

@@ -138,6 +138,38 @@ def test_a_persons_own_period_says_how_long_they_took_part(read: Read) -> None:
     assert minutes(read(call(participant=[own]), NURSE)) == [5]
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "counted"),
+    [
+        ("2026-03-10T07:00:00-04:00", None, 12),
+        (None, "2026-03-10T15:00:00-04:00", 12),
+        ("2026-02-02T09:00:00-05:00", None, 12),
+        ("2026-03-10T10:04:00-04:00", None, 8),
+        (None, "2026-03-10T10:08:00-04:00", 8),
+        ("2026-03-10", None, 12),
+        ("2026-03-10", "2026-03-10", 12),
+        ("2026-03-09", "2026-03-11", 12),
+        ("2026-03-10T07:00:00-04:00", "2026-03-10", 12),
+    ],
+)
+def test_a_period_that_leaves_a_time_of_day_open_only_narrows_the_encounters(
+    start: str | None, end: str | None, counted: int, read: Read
+) -> None:
+    told = {"start": "2026-03-10T10:00:00-04:00", "end": "2026-03-10T10:12:00-04:00"}
+    assigned = participant("Practitioner/n1", start, end)
+    assert minutes(read(call(period=told, participant=[assigned]), NURSE)) == [counted]
+
+
+@pytest.mark.parametrize(("start", "end"), [("2026-03-11", None), (None, "2026-03-09")])
+def test_a_day_on_which_the_encounter_was_not_makes_no_minutes(
+    start: str | None, end: str | None, read: Read
+) -> None:
+    told = {"start": "2026-03-10T10:00:00-04:00", "end": "2026-03-10T10:12:00-04:00"}
+    assert not read(
+        call(period=told, participant=[participant("Practitioner/n1", start, end)]), NURSE
+    ).management
+
+
 def test_a_persons_own_period_serves_where_the_encounter_has_none(read: Read) -> None:
     own = participant("Practitioner/n1", "2026-03-10T10:02:00-04:00", "2026-03-10T10:07:00-04:00")
     assert minutes(read(call(participant=[own], period=None), NURSE)) == [5]

@@ -397,6 +397,8 @@ def test_a_line_is_ours_in_every_shape_in_which_a_charge_is(product: Resource, r
 def test_a_line_as_it_was_before_r4_is_one_too(kind: str, read: Read) -> None:
     service = {"service": ITEM["productOrService"]}
     assert codes(read(paper(kind, line(productOrService=None, **service)))) == ["98977"]
+    (coding,) = ITEM["productOrService"]["coding"]
+    assert codes(read(paper(kind, line(productOrService=None, service=coding)))) == ["98977"]
     detailed = line(productOrService=None, service={"text": "a bundle"}, detail=[service])
     assert codes(read(paper(kind, detailed))) == ["98977"]
 
