@@ -128,7 +128,7 @@ def _start(
         and charge.occurrence.end - charge.occurrence.start == PERIOD - ONE_DAY
     ]
     enrolled = [
-        enrolment.anchor + timedelta(days=30 * ((as_of - enrolment.anchor).days // 30 - 1))
+        enrolment.anchor + PERIOD * ((as_of - enrolment.anchor) // PERIOD - 1)
         for enrolment in enrolments
         if enrolment.anchor <= as_of
     ]
