@@ -3,7 +3,7 @@
     [issuers.general-hospital]
     fhir_base = "https://fhir.general-hospital.example/api/FHIR/R4"
     client_id = "..."
-    profile = "epic"                         # generic, epic, oracle-health, medplum, smart-health-it, sandbox
+    profile = "epic"                         # a file of launch/profiles, or [profiles.NAME]
     search = {page_size = 50}                # any fact of the profile otherwise than it says ...
     write = {charge_item = "no"}             # ... by its section and key (launch/profiles/generic.toml)
     fhir_base_aliases = ["https://fhir-internal.general-hospital.example/R4"]

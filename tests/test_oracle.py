@@ -19,11 +19,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import smartapp.commands.evaluate
+from fhir_mappings.rules.tables import load_tables
+from fhir_mappings.vocabulary import Line
 from smartapp.commands.evaluate import evaluate
 from smartapp.configuration.site_file import SiteFile, read_site_file
 
 from . import oracle
-from .support.chart import Event, Resource, build_resources, site_file
+from .support.chart import DEVICE_LINES, ROWS, Event, Resource, build_resources, site_file
 from .support.evaluation import brief, write_site
 from .support.random_charts import RandomChart, charts
 
@@ -248,6 +250,19 @@ LINES = {
     "physiologic": {"of": "BP", "device": "cuff"},
     "other": {"of": "SWIM", "device": "pool-sensor"},
 }
+
+
+def test_whatever_the_tables_know_is_asked_about() -> None:
+    """A code or a line that the oracle, or the clinic of its charts, does not know is never checked."""
+    tables, lines = load_tables(), set(Line)
+    assert set(oracle.IN_FORCE_FROM) == set(tables.codes)
+    assert {(rule.line, code) for code, rule in tables.codes.items() if rule.line is not None} == {
+        (line, code) for line, codes in oracle.DEVICE_CODES.items() for code in codes
+    }
+    assert {line for of_program in oracle.LINES.values() for line in of_program} == lines
+    assert set(LINES) == {line for line, _ in ROWS.values()} == set(DEVICE_LINES.values()) == lines
+
+
 FIRST_DAYS = {
     "2025": date(2025, 9, 1),
     "into 2026": date(2025, 12, 10),

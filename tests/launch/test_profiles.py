@@ -6,6 +6,7 @@ import copy
 import tomllib
 from datetime import date
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +78,12 @@ def test_vendors_differ_where_their_documents_say_so():
 def test_a_profile_nobody_wrote_is_a_fault_that_lists_those_there_are():
     with pytest.raises(ConfigurationError, match=f"'cerner' is not one of {', '.join(profile_names())}"):
         load_profile("cerner")
+
+
+def test_the_guide_for_integrators_names_every_vendor():
+    guide = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text("utf-8")
+    (line,) = [line for line in guide.splitlines() if line.startswith("profile = ")]
+    assert sorted(line.partition("# ")[2].split(", ")) == sorted(set(profile_names()) - {"sandbox"})
 
 
 @pytest.mark.parametrize("name", ["../issuers", "generic.toml", "", "/etc/passwd"])
