@@ -336,6 +336,35 @@ def test_a_weight_that_nobody_has(value: Resource, read: Read, blood_pressure: B
     assert len(record.doubtful_readings) == 1
 
 
+@pytest.mark.parametrize(
+    ("system", "code", "unit", "believed", "beyond"),
+    [
+        (LOINC, "14743-9", "mmol/L", 5.8, 105),
+        (LOINC, "32016-8", "mg/dL", 105, 5.8),
+        (LOINC, "2340-8", "mg/dL", 105, 5.8),
+        (LOINC, "20564-1", "%", 97, 0.97),
+        (SNOMED, "103228002", "%", 97, 0.97),
+        (SNOMED, "78564009", "/min", 70, 700),
+        (SNOMED, "271649006", "mm[Hg]", 120, 12),
+        (SNOMED, "271650006", "mm[Hg]", 80, 8),
+        (MDC, "151562", "/min", 16, 160),
+    ],
+)
+def test_home_devices_measure_by_these_codes_too_within_the_same_limits(
+    system: str,
+    code: str,
+    unit: str,
+    believed: float,
+    beyond: float,
+    read: Read,
+    blood_pressure: Build,
+    cuff: Build,
+) -> None:
+    reading = blood_pressure(code=concept(code, system), component=None, **number(believed, unit))
+    assert len(read(reading, cuff()).readings) == 1
+    assert reason(read({**reading, **number(beyond, unit)}, cuff())) == "implausible-value"
+
+
 def test_a_weight_in_a_unit_of_its_own_is_believed(read: Read, blood_pressure: Build, cuff: Build) -> None:
     scale = cuff(type=concept("528399", MDC))
     weight = {
