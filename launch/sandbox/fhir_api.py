@@ -247,13 +247,14 @@ def _apply_faults(type_: str) -> None:
 
 
 def _count(pairs: Sequence[tuple[str, str]]) -> int:
-    most = min(_sandbox().config.max_count, _sandbox().quirks.cap_count or _sandbox().config.max_count)
+    quirks, most = _sandbox().quirks, _sandbox().config.max_count
     values = [value for name, value in pairs if name == "_count"]
-    if not values:
-        return min(_DEFAULT_COUNT, most)
-    if not re.fullmatch(r"\d{1,9}", values[-1]):
+    if values and not re.fullmatch(r"\d{1,9}", values[-1]):
         raise Refused(400, "value", "_count is a whole number")
-    return min(int(values[-1]), most)
+    asked = int(values[-1]) if values else _DEFAULT_COUNT
+    if values and 0 < quirks.refused_above < asked:
+        raise Refused(400, "too-costly", "_count is too large")
+    return min(asked, most, quirks.cap_count or most)
 
 
 def _further_page(type_: str, page: str) -> Response:

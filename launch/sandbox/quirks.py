@@ -41,6 +41,8 @@ class Quirks:
     rate_limit: int = 0
     #: No page holds more entries than this, whatever `_count` asks for. 0: no limit.
     cap_count: int = 0
+    #: A `_count` above this is refused: 400. 0: none is.
+    refused_above: int = 0
     #: The link to a next page leads to another server.
     foreign_next: bool = False
     #: The link to a next page is no address.

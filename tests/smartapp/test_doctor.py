@@ -306,6 +306,13 @@ QUIRKS: dict[str, Told | Silent] = {
         name: Silent("a search of one page shows none of it")
         for name in ("cap_count", "foreign_next", "broken_next", "looping_next", "lost_next")
     },
+    "refused_above": Told(
+        CheckId.PAGE_SIZE,
+        "failure",
+        "refuses to be asked for a page of",
+        "set page_size",
+        value=50,
+    ),
     "break_off": Silent("a single search may not be hit"),
     "incomplete_searches": Silent("the answers are as they should be"),
     "absolute_references": Told(

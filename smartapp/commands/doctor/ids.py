@@ -41,6 +41,7 @@ class CheckId(Enum):
     HANDOVER = "charge.handover"
     ACCESS = "access"
     SEARCH = "search"
+    PAGE_SIZE = "search.page-size"
     IGNORED_DATE = "search.ignored-date"
     IGNORED_IDENTIFIER = "search.ignored-identifier"
     WRITE_TEST = "write-test"

@@ -27,6 +27,7 @@ from smartapp.ehr.wire.patient_scope import other_base
 _Parameters = tuple[tuple[str, str], ...]
 LIMITS = Limits(connect=5.0, read=15.0, total=15.0)
 """Shorter than the reader's: a server that asks for a pause is told about, not waited for."""
+_REFUSED = frozenset({400, 413, 422})
 _NEVER = "ge2999-01-01"
 """A day nothing can be dated after: whoever finds something did not look at the date."""
 _NOBODYS = "urn:smart-remote-monitoring:charge|a-charge-that-never-was"
@@ -99,7 +100,8 @@ def _system_scope(exam: Examination, *, v2: bool, write: bool) -> str:
 
 
 def check_searches(exam: Examination, declared: Declared, token: str, patient: str) -> None:
-    """Each search of the reader once, and two that must find nothing."""
+    """Each search of the reader once, and two that must find nothing, one of them with a page as large as the
+    reader asks for."""
     for line in exam.sheet.resources:
         searched = "search" in line.interactions and "patient" in line.search_parameters
         undeclared = declared and "search-type" not in declared.interactions(line.type)
@@ -205,13 +207,29 @@ def _found(exam: Examination, type_: str, answer: Response, patient: str) -> Non
 
 
 def _ignored_date(exam: Examination, token: str, patient: str) -> None:
+    """A search after the end of time, for a page as large as the reader asks for."""
     category = (
         exam.issuer.profile.observation_categories if exam.issuer.profile.observation_needs_category else ()
     )
     more = [("category", name) for name in category[:1]]
-    found = _finds(
-        exam, "Observation", (("patient", patient), *more, ("date", _NEVER), ("_count", "1")), token
-    )
+    size = exam.issuer.profile.page_size
+
+    def asked(count: int) -> Response | HttpError:
+        never = (("patient", patient), *more, ("date", _NEVER), ("_count", str(count)))
+        return exam.fhir("GET", search_target("Observation", never), token=token, limits=LIMITS)
+
+    answer = asked(size)
+    if isinstance(answer, Response) and answer.status in _REFUSED:
+        answer = asked(1)
+        if isinstance(answer, Response) and answer.ok:
+            exam.checks.failure(
+                CheckId.PAGE_SIZE,
+                f"the server refuses to be asked for a page of {size}, and gives one of 1: no search of the "
+                "app's is answered; set page_size to what it takes (`search` in the issuers file)",
+            )
+    elif isinstance(answer, Response) and answer.ok:
+        exam.checks.ok(CheckId.PAGE_SIZE, f"a page of {size} can be asked for")
+    found = _matches(answer)
     if found is None:
         return
     if found:
@@ -225,9 +243,8 @@ def _ignored_date(exam: Examination, token: str, patient: str) -> None:
 
 
 def _ignored_identifier(exam: Examination, token: str, patient: str) -> None:
-    found = _finds(
-        exam, "ChargeItem", (("patient", patient), ("identifier", _NOBODYS), ("_count", "1")), token
-    )
+    nobodys = (("patient", patient), ("identifier", _NOBODYS), ("_count", "1"))
+    found = _matches(exam.fhir("GET", search_target("ChargeItem", nobodys), token=token, limits=LIMITS))
     if found is None:
         return
     if found:
@@ -240,9 +257,8 @@ def _ignored_identifier(exam: Examination, token: str, patient: str) -> None:
         exam.checks.ok(CheckId.IGNORED_IDENTIFIER, "a charge that never was is not found")
 
 
-def _finds(exam: Examination, type_: str, parameters: _Parameters, token: str) -> bool | None:
-    """Whether a search brings matches; None where it is refused, which is as good as nothing here."""
-    answer = exam.fhir("GET", search_target(type_, parameters), token=token, limits=LIMITS)
+def _matches(answer: Response | HttpError) -> bool | None:
+    """Whether a search brought matches; None where it is refused, which is as good as nothing here."""
     if isinstance(answer, HttpError) or not answer.ok:
         return None
     try:

@@ -109,3 +109,10 @@ def test_quirks_are_named_on_the_command_line():
 def test_a_quirk_that_is_none_is_refused(word):
     with pytest.raises(ValueError, match="quirk"):
         Quirks.named([word])
+
+
+def test_a_page_above_a_size_is_refused_and_one_of_it_is_not(quirky):
+    ehr = quirky(refused_above=50)
+    token = ehr.launched()["access_token"]
+    found = [ehr.fhir("GET", f"Observation?_count={count}", token).status_code for count in (50, 51)]
+    assert found == [200, 400]
