@@ -10,10 +10,19 @@ from smartapp.configuration.settings import SETTINGS, ConfigurationError
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Migrate the database of SMARTAPP_DATABASE_URL. Exit status 2 for a call that cannot be understood."""
+    """Migrate the database of SMARTAPP_DATABASE_URL. Exit status 2 for a call that cannot be understood or
+    carried out."""
     if arguments:
         print("usage: smartapp migrate   (the database is SMARTAPP_DATABASE_URL)", file=sys.stderr)
         return 0 if list(arguments) in (["-h"], ["--help"]) else 2
+    try:
+        return _migrate()
+    except ConfigurationError as fault:
+        print(f"smartapp migrate: {fault}", file=sys.stderr)
+        return 2
+
+
+def _migrate() -> int:
     from smartapp.store.audit import AuditTrail
     from smartapp.store.database import Database
 
