@@ -93,6 +93,13 @@ def gaps(words: Mapping[str, Any], shown: Shown) -> list[str]:
         lines += [
             f"requirement {number}: there is no {name}" for name in entry.get("also", ()) if not exists(name)
         ]
+    lines += [
+        f"{name} shows {number} by its mark already: `also` need not name it"
+        for entries, by_mark in ((requirements, shown.smart), (threats, shown.threat))
+        for number, entry in entries.items()
+        for name in entry.get("also", ())
+        if name in by_mark.get(number, ())
+    ]
     for row, entry in threats.items():
         lines += [f"threat {row}: there is no {name}" for name in entry.get("also", ()) if not exists(name)]
         if row not in shown.threat and not entry.get("also"):

@@ -53,6 +53,13 @@ def test_a_shall_without_a_test_or_a_reason_is_a_gap(words):
     ]
 
 
+def test_a_test_that_is_marked_is_named_nowhere_else(words):
+    words["threats"]["5.1"]["also"] = [TEST]
+    assert gaps(words, shown({1: [TEST]}, {"5.1": [TEST]})) == [
+        f"{TEST} shows 5.1 by its mark already: `also` need not name it"
+    ]
+
+
 def test_a_marker_with_an_unknown_number_is_a_gap(words):
     found = gaps(words, shown({1: [TEST], 99: [TEST]}, {"5.1": [TEST], "5.99": [TEST]}))
     assert found == [
