@@ -1,44 +1,38 @@
 """Taking in: many resources in any order, each read once, and whose each of them is.
 
 Each is decoded, boiled down and let go, so that a chart of 50,000 readings stays small. A broken resource is
-listed, tells what its absence may have changed, and never stops the rest. Of several versions of one record
-the newest stands, whatever the order they came in; what was deleted is gone (D27). A person whose record was
-replaced by another is that other (D30).
+listed, tells what its absence may have changed, and never stops the rest. Which version of a record stands is
+settled when everything is there (`chart.subjects`). A person whose record was replaced by another is that
+other (D30).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import date
 from functools import cache, cached_property
-from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import bundles
+from fhir_mappings.chart.subjects import Kind, SubjectIntake, settle
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
-from fhir_mappings.encounter import claimed_by
 from fhir_mappings.identity import (
     Bases,
     Links,
     References,
-    instant_of,
     links_of,
     name_of,
-    newest,
     owner_of,
     pointer,
-    stamp_of,
     subject_of,
 )
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement, Origins, read_observation
-from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
 from fhir_mappings.record import Excluded, PriorCharge
 from fhir_mappings.rules.tables import KnownCodes, shipped_codes
 from fhir_mappings.salvage import entries_of, members_of, mended_patient, missing_of, salvaged
@@ -46,8 +40,6 @@ from fhir_mappings.terminology import Terminology
 from fhir_mappings.values import Values
 from fhir_mappings.vocabulary import ExcludedReason
 
-Kind = TypeVar("Kind", bound=fhir.Resource)
-ReadObservation = Measurement | LeftOut
 Hint = Callable[[], str]
 """The type that a broken resource must be of, as what it came with tells; asked only when one is broken."""
 SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
@@ -61,32 +53,6 @@ _Days = tuple[date | None, date | None]
 
 def _no_hint() -> str:
     return ""
-
-
-@dataclass(slots=True)
-class SubjectIntake:
-    """What came under one subject reference, before anyone knows which patient that is."""
-
-    observations: dict[str, ReadObservation] = field(default_factory=dict)
-    resources: dict[str, dict[str, fhir.Resource]] = field(default_factory=dict)
-    further: list[tuple[str, ReadObservation | fhir.Resource]] = field(default_factory=list)
-    """Further versions, or copies, of what is there already."""
-    excluded: list[Excluded] = field(default_factory=list)
-    lost_charges: list[PriorCharge] = field(default_factory=list)
-    """Charges of our codes, as far as an unreadable charge or claim shows any."""
-    has_panels: bool = False
-    identifiers: set[fhir.Identifier] = field(default_factory=set)
-    repeats_identifiers: bool = False
-    """Two Observations may carry the same business identifier."""
-    replaces_some: bool = False
-    """An Observation says that it was sent in the place of another."""
-
-    def of(self, kind: type[Kind]) -> dict[str, Kind]:
-        found = self.resources.get(kind.__name__, {})
-        return {name: resource for name, resource in found.items() if isinstance(resource, kind)}
-
-
-_Held = tuple[SubjectIntake, ReadObservation | fhir.Resource]
 
 
 DEEPEST = 32
@@ -475,76 +441,14 @@ class Intake:
             found = self._subjects[owner] = SubjectIntake()
         return found
 
-    # -- which version stands -----------------------------------------------------------------------------
+    # -- whose is what ------------------------------------------------------------------------------------
 
     @cached_property
     def _closed(self) -> dict[str, SubjectIntake]:
         """What came in, by subject reference, with one version of each record and without what was deleted.
         From here on nothing more may be added."""
-        everything = [*self._subjects.values(), self._shared]
-        several = _several(everything)
-        for name, versions in _held(everything, several).items():
-            self._keep_newest(name, versions)
-        for name, versions in _held(everything, self._deletions.keys()).items():
-            for subject, version in versions:
-                if self._is_gone(version, self._deletions[name]):
-                    _drop(subject, name)
-                    subject.excluded.append(Excluded(name, ExcludedReason.DELETED))
+        settle(self._subjects, self._shared, self._deletions, self._clock, self._terminology)
         return self._subjects
-
-    @cached_property
-    def _owner_of(self) -> dict[int, str]:
-        return {id(subject): owner for owner, subject in self._subjects.items()}
-
-    def _keep_newest(self, name: str, versions: list[_Held]) -> None:
-        """Of the versions of one record the one that stands; the others are duplicates. One that stands alike
-        under two subjects is the first one's by name: whatever the order, never both."""
-        best = newest([stamp_of(version.meta, self._clock) for _, version in versions])
-        home, stands = min(
-            (versions[position] for position in best),
-            key=lambda one: (*self._claims(one[1]), self._owner_of.get(id(one[0]), "")),
-        )
-        for subject, _ in versions:
-            _drop(subject, name)
-        if isinstance(stands, Measurement | LeftOut):
-            home.observations[name] = stands
-        else:
-            home.resources[type(stands).__name__][name] = stands
-        home.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
-
-    def _claims(self, version: ReadObservation | fhir.Resource) -> tuple[bool, float, str]:
-        """Which of two versions is believed where neither is known to be newer: the one that claims less. A
-        reading that is left out; a charge that stands; a conversation that is not finished, or is shorter; a
-        stay or a visit that took place, and lasted longer. Then any, always the same."""
-        if isinstance(version, LeftOut):
-            return False, 0, version.reason
-        if isinstance(version, Measurement):
-            moment = Moment(version.day, version.instant, version.date_only)
-            content = (moment, version.more, version.origin.device, version.origin.meaning.key, version.value)
-            return True, 0, repr(content)
-        likeness = msgspec.json.encode(version).decode("utf-8", "replace")
-        if isinstance(version, fhir.Encounter):
-            return *claimed_by(version, self._terminology, self._clock), likeness
-        claims_more = (
-            version.status in NOT_CHARGED
-            if isinstance(version, fhir.ChargeItem)
-            else version.status in NOT_CLAIMED
-            if isinstance(version, fhir.Claim | fhir.ExplanationOfBenefit)
-            else getattr(version, "status", None) not in ("entered-in-error", "cancelled")
-        )
-        return claims_more, 0, likeness
-
-    def _is_gone(self, version: ReadObservation | fhir.Resource, when: list[str | None]) -> bool:
-        """Did one of these deletions take this version away?"""
-        stored = stamp_of(version.meta, self._clock).at
-        instants = [instant_of(text, self._clock) for text in when]
-        later = stored is not None and any(at is not None and stored <= at for at in instants)
-        if isinstance(version, fhir.ChargeItem | fhir.Claim | fhir.ExplanationOfBenefit):
-            # In doubt a charge stands: one that is missed is charged twice.
-            return later
-        return later or stored is None or None in instants
-
-    # -- whose is what ------------------------------------------------------------------------------------
 
     @cached_property
     def links(self) -> dict[str, Links]:
@@ -595,7 +499,7 @@ class Intake:
         for owner, owned in self._owned.items():
             if owner not in patients:
                 for subject in owned:
-                    found.update(_as_anothers(subject))
+                    found.update(subject.as_anothers())
         return tuple(sorted(found))
 
     @cached_property
@@ -714,57 +618,6 @@ def contained_kinds(parts: list[Raw] | None) -> dict[str, str]:
         if head.id and head.resourceType:
             found[head.id] = head.resourceType
     return found
-
-
-def _as_anothers(subject: SubjectIntake) -> Iterator[Excluded]:
-    for name in subject.observations:
-        yield Excluded(name, ExcludedReason.OTHER_PATIENT)
-    for of_kind in subject.resources.values():
-        for name in of_kind:
-            yield Excluded(name, ExcludedReason.OTHER_PATIENT)
-    yield from subject.excluded
-
-
-def _several(everything: list[SubjectIntake]) -> set[str]:
-    """Names that came more than once, also under different subjects."""
-    found = {name for subject in everything for name, _ in subject.further}
-    if len(everything) > 2:
-        seen: set[str] = set()
-        for subject in everything:
-            for name in _names(subject):
-                (found if name in seen else seen).add(name)
-    return found
-
-
-def _names(subject: SubjectIntake) -> Iterator[str]:
-    yield from subject.observations
-    for of_kind in subject.resources.values():
-        yield from of_kind
-
-
-def _held(everything: list[SubjectIntake], wanted: Collection[str]) -> dict[str, list[_Held]]:
-    """Every version of what bears one of these names, and where it lies."""
-    found: dict[str, list[_Held]] = {}
-    if not wanted:
-        return found
-    for subject in everything:
-        for name, read in subject.observations.items():
-            if name in wanted:
-                found.setdefault(name, []).append((subject, read))
-        for of_kind in subject.resources.values():
-            for name, resource in of_kind.items():
-                if name in wanted:
-                    found.setdefault(name, []).append((subject, resource))
-        for name, version in subject.further:
-            if name in wanted:
-                found.setdefault(name, []).append((subject, version))
-        subject.further = []
-    return found
-
-
-def _drop(subject: SubjectIntake, name: str) -> None:
-    subject.observations.pop(name, None)
-    subject.resources.get(name.split("/", 1)[0], {}).pop(name, None)
 
 
 def _survivors(replaced: Mapping[str, str], here: Container[str]) -> dict[str, str]:

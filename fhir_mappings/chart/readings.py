@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.duplicates import Groups, replaced, sent_again
-from fhir_mappings.chart.intake import Intake, SubjectIntake
+from fhir_mappings.chart.intake import Intake
+from fhir_mappings.chart.subjects import SubjectIntake
 from fhir_mappings.device import KnownDevice, read_device
 from fhir_mappings.encounter import EncounterFacts, presences_of
 from fhir_mappings.identity import kind_said, pointer
