@@ -303,9 +303,9 @@ def _contact(name: str, meaning: EncounterMeaning, day: date, staff: _Staff) -> 
 
 def _visit(encounter: Encounter, name: str, extent: Extent, clock: LocalClock, staff: _Staff) -> Visit | None:
     # Whether somebody without a known role made an E/M visit can't be told; believing it takes minutes away,
-    # and never adds any. A nurse's or a therapist's is nobody's: it takes none, and is asked about (D35).
+    # and never adds any.
     people = [member for member, _ in staff if member.role in PROFESSIONALS or member.role is Role.UNKNOWN]
-    if extent.is_longer_than_a_day(clock):
+    if not people or extent.is_longer_than_a_day(clock):
         return None
     lies_on = extent.days(clock)
     if lies_on is None:

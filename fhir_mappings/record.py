@@ -133,18 +133,13 @@ class UsedTime(Struct, frozen=True, gc=False):
 
 
 class Visit(Struct, frozen=True, gc=False):
-    """A finished visit (D11, D35). `people` are those whose E/M visit it was, or may have been; `unnamed`:
+    """A finished E/M visit (D11, D35). `people` are those whose visit it was, or may have been; `unnamed`:
     somebody among them cannot be told from anybody else."""
 
     resource: str
     days: tuple[date, ...]
     people: frozenset[str]
     unnamed: bool = False
-
-    @property
-    def is_somebodys(self) -> bool:
-        """Whether it may have been an E/M visit: a nurse's or a therapist's is none."""
-        return self.unnamed or bool(self.people)
 
 
 class Practice(Struct, frozen=True, gc=False, order=True):

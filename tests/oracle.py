@@ -3272,10 +3272,8 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
         if unread:
             decision.remarks.add("record-incomplete")
         decision.unverified |= _statements(facts, total)
-        if (
-            _beside_a_visit(facts, slices)
-            or _beside_anybody(facts, slices)
-            or facts.lacks("Encounter", month.start, min(month.end, facts.as_of))
+        if _beside_a_visit(facts, slices) or facts.lacks(
+            "Encounter", month.start, min(month.end, facts.as_of)
         ):
             decision.unverified.add("same-day-services")
         elif _shows_a_visit(facts, month):
@@ -3305,17 +3303,6 @@ def _beside_a_visit(facts: Facts, slices: Iterable[Slice]) -> bool:
     staff = [s for s in slices if s.role in AUXILIARY | UNKNOWN_ROLE and not s.bare]
     seconds = {second for s in staff for second in s.seconds}
     return any(not seconds.isdisjoint(_seconds_of(day, day, facts.zone)) for day in days)
-
-
-def _beside_anybody(facts: Facts, slices: Iterable[Slice]) -> bool:
-    """D35, D39: did anybody, a nurse or a therapist too, see the patient on a day of these minutes?"""
-    seconds = {second for s in slices if not s.bare for second in s.seconds}
-    return any(
-        not seconds.isdisjoint(_seconds_of(day, day, facts.zone))
-        for work in facts.works
-        if work.finished and _is_visit(facts, work)
-        for day in _days_of_work(facts, work)
-    )
 
 
 def _shows_a_visit(facts: Facts, month: Window) -> bool:

@@ -121,10 +121,7 @@ class EncounterMapper:
                 ]
                 yield from self._visit_of(patient, name, days, actors, [charge.seen_in])
         known = {
-            day
-            for fact in self._facts.get(patient, {}).values()
-            if fact.visit is not None and fact.visit.is_somebodys
-            for day in fact.visit.days
+            day for fact in self._facts.get(patient, {}).values() if fact.visit for day in fact.visit.days
         }
         for name, claim, line in self._claimed(patient):
             days = days_of_line(line, claim.billablePeriod, self._clock)
@@ -154,7 +151,7 @@ class EncounterMapper:
         unnamed = not people
         for context in contexts if unnamed else ():
             fact = self._facts.get(patient, {}).get(self._references.name(context, "Encounter") or "")
-            if fact is not None and fact.visit is not None and fact.visit.is_somebodys:
+            if fact is not None and fact.visit is not None:
                 people, unnamed = fact.visit.people, fact.visit.unnamed
         last = days.end if (days.end - days.start).days < 3 else days.start
         yield Visit(
