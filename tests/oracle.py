@@ -3754,7 +3754,8 @@ def _unread(facts: Facts, d: Decision) -> set[str]:
         found.add("prior-charges")
     if d.line is not None or d.code in START_UP.values():
         unplaced = any(p.kind == "inpatient" and p.start is None for p in facts.places.values())
-        unplaced = unplaced and d.found["monitoring-days"][0] > 0  # where no reading counts, none is doubted
+        # Where no reading counts, none is doubted.
+        unplaced = unplaced and d.found.get("monitoring-days", (0,))[0] > 0
         if unplaced or facts.lacks("Encounter", d.window.start, min(d.window.closes, facts.as_of)):
             found.add("in-facility")
         if d.program in facts.care_unread and facts.care_unread[d.program] < d.window.end:
