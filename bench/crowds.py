@@ -1,11 +1,12 @@
-"""Synthetic populations, as a Bulk Data export brings them: many patients of 90 readings each."""
+"""Synthetic populations, as a Bulk Data export brings them: many patients of 90 readings each, with ids,
+moments and values of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.charts import chart_lines, of_another
+from bench.charts import chart_lines
 
 READINGS, ENCOUNTERS = 90, 6
 _PATIENTS_A_NURSE = 40
@@ -13,6 +14,7 @@ _PATIENTS_A_NURSE = 40
 _OWN = (b'{"resourceType":"Observation"', b'{"resourceType":"Encounter"')
 _OF_STAFF = b'{"resourceType":"Practitioner"'
 _NURSE = b"synthetic-nurse"
+_WHEN = b'"effectiveDateTime":"'
 
 
 def population(file: Path, patients: int) -> Path:
@@ -28,7 +30,7 @@ def of_patient(number: int) -> Iterator[bytes]:
     nurse = b"%s-%05d" % (_NURSE, number // _PATIENTS_A_NURSE)
     own = b'"id":"%07d-' % number
     minute = b":%02d:" % (number % _PATIENTS_A_NURSE)
-    for line in of_another(_LINES, number):
+    for line in chart_lines(READINGS, ENCOUNTERS, f"synthetic-patient-{number:05d}", number):
         if line.startswith(_OF_STAFF):
             if number % _PATIENTS_A_NURSE == 0 and _NURSE in line:
                 yield line.replace(_NURSE, nurse)
@@ -48,14 +50,12 @@ def _at(period: bytes, minute: bytes) -> bytes:
     return first + b"T10" + minute + b"00" + between[8:] + b"T10" + minute + b"50" + last[8:]
 
 
-_LINES = list(chart_lines(READINGS, ENCOUNTERS))
-
-
 def news(file: Path, patients: Iterable[int]) -> Path:
     """A file of a day's news: a further reading of each of these."""
     with file.open("wb") as out:
         for number in patients:
             told = next(line for line in of_patient(number) if line.startswith(_OWN[0]))
             told = told.replace(b'"id":"', b'"id":"new-', 1)
-            out.write(told.replace(b'"effectiveDateTime":"2025-04-01', b'"effectiveDateTime":"2026-04-14'))
+            before, when = told.split(_WHEN)
+            out.write(before + _WHEN + b"2026-04-14" + when[10:])
     return file

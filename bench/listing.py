@@ -36,7 +36,6 @@ from smartapp.clock import ahead_of_the_machine
 from smartapp.configuration.settings import Mode, Settings
 from smartapp.configuration.site_file import read_site_file
 from smartapp.ehr.reading.asking import AT_ONCE
-from smartapp.population import listing
 from smartapp.population.blocks import BlockWriter
 from smartapp.population.deciding import Settings as SweepSettings
 from smartapp.population.engine import InProcess
@@ -44,6 +43,7 @@ from smartapp.population.listing import Listed
 from smartapp.population.partition import shard_of
 from smartapp.population.progress import Progress
 from smartapp.population.shards import shard_name
+from smartapp.population.shelves import FOLDERS, Answer, Folder, Shelf
 from smartapp.population.state import State, shard_path, write_sealed
 from smartapp.population.sweep import Asked, sweep
 from smartapp.store import Store
@@ -216,13 +216,19 @@ def _state(folder: Path, settings: Settings, answers: Sequence[Listed], number: 
     generation = folder / "g000001"
     generation.mkdir(mode=0o700)
     shards: list[list[bytes]] = [[] for _ in range(SHARDS)]
+    answers = [msgspec.structs.replace(one, packed=one.told, common=b"") for one in answers]
     for one in range(number):
         patient = f"Patient/{_name(one)}"
         listed = msgspec.structs.replace(answers[one % len(answers)], patient=patient)
         shards[_shard_of(patient)].append(msgspec.msgpack.encode(listed))
     for shard, kept in enumerate(shards):
         with BlockWriter(shard_path(generation, shard), state.seal, shard_name(shard)) as out:
-            out.add("list", listing.block_of(kept), packed=True)
+            for first in range(0, len(kept), FOLDERS):
+                some = kept[first : first + FOLDERS]
+                shelf = Shelf([Folder("")] * len(some))
+                for place, listed in enumerate(some):
+                    shelf.put(place, Answer(), listed)
+                shelf.write(out)
     write_sealed(
         generation / "head", state.seal, "head", msgspec.structs.replace(head, shards=SHARDS, patients=number)
     )

@@ -11,10 +11,11 @@ pointer that only other records resolve). `Keys` tell which records of other fol
 from __future__ import annotations
 
 import hashlib
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import lru_cache
+from itertools import islice
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,10 +23,12 @@ from msgspec import Raw, Struct
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import Chart
 from fhir_mappings.identity import REPLACED_BY, References, is_made_up, pointer
+from fhir_mappings.pressed import expand, press
 from fhir_mappings.resources import NOT_JSON, READ_TYPES, Reference, Resource, contained_in, loosely
 
-FORMAT = 1
+FORMAT = 2
 """Of what is kept; another one can't be read."""
+_MOST = 2
 
 
 class Item(Struct, frozen=True, array_like=True, gc=False):
@@ -197,54 +200,45 @@ def _same_person(patient: fhir.Patient) -> Iterator[str]:
 
 # -- kept, and read again ---------------------------------------------------------------------------------
 
-_COMMON = (
-    b'"Device/"reference":"Practitioner/"Encounter/"valueQuantity":{"value":,"unit":"code":"mm[Hg]"'
-    b'"extension":[{"url":"http://"valueCodeableConcept":"valueString":"valueInteger":"performedDateTime":'
-    b'{"resourceType":"Patient","id":"{"resourceType":"Device","id":"","udiCarrier":[{"deviceIdentifier":"'
-    b'"status":"active","type":{"coding":[{"system":"urn:iso:std:iso:11073:10101","code":"528391"}]}'
-    b'{"resourceType":"Practitioner","id":"","qualification":[{"code":{"coding":[{"system":'
-    b'"http://nucc.org/provider-taxonomy","code":"163W00000X"}]}}]}'
-    b'{"resourceType":"ChargeItem","id":"","status":"billable","code":{"coding":[{"system":'
-    b'"http://www.ama-assn.org/go/cpt","code":"99454"}]},"occurrencePeriod":{"start":"2026-"},"quantity":'
-    b'{"resourceType":"Encounter","id":"","meta":{"versionId":"1","lastUpdated":"2026-"},"status":"finished",'
-    b'"class":{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"VR"},"type":[{"coding":'
-    b'[{"system":"","code":""}]}],"subject":{"reference":"Patient/"},"participant":[{"individual":'
-    b'{"reference":"Practitioner/"}}],"period":{"start":"2026-","end":"2026-"}}'
-    b'{"resourceType":"Observation","valueQuantity":{"value":80.0,"unit":"kg","code":"kg"},"id":"","meta":'
-    b'{"versionId":"1","lastUpdated":"2026-01-01T00:00:00.000+00:00"},"status":"final","category":[{"coding":'
-    b'[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],'
-    b'"code":{"coding":[{"system":"http://loinc.org","code":"85354-9","display":""}]},"subject":{"reference":'
-    b'"Patient/"},"effectiveDateTime":"2026-01-01T00:00:00-05:00","device":{"reference":"Device/"}}'
-)
-"""What packed records have in common, so that it need not be kept with each patient."""
-_LEVEL = 6
-
 
 class Packed(Struct, frozen=True, array_like=True, gc=False):
-    """A folder's items, in an order of their own, so that equal sets give equal bytes."""
+    """Folders' items: how many each has, and all of them (`pressed`)."""
 
-    items: tuple[Item, ...]
+    counts: list[int]
+    items: bytes
 
 
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Packed).decode
+_encode_item, _decode_item = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Item).decode
 
 
-def pack(items: Iterable[Item]) -> bytes:
-    """A folder's items as bytes. Of what came twice and more, two are kept: that it came twice is told."""
-    kept: dict[Item, int] = {}
-    for item in items:
-        kept[item] = min(kept.get(item, 0) + 1, 2)
-    ordered = sorted((item for item, times in kept.items() for _ in range(times)), key=_order)
-    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _COMMON)
-    return packer.compress(_encode(Packed(tuple(ordered)))) + packer.flush()
+def added(kept: Iterable[Item], new: Iterable[Item]) -> list[Item]:
+    """Those of the new items that tell something beside those that are kept. Of what came twice and more, two
+    are kept: that it came twice is told."""
+    times = Counter(kept)
+    found = []
+    for item in new:
+        if times[item] < _MOST:
+            times[item] += 1
+            found.append(item)
+    return found
 
 
-def unpack(packed: bytes) -> tuple[Item, ...]:
-    """The items of a folder; `ValueError` where these are none."""
+def pack(folders: Iterable[Iterable[Item]]) -> bytes:
+    """The items of several folders as bytes: few, since they are alike. Equal items give equal bytes."""
+    ordered = [sorted(items, key=_order) for items in folders]
+    texts = [_encode_item(item) for items in ordered for item in items]
+    return _encode(Packed(list(map(len, ordered)), press(texts)))
+
+
+def unpack(packed: bytes) -> list[tuple[Item, ...]]:
+    """The items of several folders; `ValueError` where these are none."""
     try:
-        return _decode(zlib.decompressobj(-15, zdict=_COMMON).decompress(packed)).items
-    except (zlib.error, msgspec.DecodeError):
-        raise ValueError("not a folder's items") from None
+        told = _decode(packed)
+        items = iter([_decode_item(text) for text in expand(told.items)])
+    except msgspec.DecodeError:
+        raise ValueError("not the items of folders") from None
+    return [tuple(islice(items, count)) for count in told.counts]
 
 
 def add_items(chart: Chart, items: Iterable[Item]) -> None:
@@ -258,5 +252,8 @@ def add_items(chart: Chart, items: Iterable[Item]) -> None:
             chart.add(item.text, item.full_url, item.origin)
 
 
-def _order(item: Item) -> tuple[bytes, str, str, str, str, str]:
-    return item.text, item.full_url or "", item.origin, item.deleted, item.at or "", item.hint
+def _order(item: Item) -> tuple[bytes, bytes, bytes, str, str, str, str, str]:
+    """By what is said before and after the id: so readings of a kind stand in the order of their moments."""
+    before, _, after = item.text.partition(b'"id":"')
+    rest = after.partition(b'"')[2]
+    return before, rest, item.text, item.full_url or "", item.origin, item.deleted, item.at or "", item.hint

@@ -41,7 +41,7 @@ from smartapp.population.exporting import NotReady, Over
 from smartapp.population.files import NotReadable
 from smartapp.population.progress import Progress
 from smartapp.population.spark import require as require_spark
-from smartapp.population.state import State, StateError, write_whole
+from smartapp.population.state import OtherVersion, State, StateError, write_whole
 from smartapp.population.sweep import Asked, SweepError, sweep
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class _Night:
             sweeps.first_settings(options)
 
     def run(self) -> int:
+        if self._of_other_version():
+            _say("the state was kept by another version of this app: everybody anew, from a whole export")
         self._hand_out()
         status, resumed = self._round()
         if resumed and not status:
@@ -268,7 +270,16 @@ class _Night:
     # -- what is known ------------------------------------------------------------------------------------
 
     def _has_state(self) -> bool:
+        return self._has_swept() and not self._of_other_version()
+
+    def _has_swept(self) -> bool:
         return (self._folder / _STATE / "current").exists()
+
+    def _of_other_version(self) -> bool:
+        try:
+            return self._has_swept() and self._held_state().head() is None
+        except OtherVersion:
+            return True
 
     def _held_state(self, *, make: bool = False) -> State:
         if self._state is None:

@@ -13,7 +13,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -121,10 +121,19 @@ class Blocks:
     def read(self, block: str) -> Iterator[bytes]:
         """The blocks of that name, in the order in which they were written. Raises `NotOpened`."""
         with self._path.open("rb") as content:
-            for number, (at, length) in enumerate(self._index.get(block, ())):
-                content.seek(at)
-                told = self._seal.open(content.read(length), f"{self._name} {block} {number}")
-                yield zlib.decompress(told[1:]) if told[:1] == b"\1" else told[1:]
+            for number in range(len(self._index.get(block, ()))):
+                yield self._opened(content, block, number)
+
+    def numbered(self, block: str, number: int) -> bytes:
+        """One of the blocks of that name, counted from 0. Raises `NotOpened`."""
+        with self._path.open("rb") as content:
+            return self._opened(content, block, number)
+
+    def _opened(self, content: BinaryIO, block: str, number: int) -> bytes:
+        at, length = self._index[block][number]
+        content.seek(at)
+        told = self._seal.open(content.read(length), f"{self._name} {block} {number}")
+        return zlib.decompress(told[1:]) if told[:1] == b"\1" else told[1:]
 
     def one(self, block: str) -> bytes:
         """A block that is there once."""

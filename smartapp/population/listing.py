@@ -27,6 +27,7 @@ from smartapp.windows import Code, Now, Standing, WindowOfCodes, windows_of
 
 FORMAT = 1
 """Of what is kept: another one makes the next night decide everybody anew."""
+_LEVEL = 6
 LOST_FOR = timedelta(days=62)
 """So long after its end a window that was not met is still told."""
 
@@ -69,8 +70,11 @@ class Listed(Struct, frozen=True, array_like=True, gc=False):
     incomplete: bool
     matters: tuple[Matter, ...]
     digest: str
-    """Of what is packed: another one says that something has changed."""
+    """Of what is told: another one says that something has changed."""
     packed: bytes
+    """The decisions of the windows that say something."""
+    common: bytes = b""
+    """By which they are made small, where they are."""
 
     @property
     def id(self) -> str:
@@ -85,12 +89,17 @@ class Listed(Struct, frozen=True, array_like=True, gc=False):
     @property
     def decisions(self) -> list[Decision]:
         """Of the windows that say something; without the names of the records that they rest on."""
-        return _decisions.decode(zlib.decompress(self.packed))
+        return _decisions.decode(self.told)
+
+    @property
+    def told(self) -> bytes:
+        """What is packed."""
+        packer = zlib.decompressobj(-15, zdict=self.common)
+        return packer.decompress(self.packed) if self.common else self.packed
 
 
 _decisions = msgspec.msgpack.Decoder(list[Decision])
 _listed = msgspec.msgpack.Decoder(Listed)
-_many = msgspec.msgpack.Decoder(list[bytes])
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -105,7 +114,7 @@ def listed(
     kept = [(one, found) for one in windows_of(decisions, now) if (found := tuple(_matters(one, now)))]
     if not kept:
         return b""
-    packed = zlib.compress(_encode([_bare(code.decision) for one, _ in kept for code in one.codes]), 6)
+    told = _encode([_bare(code.decision) for one, _ in kept for code in one.codes])
     return _encode(
         Listed(
             record.patient,
@@ -113,22 +122,43 @@ def listed(
             _people(record),
             not contract["completeness"]["whole"],
             tuple(dict.fromkeys(matter for _, found in kept for matter in found)),
-            blake2b(packed, digest_size=8).hexdigest(),
-            packed,
+            blake2b(told, digest_size=8).hexdigest(),
+            told,
         )
     )
 
 
-def opened(kept: bytes) -> Listed:
-    return _listed.decode(kept)
+class Lists(Struct, array_like=True):
+    """Some patients of a state. `each` is `Listed`, or b"" of whom there is nothing to tell."""
+
+    each: list[bytes]
+    common: bytes = b""
+    """What one of them says: what others say differs little from it."""
+
+    @classmethod
+    def of(cls, many: int) -> Lists:
+        return cls([b""] * many)
+
+    def put(self, place: int, told: bytes) -> bool:
+        """What `listed` gave of one of them. Whether that is another thing than was there."""
+        if told:
+            one = _listed.decode(told)
+            self.common = self.common or one.packed
+            told = _encode(replace(one, packed=_small(one.packed, self.common)))
+        is_new = told != self.each[place]
+        self.each[place] = told
+        return is_new
 
 
-def block_of(kept: Iterable[bytes]) -> bytes:
-    return _encode([one for one in kept if one])
+def listed_in(lists: bytes) -> Iterator[Listed]:
+    """Whoever has something to tell, out of `Lists` as they are kept."""
+    found = msgspec.msgpack.decode(lists, type=Lists)
+    return (replace(_listed.decode(one), common=found.common) for one in found.each if one)
 
 
-def of_block(block: bytes) -> Iterator[Listed]:
-    return map(_listed.decode, _many.decode(block))
+def _small(told: bytes, common: bytes) -> bytes:
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, common)
+    return packer.compress(told) + packer.flush()
 
 
 def _matters(one: WindowOfCodes, now: Now) -> Iterator[Matter]:

@@ -11,8 +11,9 @@ import msgspec
 from fhir_mappings.completeness import Completeness, in_words
 from smartapp.population.deciding import Decider
 from smartapp.population.entries import read_entries
-from smartapp.population.rows import changes, unpack_lines
-from smartapp.population.shards import Context, Folder, Pool, Workshop, answers
+from smartapp.population.rows import changes
+from smartapp.population.shards import Context, Pool, Workshop, answers
+from smartapp.population.shelves import Kept
 from smartapp.population.state import Head, State
 from smartapp.population.sweep import Report
 
@@ -44,26 +45,28 @@ def lines(report: Report, folder: Path) -> list[str]:
 
 def rows(state: State, generation: Path, head: Head) -> Iterator[bytes]:
     """Every row that holds, as lines, in the order of patients within a shard."""
-    for folder in state.folders(generation, head):
-        if not folder.failed:
-            yield unpack_lines(folder.rows)
+    for kept in state.folders(generation, head):
+        if not kept.folder.failed:
+            yield kept.answer.rows
 
 
 def changed_rows(state: State, generation: Path, head: Head) -> Iterator[bytes]:
     """What the last sweep changed, a line each; a full one finds everything new."""
-    for folder in state.folders(generation, head):
-        if folder.changed_in == head.generation and folder.before is not None and not folder.failed:
-            for row in changes(unpack_lines(folder.before), unpack_lines(folder.rows)):
+    for kept in state.folders(generation, head):
+        if kept.folder.changed_in != head.generation or kept.folder.failed:
+            continue
+        if (before := kept.answer.before) is not None:
+            for row in changes(before, kept.answer.rows):
                 yield msgspec.json.encode(row) + b"\n"
 
 
 def why(state: State, generation: Path, head: Head, patient: str) -> dict[str, Any] | None:
     """The contract's JSON for one patient, from what is kept; None for whom it holds no answer."""
-    folder = state.folder_of(generation, head, patient)
-    if folder is None or folder.failed:
+    kept = state.folder_of(generation, head, patient)
+    if kept is None or kept.folder.failed:
         return None
     shop = workshop(state, head)
-    return _contract(folder, pool_of(state, generation), shop, patient)
+    return _contract(kept, pool_of(state, generation), shop, patient)
 
 
 def pool_of(state: State, generation: Path) -> Pool:
@@ -75,8 +78,8 @@ def workshop(state: State, head: Head) -> Workshop:
     return Workshop(state.seal, Decider(head.settings, head.as_of), context)
 
 
-def _contract(folder: Folder, pool: Pool, shop: Workshop, patient: str) -> dict[str, Any] | None:
-    for told in answers(folder, pool, shop, folder.double):
+def _contract(kept: Kept, pool: Pool, shop: Workshop, patient: str) -> dict[str, Any] | None:
+    for told in answers(kept.folder, kept.items, pool, shop, kept.folder.double):
         if told.patient == patient:
             return told.contract
     return None

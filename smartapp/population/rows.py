@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,14 +37,6 @@ def lines_of(rows: Iterable[Row]) -> bytes:
     return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
-def pack_lines(lines: bytes) -> bytes:
-    return zlib.compress(lines, 6) if lines else b""
-
-
-def unpack_lines(packed: bytes) -> bytes:
-    return zlib.decompress(packed) if packed else b""
-
-
 def changes(before: bytes, after: bytes) -> list[Row]:
     """What differs between two sets of lines of one patient: rows that are new, changed or gone."""
     old, new = (
@@ -57,10 +48,6 @@ def changes(before: bytes, after: bytes) -> list[Row]:
         if old.get(place) != row
     ]
     return found + [{"change": "gone", **row} for place, row in old.items() if place not in new]
-
-
-def _by_place(lines: bytes) -> dict[tuple[str, str, str], Row]:
-    return {_place(row): row for row in map(msgspec.json.decode, lines.splitlines())}
 
 
 def _place(row: Row) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -18,50 +18,20 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fhir_mappings.boiled import Item, Keys, folder_of, key_of, keys_of_item, kin_key, pack, unpack
+from fhir_mappings.boiled import Item, Keys, folder_of, key_of, keys_of_item, kin_key
 from fhir_mappings.chart.encounters import Busy
 from fhir_mappings.completeness import DECIDING, Missing, MissingWhy
 from fhir_mappings.local_time import ONE_DAY
 from smartapp.population.blocks import Blocks, BlockWriter, Seal
 from smartapp.population.deciding import Answered, Decider, may_be_patient
 from smartapp.population.entries import Entry, read_entries
-from smartapp.population.listing import Listed, block_of, of_block
 from smartapp.population.partition import Piece
-from smartapp.population.rows import lines_of, pack_lines, rows_of
+from smartapp.population.rows import lines_of, rows_of
+from smartapp.population.shelves import Answer, Folder, Shelf, new_shelves, read_folders, shelves
 
 _Kind = TypeVar("_Kind")
 _HALF = (1 << 32) - 1
-_BLOCK = 1 << 21
 _PATIENT = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
-
-
-class Folder(Struct, array_like=True, gc=False):
-    """What is kept of one subject: its records, and its patient's answer."""
-
-    name: str
-    packed: bytes
-    borne: bytes
-    """Halves of the keys by which others may call what lies here; `asked`: of what is called from here and
-    lies elsewhere."""
-    asked: bytes
-    person: bool = False
-    """A Patient lies here."""
-    patient: str = ""
-    """Whose answer this is; "" where it is nobody's."""
-    due: date | None = None
-    rows: bytes = b""
-    before: bytes | None = None
-    """The rows before the run `changed_in`, where they were others."""
-    changed_in: int = 0
-    busy: tuple[tuple[int, int, int, str], ...] = ()
-    double: tuple[str, ...] = ()
-    """Encounters in which somebody was with another patient too (D13)."""
-    failed: bool = False
-    """It could not be decided."""
-    late: bool = False
-    """It came with a night of a Group: what is older of it may not have come."""
-    listed: bytes = b""
-    """What a worklist needs of the answer (`listing`)."""
 
 
 class Context(Struct, frozen=True):
@@ -193,21 +163,8 @@ OLDER = tuple(
     for type_ in sorted(DECIDING)
 )
 """What may be missing of somebody who joined a Group: anything, until everything is exported again."""
-_folders = msgspec.msgpack.Decoder(list[Folder])
 _pieces = msgspec.msgpack.Decoder(list[Piece])
 _encode = msgspec.msgpack.Encoder().encode
-
-
-def read_folders(path: Path, shard: int, seal: Seal) -> Iterator[Folder]:
-    """The folders of a shard. Raises `NotOpened`."""
-    for block in Blocks(path, seal, shard_name(shard)).read("folders"):
-        yield from _folders.decode(block)
-
-
-def read_list(path: Path, shard: int, seal: Seal) -> Iterator[Listed]:
-    """What a worklist needs of a shard's patients. Raises `NotOpened`."""
-    for block in Blocks(path, seal, shard_name(shard)).read("list"):
-        yield from of_block(block)
 
 
 def decide_shard(job: ShardJob, shop: Workshop) -> ShardTold:
@@ -232,29 +189,20 @@ class _Shard:
         double = self._read(job.double, "double", dict[str, list[str]]) or {}
         touched = frozenset(self._read(job.touched, "touched", list[int]) or ())
         busy: dict[int, list[Busy]] = {}
-        listed: list[bytes] = []
         with BlockWriter(job.out, self._shop.seal, shard_name(job.shard)) as out:
-            waiting: list[Folder] = []
-            weight = 0
-            for before in self._before(new):
-                folder = self._merged(before, new.pop(before.name, []))
-                if self._is_asked(folder, before, touched, double.get(folder.name)):
-                    folder = self._decided(folder, double.get(folder.name))
-                told.folders += 1
-                told.patients += bool(folder.patient or folder.failed)
-                told.failed += folder.failed
-                if not folder.failed:
-                    listed.append(folder.listed)
-                for person, start, end, encounter in folder.busy:
-                    span = (str(person), start, end, folder.name, encounter)
-                    busy.setdefault(person % context.buckets, []).append(span)
-                waiting.append(folder)
-                weight += len(folder.packed) + 1_000
-                if weight > _BLOCK:
-                    out.add("folders", _encode(waiting), packed=True)
-                    waiting, weight = [], 0
-            out.add("folders", _encode(waiting), packed=True)
-            out.add("list", block_of(listed), packed=True)
+            for shelf in self._shelves(new):
+                for place, before in enumerate(shelf.folders):
+                    folder, is_new = self._merged(shelf, place, new.pop(before.name, []))
+                    if self._is_asked(folder, before, is_new, touched, double.get(folder.name)):
+                        folder = self._decided(folder, shelf, place, double.get(folder.name))
+                    shelf.folders[place] = folder
+                    told.folders += 1
+                    told.patients += bool(folder.patient or folder.failed)
+                    told.failed += folder.failed
+                    for person, start, end, encounter in folder.busy:
+                        span = (str(person), start, end, folder.name, encounter)
+                        busy.setdefault(person % context.buckets, []).append(span)
+                shelf.write(out)
             for bucket, spans in busy.items():
                 out.add(f"busy {bucket}", _encode(spans))
             self._write_keys()
@@ -270,39 +218,39 @@ class _Shard:
                     found.setdefault(piece.folder, []).append(piece)
         return found
 
-    def _before(self, new: dict[str, list[Piece]]) -> Iterator[Folder]:
+    def _shelves(self, new: dict[str, list[Piece]]) -> Iterator[Shelf]:
         """The folders there were, and then those that are new."""
         if self._job.before is not None:
-            yield from read_folders(self._job.before, self._job.shard, self._shop.seal)
-        for name in sorted(new):
-            yield Folder(name, b"", b"", b"", late=self._shop.context.of_group)
+            yield from shelves(self._job.before, shard_name(self._job.shard), self._shop.seal)
+        late = self._shop.context.of_group
+        yield from new_shelves([(Folder(name, late=late), len(new[name])) for name in sorted(new)])
 
     def _read(self, path: Path | None, block: str, kind: type[_Kind]) -> _Kind | None:
         if path is None:
             return None
         return msgspec.msgpack.decode(Blocks(path, self._shop.seal, block).one(block), type=kind)
 
-    def _merged(self, folder: Folder, pieces: list[Piece]) -> Folder:
+    def _merged(self, shelf: Shelf, place: int, pieces: list[Piece]) -> tuple[Folder, bool]:
+        """A folder with what came for it, and whether that tells anything new."""
+        folder = shelf.folders[place]
+        known = list(map(keys_of_item, shelf.items(place))) if self._job.all_keys else []
         if not pieces:
             if self._job.all_keys:
-                self._tell([keys_of_item(item) for item in unpack(folder.packed)], folder.name)
-            return folder
+                self._tell(known, folder.name)
+            return folder, False
         items = [piece.item for piece in pieces]
-        keys = [piece.keys for piece in pieces]
-        kept = unpack(folder.packed) if folder.packed else ()
-        if self._job.all_keys:
-            keys = [*keys, *map(keys_of_item, kept)]
+        keys = [*(piece.keys for piece in pieces), *known]
         self._tell(keys, folder.name)
         borne = {half(key) for one in keys for key in (*one.borne, *one.kin)}
         borne.update(map(half, own_keys(folder.name)), array("I", folder.borne))
         asked = {half(key) for one in keys for key in one.asked}.union(array("I", folder.asked)) - borne
-        return replace(
+        merged = replace(
             folder,
-            packed=pack([*kept, *items]),
             borne=array("I", sorted(borne)).tobytes(),
             asked=array("I", sorted(asked)).tobytes(),
             person=folder.person or any(map(_is_patient, items)),
         )
+        return merged, shelf.add(place, items)
 
     def _tell(self, keys: list[Keys], name: str) -> None:
         """The whole keys of a folder's new records, for the comparison with all others."""
@@ -323,14 +271,18 @@ class _Shard:
                     out.add(f"{kind} {bucket}", of_bucket.tobytes(), packed=True)
 
     def _is_asked(
-        self, folder: Folder, before: Folder, touched: frozenset[int], double: list[str] | None
+        self,
+        folder: Folder,
+        before: Folder,
+        is_new: bool,
+        touched: frozenset[int],
+        double: list[str] | None,
     ) -> bool:
         if self._job.double is not None:
             return tuple(double or ()) != folder.double
         due = folder.due is not None and folder.due <= self._shop.context.as_of
-        is_new = folder.packed != before.packed
-        hit = self._is_hit(folder, before) if before.packed else False
-        if touched and not touched.isdisjoint(array("I", folder.borne + folder.asked)):
+        hit = self._is_hit(folder, before) if before.borne else False
+        if touched and not touched.isdisjoint(folder.keys):
             return True
         return self._job.everyone or due or is_new or hit or folder.failed
 
@@ -347,47 +299,48 @@ class _Shard:
         # What no patient owns lies in the pool already, and so does that something is gone.
         return bool(others) or not (asked.isdisjoint(changed.pool) and borne.isdisjoint(changed.deleted))
 
-    def _decided(self, folder: Folder, double: list[str] | None) -> Folder:
+    def _decided(self, folder: Folder, shelf: Shelf, place: int, double: list[str] | None) -> Folder:
         context = self._shop.context
         booked = folder.double if self._job.double is None else tuple(double or ())
+        known = shelf.answer(place)
         if not (may_be_patient(folder.name) if context.everyones else folder.person):
-            return replace(folder, due=None, listed=b"")
+            shelf.put(place, known, b"")
+            return replace(folder, due=None)
         self._told.decided += 1
         try:
-            patient, rows, due, busy, listed = self._answer(folder, booked)
+            patient, rows, due, busy, listed = self._answer(folder, shelf.items(place), booked)
             failed = False
         except Exception:
             patient, rows, due, busy = folder.patient, b"", context.as_of + ONE_DAY, folder.busy
             listed, failed = b"", True
         self._told.rows += rows.count(b"\n")
-        packed = pack_lines(rows)
-        known = folder.changed_in == context.generation and folder.before is not None
-        before = folder.before if known else folder.rows
+        again = folder.changed_in == context.generation and known.before is not None
+        before = known.before if again else known.rows
+        shelf.put(place, Answer(rows, before if before != rows else None), listed)
         return replace(
             folder,
             patient=patient,
             due=due,
-            rows=packed,
-            before=before if before != packed else None,
             changed_in=context.generation,
             busy=busy,
             double=booked,
             failed=failed,
-            listed=listed,
         )
 
     def _answer(
-        self, folder: Folder, booked: tuple[str, ...]
+        self, folder: Folder, items: Sequence[Item], booked: tuple[str, ...]
     ) -> tuple[str, bytes, date | None, tuple[tuple[int, int, int, str], ...], bytes]:
-        for told in answers(folder, self._pool, self._shop, booked):
+        for told in answers(folder, items, self._pool, self._shop, booked):
             busy = tuple((key_of(person), start, end, name) for person, start, end, name in told.busy)
             return told.patient, lines_of(rows_of(told.contract)), told.due, busy, told.listed
         return "", b"", None, (), b""
 
 
-def answers(folder: Folder, pool: Pool, shop: Workshop, booked: tuple[str, ...]) -> list[Answered]:
+def answers(
+    folder: Folder, items: Sequence[Item], pool: Pool, shop: Workshop, booked: tuple[str, ...]
+) -> list[Answered]:
     """The answer of a folder's patient: of its records, and of those that hang together with them."""
-    company = pool.company(folder.name, array("I", folder.borne + folder.asked))
+    company = pool.company(folder.name, folder.keys)
     missing = [*shop.missing.get("", ()), *shop.missing.get(folder.name, ())]
     if folder.late:
         missing += [("", one) for one in OLDER]
@@ -395,7 +348,7 @@ def answers(folder: Folder, pool: Pool, shop: Workshop, booked: tuple[str, ...])
         missing += shop.missing.get(other, ())
     return shop.decider.answers(
         folder.name,
-        (*unpack(folder.packed), *(entry.item for entry in company)),
+        (*items, *(entry.item for entry in company)),
         missing,
         frozenset(booked),
         shop.context.everyones,
@@ -424,13 +377,14 @@ def tell_others(job: ToldJob, shop: Workshop) -> Told:
     )
     entries: list[Entry] = []
     told = Told()
-    for folder in read_folders(job.before, job.shard, shop.seal):
+    for kept in read_folders(job.before, shard_name(job.shard), shop.seal):
+        folder = kept.folder
         borne = array("I", folder.borne)
         told.touched |= not wanted.isdisjoint(array("I", folder.asked))
         if wanted.isdisjoint(borne):
             continue
         told.touched = True
-        items = [(item, keys_of_item(item)) for item in unpack(folder.packed)]
+        items = [(item, keys_of_item(item)) for item in kept.items]
         whole = {*own_keys(folder.name), *(key for _, keys in items for key in keys.kin)}
         shared = tuple(whole) if any(half(key) in wanted for key in whole) else ()
         entries += [

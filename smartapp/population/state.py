@@ -28,7 +28,8 @@ from smartapp.population.blocks import Blocks, BlockWriter, NotOpened, Seal
 from smartapp.population.deciding import Settings
 from smartapp.population.listing import Listed
 from smartapp.population.partition import Rest, shard_of
-from smartapp.population.shards import Folder, read_folders, read_list
+from smartapp.population.shards import shard_name
+from smartapp.population.shelves import Kept, read_folders, read_list
 
 _KEPT = 2
 """Generations that stay: who reads one is not disturbed by the next."""
@@ -36,6 +37,10 @@ _KEPT = 2
 
 class StateError(Exception):
     """The state can't be used as it is; one line for a person."""
+
+
+class OtherVersion(StateError):
+    """It was kept in another form than this version's: only a full sweep can follow."""
 
 
 class Head(Struct, kw_only=True):
@@ -116,6 +121,12 @@ class State:
         except FileNotFoundError:
             return None
 
+    @property
+    def last(self) -> int:
+        """The number of the generation that holds, whatever version kept it; 0 before the first."""
+        current = self.current()
+        return 0 if current is None else int(current.name.removeprefix("g"))
+
     def head(self) -> Head | None:
         """What holds; None before the first sweep has ended."""
         generation = self.current()
@@ -129,7 +140,7 @@ class State:
         except msgspec.ValidationError:
             head = None
         if head is None or head.format != FORMAT:
-            raise StateError(f"{self.folder}: kept by another version; run `smartapp sweep full`")
+            raise OtherVersion(f"{self.folder}: kept by another version; run `smartapp sweep full`")
         return head
 
     def held(self) -> tuple[Path, Head]:
@@ -139,21 +150,22 @@ class State:
             raise StateError(f"{self.folder}: no sweep has ended here; run `smartapp sweep full` once more")
         return generation, head
 
-    def folders(self, generation: Path, head: Head) -> Iterator[Folder]:
+    def folders(self, generation: Path, head: Head) -> Iterator[Kept]:
         """Every folder whose answer holds, shard by shard."""
         for shard in range(head.shards):
             path = shard_path(generation, shard)
             if shard not in head.failed and path.exists():
-                yield from read_folders(path, shard, self.seal)
+                yield from read_folders(path, shard_name(shard), self.seal)
 
-    def folder_of(self, generation: Path, head: Head, patient: str) -> Folder | None:
+    def folder_of(self, generation: Path, head: Head, patient: str) -> Kept | None:
         """One patient's folder; None where there is none, or its shard failed."""
         name = folder_of(patient)
         shard = shard_of(name, head.shards)
         path = shard_path(generation, shard)
         if shard in head.failed or not path.exists():
             return None
-        return next((one for one in read_folders(path, shard, self.seal) if one.name == name), None)
+        found = read_folders(path, shard_name(shard), self.seal)
+        return next((one for one in found if one.folder.name == name), None)
 
     def listed(self, generation: Path, head: Head) -> Iterator[Listed]:
         """What a worklist needs of everybody whose answer holds and says something."""
@@ -168,7 +180,7 @@ class State:
     def _list_of(self, generation: Path, head: Head, shard: int) -> Iterator[Listed]:
         path = shard_path(generation, shard)
         if shard not in head.failed and path.exists():
-            yield from read_list(path, shard, self.seal)
+            yield from read_list(path, shard_name(shard), self.seal)
 
     def commit(self, generation: Path) -> None:
         """From now on this generation holds."""

@@ -106,15 +106,14 @@ class _Sweep:
         self._state, self._asked, self._engine, self._progress = state, asked, engine, progress
         self._said: list[str] = []
         self._tell = say
-        self._before = state.head()
+        self._held = state.head() if asked.night else None
         self._base = state.current() if asked.night else None
-        if asked.night and self._before is None:
+        if asked.night and self._held is None:
             raise StateError(f"{state.folder}: no sweep has ended here; run `smartapp sweep full` first")
-        self._generation = (0 if self._before is None else self._before.generation) + 1
+        self._generation = state.last + 1
         self._decider = Decider(asked.settings, asked.as_of)
         self._sources, self._unread = sources(asked.paths, _PART, self._say)
         self._inputs = digest_of(self._sources)
-        self._held = self._before if asked.night else None
 
     def _say(self, line: str) -> None:
         self._said.append(line)

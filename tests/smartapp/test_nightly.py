@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from smartapp.commands.nightly import run
 from smartapp.commands.sweep import run as sweep
+from smartapp.population.state import Head
 from tests.support.exports import ExportingEhr
 from tests.support.sandbox import DAY, LONG, NOON, held
 
@@ -63,6 +65,24 @@ def swept_anew(folder: Path, day: date, capsys: pytest.CaptureFixture[str]) -> l
 def mark(folder: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads((folder / "nightly.json").read_text())
     return told
+
+
+def test_a_state_that_another_version_kept_is_made_anew_from_a_whole_export(
+    make_ehr, tmp_path, capsys, monkeypatch
+):
+    ehr = make_ehr()
+    folder = tmp_path / "night"
+    with monkeypatch.context() as patch:
+        patch.setattr("smartapp.population.state.FORMAT", 1)
+        patch.setattr("smartapp.population.sweep.Head", partial(Head, format=1))
+        assert night(folder, DAY) == 0
+    ehr.a_day_passes()
+    capsys.readouterr()
+    assert night(folder, NEXT, "--rows", str(tmp_path / "rows")) == 0
+    told = capsys.readouterr().err
+    assert "kept by another version of this app: everybody anew, from a whole export" in told
+    assert "export: everything" in told
+    assert sorted((tmp_path / "rows").read_text().splitlines()) == swept_anew(tmp_path / "anew", NEXT, capsys)
 
 
 def test_after_a_whole_first_night_the_next_brings_the_difference_alone(make_ehr, tmp_path, capsys):

@@ -64,9 +64,9 @@ def told(state: Path) -> tuple[bytes, Answers]:
     pool, shop = reports.pool_of(held, generation), reports.workshop(held, head)
     answers = {
         one.patient: one.contract
-        for folder in held.folders(generation, head)
-        if folder.patient
-        for one in reports.answers(folder, pool, shop, folder.double)
+        for kept in held.folders(generation, head)
+        if kept.folder.patient
+        for one in reports.answers(kept.folder, kept.items, pool, shop, kept.folder.double)
     }
     return b"".join(sorted(rows)), answers
 
