@@ -484,7 +484,8 @@ class Facts:
     first_used: list[tuple[str, str]] = field(default_factory=list)  # lines and device types, in order
     works: list[Work] = field(default_factory=list)
     implausible: list[Work] = field(default_factory=list)
-    longer_twins: dict[str, Work] = field(default_factory=dict)  # D31: what counts -> the longer one
+    # D31: what counts -> the longer one; None where that is of after death
+    longer_twins: dict[str, Work | None] = field(default_factory=dict)
     after_death: list[Work] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
@@ -1222,6 +1223,11 @@ def _read_encounters(facts: Facts, found: list[tuple[str, Resource]]) -> None:
     _leave_out_twins(facts)
     facts.after_death = [work for work in facts.works if _is_after_death(facts, work)]
     facts.works = [work for work in facts.works if work not in facts.after_death]
+    # D6 holds for the other time of one visit as well.
+    facts.longer_twins = {
+        ref: None if longer is None or _is_after_death(facts, longer) else longer
+        for ref, longer in facts.longer_twins.items()
+    }
     facts.excluded |= {work.ref: "after-death" for work in facts.after_death}
 
 
@@ -1250,7 +1256,9 @@ def _leave_out_twins(facts: Facts) -> None:
             continue
         facts.excluded[work.ref] = "duplicate"
         facts.works.remove(work)
-        if _all_seconds(work) != _all_seconds(twin):
+        former = facts.longer_twins.get(twin.ref)
+        longest = former is None or len(_all_seconds(work)) > len(_all_seconds(former))
+        if longest and _all_seconds(work) != _all_seconds(twin):
             facts.longer_twins[twin.ref] = work
 
 
@@ -3170,13 +3178,15 @@ def _slices(
     return found
 
 
-def _shown(facts: Facts, program: str, month: Window) -> list[Work]:
-    """The work of a month; what is of program any belongs here only from the month that shows the program."""
+def _shown(facts: Facts, program: str, month: Window, works: Iterable[Work] | None = None) -> list[Work]:
+    """The work of a month, among all or some; what is of program any belongs here only from the month that
+    shows the program."""
     begun = facts.begun.get(program)
     shows = begun is not None and begun <= month.end
     shows = shows or any(month.holds(day) for day, _ in _set_up_days(facts, program))
     shows = shows or any(w.program == program for w in _in_person(facts, program, month, facts.works))
-    return [w for w in facts.works if w.program == program or (shows and w.program == "any")]
+    among = facts.works if works is None else works
+    return [w for w in among if w.program == program or (shows and w.program == "any")]
 
 
 def _counting(facts: Facts, program: str, slices: list[Slice]) -> list[Slice]:
@@ -3254,7 +3264,9 @@ def _month_codes(facts: Facts, program: str, month: Window) -> list[Decision]:
     doubts.compare("implausible-span", earned(longer))
     then = _sum(longer)
     if facts.longer_twins:
-        instead = [facts.longer_twins.get(w.ref, w) for w in shown]
+        late = [w for w in facts.after_death if w.ref in facts.longer_twins]
+        either = (facts.longer_twins.get(w.ref, w) for w in [*facts.works, *late])
+        instead = _shown(facts, program, month, [w for w in either if w is not None])
         other = _counting(facts, program, _slices(facts, program, month, instead))
         doubts.compare("implausible-span", earned(other))
         then = max(then, _sum(other), key=lambda some: some.seconds)

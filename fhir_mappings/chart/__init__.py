@@ -354,8 +354,8 @@ def _before_death(
     )
     if death is None:
         return tuple(times), ()
-    late = {time.resource for time in times if time.start > death.instant}
-    return (
-        tuple(time for time in times if time.start <= death.instant),
-        tuple(Excluded(name, ExcludedReason.AFTER_DEATH) for name in late),
-    )
+    kept = tuple(time for time in times if time.start <= death.instant)
+    # What counts may have another time beside it, under its own name (D31).
+    counts = {time.resource for time in kept if time.doubt is None}
+    late = {time.resource for time in times if time.start > death.instant} - counts
+    return kept, tuple(Excluded(name, ExcludedReason.AFTER_DEATH) for name in late)

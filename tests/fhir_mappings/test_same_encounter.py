@@ -97,6 +97,29 @@ def test_as_long_but_at_another_hour_is_another_time(told: Told) -> None:
     assert found["two_times"] == ["Encounter/a"]
 
 
+@pytest.mark.parametrize(
+    ("shorter_at", "minutes", "in_doubt", "left_out"),
+    [
+        ("10:00", [("Encounter/a", 12)], [], {"Encounter/b": "duplicate"}),
+        (
+            *("15:00", [], [("Encounter/a", 20)]),
+            {"Encounter/a": "after-death", "Encounter/b": "duplicate"},
+        ),
+    ],
+    ids=["the longer one began after death", "the shorter one did"],
+)
+def test_of_two_times_one_after_death_leaves_the_other_as_it_was(
+    told: Told, shorter_at: str, minutes: object, in_doubt: object, left_out: object
+) -> None:
+    died = {"resourceType": "Patient", "id": "p1", "deceasedDateTime": "2026-03-10T14:00:00-04:00"}
+    shorter = call("a", shorter_at, shorter_at[:3] + "12")
+    longer = call("b", *(("15:00", "15:20") if shorter_at == "10:00" else ("10:00", "10:20")))
+    found = told(died, shorter, longer)
+    assert (found["minutes"], found["in_doubt"]) == (minutes, in_doubt)
+    assert found["two_times"] == ["Encounter/a"]
+    assert {name: why for name, why in found["left_out"].items() if name != "Patient/p1"} == left_out
+
+
 def test_one_that_has_a_length_counts_before_one_that_has_none(told: Told) -> None:
     found = told(call("a", end=None), call("b"))
     assert found["minutes"] == [("Encounter/b", 12)]

@@ -402,7 +402,10 @@ def other_work(draw: st.DrawFn, origin: date, near: str) -> Event:
         told["class"] = "AMB"
     elif kind == "own-period":
         own = {"start": told["at"], "end": _shift(told["at"], 300)}  # no offset: the site's zone
-        own = draw(st.sampled_from([own, own, {"start": own["end"]}, {"end": own["end"]}]))
+        earlier, later = _shift(told["at"], -3 * 3600), _shift(told["at"], 3 * 3600)
+        open_ends = [{"start": own["end"]}, {"end": own["end"]}, {"start": earlier}, {"end": later}]
+        days = [{"start": told["at"][:10]}, {"start": earlier, "end": later[:10]}]
+        own = draw(st.sampled_from([own, own, own, *open_ends, *days]))
         role = draw(st.sampled_from(["role-nurse", "role-physician", "role-pt"]))
         told["raw"] = {
             "participant": [{"individual": {"reference": f"PractitionerRole/{role}"}, "period": own}]
@@ -752,6 +755,8 @@ def values(draw: st.DrawFn, origin: date) -> list[Event]:
 
 #: Devices that no chart above has: name -> what is laid over the Device.
 WHEELCHAIR = {"type": {"coding": [{"system": SNOMED, "code": "228869008"}]}}
+BP_CUFF = {"system": "urn:clinic:device", "code": "bp-cuff"}
+CUFF_TYPE = {"system": "urn:iso:std:iso:11073:10101", "code": "528391"}
 ODD_DEVICES: dict[str, Resource] = {
     "cuff-3": {"status": "entered-in-error"},
     "cuff-4": {"status": "inactive"},
@@ -761,6 +766,8 @@ ODD_DEVICES: dict[str, Resource] = {
     "knee-app-5": {"type": {"coding": [{"system": "urn:clinic:device", "code": "unheard-of"}]}},
     "cuff-6": {"patient": {"display": "Ms Example"}},
     "cuff-7": {"type": {"text": "cuff"}},
+    "cuff-9": {"type": {"coding": [BP_CUFF, CUFF_TYPE]}},
+    "cuff-10": {"type": {"coding": [CUFF_TYPE]}},
     "cuff-8": {"meta": {"security": [{"system": ACT_REASON, "code": "HTEST"}]}},
 }
 ODD_SOURCES: list[Source] = [
