@@ -128,7 +128,8 @@ def _services(
         return SessionClient(clients.of(issuer), keeper, session.id)
 
     capabilities = Capabilities()
-    charts = Charts(settings, site, store, clock, client_of, capabilities)
+    lists = Lists(site.worklist, settings.keys)
+    charts = Charts(settings, site, store, clock, client_of, capabilities, lists.first_to_do)
     fresh = FreshLook(settings, store, clock, charts)
     present = PresentCharges(site, store, clock)
     guards = Guards(site, store, present)
@@ -154,7 +155,7 @@ def _services(
         writer=writer,
         changer=ChargeChanger(settings, site, store, clock, writer, fresh, present, guards),
         encounters=EncounterWriter(site, store, clock),
-        lists=Lists(site.worklist, settings.keys),
+        lists=lists,
         asking=Asking(),
         guard=Guard.of(site.cds_hooks, store.cds_requests, clock),
         cds_seats=Seats(MOST_CARDS_AT_ONCE),

@@ -11,7 +11,7 @@ from typing import TypeVar
 from smartapp.configuration.worklist import WorklistSettings
 from smartapp.population import listing
 from smartapp.population.blocks import NotOpened
-from smartapp.population.listing import Listed
+from smartapp.population.listing import TO_DO, Listed
 from smartapp.population.state import Head, State, StateError
 
 
@@ -73,6 +73,17 @@ class Lists:
         if kept is not None and generation is not None and kept.generation == generation.name:
             return kept.as_of, next((one for one in kept.patients if one.patient == patient), None)
         return _tried(lambda: _one(state, patient))
+
+    def first_to_do(self, issuer_id: str, patient: str) -> date | None:
+        """The first day of what it has somebody see to of one patient, known by their id; None where there is
+        nothing, or no list."""
+        try:
+            _, found = self.one(issuer_id, f"Patient/{patient}")
+        except NoList:
+            return None
+        if found is None or TO_DO.isdisjoint(one.topic for one in found.matters):
+            return None
+        return min(decision.period.start for decision in found.decisions)
 
     def _state(self, issuer_id: str) -> State:
         entry = self._settings.of(issuer_id)

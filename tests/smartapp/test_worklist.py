@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -319,6 +320,26 @@ def test_a_row_opens_the_patients_page_by_a_launch_in_which_the_ehr_asks_for_who
     )
     assert page.status == 200
     assert name in page.text
+
+
+def test_a_chart_is_read_as_far_back_as_its_row_says_though_a_later_period_was_charged_since(
+    listed, browser, tmp_path, charts
+):
+    (charge,) = [
+        one for one in listed.resources("ChargeItem", READY) if one["code"]["coding"][0]["code"] == "98977"
+    ]
+    later = {"start": "2026-03-16", "end": "2026-04-14"}
+    listed.ehr_changes("ChargeItem", charge["id"], occurrencePeriod=later)
+    assert "Not read: what lies before 1 Mar 2026" in listed.open(browser, READY).text
+    before = tmp_path / "before"
+    before.mkdir()
+    chart = json.loads((charts / f"{READY}.json").read_text())
+    chart["entry"] = [one for one in chart["entry"] if one["resource"]["id"] != charge["id"]]
+    (before / f"{READY}.json").write_text(json.dumps(chart))
+    swept_sandbox(tmp_path / "state", before, DAY, keys=listed.settings.keys)
+    page = listed.open(browser, READY)
+    assert "Not read: what lies before 14 Feb 2026" in page.text
+    assert "98977 for 14 Feb to 15 Mar, and 98980 and 98981 for March, can be charged." in page.text
 
 
 @pytest.mark.threat("5.16")

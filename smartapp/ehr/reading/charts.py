@@ -53,8 +53,12 @@ class Charts:
         clock: Clock,
         client_of: Callable[[LaunchSession], SessionClient],
         capabilities: Capabilities,
+        first_to_do: Callable[[str, str], date | None] = lambda _issuer_id, _patient: None,
     ) -> None:
+        """`first_to_do`: of an EHR and a patient, from which day on somebody was told there is something to
+        see to; a chart is read at least as far back."""
         self._settings = settings
+        self._first_to_do = first_to_do
         self._site = site
         self._store = store
         self._clock = clock
@@ -143,6 +147,7 @@ class Charts:
         self, session: LaunchSession, reading: ChartReading, back_to: date | None = None
     ) -> tuple[Findings, list[SealedChunk]]:
         """The whole chart, decided on, and its pages. `back_to`: as of `FindingsMaker`."""
+        back_to = back_to or self._first_to_do(session.issuer_id, session.patient or "")
         maker = self.maker(session, self.today(), back_to=back_to)
         reading.readings_go_to(maker.add_reading)
         with reading.pages.held():
