@@ -19,8 +19,10 @@ class Numbers:
 
     def __init__(self, numbers: Collection[str]) -> None:
         either = "|".join(sorted(numbers)) or "(?!)"
-        self.number = re.compile(rf"(?i:CPT4?|HCPCS)?({either})(?:[A-Z]{{2}}|[xX]\d{{1,2}})?")
+        self.number = re.compile(rf"(?i:CPT4?|HCPCS|[1-9]\d?X)?({either})(?:[A-Z]{{2}}|[xX]\d{{1,2}})?")
         """One of them, bare or as some write it in one word with its prefix, modifier or units."""
+        self.lettered = re.compile(rf"[A-Z]{{0,5}}({either})[A-Z]{{0,2}}")
+        """One of them among the letters of a code."""
         self.anywhere = re.compile(either)
         self.in_bytes = re.compile(rf"{either}|\\u".encode())
         """Worth taking apart: digits may stand in a text as escapes."""
@@ -43,6 +45,19 @@ def numbers_in(text: str, known: Numbers) -> list[str]:
         if numbers and _is_plain(run.group(), parts, known) and not _NO_CODE_BEFORE.search(before):
             found += numbers
     return found
+
+
+def numbers_in_code(code: str, known: Numbers) -> list[str]:
+    """Known numbers in the code that something is charged by, in their order.
+
+    Nothing else is written there, so whatever it is joined to it is one: a revenue code ("0510.99454"), a
+    sequence or units ("99454-1"), a spreadsheet's decimals ("99454.0"), letters ("RPM99454"). Only within
+    other digits, an address or a reference it is none.
+    """
+    found = numbers_in(code, known)
+    if found or not known.anywhere.search(code) or "://" in code or _REFERENCE.search(code):
+        return found
+    return [match.group(1) for part in _PART.findall(code) if (match := known.lettered.fullmatch(part))]
 
 
 def is_service(code: str | None) -> bool:

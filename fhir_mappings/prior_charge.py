@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from fhir_mappings.charge_item import IDENTIFIER_SYSTEM, RULE_URI
-from fhir_mappings.charge_numbers import Numbers, is_service, numbers_in
+from fhir_mappings.charge_numbers import Numbers, is_service, numbers_in, numbers_in_code
 from fhir_mappings.identity import last_segments
 from fhir_mappings.local_time import LocalClock, Moment, Window
 from fhir_mappings.record import HANDED_OVER, PriorCharge
@@ -115,7 +115,7 @@ def codes_in(known: Numbers, code: ChargeConcept | None, *extensions: Raw) -> Ch
         said |= dict.fromkeys(numbers_in(code.text or "", known))
         for coding in code.coding or ():
             beside += (coding.extension, coding.code_, coding.display_)
-            coded |= dict.fromkeys(numbers_in(coding.code or "", known))
+            coded |= dict.fromkeys(numbers_in_code(coding.code or "", known))
             said |= dict.fromkeys(numbers_in(coding.display or "", known))
     for element in beside:
         if known.in_bytes.search(bytes(element)) is not None:

@@ -25,8 +25,10 @@ from msgspec import Raw, Struct
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import NOT_JSON
+from fhir_mappings.chart.bundles import Search, types_of
 from fhir_mappings.chart.intake import Hint
 from fhir_mappings.completeness import ANY_TYPE, DECIDING, Missing, MissingWhy
+from fhir_mappings.resources import READ_TYPES
 from fhir_mappings.salvage import salvaged
 from smartapp.population.manifests import Manifest, manifest_in
 
@@ -111,7 +113,7 @@ def sources(
             for file, why in _within(path):
                 if why:
                     say(f"not read: {file}: {why}")
-                    missing.append(_file_missing(file, path, why))
+                    missing += _file_missing(file, path, why)
                     continue
                 held += 1
                 found += _parts(Source(file, path), most_bytes)
@@ -152,10 +154,15 @@ def _parts(source: Source, most_bytes: int) -> list[Source]:
     return [Source(source.file, source.folder, start, min(start + most_bytes, size)) for start in starts]
 
 
-def _file_missing(file: Path, folder: Path, why: str) -> Missing:
-    """Whatever its name says it holds; else nobody knows what."""
-    name = file.relative_to(folder).as_posix()
-    return Missing(_type_of_name(file) or ANY_TYPE, MissingWhy.FILE_NOT_READ, detail=f"{name}: {why}")
+def _file_missing(file: Path, folder: Path, why: str, held: Iterable[str] = ()) -> list[Missing]:
+    """Whatever its name says it holds; else more of what was read of it, `held`; else nobody knows what."""
+    detail = f"{file.relative_to(folder).as_posix()}: {why}"
+    kinds = types_of(Search(_type_of_name(file)), held)
+    return [
+        Missing(kind, MissingWhy.FILE_NOT_READ, detail=detail)
+        for kind in kinds
+        if kind in DECIDING or kind == ANY_TYPE
+    ]
 
 
 def _no_files(path: Path) -> str:
@@ -227,11 +234,11 @@ class _Reading:
                 self._not_read(file, folder, str(fault))
             else:
                 self._say(f"not read: {file}: {fault}")
-        except (_NotFhir, *_NOT_READABLE) as fault:
-            why = str(fault) if isinstance(fault, _NotFhir) else _why(fault)
+        except (_NotFhir, _BrokeOff, *_NOT_READABLE) as fault:
+            why = _why(fault) if isinstance(fault, _NOT_READABLE) else str(fault)
             if folder is None:
                 raise NotReadable(f"{file}: {why}") from None
-            self._not_read(file, folder, why)
+            self._not_read(file, folder, why, fault.held if isinstance(fault, _BrokeOff) else ())
 
     def _check(self, file: Path, manifest: _Manifest) -> None:
         """An export's manifest says which files belong to it: of one that is not beside it all is missing."""
@@ -250,10 +257,11 @@ class _Reading:
             )
             self._chart.add_missing(missing)
 
-    def _not_read(self, file: Path, folder: Path, why: str) -> None:
-        """Told, and missing: whatever its name says it holds, else nobody knows what."""
-        self._say(f"not read: {file}: {why}")
-        self._chart.add_missing(_file_missing(file, folder, why))
+    def _not_read(self, file: Path, folder: Path, why: str, held: Iterable[str] = ()) -> None:
+        """Told, and missing (`_file_missing`)."""
+        self._say(f"not read{' to its end' if held else ''}: {file}: {why}")
+        for missing in _file_missing(file, folder, why, held):
+            self._chart.add_missing(missing)
 
     def _file(self, source: Source) -> None:
         file = source.file
@@ -262,9 +270,15 @@ class _Reading:
         )
         with self._opened(file) as content:
             if in_lines:
-                self._lines(content, source)
+                try:
+                    self._lines(content, source)
+                except _NOT_READABLE as fault:
+                    raise _BrokeOff(_why(fault), _types_in(file, self._opened)) from None
             else:
-                self._document(content.read(), file)
+                text, broken = _as_far_as_it_goes(content)
+                self._document(text, file)
+                if broken is not None:
+                    raise _BrokeOff(_why(broken), {kind.decode("ascii") for kind in _TYPE.findall(text)})
         self.told.now(self._chart.resources)
 
     def _pipe(self, path: Path) -> None:
@@ -337,6 +351,14 @@ class _NotFhir(Exception):
     """The file could be opened, and holds nothing that is meant for us."""
 
 
+class _BrokeOff(Exception):
+    """What came of the file was read. `held`: of which types that was."""
+
+    def __init__(self, why: str, held: Iterable[str]) -> None:
+        super().__init__(why)
+        self.held = tuple(held)
+
+
 class _NoRecord(_NotFhir):
     """Whole JSON in which no record stands: nothing is missing without it."""
 
@@ -380,21 +402,35 @@ class _Hint:
 
     def __call__(self) -> str:
         if self._found is None:
-            kinds = _types_in(self._file, self._opened) if self._file.is_file() else set()
+            kinds = _types_in(self._file, self._opened, enough=2) if self._file.is_file() else set()
             self._found = kinds.pop() if len(kinds) == 1 else _type_of_name(self._file)
         return self._found
 
 
-def _types_in(file: Path, opened: Opened) -> set[str]:
-    """The resource types of a file's lines; no more than two, which is one too many."""
+def _types_in(file: Path, opened: Opened, enough: int = len(READ_TYPES)) -> set[str]:
+    """The resource types of a file's lines, as far as it can be read; no more than `enough`."""
     kinds: set[str] = set()
-    with opened(file) as content:
-        for line in content:
-            if (kind := _TYPE.search(line)) is not None:
-                kinds.add(kind[1].decode("ascii"))
-            if len(kinds) > 1:
-                break
+    try:
+        with opened(file) as content:
+            for line in content:
+                if (kind := _TYPE.search(line)) is not None:
+                    kinds.add(kind[1].decode("ascii"))
+                if len(kinds) >= enough:
+                    break
+    except _NOT_READABLE:  # whoever reads it will say so
+        pass
     return kinds
+
+
+def _as_far_as_it_goes(content: BufferedIOBase) -> tuple[bytes, Exception | None]:
+    """What can be read, and what came in the way of the rest: a download of a packed file that broke off."""
+    pieces: list[bytes] = []
+    try:
+        while piece := content.read1(_PIECE):
+            pieces.append(piece)
+    except _NOT_READABLE as fault:
+        return b"".join(pieces), fault
+    return b"".join(pieces), None
 
 
 def _within(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fhir_mappings.charge_numbers import is_service, numbers_in
+from fhir_mappings.charge_numbers import is_service, numbers_in, numbers_in_code
 from fhir_mappings.rules.tables import shipped_codes
 
 
@@ -22,6 +22,8 @@ from fhir_mappings.rules.tables import shipped_codes
         "99454GP",
         "99454x1",
         "99454X2",
+        "1x99454",
+        "2 X 99454",
         "99454-25-59",
         "99454^GP",
         "99454/GP",
@@ -113,6 +115,46 @@ def test_a_number_within_something_else_is_none_of_ours(text: str) -> None:
 )
 def test_several_numbers_are_all_found(text: str) -> None:
     assert numbers_in(text, shipped_codes()) == ["99453", "99454"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "99454",
+        "99454-GP",
+        "99454.0",
+        "99454-1",
+        "99454:1",
+        "99454_001",
+        "0510-99454",
+        "0510.99454",
+        "RPM99454",
+        "HC99454",
+        "99454A",
+        "RPM-99454-30D",
+    ],
+)
+def test_in_the_code_of_a_charge_a_number_is_one_whatever_it_is_joined_to(code: str) -> None:
+    assert numbers_in_code(code, shipped_codes()) == ["99454"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "9945426",
+        "099454",
+        "199454-1",
+        "0x99454",
+        "12ab34cd-a99454bc",
+        "https://ehr.example/fhir/ChargeItem/99454",
+        "ChargeItem/99454",
+        "urn:oid:2.16.840.99454",
+        "99213",
+        "",
+    ],
+)
+def test_and_within_other_digits_or_an_address_it_is_none(code: str) -> None:
+    assert numbers_in_code(code, shipped_codes()) == []
 
 
 def test_every_code_that_is_known_here_is_found() -> None:

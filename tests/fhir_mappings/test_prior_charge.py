@@ -51,6 +51,7 @@ def codes(record: PatientRecord) -> list[str]:
         {"coding": [{"system": CPT, "code": "98977:GP"}]},
         {"coding": [{"system": CPT, "code": "98977,25"}]},
         {"coding": [{"system": CPT, "code": "CPT-98977"}]},
+        {"coding": [{"system": "urn:vendor:bill-codes", "code": "0510-98977-1"}]},
         {"coding": [{"code": "64897", "display": "Device supply CPT(R) 98977"}]},
         {"text": "98977"},
         {"text": "Monthly device supply 98977 GP"},

@@ -72,6 +72,45 @@ def test_a_packed_file_that_broke_off_is_named(folder, answer):
     assert ("ChargeItem", "file-not-read") in missing(found)
 
 
+def _broken_off(text: str) -> bytes:
+    """Packed, with two thirds of it there; behind `text`, which is among them, much that cannot be packed."""
+    noise = "".join(
+        f'{{"resourceType": "Observation", "id": "{os.urandom(300).hex()}"}}\n' for _ in range(300)
+    )
+    packed = gzip.compress((text + noise).encode())
+    return packed[: len(packed) * 2 // 3]
+
+
+@pytest.mark.parametrize("in_lines", [True, False])
+@pytest.mark.parametrize(
+    ("before", "types"),
+    [
+        ([], [("Observation", "file-not-read")]),
+        ([CUFF], [(None, "file-not-read"), ("Device", "file-not-read")]),
+    ],
+)
+def test_of_a_packed_file_that_broke_off_more_of_what_came_is_missing(
+    tmp_path, answer, in_lines, before, types
+):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    ndjson(folder / "devices.ndjson", [CUFF])
+    lines = [json.dumps(one) for one in [*before, *readings(15)]]
+    if in_lines:
+        (folder / "part-000.ndjson.gz").write_bytes(_broken_off("\n".join(lines) + "\n"))
+    else:
+        entries = ",".join(f'{{"resource": {line}}}' for line in lines)
+        text = f'{{"resourceType": "Bundle", "type": "collection", "entry": [{entries},'
+        (folder / "part-000.json.gz").write_bytes(_broken_off(text))
+    found, err = answer(folder)
+    (short,) = (one for one in found["decisions"] if one["code"] == "99445")
+    assert (short["requirements"][0]["found"], short["outcome"]) == (15, "review")
+    assert "record-incomplete" in short["reasons"]
+    assert "not read to its end" in err
+    assert set(types) <= set(missing(found))
+    assert in_lines or before or ("Observation", "cut-off") in missing(found)
+
+
 @pytest.mark.parametrize(
     ("name", "type_"), [("ChargeItem.csv", "ChargeItem"), ("charges.xml", None), ("a Claim.ndjson.zip", None)]
 )
