@@ -13,6 +13,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from fhir_mappings import resources as fhir
+from fhir_mappings.charge_numbers import numbers_in, numbers_in_code
 from fhir_mappings.chart.intake import Intake
 from fhir_mappings.identity import References
 from fhir_mappings.local_time import LocalClock, Moment, Window
@@ -40,7 +41,7 @@ from fhir_mappings.staff import Staff
 from fhir_mappings.terminology import Terminology, canonical
 from fhir_mappings.terminology.procedures import is_surgery_code, may_be_surgery
 from fhir_mappings.terminology.systems import ICD_10_CM
-from fhir_mappings.vocabulary import ExcludedReason
+from fhir_mappings.vocabulary import ExcludedReason, Program
 
 _Found = TypeVar("_Found")
 Mapped = tuple[tuple[_Found, ...], tuple[Excluded, ...]]
@@ -152,13 +153,8 @@ class DocumentMapper:
     def orders(self, patient: str) -> Mapped[Order]:
         found: list[Order] = []
         left_out: list[Excluded] = []
-        programs = self._intake.codes.programs
         for name, order in self._intake.of(patient, fhir.ServiceRequest).items():
-            codings = fhir.concepts(order.code, order.code and order.code.concept, order.orderDetail)
-            program = next(
-                (programs[coding.code] for coding in codings if coding.code in programs),
-                None,
-            ) or self._terminology.program_of(codings)
+            program = self._program_ordered(order)
             if program is None:
                 continue
             if (
@@ -181,6 +177,17 @@ class DocumentMapper:
                     )
                 )
         return tuple(found), tuple(left_out)
+
+    def _program_ordered(self, order: fhir.ServiceRequest) -> Program | None:
+        """The program whose code an order names, however it is written there; else that of what it orders."""
+        known = self._intake.codes
+        of_code = [order.code, order.code and order.code.concept]
+        codings = fhir.concepts(*of_code, order.orderDetail)
+        numbers = [number for coding in codings for number in numbers_in_code(coding.code or "", known)]
+        words = [*(coding.display for coding in codings), *(concept.text for concept in of_code if concept)]
+        numbers += [number for text in words for number in numbers_in(text or "", known)]
+        named = (known.programs[number] for number in numbers if number in known.programs)
+        return next(named, None) or self._terminology.program_of(codings)
 
     def care_plans(self, patient: str) -> Mapped[Agreement]:
         found: list[Agreement] = []

@@ -348,13 +348,14 @@ class Terminology:
         return UNKNOWN_PAYER
 
     def program_of(self, codings: Iterable[Coding]) -> Program | None:
-        """The program that an order's codings speak of, where they do."""
+        """The program that an order's codings speak of, where they do. A reading's coding does where the site
+        says so: those that are shipped are ordered in a clinic and of a laboratory as well."""
         for coding in codings:
             encounter = self._encounters.get(key_of(coding))
             if encounter is not None and encounter.program in (Program.RTM, Program.RPM):
                 return encounter.program
             observation = self.observations.get(key_of(coding))
-            if observation is not None and observation.measurement:
+            if observation is not None and observation.measurement and observation.by_site:
                 return observation.line.program
             line = self._devices.line_of(coding)
             if line is not None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from fhir_mappings.rules.statements import holds
+from fhir_mappings.vocabulary import Program
 
 from .conftest import ReadChart, Resource
 
 DAY = date(2026, 3, 15)
 NUCC = "http://nucc.org/provider-taxonomy"
+CPT = "http://www.ama-assn.org/go/cpt"
 
 
 def consent(**changes: Any) -> Resource:
@@ -69,6 +71,41 @@ def test_what_had_ended_before_the_service_shows_nothing_of_it(
     for papers in (record.consents, record.orders, record.care_plans):
         assert len(papers) == 1
         assert holds(papers, DAY) is expected
+
+
+LOINC = "http://loinc.org"
+
+
+@pytest.mark.parametrize(
+    ("code", "program"),
+    [
+        ({"coding": [{"system": CPT, "code": "99454-GP"}]}, Program.RPM),
+        ({"coding": [{"system": "urn:ehr:orders", "code": "4711", "display": "CPT(R) 99454"}]}, Program.RPM),
+        ({"text": "Remote therapeutic monitoring, 98977"}, Program.RTM),
+        ({"concept": {"text": "98977"}}, Program.RTM),
+        ({"coding": [{"system": "urn:clinic:flowsheet", "code": "HEP"}]}, Program.RTM),
+    ],
+)
+def test_an_order_names_our_code_as_charges_do_or_what_the_site_declared(
+    code: object, program: Program, read: ReadChart
+) -> None:
+    (found,) = read(order(code=code)).orders
+    assert found.program is program
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"coding": [{"system": LOINC, "code": "2339-0"}]},
+        {"coding": [{"system": LOINC, "code": "44261-6"}]},
+        {"coding": [{"system": CPT, "code": "80053"}], "text": "Metabolic panel"},
+        {"text": "Follow-up 9945426"},
+    ],
+)
+def test_an_order_to_a_laboratory_or_of_what_is_measured_in_a_clinic_orders_no_monitoring(
+    code: object, read: ReadChart
+) -> None:
+    assert read(order(code=code)).orders == ()
 
 
 @pytest.mark.parametrize(
