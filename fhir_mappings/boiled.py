@@ -226,19 +226,23 @@ def added(kept: Iterable[Item], new: Iterable[Item]) -> list[Item]:
 
 def pack(folders: Iterable[Iterable[Item]]) -> bytes:
     """The items of several folders as bytes: few, since they are alike. Equal items give equal bytes."""
-    ordered = [sorted(items, key=_order) for items in folders]
-    texts = [_encode_item(item) for items in ordered for item in items]
-    return _encode(Packed(list(map(len, ordered)), press(texts)))
+    counts: list[int] = []
+    texts: list[bytes] = []
+    for items in folders:
+        before = len(texts)
+        texts += map(_encode_item, sorted(items, key=_order))
+        counts.append(len(texts) - before)
+    return _encode(Packed(counts, press(texts)))
 
 
 def unpack(packed: bytes) -> list[tuple[Item, ...]]:
     """The items of several folders; `ValueError` where these are none."""
     try:
         told = _decode(packed)
-        items = iter([_decode_item(text) for text in expand(told.items)])
+        items = map(_decode_item, expand(told.items))
+        return [tuple(islice(items, count)) for count in told.counts]
     except msgspec.DecodeError:
         raise ValueError("not the items of folders") from None
-    return [tuple(islice(items, count)) for count in told.counts]
 
 
 def add_items(chart: Chart, items: Iterable[Item]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import string
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -51,8 +51,8 @@ def press(texts: Sequence[bytes]) -> bytes:
     return _encode((_squeezed(_encode(told)), _squeezed(b"".join(map(_columns, alike, places)))))
 
 
-def expand(pressed: bytes) -> list[bytes]:
-    """The texts that were pressed; `ValueError` where these are none."""
+def expand(pressed: bytes) -> Iterator[bytes]:
+    """The texts that were pressed, one at a time; `ValueError` where these are none."""
     try:
         first, second = _two.decode(pressed)
         told, columns = _decode(zlib.decompress(first, -15)), zlib.decompress(second, -15)
@@ -60,9 +60,9 @@ def expand(pressed: bytes) -> list[bytes]:
         raise ValueError("not texts that were pressed") from None
     rows, begin = [], 0
     for text, places, many in zip(told.firsts, told.places, _counts(told), strict=True):
-        rows.append(iter(_rows(text, places, columns[begin : begin + len(places) * many], many)))
+        rows.append(_rows(text, places, columns[begin : begin + len(places) * many], many))
         begin += len(places) * many
-    return [next(rows[number]) for number in told.shapes]
+    return (next(rows[number]) for number in told.shapes)
 
 
 def _squeezed(told: bytes) -> bytes:
@@ -92,14 +92,13 @@ def _columns(rows: Sequence[bytes], places: Sequence[int]) -> bytes:
     return b"".join([joined[place::size] for place in places])
 
 
-def _rows(first: bytes, distances: Sequence[int], columns: bytes, many: int) -> list[bytes]:
+def _rows(first: bytes, distances: Sequence[int], columns: bytes, many: int) -> Iterator[bytes]:
     size, place = len(first), -1
     joined = bytearray(first * many)
     for number, distance in enumerate(distances):
         place += distance
         joined[place::size] = columns[number * many : (number + 1) * many]
-    told = bytes(joined)
-    return [told[at : at + size] for at in range(0, many * size, size)] if size else [b""] * many
+    return (bytes(joined[at * size : (at + 1) * size]) for at in range(many))
 
 
 def _distances(places: Sequence[int]) -> list[int]:

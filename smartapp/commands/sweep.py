@@ -19,7 +19,7 @@ from smartapp.configuration.site_file import SiteFile, SiteFileError, read_site_
 from smartapp.population import reports
 from smartapp.population.blocks import NotOpened
 from smartapp.population.deciding import Settings
-from smartapp.population.engine import Engine, InProcess, NoEngine, Processes
+from smartapp.population.engine import Engine, InProcess, NoEngine
 from smartapp.population.files import NotReadable
 from smartapp.population.progress import Progress
 from smartapp.population.state import State, StateError
@@ -215,7 +215,11 @@ def engine_of(options: argparse.Namespace) -> Engine:
         workers = _positive(options.workers, "--workers")
         return Spark(options.spark_master or (f"local[{workers}]" if workers else None))
     number = _positive(options.workers, "--workers") or os.cpu_count() or 1
-    return InProcess() if number == 1 else Processes(number)
+    if number == 1:
+        return InProcess()
+    from smartapp.population.processes import Processes
+
+    return Processes(number)
 
 
 def _positive(number: int | None, option: str) -> int | None:

@@ -31,7 +31,7 @@ from smartapp.population.files import Opened, Source, origin_in_file, read_sourc
 
 POOL = ""
 """The folder of what no patient owns."""
-_MOST_HELD = 6 << 20
+_MOST_HELD = 3 << 20
 """Bytes of records that wait to be written."""
 _EACH = 300
 """What a record takes besides its text, roughly."""

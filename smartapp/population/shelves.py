@@ -106,7 +106,7 @@ class Shelf:
             self._changed.add(_LIST)
 
     def write(self, out: BlockWriter) -> None:
-        """Once more as it was, or as it has become."""
+        """Once more as it was, or as it has become. The last that is done with it: it is empty then."""
         if _LATER in self._changed and self._has_much_later():
             together = zip(self._items, self._later, strict=True)
             self._items, self._later = [(*one, *other) for one, other in together], [()] * len(self.folders)
@@ -121,7 +121,7 @@ class Shelf:
             return zlib.compress(_encode(self._answers), _LEVEL)
         if block == _LIST:
             return zlib.compress(_encode(self._lists), _LEVEL)
-        return pack(self._items if block == _ITEMS else self._later)
+        return pack(_taken(self._items if block == _ITEMS else self._later))
 
     def _has_much_later(self) -> bool:
         later = sum(map(len, self._later))
@@ -151,6 +151,13 @@ class Shelf:
     def _lists(self) -> Lists:
         kept = self._kept(_LIST)
         return _lists.decode(zlib.decompress(kept)) if kept else Lists.of(len(self.folders))
+
+
+def _taken(folders: _Items) -> Iterator[tuple[Item, ...]]:
+    """One after another, so that none is held twice: as records, and as bytes."""
+    folders.reverse()
+    while folders:
+        yield folders.pop()
 
 
 class Kept(Struct, frozen=True):

@@ -52,9 +52,9 @@ from smartapp.population.state import (
 from smartapp.population.work import Bench, Job
 
 _PART = 64 << 20
-_BYTES_A_SHARD = 8 << 20
+_BYTES_A_SHARD = 4 << 20
 _MOST_SHARDS = 1024
-_SHARDS_A_BUCKET = 16
+_SHARDS_A_BUCKET = 4
 _pieces = msgspec.msgpack.Decoder(list[Piece])
 
 

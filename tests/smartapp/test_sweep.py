@@ -26,7 +26,8 @@ from smartapp.configuration.site_file import SiteFile, read_site_file
 from smartapp.population import deciding, reports, work
 from smartapp.population.blocks import NotOpened
 from smartapp.population.deciding import Settings
-from smartapp.population.engine import InProcess, Processes
+from smartapp.population.engine import InProcess
+from smartapp.population.processes import Processes
 from smartapp.population.progress import Progress
 from smartapp.population.rows import lines_of, rows_of
 from smartapp.population.state import State, StateError
