@@ -19,7 +19,7 @@ from launch.discovery import SmartConfiguration
 from launch.errors import HttpError, LaunchError, LaunchReason
 from launch.http import EhrClient
 from launch.ports import Clock
-from launch.signed import SKEW, Key, NotSigned, choose, header_of, parse_jwks, seconds, verified_claims
+from launch.signed import Key, NotSigned, choose, header_of, parse_jwks, require_in_time, verified_claims
 from launch.urls import UnsafeUrl, is_under, parse_url
 
 KEEP_KEYS = timedelta(hours=1)
@@ -133,21 +133,13 @@ class IdentityVerifier:
 def _check_claims(claims: Mapping[str, Any], issuer: str, client_id: str, nonce: str, now: datetime) -> None:
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
-    moment, skew = now.timestamp(), SKEW.total_seconds()
-    expires, issued = seconds(claims, "exp"), seconds(claims, "iat")
     if claims.get("iss") != issuer:
         raise _invalid("iss")
     if client_id not in audiences:
         raise _invalid("aud")
     if claims.get("azp", client_id) != client_id or (len(audiences) > 1 and "azp" not in claims):
         raise _invalid("azp")
-    if expires is None or expires <= moment - skew:
-        raise _invalid("exp")
-    if issued is None or issued > moment + skew:
-        raise _invalid("iat")
-    not_before = seconds(claims, "nbf")
-    if "nbf" in claims and (not_before is None or not_before > moment + skew):
-        raise _invalid("nbf")
+    require_in_time(claims, now)
     if claims.get("nonce") != nonce:
         raise _invalid("nonce")
     if not isinstance(claims.get("sub"), str) or not claims["sub"]:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from joserfc import jws, jwt
@@ -107,6 +107,19 @@ def verified_claims(token: str, key: Key, algorithm: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise NotSigned("claims") from None
     return claims
+
+
+def require_in_time(claims: Mapping[str, Any], now: datetime) -> float:
+    """That a token is good now, give or take what two clocks may differ; until when. Raises NotSigned."""
+    moment, skew = now.timestamp(), SKEW.total_seconds()
+    expires, issued, not_before = (seconds(claims, name) for name in ("exp", "iat", "nbf"))
+    if expires is None or expires <= moment - skew:
+        raise NotSigned("exp")
+    if issued is None or issued > moment + skew:
+        raise NotSigned("iat")
+    if "nbf" in claims and (not_before is None or not_before > moment + skew):
+        raise NotSigned("nbf")
+    return expires
 
 
 def seconds(claims: Mapping[str, Any], name: str) -> float | None:

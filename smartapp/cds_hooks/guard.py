@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from launch.ports import Clock
-from launch.signed import SKEW, Key, NotSigned, choose, header_of, seconds, verified_claims
+from launch.signed import SKEW, Key, NotSigned, choose, header_of, require_in_time, verified_claims
 from smartapp.clock import Allowance
 from smartapp.configuration.cds_hooks import CdsSettings
 from smartapp.store.cds import CdsRequests
@@ -89,9 +89,9 @@ class Guard:
             if key is None:
                 raise Refused("no key fits")
             claims = verified_claims(token, key, str(header["alg"]))
+            until = _until(claims, client, audience, now)
         except NotSigned as fault:
             raise Refused(fault.detail) from None
-        until = _until(claims, client, audience, now)
         if not self._allowances[client.name].take(client.name, now)[0]:
             raise TooMany
         if not self._requests.take(client.name, _id(claims), until, now):
@@ -113,19 +113,15 @@ def _said(token: str) -> Mapping[str, Any]:
 
 
 def _until(claims: Mapping[str, Any], client: CdsClient, audience: str, now: datetime) -> datetime:
-    """Until when a token's id must be kept. Raises Refused for one that is not for us, or not for now."""
+    """Until when a token's id must be kept. Raises Refused for one that is not for us, NotSigned for one that
+    is not for now."""
     said = claims.get("aud")
     if audience not in (said if isinstance(said, list) else [said]):
         raise Refused("aud")
     if claims.get("iss") != client.name:
         raise Refused("iss")
-    moment, skew = now.timestamp(), SKEW.total_seconds()
-    expires, issued = seconds(claims, "exp"), seconds(claims, "iat")
-    if expires is None or expires <= moment - skew:
-        raise Refused("exp")
-    if issued is None or issued > moment + skew:
-        raise Refused("iat")
-    if expires > moment + LONGEST_LIFE.total_seconds() + skew:
+    expires = require_in_time(claims, now)
+    if expires > (now + LONGEST_LIFE + SKEW).timestamp():
         raise Refused("lives too long")
     return datetime.fromtimestamp(expires, UTC) + SKEW
 

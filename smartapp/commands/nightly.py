@@ -308,13 +308,14 @@ class _Night:
 def _write_rows(to: Path, rows: Iterator[bytes]) -> None:
     """There with all of its content, or as it was before; for its owner alone."""
     temporary = to.with_name(f".{to.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # Made anew: one that somebody else laid there would be theirs to read, or lead elsewhere.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
         for line in rows:
             out.write(line)
         out.flush()
         os.fsync(out.fileno())
-    temporary.chmod(0o600)
     temporary.rename(to)
 
 

@@ -53,6 +53,7 @@ class ChangeContent(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_by: str
     confirmed_by_name: str = ""
     confirmed_by_subject: str = ""
+    confirmed_by_person: str = ""
     session_id: str
     snapshot_id: str
     snapshot_sha256: str

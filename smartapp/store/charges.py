@@ -90,6 +90,8 @@ class ChargeContent(msgspec.Struct, frozen=True):
     confirmed_by_name: str = ""
     confirmed_by_subject: str = ""
     """Issuer and `sub` of the id_token: the same person under another fhirUser is still the same person."""
+    confirmed_by_person: str = ""
+    """The Practitioner behind a role they were signed in with; "" where the EHR did not say whose it is."""
     approval: Approval | None = None
     leaving: Leaving | None = None
     """None is the ChargeItem itself."""
@@ -297,11 +299,21 @@ class ChargeStore(Claims[Charge]):
             self._audit.add_with(connection, now, event, packet_sha256=digest, **facts)
         return True
 
-    def begin_taking_back(self, charge: Charge, holder: str, now: datetime, lease: timedelta) -> bool:
+    def begin_taking_back(
+        self,
+        charge: Charge,
+        holder: str,
+        now: datetime,
+        lease: timedelta,
+        unless_certified: Iterable[date] = (),
+    ) -> bool:
         """True for the one caller that may take back now what was handed over: from here on nobody knows,
-        until `took_back` says so."""
+        until `took_back` says so. Nobody may where a month of one of the days `unless_certified` was
+        certified."""
         states = [state.value for state in (*HANDED, ChargeState.TO_ENTER)]
         with self._database.write() as connection:
+            if certified_among(connection, charge.issuer_id, charge.patient, unless_certified):
+                return False
             begun = connection.execute(
                 update(OUTBOX)
                 .where(OUTBOX.c.identifier == charge.identifier, OUTBOX.c.state.in_(states), self._free(now))

@@ -20,6 +20,7 @@ from smartapp.store.tables import (
     REFRESH_LEASES,
     SNAPSHOTS,
     TOKENS,
+    WORKLIST_EXPORTS,
 )
 from smartapp.store.vault import Vault, place
 
@@ -143,8 +144,8 @@ class SqlLaunchStore:
                 .where(LAUNCH_SESSIONS.c.id == session_id, LAUNCH_SESSIONS.c.ended_at.is_(None))
                 .values(ended_at=at, ended_because=because.value)
             ).rowcount
-            # What was read goes with the tokens; a reading under way stops at its next report.
-            for table in (TOKENS, SNAPSHOTS, READING_JOBS):
+            # What was read, and files of it, go with the tokens; what is under way stops at its next report.
+            for table in (TOKENS, SNAPSHOTS, READING_JOBS, WORKLIST_EXPORTS):
                 connection.execute(delete(table).where(table.c.session_id == session_id))
         self._changed()
         return ended == 1

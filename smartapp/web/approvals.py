@@ -13,7 +13,7 @@ from fhir_mappings.decision import Decision
 from smartapp.ehr.charges.create import Acceptance
 from smartapp.ehr.charges.evidence import decision_of
 from smartapp.ehr.charges.workflow import Step
-from smartapp.ehr.people import same_person
+from smartapp.ehr.people import Who, who_is
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
 from smartapp.store.charges import Charge
@@ -36,6 +36,10 @@ WHO = "somebody else than who accepted it approves; who accepted it may take it 
 
 LONGEST_REASON = 500
 OWN = "You accepted this charge yourself; somebody else must approve it."
+NOT_TOLD = (
+    "The EHR does not say whose role (PractitionerRole) you are signed in with, or it was confirmed in: "
+    "nobody can tell whether you are two people. Somebody of whom that is known must approve it."
+)
 
 
 @pages.get("")
@@ -103,8 +107,11 @@ def decline(key: str) -> AnyResponse:
 
 def approval_refusal(charge: Charge) -> str | None:
     """Why the signed-in user may not approve this charge; None if they may."""
-    if accepted_here(charge):
-        return OWN
+    match _who(charge):
+        case Who.THEY:
+            return OWN
+        case Who.NOT_TOLD:
+            return NOT_TOLD
     way = services().handovers.of(charge)
     return refused_here(Action.APPROVE) or way.refusal(where_here())
 
@@ -115,10 +122,11 @@ def decline_refusal(charge: Charge) -> str | None:
 
 def accepted_here(charge: Charge) -> bool:
     """Whether the signed-in user is who accepted it."""
-    content = charge.content
-    return same_person(
-        g.session, own_pages.chart().findings, content.confirmed_by, content.confirmed_by_subject
-    )
+    return _who(charge) is Who.THEY
+
+
+def _who(charge: Charge) -> Who:
+    return who_is(g.session, own_pages.chart().findings, charge.content)
 
 
 def _present() -> tuple[Snapshot, Findings]:

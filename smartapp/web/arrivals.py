@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 from enum import Enum
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from flask import Flask, has_request_context, request
@@ -69,14 +69,20 @@ def source() -> str:
 
     An IPv6 network of 64 bits counts as one place: everybody is given at least so many addresses.
     """
-    text = (request.remote_addr or "") if has_request_context() else ""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return text
+    address = _address((request.remote_addr or "") if has_request_context() else "")
     if not isinstance(address, IPv6Address):
-        return text
+        return str(address or "")
     return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Some proxies name the port as well, which is another one for each connection."""
+    for host in (text, text.rpartition(":")[0].strip("[]"), text.strip("[]")):
+        try:
+            return ip_address(host)
+        except ValueError:
+            continue
+    return None
 
 
 def _door(endpoint: str | None) -> Door:

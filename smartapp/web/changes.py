@@ -19,7 +19,7 @@ from smartapp.configuration.handover import Method
 from smartapp.ehr.charges.present import Held, charge_now
 from smartapp.ehr.charges.revise import Order, changeable
 from smartapp.ehr.charges.workflow import Result, Step
-from smartapp.ehr.people import same_person
+from smartapp.ehr.people import Who, who_is
 from smartapp.ehr.reading.findings import Findings
 from smartapp.plain import laid_out
 from smartapp.services import services
@@ -27,7 +27,7 @@ from smartapp.store.changes import ChargeChange, change_id
 from smartapp.store.claims import ChargeState
 from smartapp.web import own_pages
 from smartapp.web.access import Open, needs
-from smartapp.web.approvals import LONGEST_REASON
+from smartapp.web.approvals import LONGEST_REASON, NOT_TOLD
 from smartapp.web.cards import RequirementView, card_view
 from smartapp.web.change_draft import Draft, drafted
 from smartapp.web.changes_view import ACTIONABLE, change_refusal, change_shut, change_view, title_of
@@ -241,8 +241,11 @@ def decline(change: str) -> AnyResponse:
 
 def approval_refusal(row: ChargeChange) -> str | None:
     """Why the signed-in user may not approve this change; None if they may."""
-    if confirmed_here(row):
-        return OWN
+    match _who(row):
+        case Who.THEY:
+            return OWN
+        case Who.NOT_TOLD:
+            return NOT_TOLD
     return (
         refused_here(Action.APPROVE)
         or services().handovers.named(Method.CHARGE_ITEM).refusal(where_here())
@@ -251,10 +254,11 @@ def approval_refusal(row: ChargeChange) -> str | None:
 
 
 def confirmed_here(row: ChargeChange) -> bool:
-    content = row.content
-    return same_person(
-        g.session, own_pages.chart().findings, content.confirmed_by, content.confirmed_by_subject
-    )
+    return _who(row) is Who.THEY
+
+
+def _who(row: ChargeChange) -> Who:
+    return who_is(g.session, own_pages.chart().findings, row.content)
 
 
 # What a request is about

@@ -22,6 +22,8 @@ _SMALL, _TEXT, _HEAD, _TITLE = 7, 9, 11, 15
 _PLOT_MM = 20.0
 _COLOURS = ((74, 127, 181), (180, 88, 28), (23, 128, 79))
 """Those of the page, in the order of the series."""
+_PAGES = "\x1f"
+"""Stands for the number of pages until that is known: nothing that `latin` lets out."""
 _STROKE = re.compile(r"M(\d+) (\d+)V(\d+)")
 _NOT_SHOWN = "Some letters cannot be shown in this PDF: a question mark stands for each. The JSON has them."
 
@@ -62,10 +64,11 @@ def _sheet() -> FPDF:
             self.set_y(-12)
             self.set_font("helvetica", size=_SMALL)
             self.set_text_color(80)
-            self.cell(w=0, text=f"Page {self.page_no()} of {{nb}}", align="R")
+            self.cell(w=0, text=f"Page {self.page_no()} of {_PAGES}", align="R")
             self.set_text_color(0)
 
     sheet = Sheet(format="letter")
+    sheet.alias_nb_pages(_PAGES)
     sheet.set_margins(15, 15)
     sheet.set_auto_page_break(True, margin=16)
     return sheet

@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from launch.sandbox.keys import SigningKey
 from smartapp.commands.demo_check import Browser
 from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"
 CODE = "98977"
 PHYSICIAN, THERAPIST, NURSE = (f"Practitioner/syn-{name}" for name in ("physician", "therapist", "nurse"))
+
+ROLE, NAMELESS = "PractitionerRole/syn-physician-role", "PractitionerRole/of-somebody"
 
 
 @pytest.fixture
@@ -181,3 +184,63 @@ def test_what_excludes_it_cannot_be_accepted_while_it_waits(world, browser):
     assert CODE not in form.action
     (row,) = world.store.charges.of_patient("sandbox", PATIENT)
     assert row.state is ChargeState.AWAITING
+
+
+@pytest.fixture
+def signed_in(monkeypatch):
+    """A function from a reference to nothing: from now on whoever signs in is called that, by a login of its
+    own."""
+    sign, called = SigningKey.sign, []
+
+    def signed(self, claims, **more):
+        if called and "fhirUser" in claims:
+            base = claims["fhirUser"].rsplit("/", 2)[0]
+            claims = {**claims, "fhirUser": f"{base}/{called[-1]}", "sub": f"login of {called[-1]}"}
+        return sign(self, claims, **more)
+
+    monkeypatch.setattr(SigningKey, "sign", signed)
+    return called.append
+
+
+@pytest.fixture
+def without_roles(make_world):
+    """A world whose EHR lets nobody search for roles, and whose site says in which role they work."""
+    roles = {ROLE: "physician", PHYSICIAN: "physician", NAMELESS: "physical-therapist"}
+    users = ", ".join(f"{{user: {name}, role: {role}}}" for name, role in roles.items())
+    world = make_world(site_more=f"second_approval: true\nusers: [{users}]\n")
+    world.ehr.sandbox.quirks.refused = "PractitionerRole"
+    return world
+
+
+@pytest.mark.threat("5.11")
+@pytest.mark.parametrize(("first", "second"), [(ROLE, PHYSICIAN), (PHYSICIAN, ROLE)])
+def test_nobody_approves_their_own_by_their_role_where_roles_cannot_be_searched(
+    without_roles, browser, other, signed_in, first, second
+):
+    signed_in(first)
+    accepted(without_roles, browser)
+    signed_in(second)
+    page = approval(without_roles, other, user=PHYSICIAN)
+    assert "somebody else must approve it" in page.text
+    assert not [form for form in page.forms if form.action.endswith(CODE)]
+    assert ours(without_roles) == []
+
+
+def test_somebody_else_approves_what_was_confirmed_in_a_role(without_roles, browser, other, signed_in):
+    signed_in(ROLE)
+    accepted(without_roles, browser)
+    signed_in(THERAPIST)
+    other.submit(approve_form(approval(without_roles, other)))
+    assert len(ours(without_roles)) == 1
+
+
+@pytest.mark.threat("5.11")
+def test_what_a_role_that_nobody_may_read_confirmed_is_approved_by_nobody_of_whom_it_may_be(
+    without_roles, browser, other, signed_in
+):
+    signed_in(NAMELESS)
+    accepted(without_roles, browser)
+    signed_in(PHYSICIAN)
+    page = approval(without_roles, other, user=PHYSICIAN)
+    assert "nobody can tell whether you are two people" in page.text
+    assert ours(without_roles) == []

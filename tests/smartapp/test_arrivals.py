@@ -103,6 +103,20 @@ def test_behind_a_proxy_the_address_is_the_one_it_names_and_elsewhere_nobody_is_
     assert found[-1] == REFUSED
 
 
+@pytest.mark.parametrize("host", [HERE, "[2001:db8:1:2::1]"])
+def test_a_proxy_that_names_the_port_too_names_one_place(app_of, host):
+    behind = app_of(trusted_proxies=1).test_client()
+    found = [ask(behind, **{"X-Forwarded-For": f"{host}:{port}"})[0] for port in range(50_000, 50_004)]
+    assert found == [200, 200, 200, REFUSED]
+    assert ask(behind, **{"X-Forwarded-For": host.strip("[]")}) == [REFUSED]
+
+
+def test_whatever_a_proxy_says_that_is_no_address_is_one_place(app_of):
+    behind = app_of(trusted_proxies=1).test_client()
+    found = [ask(behind, **{"X-Forwarded-For": f"_hidden-{number}"})[0] for number in range(4)]
+    assert found[-1] == REFUSED
+
+
 def addresses(app: Flask) -> Iterator[str]:
     """Every address that needs no session."""
     for rule in app.url_map.iter_rules():

@@ -218,6 +218,8 @@ def test_no_answer_holds_a_name_and_a_card_is_in_the_trail(ehr):
         {"exp": 4102444800},
         {"iat": None},
         {"iat": 4102444800},
+        {"nbf": 4102444800},
+        {"nbf": "later"},
         {"jti": None},
         {"jti": ""},
     ],

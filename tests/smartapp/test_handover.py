@@ -18,6 +18,7 @@ from fhir_mappings.rules.charged import units_charged
 from smartapp.ehr.handover.charge_item import ChargeItemHandover
 from smartapp.ehr.handover.line import ChargeLine, Diagnosed
 from smartapp.ehr.handover.worksheet import COLUMNS, as_cell, csv_of
+from smartapp.store.charges import ChargeStore
 from smartapp.store.claims import ChargeState
 from tests.support.sandbox import ZONE
 
@@ -122,6 +123,25 @@ def test_what_was_entered_can_be_taken_back_with_a_reason_and_is_earned_anew(wor
     assert second.state is ChargeState.TO_ENTER
 
 
+def test_nothing_is_taken_back_in_a_month_that_is_certified_just_then(make_world, browser, monkeypatch):
+    world = make_world(issuer_more=NO_CHARGE_ITEM, site_more="lock_certified_months: true\n")
+    _, address = accepted(world, browser)
+    sheet = browser.get(address + "worksheet")
+    asked = browser.get(next(target for target, text in sheet.links if text == "Take it back"))
+    begin = ChargeStore.begin_taking_back
+
+    def certified_first(store, charge, *rest):
+        day, now = charge.content.service_date, world.now()
+        assert world.store.months.certify("sandbox", PATIENT, day, "Practitioner/d2", "", now)
+        return begin(store, charge, *rest)
+
+    monkeypatch.setattr(ChargeStore, "begin_taking_back", certified_first)
+    refused = browser.submit(asked.form("/take-back"), reason="wrong patient")
+    assert refused.status == 409
+    assert "is certified for this patient" in refused.text
+    assert rows(world)[0].state is ChargeState.TO_ENTER
+
+
 def test_the_key_is_the_charges_when_the_way_changes_the_old_row_stops_a_new_one(world, browser, monkeypatch):
     """The site begins to write ChargeItems while a charge stands on the worksheet, or was entered."""
     _, address = accepted(world, browser)
@@ -160,7 +180,11 @@ def line(**more):
     return ChargeLine(**(told | more))
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1", "\n=1"])
+WIDE = ["\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)", "\u3000\uff1d1"]
+"""What some languages type for = + - @, and spreadsheets take for it."""
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\r=1", "\n=1", *WIDE])
 def test_no_cell_of_the_csv_begins_a_formula(text):
     assert as_cell(text).startswith("'")
     (_, row) = csv.reader(io.StringIO(csv_of([(line(patient=text), "state")])))

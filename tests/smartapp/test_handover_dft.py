@@ -257,6 +257,23 @@ def test_a_file_is_whole_its_owners_alone_and_renamed_in_place(tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("laid", ["a link", "a file that all may read"])
+def test_a_message_is_not_written_into_what_somebody_else_laid_in_its_place(tmp_path, laid):
+    theirs, place = tmp_path / "theirs", tmp_path / "messages" / ".c1.part"
+    theirs.write_bytes(b"theirs")
+    place.parent.mkdir()
+    if laid == "a link":
+        place.symlink_to(theirs)
+    else:
+        place.hardlink_to(theirs)
+        place.chmod(0o666)
+    put_in_place(place.parent, "c1", b"whole")
+    assert theirs.read_bytes() == b"theirs"
+    (file,) = place.parent.iterdir()
+    assert (file.name, file.read_bytes()) == ("c1.hl7", b"whole")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_what_became_of_a_file_is_told_by_the_folder_or_not_at_all(tmp_path):
     way, row = handed(DftWay(folder=str(tmp_path))), row_of()
     assert way.find(None, row).holds is Holds.UNSURE, "an engine may have taken it"

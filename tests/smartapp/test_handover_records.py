@@ -29,6 +29,7 @@ from tests.smartapp.test_handover import (
     outcome_of,
     rows,
 )
+from tests.smartapp.test_packet_view import text_of
 
 COGNITIVE = "ready-cognitive"
 TASKS = "handover: [{task: {owner: Organization/billing}}]\n"
@@ -208,3 +209,7 @@ def test_an_entry_says_which_ehr_it_is_for(entries, many, says):
     settings = HandoverSettings(tuple(HandoverEntry(issuer=name) for name in entries))
     with pytest.raises(ValueError, match=says):
         settings.check(many)
+
+
+def test_no_name_on_a_sheet_stands_for_the_number_of_its_pages():
+    assert "Synthetic {nb}" in text_of(pdf_of(line(patient="Synthetic {nb}")))

@@ -50,6 +50,14 @@ def night(folder: Path, day: date, *more: str) -> int:
     return run(options(folder, day, *more))
 
 
+def somebody_laid(link: Path) -> Path:
+    """A link where a file is about to be made; the file that it leads to."""
+    theirs = link.parent / "theirs"
+    theirs.write_bytes(b"theirs")
+    link.symlink_to(theirs)
+    return theirs
+
+
 def rows(state: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     capsys.readouterr()
     assert sweep(["rows", str(state)]) == 0
@@ -89,6 +97,7 @@ def test_after_a_whole_first_night_the_next_brings_the_difference_alone(make_ehr
     ehr = make_ehr()
     folder = tmp_path / "night"
     (tmp_path / "changes").mkdir()
+    elsewhere = somebody_laid(tmp_path / ".rows.tmp")
     handed = ["--rows", str(tmp_path / "rows"), "--changes", str(tmp_path / "changes")]
     assert night(folder, DAY, *handed) == 0
     first = capsys.readouterr().err
@@ -99,6 +108,7 @@ def test_after_a_whole_first_night_the_next_brings_the_difference_alone(make_ehr
     assert changes.name == "changes-2026-04-15-g000001.ndjson"
     assert len(changes.read_text().splitlines()) == len(before)
     assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o600
+    assert elsewhere.read_bytes() == b"theirs", "nothing is written through a link that somebody laid"
     ehr.a_day_passes()
     assert night(folder, NEXT, *handed) == 0
     second = capsys.readouterr().err

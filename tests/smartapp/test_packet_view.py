@@ -206,6 +206,11 @@ def test_the_pdf_says_what_the_page_says_and_numbers_its_pages(packets):
     assert re.search(r"Page 1 of\s+[2-9]", text)
 
 
+def test_no_text_of_a_chart_stands_for_the_number_of_pages(packets):
+    found = packets[DEVICE].replace("Ångström".encode(), b"{nb} \\u001f")
+    assert "Patient Synthetic-{nb}" in text_of(packet_pdf("x", [viewed(found)]))
+
+
 def test_what_a_pdf_cannot_show_it_says(packets):
     found = packets[DEVICE].replace("Ångström".encode(), "Łukasz".encode())
     assert "question mark stands for each" in text_of(packet_pdf("x", [viewed(found)]))

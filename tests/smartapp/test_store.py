@@ -20,6 +20,7 @@ from smartapp.store import Store, launches
 from smartapp.store.charges import Charge, ChargeContent, Enrolment
 from smartapp.store.claims import ChargeState
 from smartapp.store.database import Database, SchemaOutdated
+from smartapp.store.exports import Progress as Made
 from smartapp.store.guards import GUARDED, lifted
 from smartapp.store.reading import JobState, Progress, Snapshot, StoredResource, snapshot_digest
 from smartapp.store.tables import ATTESTATIONS, CHANGE_PACKETS, DENIALS, METADATA, TIME_ENTRIES
@@ -445,6 +446,22 @@ def test_entries_from_many_threads_make_one_chain(store, now):
 
 
 # Reading jobs
+
+
+def test_a_file_of_rows_goes_with_its_session_and_one_being_made_is_not_wanted_any_more(
+    store, session, tokens, now
+):
+    store.launches.create_session(session, tokens)
+    made = store.exports.begin("s1", "rows.csv", now)
+    store.exports.end(made, "s1", b"rows", now)
+    assert store.exports.content("s1", "rows.csv") == b"rows"
+    under_way = store.exports.begin("s1", "more.csv", now)
+    assert store.exports.go_on(under_way, Made(rows=1, file="more.csv"), now)
+    store.launches.end_session("s1", now, SessionEnd.LOGGED_OUT)
+    assert not store.exports.go_on(under_way, Made(rows=2, file="more.csv"), now)
+    store.exports.end(under_way, "s1", b"more", now)
+    assert store.exports.of_session("s1", now) is None
+    assert store.exports.content("s1", "more.csv") is None
 
 
 @pytest.fixture

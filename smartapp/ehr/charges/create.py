@@ -42,7 +42,7 @@ from smartapp.ehr.charges.workflow import (
     Workflow,
 )
 from smartapp.ehr.handover.choice import Handovers
-from smartapp.ehr.people import name_of_user, subject_of
+from smartapp.ehr.people import name_of_user, person_of, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, essence, moved
 from smartapp.ehr.reading.own_record import own_differences
@@ -202,6 +202,7 @@ class ChargeWriter(Workflow[Charge]):
             confirmed_by=session.fhir_user or "",
             confirmed_by_name=name_of_user(session, acceptance.findings),
             confirmed_by_subject=subject_of(session),
+            confirmed_by_person=person_of(acceptance.findings, session.fhir_user or ""),
             session_id=session.id,
             snapshot_id=acceptance.snapshot.id,
             snapshot_sha256=acceptance.snapshot.sha256,

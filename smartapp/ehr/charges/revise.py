@@ -30,7 +30,7 @@ from smartapp.ehr.charges.guards import Guards, charge_differences
 from smartapp.ehr.charges.present import Held, PresentCharges, charge_now
 from smartapp.ehr.charges.read_back import holds
 from smartapp.ehr.charges.workflow import Delivery, Facts, Found, Hand, Holds, Result, Step, Workflow
-from smartapp.ehr.people import name_of_user, subject_of
+from smartapp.ehr.people import name_of_user, person_of, subject_of
 from smartapp.ehr.reading.findings import Findings, evidence_of
 from smartapp.ehr.reading.fresh import FreshLook, Present, moved, records_moved
 from smartapp.ehr.reading.own_record import own_differences
@@ -170,6 +170,7 @@ class ChargeChanger(Workflow[ChargeChange]):
             confirmed_by=session.fhir_user or "",
             confirmed_by_name=name_of_user(session, order.findings),
             confirmed_by_subject=subject_of(session),
+            confirmed_by_person=person_of(order.findings, session.fhir_user or ""),
             session_id=session.id,
             snapshot_id=order.snapshot.id,
             snapshot_sha256=order.snapshot.sha256,

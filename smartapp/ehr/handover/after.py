@@ -89,7 +89,10 @@ class AfterHandover:
         if asked is None:
             return row.problem or UNANSWERED
         holder = secrets.token_hex(12)
-        if not self._charges.begin_taking_back(row, holder, self._clock.now(), self._lease):
+        lease, locked_days = self._lease, days if self._guards.locks else ()
+        if not self._charges.begin_taking_back(row, holder, self._clock.now(), lease, locked_days):
+            if (locked := self._guards.locked(row.issuer_id, row.patient, days)) is not None:
+                return locked
             return "Somebody else is at it at this moment. Look again in a few seconds."
         answer = Delivery(Fate.TAKEN) if asked else way.take_back(hand, row)
         if answer.fate is Fate.IN_DOUBT:

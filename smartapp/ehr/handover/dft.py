@@ -130,7 +130,9 @@ class DftHandover:
 def put_in_place(folder: Path, control: str, message: bytes) -> None:
     """Write a file that only its owner reads, whole, and then give it its name. Raises OSError."""
     unfinished = _unfinished(folder, control)
-    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    # Made anew: one that somebody else laid there would be theirs to read, or lead elsewhere.
+    unfinished.unlink(missing_ok=True)
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(message)
         file.flush()

@@ -64,6 +64,7 @@ def pdf_of(line: ChargeLine) -> bytes:
 
     rows = rows_of(line)
     pdf = FPDF(format="letter")
+    pdf.alias_nb_pages("")  # else a name with {nb} in it would show the number of pages
     pdf.set_creation_date(line.entered_at.astimezone(UTC))
     pdf.set_title(HEADING)
     pdf.add_page()

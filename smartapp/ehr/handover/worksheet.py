@@ -20,8 +20,9 @@ from smartapp.ehr.wire.sending import Fate
 from smartapp.plain import printable
 from smartapp.store.charges import Charge, Leaving
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet takes for the beginning of a formula, or skips before one."""
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
+"""What a spreadsheet takes for the beginning of a formula, the wide forms in some languages; or skips before
+one."""
 COLUMNS = (
     "Patient",
     "Date of birth",
