@@ -33,6 +33,7 @@ HISTORY = "/_history/"
 _LOGICAL = "identifier "
 _LITERAL = re.compile(r"[A-Z][A-Za-z]+/[^/]+")
 _CONDITIONAL = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)\?(.+)$")
+_SERVER = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
 _LONGEST_VERSION = 64
 """Characters: what an id has at most, in FHIR."""
 _OWNERS = ("subject", "patient", "beneficiary")
@@ -56,6 +57,13 @@ def made_up_name(kind: str, text: bytes | Raw) -> str:
     """A name for what doesn't name itself: the same for the same bytes, wherever they are read; blanks and
     line ends around them are no part of it."""
     return f"{kind}/~{hashlib.blake2s(bytes(text).strip(), digest_size=6).hexdigest()}"
+
+
+def server_of(full_url: str, name: str) -> str:
+    """The server that a record (`Type/id`) is of, as its fullUrl says; "" where that does not name it."""
+    address = unversioned(full_url)
+    server = _SERVER.match(address)
+    return server[1].lower() if server is not None and address.endswith(f"/{name}") else ""
 
 
 def is_made_up(name: str) -> bool:

@@ -29,6 +29,7 @@ from fhir_mappings.identity import (
     name_of,
     owner_of,
     pointer,
+    server_of,
     subject_of,
 )
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
@@ -43,6 +44,9 @@ from fhir_mappings.vocabulary import ExcludedReason
 Hint = Callable[[], str]
 """The type that a broken resource must be of, as what it came with tells; asked only when one is broken."""
 SUBJECT_FREE = (fhir.DeviceMetric, fhir.Practitioner, fhir.PractitionerRole)
+
+_NAMED_BY_OTHERS = (fhir.Patient, fhir.Device, *SUBJECT_FREE)
+"""Whom and what the records of all servers mean: one of the same id is the same."""
 
 NOT_JSON = fhir.NOT_JSON
 _NO_PEOPLE = ("Device/", "Group/", "Location/")
@@ -77,6 +81,9 @@ class Intake:
         self.resources = 0
         self.references = References(base)
         self._terminology = terminology
+        self._of_files = base is None
+        self._servers: dict[str, str] = {}
+        """Which server a record is of, by its name, where an address told it."""
         self._origins: Origins = Origins(terminology) if like is None else like._origins
         self._values: Values = Values(terminology) if like is None else like._values
         self._clock = clock
@@ -125,6 +132,8 @@ class Intake:
         else:
             self.resources += 1
             name = known_as or name_of(type(resource).__name__, resource.id, text)
+            if full_url is not None and not isinstance(resource, _NAMED_BY_OTHERS):
+                name = self._name_here(name, full_url)
             self.references.learn(name, full_url, resource.identifier)
             if not self._add_resource(resource, name):
                 self._tell_missing(text, "", hint, within)
@@ -134,8 +143,16 @@ class Intake:
         self.resources += 1
         name = name_of("Observation", observation.id, text)
         if full_url is not None:
+            name = self._name_here(name, full_url)
             self.references.learn(name, full_url, None)
         self._add_observation(observation, name)
+
+    def _name_here(self, name: str, full_url: str) -> str:
+        """What a record goes by: another server's of the same id is another record, and no version of it.
+        Asked of files alone: an EHR answers with its own."""
+        if not self._of_files or not (server := server_of(full_url, name)):
+            return name
+        return name if self._servers.setdefault(name, server) == server else f"{name}@{server}"
 
     def add_missing(self, missing: Missing, owner: str = "") -> None:
         """Something that whoever read could not read; `owner`: whose it is, "" where it may be anybody's."""
@@ -354,6 +371,9 @@ class Intake:
                 at if isinstance(at, str) else None,
             )
             if deletion is not None:
+                if entry.fullUrl is not None and deletion.name:
+                    here = self._name_here(deletion.name, entry.fullUrl)
+                    deletion = msgspec.structs.replace(deletion, name=here)
                 self.delete(deletion)
                 continue
             if bundles.was_refused(fhir.loosely(entry.response)):

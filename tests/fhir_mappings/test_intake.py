@@ -725,3 +725,57 @@ def test_an_answer_that_is_with_whoever_asked_before_is_missing_here(read):
         reading(), CUFF, bundle({"response": {"status": "304 Not Modified"}}, type="batch-response")
     )
     assert [one.why for one in record.completeness.missing] == ["refused"]
+
+
+# -- two servers --------------------------------------------------------------------------------------------
+
+EHR = "https://ehr.example/fhir"
+BILLING = "https://billing.example/r4"
+
+
+def _charge(code: str, stored: str, status: str = "billed") -> dict[str, Any]:
+    return {
+        "resourceType": "ChargeItem",
+        "id": "1",
+        "status": status,
+        "meta": {"lastUpdated": stored},
+        "subject": {"reference": "Patient/p1"},
+        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": code}]},
+        "occurrenceDateTime": "2026-02-03",
+    }
+
+
+def _from(server: str, *resources: dict[str, Any], **entry: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "entry": [
+            {"fullUrl": f"{server}/{one['resourceType']}/{one['id']}", "resource": one, **entry}
+            for one in resources
+        ],
+    }
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_another_servers_record_of_the_same_id_is_no_version_of_it(read, turned_round):
+    ours = _from(BILLING, _charge("99454", "2026-02-05T10:00:00Z"))
+    another = _from(EHR, _charge("99213", "2026-03-05T10:00:00Z"))
+    record = read(*([another, ours] if turned_round else [ours, another]))
+    assert [charge.code for charge in record.charges] == ["99454"]
+
+
+@pytest.mark.parametrize("server", ["http://billing.example/r4", "https://BILLING.example/dstu2", None])
+def test_one_server_under_two_addresses_is_one(read, server):
+    later = _charge("99454", "2026-02-06T10:00:00Z", "aborted")
+    record = read(
+        _from(BILLING, _charge("99454", "2026-02-05T10:00:00Z")),
+        later if server is None else _from(server, later),
+    )
+    assert record.charges == ()
+
+
+def test_what_one_server_deleted_stands_at_the_other(read):
+    of_ehr, of_vendor = reading(), reading(day="2026-03-06")
+    deletion = _from(EHR, of_ehr, request={"method": "DELETE", "url": "Observation/o1"})
+    record = read(CUFF, _from(EHR, of_ehr), _from("https://vendor.example/fhir", of_vendor), deletion)
+    assert [one.day.isoformat() for one in record.readings] == ["2026-03-06"]
