@@ -7,7 +7,7 @@ entry whose last version is signed (or written to the EHR after it was signed).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
@@ -75,6 +75,8 @@ class EntryContent(msgspec.Struct, frozen=True, kw_only=True):
     by_name: str = ""
     encounter: str | None = None
     """Logical id in the EHR, of a version that says it was written there."""
+    whose: str = ""
+    """The Practitioner behind `logged.person`, as the EHR said when it was signed; "" where it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,7 @@ class TimeLog:
         connection.execute(
             insert(TIME_ENTRIES).values(
                 **named,
-                person=content.logged.person,
+                person=content.whose or content.logged.person,
                 sealed=self._vault.seal_record(content, place(TIME_ENTRIES.c.sealed, named)),
                 created_at=now,
             )
@@ -292,7 +294,7 @@ class TimeLog:
             f"urn:uuid:{name}": row.version for name, row in last.items() if EntryState(row.state) in COUNTS
         }
 
-    def with_another_patient(self, entry: TimeEntry, names: Collection[str]) -> bool:
+    def with_another_patient(self, entry: TimeEntry, names: frozenset[str]) -> bool:
         """Whether an entry that counts has the same person, by whichever of these names, with somebody else
         at the same time."""
         with self._database.read() as connection:
@@ -300,7 +302,12 @@ class TimeLog:
             return self._elsewhere(connection, entry.issuer_id, entry.patient, logged, names)
 
     def _elsewhere(
-        self, connection: Connection, issuer_id: str, patient: str, logged: LoggedTime, names: Collection[str]
+        self,
+        connection: Connection,
+        issuer_id: str,
+        patient: str,
+        logged: LoggedTime,
+        names: frozenset[str],
     ) -> bool:
         if logged.day is not None:
             return False  # a length says no time
@@ -317,7 +324,7 @@ class TimeLog:
             .order_by(TIME_ENTRIES.c.position)
         ).all()
         return any(
-            other.person in names
+            not names.isdisjoint((other.person, found.latest.content.whose))
             and other.day is None
             and other.start < logged.end
             and logged.start < other.end

@@ -20,7 +20,7 @@ from fhir_mappings.time_log import (
 )
 from launch.scopes import Scopes
 from smartapp.ehr.encounters import WriteBack
-from smartapp.ehr.people import names_of
+from smartapp.ehr.people import names_of, person_of
 from smartapp.ehr.reading.elsewhere import readable_elsewhere
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
@@ -155,13 +155,14 @@ def sign(entry_id: str) -> AnyResponse:
     if problems:
         return _entry_page(found, problems, 422)
     by, by_name = own_pages.user()
+    whose = person_of(own_pages.chart().findings, content.logged.person)
     done = here.store.time_log.append(
         found.issuer_id,
         found.patient,
         found.id,
         found.latest.version,
         EntryState.SIGNED,
-        msgspec.structs.replace(content, by=by, by_name=by_name),
+        msgspec.structs.replace(content, by=by, by_name=by_name, whose=whose),
         here.clock.now(),
         "time-signed",
         Unless(_locked_days(content.logged), _names_of(content.logged.person)),

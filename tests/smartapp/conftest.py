@@ -28,6 +28,7 @@ from sqlalchemy import MetaData, create_engine, select, text
 
 from launch.sandbox import Client, RunningSandbox
 from launch.sandbox import database as ehr_database
+from launch.sandbox.keys import SigningKey
 from smartapp import create_app
 from smartapp.clock import SystemClock, ahead_of_the_machine
 from smartapp.commands.demo import CLIENT_ID, ISSUER, free_port
@@ -409,6 +410,22 @@ def shared_world(
     folder = tmp_path_factory.mktemp("world")
     with ExitStack() as stack:
         yield _world(folder, stack, database_url=new_database(folder))
+
+
+@pytest.fixture
+def signed_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function from a reference to nothing: from now on whoever signs in is called that, by a login of its
+    own."""
+    sign, called = SigningKey.sign, list[str]()
+
+    def signed(self: SigningKey, claims: dict[str, Any], **more: Any) -> str:
+        if called and "fhirUser" in claims:
+            base = claims["fhirUser"].rsplit("/", 2)[0]
+            claims = {**claims, "fhirUser": f"{base}/{called[-1]}", "sub": f"login of {called[-1]}"}
+        return sign(self, claims, **more)
+
+    monkeypatch.setattr(SigningKey, "sign", signed)
+    return called.append
 
 
 @pytest.fixture

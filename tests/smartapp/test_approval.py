@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from launch.sandbox.keys import SigningKey
 from smartapp.commands.demo_check import Browser
 from smartapp.store.claims import ChargeState
 
@@ -184,22 +183,6 @@ def test_what_excludes_it_cannot_be_accepted_while_it_waits(world, browser):
     assert CODE not in form.action
     (row,) = world.store.charges.of_patient("sandbox", PATIENT)
     assert row.state is ChargeState.AWAITING
-
-
-@pytest.fixture
-def signed_in(monkeypatch):
-    """A function from a reference to nothing: from now on whoever signs in is called that, by a login of its
-    own."""
-    sign, called = SigningKey.sign, []
-
-    def signed(self, claims, **more):
-        if called and "fhirUser" in claims:
-            base = claims["fhirUser"].rsplit("/", 2)[0]
-            claims = {**claims, "fhirUser": f"{base}/{called[-1]}", "sub": f"login of {called[-1]}"}
-        return sign(self, claims, **more)
-
-    monkeypatch.setattr(SigningKey, "sign", signed)
-    return called.append
 
 
 @pytest.fixture

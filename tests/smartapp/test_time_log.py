@@ -24,6 +24,7 @@ from smartapp.ehr.charges.guards import Guards
 from smartapp.serving import AppServer
 from smartapp.store.time_log import EntryContent, EntryState, Measured
 from smartapp.web.entry_words import counts_for
+from tests.smartapp.test_approval import ROLE
 from tests.support.sandbox import DAY
 
 PATIENT = "calls-not-in-the-ehr"
@@ -304,6 +305,17 @@ def test_nobody_is_signed_for_with_two_patients_at_once(world, browser):
 
 
 # Corrections
+
+
+def test_nor_by_their_role_where_roles_cannot_be_searched(make_world, browser, signed_in):
+    users = ", ".join(f"{{user: {name}, role: physician}}" for name in (ROLE, PHYSICIAN))
+    world = make_world(site_more=f"users: [{users}]\n")
+    world.ehr.sandbox.quirks.refused = "PractitionerRole"
+    signed_in(ROLE)
+    signed(browser, world.open(browser, PATIENT), person=ROLE)
+    signed_in(PHYSICIAN)
+    refused = entered(browser, world.open(browser, "ready-respiratory"), start="10:24", end="10:40")
+    assert "has a signed entry with another patient at the same time" in refused.text
 
 
 def test_a_correction_keeps_the_original_and_counts_only_once_it_is_signed(world, browser):

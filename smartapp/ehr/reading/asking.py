@@ -8,6 +8,7 @@ answers. Who is not given is not shown, whatever the reason; of whom the EHR sai
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from launch.limiter import Turn
 from launch.scopes import Interaction, Level, Scopes
 from launch.tokens import SessionClient
 from smartapp.ehr.reading.display import Banner, banner, decode, human_name
+from smartapp.ehr.reading.searches import REMEMBERED_SECONDS
 from smartapp.ehr.wire.bundles import (
     NOT_NOW,
     NotAPage,
@@ -61,11 +63,11 @@ def may_ask(scopes: Scopes, type_: str) -> bool:
 
 
 class Asking:
-    """Asks EHRs; remembers which way each takes. Threads share it."""
+    """Asks EHRs; remembers for a while which way each does not take. Threads share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._refused: dict[str, set[Way]] = {}
+        self._refused: dict[tuple[str, str, Way], float] = {}
 
     def patients(
         self, client: SessionClient, scopes: Scopes, patients: Sequence[str], turn: Turn = Turn.PRESSED
@@ -94,24 +96,25 @@ class Asking:
         may_search = scopes.allows(Level.USER, type_, Interaction.SEARCH)
         ways = [Way.BATCH, Way.ONE_BY_ONE] if may_read else []
         ways += [Way.SEARCH] if may_search else []
-        known = self._refused_by(client, type_)
-        for way in sorted(ways, key=list(Way).index):
-            if way in known:
-                continue
+        ways.sort(key=list(Way).index)
+        # What one user was refused another may be given: the only way there is left is tried each time.
+        for way in [way for way in ways if not self._is_refused(client, type_, way)] or ways:
             found = _asked(client, way, type_, names, turn)
             if found is not None:
                 return {name: found[name] for name in names if name in found}
             self._refuse(client, type_, way)
         raise NotAnswered
 
-    def _refused_by(self, client: SessionClient, type_: str) -> set[Way]:
+    def _is_refused(self, client: SessionClient, type_: str, way: Way) -> bool:
+        """Not long ago."""
         with self._lock:
-            return set(self._refused.get(f"{client.issuer.id} {type_}", ()))
+            since = self._refused.get((client.issuer.id, type_, way))
+        return since is not None and time.monotonic() - since < REMEMBERED_SECONDS
 
     def _refuse(self, client: SessionClient, type_: str, way: Way) -> None:
         if way is not Way.ONE_BY_ONE:
             with self._lock:
-                self._refused.setdefault(f"{client.issuer.id} {type_}", set()).add(way)
+                self._refused[client.issuer.id, type_, way] = time.monotonic()
 
 
 def _asked(client: SessionClient, way: Way, type_: str, names: Sequence[str], turn: Turn) -> Answers | None:
