@@ -66,7 +66,7 @@ class Staff:
 
     def _stated(self, role: PractitionerRole) -> StaffMember:
         name = self._person(role.practitioner)
-        stated = self._terminology.staff(concepts(role.code, role.specialty))
+        stated = self._of_role(role)
         if name is None:
             return _member(None, stated)
         known = self._meanings(name)
@@ -102,8 +102,8 @@ class Staff:
         role = self._roles.get(name)
         if role is not None:
             person = self._person(role.practitioner)
-            meaning = self._by_role(name) or self._by_qualification(person)
-            return _member(person or name, meaning)
+            meaning = self._terminology.staff(concepts(role.code)) or self._by_qualification(person)
+            return _member(person or name, meaning or self._of_role(role))
         meanings = self._meanings(name)
         # Somebody who is a physician in one role and something else in another: nobody can tell in
         # which of them they acted.
@@ -117,12 +117,13 @@ class Staff:
         return {
             found
             for role_name in self._roles_of.get(name, ())
-            if (found := self._by_role(role_name)) is not None
+            if (found := self._of_role(self._roles[role_name])) is not None
         }
 
-    def _by_role(self, name: str) -> StaffMeaning | None:
-        role = self._roles[name]
-        return self._terminology.staff(concepts(role.code, role.specialty))
+    def _of_role(self, role: PractitionerRole) -> StaffMeaning | None:
+        """What a role says: its code; else its specialty, which may be that of the department."""
+        staff = self._terminology.staff
+        return staff(concepts(role.code)) or staff(concepts(role.specialty))
 
     def _by_qualification(self, name: str | None) -> StaffMeaning | None:
         practitioner = self._practitioners.get(name or "")

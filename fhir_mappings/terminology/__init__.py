@@ -34,7 +34,17 @@ from fhir_mappings.terminology.marks import Marks
 from fhir_mappings.terminology.places import Classes, places
 from fhir_mappings.terminology.shipped import read_table, shipped
 from fhir_mappings.terminology.systems import ACT_CODE, CPT, HCPCS, Key, canonical, coding_name, key_of
-from fhir_mappings.vocabulary import UNKNOWN_PAYER, Activity, Line, Place, Program, Role, Source
+from fhir_mappings.vocabulary import (
+    DISCIPLINES,
+    THERAPISTS,
+    UNKNOWN_PAYER,
+    Activity,
+    Line,
+    Place,
+    Program,
+    Role,
+    Source,
+)
 
 __all__ = [
     "ACT_CODE",
@@ -116,6 +126,22 @@ class StaffMeaning(Struct, frozen=True, gc=False):
     role: Role
     discipline: str | None
 
+
+def _holds(wide: StaffMeaning, other: StaffMeaning) -> bool:
+    """Is whoever is the one always the other as well? A nurse practitioner is a nurse, a therapist was an
+    assistant of the discipline."""
+    if other.discipline not in (None, wide.discipline or DISCIPLINES.get(wide.role)):
+        return False
+    return other.role is wide.role or other.role in _HELD_BY.get(wide.role, ())
+
+
+_HELD_BY: dict[Role, frozenset[Role]] = {
+    Role.PHYSICIAN: frozenset({Role.QUALIFIED_PROFESSIONAL, Role.CLINICAL_STAFF, Role.NON_CLINICAL}),
+    Role.QUALIFIED_PROFESSIONAL: frozenset({Role.CLINICAL_STAFF, Role.NON_CLINICAL}),
+    Role.CLINICAL_STAFF: frozenset({Role.NON_CLINICAL}),
+    Role.THERAPIST_ASSISTANT: frozenset({Role.NON_CLINICAL}),
+    **dict.fromkeys(THERAPISTS, frozenset({Role.THERAPIST_ASSISTANT, Role.NON_CLINICAL})),
+}
 
 _NUMBERED = (CPT, HCPCS)
 """One numbering: HCPCS holds the numbers of CPT, and its address often stands for both (D32)."""
@@ -324,11 +350,12 @@ class Terminology:
         return next((place for place in Place if place in found), Place.UNKNOWN)
 
     def staff(self, codings: Iterable[Coding]) -> StaffMeaning | None:
-        for coding in codings:
-            found = self._staff.get(key_of(coding))
-            if found is not None:
-                return found
-        return None
+        """What somebody works as of whom all this is said: of several the one that holds the others; None
+        where none does, and nobody can tell."""
+        found = {meaning for coding in codings if (meaning := self._staff.get(key_of(coding))) is not None}
+        if len(found) < 2:
+            return next(iter(found), None)
+        return next((wide for wide in found if all(_holds(wide, other) for other in found)), None)
 
     @property
     def knows_coverages(self) -> bool:
