@@ -204,13 +204,16 @@ class Claims(ABC, Generic[RowT]):
                     return True
         return False
 
-    def claim_approval(self, key: str, holder: str, now: datetime, lease: timedelta) -> bool:
-        """True for the one caller that may approve or decline it now."""
-        awaits = self.table.c.state == ChargeState.AWAITING.value
+    def claim_approval(self, row: RowT, holder: str, now: datetime, lease: timedelta) -> bool:
+        """True for the one caller that may approve or decline it now, as they have seen it: not if it was
+        declined and accepted anew since."""
+        awaits = and_(
+            self.table.c.state == ChargeState.AWAITING.value, self.table.c.changed_at == row.changed_at
+        )
         with self._database.write() as connection:
             claimed = connection.execute(
                 update(self.table)
-                .where(self.key == key, awaits, self._free(now))
+                .where(self.key == row.key, awaits, self._free(now))
                 .values(holder=holder, lease_until=now + lease)
             ).rowcount
         return claimed == 1

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from smartapp.commands.demo_check import Browser
+from smartapp.ehr.charges import workflow
+from smartapp.ehr.charges.create import ChargeWriter
 from smartapp.store.claims import ChargeState
 
 PATIENT = "ready-musculoskeletal"
@@ -175,6 +177,32 @@ def test_an_approval_of_what_was_declined_and_accepted_anew_is_refused(world, br
     accepted(world, browser)
     assert other.submit(stale).status == 409
     assert ours(world) == []
+
+
+@pytest.mark.parametrize("pressed", ["approve", "decline"])
+def test_what_is_declined_and_accepted_anew_just_then_waits_for_another_look(
+    world, browser, other, monkeypatch, pressed
+):
+    accepted(world, browser)
+    page = approval(world, other)
+    form = approve_form(page) if pressed == "approve" else page.form("/decline")
+    press, meanwhile = getattr(ChargeWriter, pressed), []
+
+    def pressed_last(writer, *rest):
+        if not meanwhile:
+            meanwhile.append(pressed)
+            own = approval(world, browser, user=PHYSICIAN)
+            browser.submit(own.form("/decline"), reason="Mistake.")
+            accepted(world, browser)
+        return press(writer, *rest)
+
+    monkeypatch.setattr(ChargeWriter, pressed, pressed_last)
+    monkeypatch.setattr(workflow, "PATIENCE_SECONDS", 0)
+    other.submit(form, **({} if pressed == "approve" else {"reason": "Too early."}))
+    assert ours(world) == []
+    (row,) = world.store.charges.of_patient("sandbox", PATIENT)
+    assert row.state is ChargeState.AWAITING
+    assert row.content.approval is None
 
 
 def test_what_excludes_it_cannot_be_accepted_while_it_waits(world, browser):

@@ -197,8 +197,9 @@ def test_a_month_that_is_certified_between_the_last_look_and_the_write_stops_it(
 def test_of_two_who_approve_at_once_one_does(store, charge, now, lease):
     store.charges.claim(charge, "one", now, lease)
     store.charges.mark(charge, "one", ChargeState.AWAITING, now)
-    assert store.charges.claim_approval(charge.identifier, "two", now, lease)
-    assert not store.charges.claim_approval(charge.identifier, "three", now, lease)
+    seen = store.charges.get(charge.identifier)
+    assert store.charges.claim_approval(seen, "two", now, lease)
+    assert not store.charges.claim_approval(seen, "three", now, lease)
     assert not store.charges.mark(charge, "three", ChargeState.DECLINED, now)
 
 

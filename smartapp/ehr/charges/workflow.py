@@ -233,7 +233,7 @@ class Workflow(ABC, Generic[RowT]):
         Raises HttpError and LaunchError only where nothing was sent.
         """
         holder = secrets.token_hex(12)
-        if not self._rows.claim_approval(row.key, holder, self._clock.now(), self._lease):
+        if not self._rows.claim_approval(row, holder, self._clock.now(), self._lease):
             return self._wait_for_the_other(hand, row, _UNDER_APPROVAL)
         try:
             stopped = guard()
@@ -253,7 +253,7 @@ class Workflow(ABC, Generic[RowT]):
     def decline(self, session: LaunchSession, findings: Findings, row: RowT, reason: str) -> Result[RowT]:
         """A no, with its reason: nothing is sent, and it may be begun anew."""
         holder = secrets.token_hex(12)
-        if self._rows.claim_approval(row.key, holder, self._clock.now(), self._lease):
+        if self._rows.claim_approval(row, holder, self._clock.now(), self._lease):
             declined = self._with_approval(row, self._word_of(session, findings, reason))
             self._mark(
                 declined, holder, ChargeState.DECLINED, event="declined", session=session, reason=reason
