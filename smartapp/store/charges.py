@@ -21,7 +21,6 @@ from smartapp.configuration.handover import Method
 from smartapp.store.attestations import NO_GROUNDS, AnchorSet, Grounds, keep_anchor
 from smartapp.store.chain import Words
 from smartapp.store.claims import HANDED, Approval, ChargeState, Claims
-from smartapp.store.months import certified_among
 from smartapp.store.tables import CHARGE_PACKETS, ENROLMENTS, OUTBOX
 from smartapp.store.vault import place
 
@@ -267,9 +266,8 @@ class ChargeStore(Claims[Charge]):
         facts: dict[str, str | int | bool | None],
         certified: Iterable[date] = (),
     ) -> bool:
-        days = tuple(certified)
         with self._database.write() as connection:
-            if days and certified_among(connection, charge.issuer_id, charge.patient, days):
+            if self._is_closed(connection, charge, certified):
                 return False
             closed = connection.execute(
                 update(OUTBOX)
@@ -312,7 +310,7 @@ class ChargeStore(Claims[Charge]):
         certified."""
         states = [state.value for state in (*HANDED, ChargeState.TO_ENTER)]
         with self._database.write() as connection:
-            if certified_among(connection, charge.issuer_id, charge.patient, unless_certified):
+            if self._is_closed(connection, charge, unless_certified):
                 return False
             begun = connection.execute(
                 update(OUTBOX)

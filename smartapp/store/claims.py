@@ -15,7 +15,20 @@ from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindparam, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from smartapp.store.audit import AuditTrail, Fact
@@ -255,9 +268,8 @@ class Claims(ABC, Generic[RowT]):
         }
         if not keep:
             values |= _LET_GO
-        days = tuple(unless_certified)
         with self._database.write() as connection:
-            if days and certified_among(connection, row.issuer_id, row.patient, days):
+            if self._is_closed(connection, row, unless_certified):
                 return False
             mine = and_(self.key == row.key, self.table.c.holder == holder, self._under_way())
             moved = connection.execute(update(self.table).where(mine).values(**values)).rowcount
@@ -267,6 +279,15 @@ class Claims(ABC, Generic[RowT]):
                     told["reason"] = Words(reason)
                 self._audit.add_with(connection, now, event, **told)
         return moved == 1
+
+    def _is_closed(self, connection: Connection, row: RowT, days: Iterable[date]) -> bool:
+        """Whether a month of one of these days was certified; until the transaction ends nobody certifies
+        one."""
+        days = tuple(days)
+        if not days:
+            return False
+        self._audit.lock(connection)
+        return certified_among(connection, row.issuer_id, row.patient, days) is not None
 
     def _free(self, now: datetime) -> ColumnElement[bool]:
         return or_(self.table.c.lease_until.is_(None), self.table.c.lease_until <= now)

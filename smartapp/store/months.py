@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from smartapp.store.audit import AuditTrail, Fact
 from smartapp.store.chain import Words
 from smartapp.store.database import Database
-from smartapp.store.tables import MONTHS, TIME_ENTRIES
+from smartapp.store.tables import CHARGE_CHANGES, MONTHS, OUTBOX, TIME_ENTRIES
 from smartapp.store.vault import Vault, place
 
 
@@ -32,6 +32,15 @@ class Month:
     by_name: str
     reason: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is kept of a patient, as whoever closes a month has seen it: where the time log ends, and how far
+    each charge, and each change of one, came."""
+
+    logged_to: int
+    came: frozenset[tuple[str, str, datetime]]
 
 
 def month_of(day: date) -> date:
@@ -61,6 +70,11 @@ class MonthStore:
             )
         return found
 
+    def seen(self, issuer_id: str, patient: str) -> Seen:
+        """To be looked at before what a month is closed by."""
+        with self._database.read() as connection:
+            return _seen(connection, issuer_id, patient)
+
     def certified(self, issuer_id: str, patient: str, days: Iterable[date]) -> date | None:
         """The first day of a certified month that holds one of these days; None if none does."""
         with self._database.read() as connection:
@@ -74,14 +88,14 @@ class MonthStore:
         by: str,
         by_name: str,
         now: datetime,
-        logged_to: int | None = None,
+        seen: Seen | None = None,
         /,
         **facts: str | int | bool | None,
     ) -> bool:
-        """Close the month that holds this day. False if it is closed already, or if the time log does not
-        end any more where whoever closes it saw it end (`logged_to`)."""
+        """Close the month that holds this day. False if it is closed already, or if what is kept of the
+        patient is not any more what whoever closes it has `seen`."""
         content = _Content(by, by_name)
-        return self._turn(issuer_id, patient, day, True, content, now, "month-certified", logged_to, **facts)
+        return self._turn(issuer_id, patient, day, True, content, now, "month-certified", seen, **facts)
 
     def reopen(
         self,
@@ -118,7 +132,7 @@ class MonthStore:
         content: _Content,
         now: datetime,
         event: str,
-        logged_to: int | None,
+        seen: Seen | None,
         /,
         **facts: Fact,
     ) -> bool:
@@ -136,7 +150,7 @@ class MonthStore:
         }
         with self._database.write() as connection:
             self._audit.lock(connection)
-            if logged_to is not None and position_of(connection, issuer_id, patient) != logged_to:
+            if seen is not None and _seen(connection, issuer_id, patient) != seen:
                 return False
             before = connection.execute(
                 select(MONTHS.c.certified).where(*same).with_for_update()
@@ -160,14 +174,22 @@ class MonthStore:
         return True
 
 
-def position_of(connection: Connection, issuer_id: str, patient: str) -> int:
-    """`TimeLog.position` within somebody's transaction."""
+def _seen(connection: Connection, issuer_id: str, patient: str) -> Seen:
     last = connection.execute(
         select(func.max(TIME_ENTRIES.c.position)).where(
             TIME_ENTRIES.c.issuer_id == issuer_id, TIME_ENTRIES.c.patient == patient
         )
     ).scalar_one()
-    return int(last or 0)
+    came = [
+        row
+        for table, key in ((OUTBOX, OUTBOX.c.identifier), (CHARGE_CHANGES, CHARGE_CHANGES.c.id))
+        for row in connection.execute(
+            select(key, table.c.state, table.c.changed_at).where(
+                table.c.issuer_id == issuer_id, table.c.patient == patient
+            )
+        )
+    ]
+    return Seen(int(last or 0), frozenset(map(tuple, came)))
 
 
 def certified_among(

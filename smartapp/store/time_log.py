@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from fhir_mappings.time_log import LoggedTime
 from smartapp.store.audit import AuditTrail
 from smartapp.store.database import Database
-from smartapp.store.months import certified_among, position_of
+from smartapp.store.months import certified_among
 from smartapp.store.tables import RUNNING_CLOCKS, TIME_ENTRIES
 from smartapp.store.vault import Vault, place
 
@@ -332,11 +332,6 @@ class TimeLog:
             if found.counts
             for other in (found.latest.content.logged,)
         )
-
-    def position(self, issuer_id: str, patient: str) -> int:
-        """Where the patient's time log ends: another number once anything was added."""
-        with self._database.read() as connection:
-            return position_of(connection, issuer_id, patient)
 
     def _entries(self, rows: Iterable[Row[Any]]) -> list[TimeEntry]:
         found: dict[str, list[EntryVersion]] = {}

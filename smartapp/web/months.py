@@ -93,7 +93,7 @@ def month(key: str) -> Response:
 def certify(key: str) -> AnyResponse:
     """Close the month; where something earned would stay uncharged, only once somebody said so."""
     here = services()
-    logged_to = here.store.time_log.position(g.session.issuer_id, g.session.patient or "")
+    seen = here.store.months.seen(g.session.issuer_id, g.session.patient or "")
     chart = own_pages.posted_chart()
     if own_differences(here.store, chart.issuer_id, chart.patient, chart.findings, ()):
         raise Moved
@@ -115,7 +115,7 @@ def certify(key: str) -> AnyResponse:
         by,
         name,
         here.clock.now(),
-        logged_to,
+        seen,
         session=g.session.id,
         snapshot=chart.snapshot.id,
         charged=", ".join(f"{item.code} x{item.quantity}" for item in view.charged),

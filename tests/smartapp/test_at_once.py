@@ -67,7 +67,7 @@ def test_the_same_minutes_signed_for_two_patients_at_once_count_for_one(store, n
 
 def test_of_certifying_and_signing_at_once_one_is_refused(store, now):
     entry = store.time_log.enter(ISSUER, "p1", content(), now)
-    seen = store.time_log.position(ISSUER, "p1")
+    seen = store.months.seen(ISSUER, "p1")
     month = date(2026, 3, 1)
     done = at_once(
         lambda: signed(store, "p1", entry, now, Unless(certified=(month,))),
@@ -124,7 +124,7 @@ def test_of_signing_and_correcting_or_withdrawing_one_version_at_once_one_is_ref
 )
 def test_of_certifying_and_correcting_or_withdrawing_at_once_one_is_refused(store, now, state, event):
     entry = store.time_log.enter(ISSUER, "p1", content(), now)
-    seen, month = store.time_log.position(ISSUER, "p1"), date(2026, 3, 1)
+    seen, month = store.months.seen(ISSUER, "p1"), date(2026, 3, 1)
     done = at_once(
         lambda: appended(store, entry, now, state, event),
         lambda: store.months.certify(ISSUER, "p1", month, PERSON, "", now, seen),

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from smartapp.commands.demo_check import Browser
+from smartapp.store.months import MonthStore
+
 PATIENT = "ready-musculoskeletal"
 CODE = "98980"
 NURSE = "Practitioner/syn-nurse"
@@ -65,6 +68,26 @@ def test_certifying_asks_once_more_and_names_what_stays_uncharged(world, browser
     world.certified(browser, page)
     entry = next(e for e in world.store.audit.entries() if e["event"] == "month-certified")
     assert entry["uncharged"] == "98980, 98981"
+
+
+def test_a_month_into_which_a_charge_comes_just_then_is_not_certified_as_it_was_seen(
+    world, browser, monkeypatch
+):
+    page = month_page(world, browser)
+    other = Browser()
+    world.stack.callback(other.close)
+    form = form_for(world, other, world.open(other, PATIENT))
+    certify_now = MonthStore.certify
+
+    def certified_last(store, *rest, **facts):
+        assert "The charge is in the EHR" in other.submit(form).text
+        return certify_now(store, *rest, **facts)
+
+    monkeypatch.setattr(MonthStore, "certify", certified_last)
+    refused = world.certified(browser, page)
+    assert refused.status == 409
+    assert "month-certified" not in events(world)
+    assert len(ours(world)) == 1
 
 
 def test_a_certified_month_takes_no_new_charge(world, browser):

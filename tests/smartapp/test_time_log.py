@@ -725,7 +725,7 @@ def test_a_month_that_is_certified_after_the_first_look_is_found_by_the_transact
         entry = signed(browser, page)
         draft = entered(browser, page, start="11:00", end="11:05")
         world.store.months.certify("sandbox", PATIENT, last_month(1), PHYSICIAN, "", world.now())
-        before = world.store.time_log.position("sandbox", PATIENT)
+        before = world.store.months.seen("sandbox", PATIENT)
         acts = (
             (time_page(browser, page).form("/time"), typed(start="12:00", end="12:05")),
             (browser.get(f"{entry.url}/correct").form("/correct"), typed(end="10:21")),
@@ -738,7 +738,7 @@ def test_a_month_that_is_certified_after_the_first_look_is_found_by_the_transact
             told = browser.submit(form, **values)
             assert told.status == 422
             assert "is certified for this patient" in told.text
-        assert world.store.time_log.position("sandbox", PATIENT) == before
+        assert world.store.months.seen("sandbox", PATIENT) == before
 
 
 def test_an_entry_that_was_corrected_elsewhere_meanwhile_stops_the_charge(world, browser):
