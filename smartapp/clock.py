@@ -89,7 +89,9 @@ class AuditedEvents:
         self._clock = clock
 
     def emit(self, name: str, **facts: str | int | float | bool | None) -> None:
-        log.info("%s %s", name, json.dumps(facts, sort_keys=True, default=str))
+        # Who it was is for the trail alone: it may be a patient.
+        noted = {key: value for key, value in facts.items() if key != "user"}
+        log.info("%s %s", name, json.dumps(noted, sort_keys=True, default=str))
         if name in LAUNCHES:
             self._metrics.launch(registration_of(str(facts.get("issuer", ""))), LAUNCHES[name])
         if name in AUDITED:

@@ -18,8 +18,8 @@ from smartapp.commands.checks import CANNOT, Fault, Parser, as_json
 from smartapp.configuration.settings import ConfigurationError, read_setting, setting
 from smartapp.remittance import Imported, NoRemittance, import_remittance, read_remittance
 from smartapp.store import Store
-from smartapp.store.billing import last_day
 from smartapp.store.database import SchemaOutdated
+from smartapp.store.months import last_day
 from smartapp.store.vault import SealBroken
 
 NOT_ALL = 3

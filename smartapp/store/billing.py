@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, update
@@ -18,7 +18,7 @@ from smartapp.store.charges import Charge, ChargeStore, found_by, key_in
 from smartapp.store.claims import ChargeState
 from smartapp.store.database import Database
 from smartapp.store.denials import DenialState, denied_charges
-from smartapp.store.months import month_of
+from smartapp.store.months import last_day, month_of
 from smartapp.store.tables import OUTBOX
 
 WAITS = (
@@ -239,11 +239,6 @@ class Billing:
 MOST_ALIKE = 20
 SHORTEST_KEY = 12
 """Characters of a key that FT1-2 of a message carries: fewer name no charge."""
-
-
-def last_day(first_day: date) -> date:
-    """Of the month that begins on `first_day`."""
-    return month_of(first_day + timedelta(days=31)) - timedelta(days=1)
 
 
 def _undated(issuer_id: str | None) -> ColumnElement[bool]:

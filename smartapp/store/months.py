@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -46,6 +47,11 @@ class Seen:
 def month_of(day: date) -> date:
     """The first day of the calendar month."""
     return day.replace(day=1)
+
+
+def last_day(day: date) -> date:
+    """The last day of the calendar month."""
+    return day.replace(day=monthrange(day.year, day.month)[1])
 
 
 class MonthStore:

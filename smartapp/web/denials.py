@@ -25,9 +25,9 @@ from smartapp.remittance import (
     remark_in,
 )
 from smartapp.services import services
-from smartapp.store.billing import MonthRow, last_day
+from smartapp.store.billing import MonthRow
 from smartapp.store.denials import Added, Denial, DenialContent, DenialState, Denied
-from smartapp.store.months import month_of
+from smartapp.store.months import last_day, month_of
 from smartapp.web import billing_words, own_pages, words
 from smartapp.web.billing import MAY, RowView, first_day_of, people_of, row_view
 from smartapp.web.billing_rows import patient_of

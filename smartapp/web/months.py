@@ -7,7 +7,7 @@ still on its way to the EHR may lie in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from flask import Blueprint, Response, abort, g, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -19,7 +19,7 @@ from smartapp.ehr.reading.own_record import own_differences
 from smartapp.services import services
 from smartapp.store.changes import UNFINISHED
 from smartapp.store.claims import ChargeState
-from smartapp.store.months import Month, month_of
+from smartapp.store.months import Month, last_day, month_of
 from smartapp.web import own_pages
 from smartapp.web.access import Open, needs
 from smartapp.web.approvals import LONGEST_REASON
@@ -173,7 +173,7 @@ def months_of(chart: own_pages.Chart) -> list[MonthView]:
         MonthView(
             first_day,
             f"{first_day:%Y-%m}",
-            _last_day(first_day) < chart.today,
+            last_day(first_day) < chart.today,
             kept.get(first_day),
             tuple(item for at, item in dated if at == first_day and item.outcome is Outcome.CHARGED),
             tuple(
@@ -207,10 +207,6 @@ def _on_its_way(chart: own_pages.Chart) -> dict[date, list[str]]:
             for day in change.content.days:
                 found.setdefault(month_of(day), []).append(f"change of {change.content.code}")
     return found
-
-
-def _last_day(first_day: date) -> date:
-    return month_of(first_day + timedelta(days=31)) - timedelta(days=1)
 
 
 def _page(chart: own_pages.Chart, view: MonthView, problems: tuple[str, ...], status: int) -> Response:

@@ -180,3 +180,8 @@ def test_an_address_that_is_no_month_is_not_found(world, browser):
     page = world.open(browser, PATIENT)
     assert browser.get(f"{page.url}billing/2026-13").status == 404
     assert browser.get(f"{page.url}billing/charge").status == 404
+
+
+@pytest.mark.parametrize("place", ["billing/9999-12", "denials/month/9999-12", "billing/0001-01"])
+def test_the_first_and_the_last_month_there_can_be_are_months(world, browser, place):
+    assert browser.get(f"{world.open(browser, PATIENT).url}{place}").status == 200

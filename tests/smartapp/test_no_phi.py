@@ -84,6 +84,23 @@ def test_no_page_of_a_session_has_a_patient_in_its_address_or_leaves_one_in_a_lo
 
 
 @pytest.mark.threat("5.13")
+def test_a_patient_who_signs_in_is_in_no_log(
+    shared_world: World,
+    browser: Browser,
+    caplog: pytest.LogCaptureFixture,
+    addresses: list[str],
+    signed_in: Callable[[str], None],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    signed_in("Patient/ready-musculoskeletal")
+    page = shared_world.launch(browser, "ready-musculoskeletal")
+    assert page.status == 403
+    assert told_of(of_patients(shared_world), caplog, addresses) == []
+    opened = [one for one in shared_world.store.audit.entries() if one["event"] == "launch-opened"]
+    assert opened[-1]["user"] == "Patient/ready-musculoskeletal"
+
+
+@pytest.mark.threat("5.13")
 def test_a_full_run_of_every_chart_leaves_no_patient_in_any_log_or_address(
     world: World, browser: Browser, caplog: pytest.LogCaptureFixture, addresses: list[str]
 ) -> None:
