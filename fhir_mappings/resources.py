@@ -10,7 +10,7 @@ where an array belongs) fails alone; who called lists it as unreadable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -704,15 +704,22 @@ decode_entry = msgspec.json.Decoder(Entry).decode
 
 def contained_in(parts: list[Raw] | None) -> dict[str, Resource]:
     """The resources that another one contains, by id; what can't be read of them is left out."""
-    found: dict[str, Resource] = {}
+    return {id_: inner for id_, inner in _contained(parts) if isinstance(inner, Resource)}
+
+
+def readings_in(parts: list[Raw] | None) -> dict[str, Observation]:
+    """The Observations among them."""
+    return {id_: inner for id_, inner in _contained(parts) if isinstance(inner, Observation)}
+
+
+def _contained(parts: list[Raw] | None) -> Iterator[tuple[str, Resource | Observation]]:
     for part in parts or ():
         try:
             inner = decode_resource(part)
         except NOT_JSON:
             continue
-        if isinstance(inner, Resource) and inner.id:
-            found[inner.id] = inner
-    return found
+        if inner.id:
+            yield inner.id, inner
 
 
 def loosely(text: bytes | Raw) -> Any:

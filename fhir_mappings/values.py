@@ -24,11 +24,13 @@ from fhir_mappings.resources import (
     Period,
     SampledData,
     ValueHolder,
+    readings_in,
 )
 from fhir_mappings.terminology import Believable, Terminology
 
 _EMPTY = (b"null", b"{}", b"[]", b'""')
 _DIGIT = re.compile(r"[0-9]")
+_NOT_MEASURED = frozenset({"entered-in-error", "cancelled", "registered"})
 _MOST_PARTS = 10_000
 """Texts of component codes that are kept; a chart has a few dozen."""
 _Kind = TypeVar("_Kind")
@@ -90,7 +92,20 @@ class Values:
             return Said.UNBELIEVABLE, hash(quantity)
         values = []
         said = max(said, self._other(observation, believable, values))
+        if said < Said.UNBELIEVABLE and observation.contained and observation.hasMember:
+            return self._of_contained(observation)
         return said, hash(tuple(values))
+
+    def _of_contained(self, panel: Observation) -> Told:
+        """What the members say that a panel contains itself."""
+        inner = readings_in(panel.contained)
+        named = (inner.get((member.reference or "").removeprefix("#")) for member in panel.hasMember or ())
+        told = [
+            self.told(one, self._terminology.believable((one.code and one.code.coding) or ()))
+            for one in named
+            if one is not None and one.status not in _NOT_MEASURED
+        ]
+        return max((said for said, _ in told), default=Said.NOTHING), hash(tuple(told))
 
     def _learn_part(self, code: bytes) -> _Part:
         concept = (_decoded(Raw(code), _concept) if code else None) or CodeableConcept()

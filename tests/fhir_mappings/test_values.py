@@ -402,3 +402,29 @@ def test_the_same_number_written_twice_is_one_value(read: Read, blood_pressure: 
     assert (
         len(read(blood_pressure(component=one), blood_pressure("b", component=other), cuff()).readings) == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        (number(120), None),
+        (number(0), "implausible-value"),
+        (absent(), "no-value"),
+        ({"status": "entered-in-error", **number(120)}, "no-value"),
+    ],
+)
+def test_a_panel_may_contain_its_members(
+    member: dict[str, Any], why: str | None, read: Read, blood_pressure: Build, cuff: Build
+) -> None:
+    inner = blood_pressure("s", component=None, code=concept("8480-6"), **member)
+    panel = blood_pressure(component=None, contained=[inner], hasMember=[{"reference": "#s"}])
+    record = read(panel, cuff())
+    assert reason(record) == why if why else record.readings
+
+
+def test_what_a_panel_contains_and_does_not_name_is_no_member_of_it(
+    read: Read, blood_pressure: Build, cuff: Build
+) -> None:
+    inner = blood_pressure("s", component=None, code=concept("8480-6"), **number(120))
+    panel = blood_pressure(component=None, contained=[inner], hasMember=[{"reference": "Observation/s"}])
+    assert reason(read(panel, cuff())) == "no-value"
