@@ -69,11 +69,15 @@ def pieces(
     if declared.isdecimal() and (len(declared) >= 20 or int(declared) > max_bytes):
         raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
     decoder = _Gunzip() if "gzip" in encoding else _Identity()
-    room = max_bytes
+    # Pieces that hold nothing fill no room: what comes is counted too, and packed it is hardly ever more.
+    room, packed = max_bytes, max_bytes + _CHUNK
     since, brought = time.monotonic(), 0
     # read1 gives what one look at the socket brings, so that the clock is looked at between any two bytes.
     while data := raw.read1(_CHUNK, decode_content=False):
         brought += len(data)
+        packed -= len(data)
+        if packed < 0:
+            raise HttpError(HttpProblem.TOO_LARGE, maybe_acted=True)
         for piece in decoder.steps(data, room):
             room -= len(piece)
             if room < 0:

@@ -11,10 +11,12 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from launch.bodies import read
 from launch.errors import HttpError, HttpProblem
 from launch.http import OAUTH_LIMITS, EhrClient, EhrClients, Limits, Response
 from launch.issuers import Issuer
@@ -319,6 +321,21 @@ def test_a_gzip_bomb_is_stopped_at_the_limit_and_never_unpacked(ehr, client):
         tracemalloc.stop()
     assert error.problem is HttpProblem.TOO_LARGE
     assert peak < 8 * 1024 * 1024
+
+
+@pytest.mark.threat("5.12")
+def test_a_compressed_body_that_holds_nothing_for_ever_is_stopped_at_the_limit_too():
+    nothing, came = gzip.compress(b"") * 3000, []
+
+    def some_of_it(_number, decode_content):
+        assert not decode_content
+        came.append(len(nothing))
+        return nothing
+
+    raw = SimpleNamespace(headers={"Content-Encoding": "gzip"}, read1=some_of_it)
+    error = failure(read, raw, 200_000, time.monotonic() + 60)
+    assert (error.problem, error.maybe_acted) == (HttpProblem.TOO_LARGE, True)
+    assert sum(came) < 400_000
 
 
 def test_the_limit_counts_unpacked_bytes(ehr, client):
