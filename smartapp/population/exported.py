@@ -194,6 +194,9 @@ class FileWriter:
         self._folder, self._seal, self._stem = folder, seal, stem
         self.fetched = Fetched()
         self._held = bytearray()
+        self._whole = 0
+        """So much of what is held are whole lines. Kept, since a line that is looked through again with each
+        piece of it takes the square of its length."""
         self._part: BlockWriter | None = None
         self._in_part = 0
 
@@ -209,12 +212,14 @@ class FileWriter:
             if start and start[:1] != b"{":
                 raise NoLines("no NDJSON")
         self.fetched.bytes += len(piece)
+        if ended := piece.rfind(b"\n") + 1:
+            self._whole = len(self._held) + ended
         self._held += piece
         if len(self._held) >= _BLOCK:
-            end = self._held.rfind(b"\n") + 1
-            if end:
-                self._write(bytes(self._held[:end]))
-                del self._held[:end]
+            if self._whole:
+                self._write(bytes(self._held[: self._whole]))
+                del self._held[: self._whole]
+                self._whole = 0
             elif len(self._held) > _LONGEST_LINE:
                 raise NoLines("no NDJSON: a line of more than 64 MB")
 

@@ -8,12 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
+from launch.bulk import Named
 from smartapp.commands.export import run
 from smartapp.commands.sweep import run as sweep
 from smartapp.population.exported import ExportFolder
@@ -391,3 +394,20 @@ def test_no_token_no_address_and_nobodys_record_is_told_or_logged(make_ehr, tmp_
     assert not any(token in said for token in seen if token)
     assert "syn-crowd" not in said
     assert "bulk/" not in said
+
+
+@pytest.mark.threat("5.12")
+def test_a_long_line_that_comes_in_small_pieces_is_taken_in_once(tmp_path):
+    key = Fernet.generate_key()
+    folder = ExportFolder(tmp_path / "export", [key])
+    lines = [b'{"a": 1}\n', b'{"b": "' + b"x" * 4_000_000 + b'"}\n', b'{"c": 1}\n', b'{"d": 1}']
+    text, began = b"".join(lines), time.process_time()
+    with folder.writer(0, Named("output", "Observation", "")) as out:
+        for at in range(0, len(text), 64):
+            out.feed(text[at : at + 64])
+        out.close()
+    assert time.process_time() - began < 5
+    assert (out.fetched.records, out.fetched.fault) == (4, "")
+    (part,) = out.fetched.parts
+    with Opener([key])(folder.folder / part) as kept:
+        assert kept.read() == text + b"\n"
