@@ -156,6 +156,8 @@ class LocalClock:
         return moment
 
     def _read_date(self, text: str) -> Moment | TimeProblem:
+        if text != (plain := text.strip()):
+            return self.read(plain)
         if text.isascii() and (
             (len(text) == 4 and text.isdigit())
             or (len(text) == 7 and text[4] == "-" and text[:4].isdigit() and text[5:].isdigit())
@@ -172,10 +174,13 @@ class LocalClock:
         return Moment(day, self.midnight(day), date_only=True)
 
     def _read_time(self, text: str) -> Moment | TimeProblem:
+        if text != (plain := text.strip()):
+            return self.read(plain)
         # `datetime.fromisoformat` reads more than FHIR writes (ordinal and week dates); the marks keep it to
-        # year-month-dayThour:minute. Missing seconds are read: vendors leave them out.
+        # year-month-dayThour:minute. Missing seconds are read, since vendors leave them out, and a blank for
+        # the T, as databases write it and RFC 3339 allows it.
         # FHIR writes no hour 24, which Python reads from 3.14 on, as the next day's midnight.
-        if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] not in "Tt" or text[13] != ":":
+        if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] not in "Tt " or text[13] != ":":
             return TimeProblem.UNREADABLE
         if text[11:13] == "24":
             return TimeProblem.UNREADABLE

@@ -50,11 +50,12 @@ def instant(moment: datetime) -> int:
 
 def plainly(text: str, zone: ZoneInfo) -> Moment | TimeProblem:
     """What `LocalClock.read` says, without any of its short cuts."""
+    text = text.strip()
     if not text:
         return TimeProblem.MISSING
     if re.fullmatch(r"[0-9]{4}(-[0-9]{2})?", text):
         return TimeProblem.PARTIAL
-    is_date, is_time = re.fullmatch(r".{4}-.{2}-.{2}", text), re.match(r".{4}-.{2}-.{2}T.{2}:.{2}", text)
+    is_date, is_time = re.fullmatch(r".{4}-.{2}-.{2}", text), re.match(r".{4}-.{2}-.{2}[T ].{2}:.{2}", text)
     if not is_date and not is_time:
         return TimeProblem.UNREADABLE
     try:
