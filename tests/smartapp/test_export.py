@@ -400,11 +400,11 @@ def test_no_token_no_address_and_nobodys_record_is_told_or_logged(make_ehr, tmp_
 def test_a_long_line_that_comes_in_small_pieces_is_taken_in_once(tmp_path):
     key = Fernet.generate_key()
     folder = ExportFolder(tmp_path / "export", [key])
-    lines = [b'{"a": 1}\n', b'{"b": "' + b"x" * 4_000_000 + b'"}\n', b'{"c": 1}\n', b'{"d": 1}']
+    lines = [b'{"a": 1}\n', b'{"b": "' + b"x" * 16_000_000 + b'"}\n', b'{"c": 1}\n', b'{"d": 1}']
     text, began = b"".join(lines), time.process_time()
     with folder.writer(0, Named("output", "Observation", "")) as out:
-        for at in range(0, len(text), 64):
-            out.feed(text[at : at + 64])
+        for at in range(0, len(text), 256):
+            out.feed(text[at : at + 256])
         out.close()
     assert time.process_time() - began < 5
     assert (out.fetched.records, out.fetched.fault) == (4, "")
