@@ -135,6 +135,7 @@ class ChangeStore(Claims[ChargeChange]):
         if state is ChargeState.CONFIRMED:
             values |= {"holder": None, "lease_until": None}
         with self._database.write() as connection:
+            self._audit.lock(connection)
             moved = connection.execute(
                 update(CHARGE_CHANGES)
                 .where(
@@ -198,6 +199,7 @@ class ChangeStore(Claims[ChargeChange]):
     ) -> bool:
         """The second half of a replacement is over: nothing is left to do."""
         with self._database.write() as connection:
+            self._audit.lock(connection)
             moved = connection.execute(
                 update(CHARGE_CHANGES)
                 .where(

@@ -267,6 +267,7 @@ class ChargeStore(Claims[Charge]):
         certified: Iterable[date] = (),
     ) -> bool:
         with self._database.write() as connection:
+            self._audit.lock(connection)
             if self._is_closed(connection, charge, certified):
                 return False
             closed = connection.execute(
@@ -338,6 +339,7 @@ class ChargeStore(Claims[Charge]):
     ) -> bool:
         """What became of taking it back, by its holder, with an audit entry. False where it is not theirs."""
         with self._database.write() as connection:
+            self._audit.lock(connection)
             mine = and_(OUTBOX.c.identifier == charge.identifier, OUTBOX.c.holder == holder)
             moved = connection.execute(
                 update(OUTBOX)
@@ -363,6 +365,7 @@ class ChargeStore(Claims[Charge]):
         )
         values = {"state": ChargeState.WITHDRAWN.value, "changed_at": now}
         with self._database.write() as connection:
+            self._audit.lock(connection)
             moved = connection.execute(update(OUTBOX).where(written).values(**values)).rowcount
             if moved == 1:
                 told = {"charge_item": charge.charge_item, **facts}

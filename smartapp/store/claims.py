@@ -269,6 +269,10 @@ class Claims(ABC, Generic[RowT]):
         if not keep:
             values |= _LET_GO
         with self._database.write() as connection:
+            if event is not None:
+                # First the trail, then the row, as whoever certifies a month: the other way round two could
+                # wait for each other.
+                self._audit.lock(connection)
             if self._is_closed(connection, row, unless_certified):
                 return False
             mine = and_(self.key == row.key, self.table.c.holder == holder, self._under_way())

@@ -17,6 +17,7 @@ from smartapp.store.claims import ChargeState
 from smartapp.store.tables import AUDIT
 from smartapp.store.vault import SealBroken, place
 from tests.smartapp.conftest import REFUSED
+from tests.smartapp.test_at_once import at_once
 from tests.support.filled_store import content_of
 
 MARCH = date(2026, 3, 31)
@@ -189,6 +190,16 @@ def test_a_month_that_is_certified_between_the_last_look_and_the_write_stops_it(
     assert store.charges.mark(
         charge, "one", ChargeState.SENT, now, unless_certified=[MARCH + timedelta(days=1)]
     )
+
+
+def test_of_certifying_and_sending_at_once_one_is_refused(store, charge, now, lease):
+    store.charges.claim(charge, "one", now, lease)
+    seen = store.months.seen("general", "p1")
+    done = at_once(
+        lambda: store.charges.mark(charge, "one", ChargeState.SENT, now, keep=True, unless_certified=[MARCH]),
+        lambda: store.months.certify("general", "p1", MARCH, "Practitioner/7", "", now, seen),
+    )
+    assert sorted(done) == [False, True]
 
 
 # A second person
