@@ -90,7 +90,7 @@ def _codings(value: Any) -> Iterator[Key]:
             yield from _codings(inner)
         elif isinstance(code := one.get("code"), str):
             system = one.get("system")
-            yield canonical(system if isinstance(system, str) else None), code
+            yield canonical(system if isinstance(system, str) else None), code.strip()
 
 
 def _said(value: dict[str, Any]) -> Iterator[Any]:

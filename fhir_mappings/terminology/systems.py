@@ -58,8 +58,9 @@ def canonical(system: str | None) -> str | None:
 
 
 def key_of(coding: Coded) -> Key:
-    """What a coding is looked up by."""
-    return canonical(coding.system), coding.code
+    """What a coding is looked up by. Blanks around a code, as columns are filled up, are none of it."""
+    code = coding.code
+    return canonical(coding.system), code.strip() if code else code
 
 
 def coding_name(coding: Coded) -> str:

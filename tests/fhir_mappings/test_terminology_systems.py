@@ -81,6 +81,29 @@ def test_a_reading_by_oid_through_a_device_by_oid_counts(
     assert len(read(blood_pressure(code=code), cuff(type=kind)).readings) == 1
 
 
+SETTING = "http://hl7.org/fhir/us/vitals/StructureDefinition/MeasurementSettingExt"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"code": {"coding": [{"system": LOINC, "code": "85354-9  "}]}}, None),
+        ({"method": {"coding": [{"system": SNOMED, "code": "1156040003 "}]}}, "patient-reported"),
+        (
+            {"extension": [{"url": SETTING, "valueCoding": {"system": SNOMED, "code": "257585005 "}}]},
+            "in-facility",
+        ),
+    ],
+)
+def test_blanks_around_a_code_are_no_part_of_it(
+    changes: Resource, why: str | None, read: Read, blood_pressure: Build, cuff: Build
+) -> None:
+    padded = cuff(type={"coding": [{"system": MDC, "code": "528391 "}]})
+    record = read(blood_pressure(**changes), padded)
+    assert {str(entry.reason) for entry in record.excluded} == ({why} if why else set())
+    assert bool(record.readings) is (why is None)
+
+
 def test_the_same_coding_under_two_addresses_is_one_reading_sent_twice(
     read: Read, blood_pressure: Build, cuff: Build
 ) -> None:
