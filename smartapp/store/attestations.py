@@ -218,10 +218,13 @@ class AttestationStore:
         by: str,
         by_name: str,
         now: datetime,
+        *,
+        kind: str,
         **facts: Facts,
     ) -> bool:
-        """Take a statement back. False where this patient has no such statement, or it was taken back."""
-        if attestation_id not in self.standing(issuer_id, patient):
+        """Take back what was STATED, confirmed as an EPISODE or SETTLED: `kind` says which, since not
+        everybody may take back each. False where this patient has no such thing, or it was taken back."""
+        if attestation_id not in self.standing(issuer_id, patient, kind):
             return False
         content = _Revocation(by=by, by_name=by_name)
         try:
@@ -248,12 +251,13 @@ class AttestationStore:
         """Every time somebody had the periods begin on a day, the latest first."""
         return self._all(issuer_id, patient, ANCHOR, AnchorSet)
 
-    def standing(self, issuer_id: str, patient: str) -> frozenset[str]:
-        """The ids of what stands and can be taken back. Nothing is unsealed."""
+    def standing(self, issuer_id: str, patient: str, kind: str | None = None) -> frozenset[str]:
+        """The ids of what stands and can be taken back, or of those of one kind. Nothing is unsealed."""
         with self._database.read() as connection:
             rows = connection.execute(_STANDING, {"issuer": issuer_id, "whose": patient}).all()
         revoked = {row.attestation_id for row in rows if row.state == REVOKED}
-        return frozenset({row.attestation_id for row in rows} - revoked)
+        made = {row.attestation_id for row in rows if kind is None or row.state == kind}
+        return frozenset(made - revoked)
 
     def _keep(
         self,

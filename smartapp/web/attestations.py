@@ -16,7 +16,7 @@ from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Outcome, Unverified
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.attestations import Stated, Statement
+from smartapp.store.attestations import STATED, Stated, Statement
 from smartapp.web import own_pages, words
 from smartapp.web.access import needs
 from smartapp.web.permission import Action
@@ -86,7 +86,14 @@ def revoke(attestation_id: str) -> AnyResponse:
     chart, here = own_pages.posted_chart(), services()
     by, by_name = own_pages.user()
     if not here.store.attestations.revoke(
-        chart.issuer_id, chart.patient, attestation_id, by, by_name, here.clock.now(), session=g.session.id
+        chart.issuer_id,
+        chart.patient,
+        attestation_id,
+        by,
+        by_name,
+        here.clock.now(),
+        kind=STATED,
+        session=g.session.id,
     ):
         raise Moved
     here.jobs.decide_again(g.session)

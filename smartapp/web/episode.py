@@ -18,7 +18,7 @@ from fhir_mappings.record import EpisodeOfCare
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Program
 from smartapp.ehr.reading.findings import Findings
 from smartapp.services import services
-from smartapp.store.attestations import ConfirmedEpisode, Stated, episode_of
+from smartapp.store.attestations import EPISODE, ConfirmedEpisode, Stated, episode_of
 from smartapp.web import own_pages, period_words, words
 from smartapp.web.access import needs
 from smartapp.web.differences import Difference, charges_lost, differences
@@ -99,7 +99,14 @@ def revoke(program: str, episode_id: str) -> AnyResponse:
     chart, of, here = own_pages.posted_chart(), _program(program), services()
     by, by_name = own_pages.user()
     if not here.store.attestations.revoke(
-        chart.issuer_id, chart.patient, episode_id, by, by_name, here.clock.now(), session=g.session.id
+        chart.issuer_id,
+        chart.patient,
+        episode_id,
+        by,
+        by_name,
+        here.clock.now(),
+        kind=EPISODE,
+        session=g.session.id,
     ):
         raise Moved
     here.jobs.decide_again(g.session)

@@ -39,7 +39,7 @@ from smartapp.configuration.site_file import BILLING_PROFESSIONALS
 from smartapp.ehr.reading.findings import Findings
 from smartapp.ehr.reading.own_record import SettledLine
 from smartapp.services import services
-from smartapp.store.attestations import Settlement, Stated
+from smartapp.store.attestations import SETTLED, Settlement, Stated
 from smartapp.web import own_pages, words
 from smartapp.web.access import needs
 from smartapp.web.permission import ROLES, Action, present_findings, role_here
@@ -219,7 +219,14 @@ def revoke(settlement_id: str) -> AnyResponse:
     chart, here = own_pages.posted_chart(), services()
     by, by_name = own_pages.user()
     if not here.store.attestations.revoke(
-        chart.issuer_id, chart.patient, settlement_id, by, by_name, here.clock.now(), session=g.session.id
+        chart.issuer_id,
+        chart.patient,
+        settlement_id,
+        by,
+        by_name,
+        here.clock.now(),
+        kind=SETTLED,
+        session=g.session.id,
     ):
         raise Moved
     here.jobs.decide_again(g.session)

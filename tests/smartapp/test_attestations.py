@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from fhir_mappings.local_time import Window
 from fhir_mappings.vocabulary import Unverified
-from smartapp.store.attestations import Statement
+from smartapp.store.attestations import STATED, Statement
 from smartapp.web import words
 from smartapp.web.words import ATTESTATIONS
 from tests.support.sandbox import DAY
@@ -162,7 +162,7 @@ def test_a_statement_that_is_taken_back_elsewhere_stops_the_charge(world, browse
     form = world.final_form(browser, browser.get(page.url))
     store = world.store
     (kept,) = store.attestations.of_patient("sandbox", PATIENT)
-    assert store.attestations.revoke("sandbox", PATIENT, kept.id, PHYSICIAN, "", kept.at)
+    assert store.attestations.revoke("sandbox", PATIENT, kept.id, PHYSICIAN, "", kept.at, kind=STATED)
     assert browser.submit(form).status == 409
     assert world.charges(PATIENT) == []
 
@@ -185,12 +185,26 @@ def test_who_may_not_accept_charges_states_nothing(world, browser):
     assert "accept charges" in refused.text
 
 
+@pytest.mark.threat("5.11")
+def test_who_may_settle_reviews_and_not_accept_takes_no_statement_back(make_world, browser):
+    more = "permissions: {accept: [physician], resolve: [clinical-staff], log: [clinical-staff]}\n"
+    world = make_world(site_more=more)
+    state(browser, world.open(browser, PATIENT))
+    (kept,) = world.store.attestations.of_patient("sandbox", PATIENT)
+    page = world.open(browser, PATIENT, user=NURSE)
+    own = browser.get(f"{page.url}time").form("/time")
+    forged = type(own)("post", f"{page.url}settled/{kept.id}/revoke", own.controls)
+    assert browser.submit(forged).status == 409
+    (kept,) = world.store.attestations.of_patient("sandbox", PATIENT)
+    assert kept.stands
+
+
 def test_statements_of_one_patient_are_not_another_ones(store, now):
     content = Statement(statement=Unverified.CONSENT, by=PHYSICIAN)
     name = store.attestations.state("sandbox", "p1", content, now)
     assert store.attestations.of_patient("sandbox", "p2") == ()
     assert store.attestations.of_patient("elsewhere", "p1") == ()
-    assert not store.attestations.revoke("sandbox", "p2", name, PHYSICIAN, "", now)
+    assert not store.attestations.revoke("sandbox", "p2", name, PHYSICIAN, "", now, kind=STATED)
     assert store.attestations.standing("sandbox", "p1") == {name}
 
 
@@ -199,8 +213,8 @@ def test_a_statement_is_taken_back_once(store, now):
         statement=Unverified.TIME, codes=("98980",), window=Window(now.date(), now.date()), by=PHYSICIAN
     )
     name = store.attestations.state("sandbox", "p1", content, now)
-    assert store.attestations.revoke("sandbox", "p1", name, NURSE, "Casey", now)
-    assert not store.attestations.revoke("sandbox", "p1", name, PHYSICIAN, "", now)
+    assert store.attestations.revoke("sandbox", "p1", name, NURSE, "Casey", now, kind=STATED)
+    assert not store.attestations.revoke("sandbox", "p1", name, PHYSICIAN, "", now, kind=STATED)
     (kept,) = store.attestations.of_patient("sandbox", "p1")
     assert (kept.content, kept.revoked_by, kept.stands) == (content, NURSE, False)
     assert store.attestations.standing("sandbox", "p1") == frozenset()

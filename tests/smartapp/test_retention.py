@@ -15,7 +15,14 @@ from fhir_mappings.reconciliation import ChangeKind
 from fhir_mappings.time_log import LoggedTime
 from fhir_mappings.vocabulary import Program, Unverified
 from smartapp.store import Store
-from smartapp.store.attestations import ConfirmedEpisode, Settlement, Statement
+from smartapp.store.attestations import (
+    EPISODE,
+    SETTLED,
+    STATED,
+    ConfirmedEpisode,
+    Settlement,
+    Statement,
+)
 from smartapp.store.changes import ChangeContent, ChargeChange, change_id
 from smartapp.store.charges import Charge, Enrolment
 from smartapp.store.claims import ChargeState
@@ -250,7 +257,8 @@ def test_what_was_settled_goes_when_its_last_day_is_past_and_stays_without_one(
 
 
 def revoke(store: Store, id_: str, at: datetime) -> None:
-    assert store.attestations.revoke("general", "p1", id_, "Practitioner/7", "", at)
+    by = ("general", "p1", id_, "Practitioner/7", "", at)
+    assert any(store.attestations.revoke(*by, kind=kind) for kind in (STATED, EPISODE, SETTLED))
 
 
 def window(end: date) -> Window:
