@@ -34,6 +34,7 @@ _LOGICAL = "identifier "
 _LITERAL = re.compile(r"[A-Z][A-Za-z]+/[^/]+")
 _CONDITIONAL = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)\?(.+)$")
 _SERVER = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
+_AROUND = "/ \t\r\n"
 _LONGEST_VERSION = 64
 """Characters: what an id has at most, in FHIR."""
 _OWNERS = ("subject", "patient", "beneficiary")
@@ -308,7 +309,9 @@ def pointer(reference: Reference | None, kind: str) -> str | None:
     if reference is None:
         return None
     if reference.reference:
-        return reference.reference if "?" not in reference.reference else _asked_for(reference.reference)
+        # Blanks around a reference, and a slash before or behind it, name nobody else.
+        literal = reference.reference.strip(_AROUND)
+        return literal if "?" not in literal else _asked_for(literal)
     logical = reference.identifier
     if logical is not None and logical.value:
         return _logical(reference.type or kind, logical.system or "", logical.value)

@@ -43,6 +43,9 @@ METRIC = {"resourceType": "DeviceMetric", "id": "m1", "source": {"reference": "D
         {"reference": "Device?identifier=urn:serial|S1"},
         {"reference": "https://ehr.example/fhir/Device?identifier=urn%3Aserial%7CS1&status=active"},
         {"reference": "Device?_id=cuff"},
+        {"reference": "Device/cuff  "},
+        {"reference": "/Device/cuff"},
+        {"reference": "https://ehr.example/fhir/Device/cuff/"},
     ],
     ids=[
         "relative",
@@ -54,6 +57,9 @@ METRIC = {"resourceType": "DeviceMetric", "id": "m1", "source": {"reference": "D
         "conditional",
         "conditional-escaped",
         "conditional-id",
+        "with-blanks",
+        "slash-before",
+        "slash-behind",
     ],
 )
 def test_every_form_of_a_device_reference_finds_the_cuff(

@@ -459,7 +459,7 @@ def test_any_text_is_a_reference_or_none(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     "reference",
     [
-        *map(Reference, ("identifier ", "identifier Device", "identifier Device\0urn:i\0d\0more")),
+        *map(Reference, ("identifier Device", "identifier Device\0urn:i\0d\0more")),
         Reference(identifier=Identifier("urn:i", "a\0b")),
         Reference(identifier=Identifier("urn\0i", "a")),
         Reference(type="Device\0", identifier=Identifier("urn:i", "a")),

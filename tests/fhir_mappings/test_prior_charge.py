@@ -496,3 +496,12 @@ def test_what_a_claim_says_was_done_is_charged_where_no_line_says_it(kind: str, 
     (charge,) = read(paper(kind, other, procedure=[done])).charges
     assert (charge.code, charge.occurrence) == ("98977", Window(date(2026, 2, 3), date(2026, 2, 3)))
     assert codes(read(paper(kind, procedure=[done]))) == ["98977"]
+
+
+@pytest.mark.parametrize(
+    "subject", ["Patient/p1 ", "/Patient/p1", "https://ehr.example/fhir/Patient/p1/", "\tPatient/p1\n"]
+)
+def test_a_charge_is_the_patients_with_blanks_or_a_slash_around_the_reference(
+    subject: str, read: Read
+) -> None:
+    assert len(read(stored(subject={"reference": subject})).charges) == 1
