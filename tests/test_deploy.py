@@ -39,7 +39,7 @@ def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
         for line in re.findall(r"^COPY (?!--from)(.+)$", CONTAINERFILE, re.MULTILINE)
         for name in line.split()[:-1]
     }
-    kept = set(re.findall(r"^!(\S+)$", (ROOT / ".containerignore").read_text("utf-8"), re.MULTILINE))
+    kept = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE))
     assert copied == kept
     assert all((ROOT / name).exists() for name in copied)
 
@@ -50,6 +50,38 @@ def test_the_app_has_no_rights_and_a_root_that_is_read_only(name: str, services:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_no_file_of_a_site_goes_into_the_image_or_the_repository() -> None:
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert ignored.index("deploy/site") > ignored.index("!deploy")
+    assert "deploy/site/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
+
+
+def test_what_compose_names_is_declared_and_images_are_named_in_full(services: dict[str, Any]) -> None:
+    whole = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+    for service in services.values():
+        assert set(service.get("networks", [])) <= set(whole["networks"])
+        assert set(service.get("secrets", [])) <= set(whole["secrets"])
+        assert set(service.get("depends_on", [])) <= set(services)
+        assert "build" in service or service["image"].startswith("docker.io/library/")
+        for source in (volume.split(":")[0] for volume in service.get("volumes", [])):
+            known = source in whole["volumes"] or source.startswith("./deploy/site")
+            assert known or (ROOT / source).is_file()
+    assert all("docker.io/library/" in line for line in re.findall(r"^FROM .+$", CONTAINERFILE, re.MULTILINE))
+
+
+def test_what_compose_sets_is_a_setting(services: dict[str, Any]) -> None:
+    documented = set(
+        re.findall(r"^\| `(SMARTAPP_\w+)`", (ROOT / "docs" / "settings.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert set(services["app"]["environment"]) <= documented
+
+
+def test_the_database_is_healthy_only_when_it_takes_connections_from_others(services: dict[str, Any]) -> None:
+    """While postgres makes its first database it listens on its socket alone: to migrate then fails."""
+    test = services["database"]["healthcheck"]["test"]
+    assert test[test.index("-h") + 1] == "127.0.0.1"
 
 
 def test_only_the_proxy_is_reached_from_outside(services: dict[str, Any]) -> None:
