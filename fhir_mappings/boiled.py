@@ -42,7 +42,7 @@ class Item(Struct, frozen=True, array_like=True, gc=False):
     start: date | None = None
     end: date | None = None
     deleted: str = ""
-    """`Type/id` of what is gone since `at`; there is no `text` then."""
+    """`Type/id` of what is gone since `at`, once at `full_url`; there is no `text` then."""
     at: str | None = None
 
 
@@ -249,7 +249,7 @@ def add_items(chart: Chart, items: Iterable[Item]) -> None:
     """Add what was kept to a chart."""
     for item in items:
         if item.deleted:
-            chart.add_deletion(item.deleted, item.at)
+            chart.add_deletion(item.deleted, item.at, item.full_url or "")
         elif item.hint or item.start is not None or item.end is not None:
             chart.add_found(item.text, item.full_url, item.origin, item.hint, (item.start, item.end))
         else:

@@ -108,9 +108,9 @@ class Chart:
         """A resource of an answer: of which type and days it must be, should it not be readable."""
         self._intake.add(text, full_url, origin, hint=lambda: kind, within=days)
 
-    def add_deletion(self, name: str, at: str | None) -> None:
-        """Somebody took a record away: which (`Type/id`), and when, as it is written."""
-        self._intake.delete(Deletion(name, at))
+    def add_deletion(self, name: str, at: str | None, address: str = "") -> None:
+        """Somebody took a record away: which (`Type/id`), when, as it is written, and where it was."""
+        self._intake.delete(Deletion(name, at, address))
 
     def add_missing(self, missing: Missing, patient: str = "") -> None:
         """Something that could not be read. `patient`: whose it is; "" where it may be anybody's."""

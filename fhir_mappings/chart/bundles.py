@@ -36,10 +36,11 @@ class Search(Struct, frozen=True):
 
 
 class Deletion(Struct, frozen=True):
-    """`name`: `Type/id` of what is gone; `at`: when, as it is written."""
+    """`name`: `Type/id` of what is gone; `at`: when, as it is written; `address`: where it was, in full."""
 
     name: str
     at: str | None
+    address: str = ""
 
 
 class CutOff(Struct, frozen=True):
@@ -185,12 +186,14 @@ def deletion_of(
     gone = _status(told).startswith(_GONE)
     if not deletes and not gone:
         return None
-    name = _record_in(asked.get("url")) or _record_in(full_url)
+    url = asked.get("url")
+    name = _record_in(url) or _record_in(full_url)
     if not name:
         # An answer that something is gone, with nothing that was asked beside it, is a request that failed.
         return Deletion("", None) if deletes else None
     at = told.get("lastModified")
-    return Deletion(name, at if isinstance(at, str) else bundled_at)
+    address = url if isinstance(url, str) and "://" in url else full_url or ""
+    return Deletion(name, at if isinstance(at, str) else bundled_at, address)
 
 
 _GONE = "410"

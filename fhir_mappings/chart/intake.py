@@ -19,7 +19,15 @@ from msgspec import Raw
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart import bundles
-from fhir_mappings.chart.subjects import Kind, SubjectIntake, settle
+from fhir_mappings.chart.subjects import (
+    Arrival,
+    CameIn,
+    Kind,
+    ReadObservation,
+    SubjectIntake,
+    beginning_of,
+    settle,
+)
 from fhir_mappings.completeness import ANY_TYPE, Missing, MissingWhy
 from fhir_mappings.identity import (
     Bases,
@@ -29,7 +37,6 @@ from fhir_mappings.identity import (
     name_of,
     owner_of,
     pointer,
-    server_of,
     subject_of,
 )
 from fhir_mappings.local_time import ONE_DAY, LocalClock, Moment
@@ -82,8 +89,8 @@ class Intake:
         self.references = References(base)
         self._terminology = terminology
         self._of_files = base is None
-        self._servers: dict[str, str] = {}
-        """Which server a record is of, by its name, where an address told it."""
+        self._arrivals: dict[str, list[Arrival]] = {}
+        """What came under an address, by name: of files alone, since an EHR answers with its own records."""
         self._origins: Origins = Origins(terminology) if like is None else like._origins
         self._values: Values = Values(terminology) if like is None else like._values
         self._clock = clock
@@ -92,7 +99,7 @@ class Intake:
         self._unowned: list[Excluded] = []
         self._missing: list[tuple[str, Missing]] = []
         """With the subject reference of whose it is; "" where it may be anybody's."""
-        self._deletions: dict[str, list[str | None]] = {}
+        self._deletions: dict[str, list[bundles.Deletion]] = {}
         self._depth = 0
         """How many documents, one in another, the present resource lies in."""
         self._pages: set[str] = set()
@@ -132,9 +139,9 @@ class Intake:
         else:
             self.resources += 1
             name = known_as or name_of(type(resource).__name__, resource.id, text)
-            if full_url is not None and not isinstance(resource, _NAMED_BY_OTHERS):
-                name = self._name_here(name, full_url)
             self.references.learn(name, full_url, resource.identifier)
+            if full_url is not None and self._of_files and not isinstance(resource, _NAMED_BY_OTHERS):
+                self._note_arrival(name, Arrival(full_url, beginning_of(resource), resource))
             if not self._add_resource(resource, name):
                 self._tell_missing(text, "", hint, within)
 
@@ -143,16 +150,13 @@ class Intake:
         self.resources += 1
         name = name_of("Observation", observation.id, text)
         if full_url is not None:
-            name = self._name_here(name, full_url)
             self.references.learn(name, full_url, None)
-        self._add_observation(observation, name)
+        found = self._add_observation(observation, name)
+        if full_url is not None and found is not None and self._of_files:
+            self._note_arrival(name, Arrival(full_url, beginning_of(observation), found))
 
-    def _name_here(self, name: str, full_url: str) -> str:
-        """What a record goes by: another server's of the same id is another record, and no version of it.
-        Asked of files alone: an EHR answers with its own."""
-        if not self._of_files or not (server := server_of(full_url, name)):
-            return name
-        return name if self._servers.setdefault(name, server) == server else f"{name}@{server}"
+    def _note_arrival(self, name: str, arrival: Arrival) -> None:
+        self._arrivals.setdefault(name, []).append(arrival)
 
     def add_missing(self, missing: Missing, owner: str = "") -> None:
         """Something that whoever read could not read; `owner`: whose it is, "" where it may be anybody's."""
@@ -371,9 +375,6 @@ class Intake:
                 at if isinstance(at, str) else None,
             )
             if deletion is not None:
-                if entry.fullUrl is not None and deletion.name:
-                    here = self._name_here(deletion.name, entry.fullUrl)
-                    deletion = msgspec.structs.replace(deletion, name=here)
                 self.delete(deletion)
                 continue
             if bundles.was_refused(fhir.loosely(entry.response)):
@@ -400,14 +401,15 @@ class Intake:
     def delete(self, deletion: bundles.Deletion) -> None:
         """Somebody took a record away."""
         if deletion.name:
-            self._deletions.setdefault(deletion.name, []).append(deletion.at)
+            self._deletions.setdefault(deletion.name, []).append(deletion)
         else:
             # Something is gone, and nobody knows what: it may stand here as if it were not.
             self._tell_anything_missing("a deletion that names no record")
 
     # -- by type ------------------------------------------------------------------------------------------
 
-    def _add_observation(self, observation: fhir.Observation, name: str) -> None:
+    def _add_observation(self, observation: fhir.Observation, name: str) -> ReadObservation | None:
+        """As it was read; None where it is nobody's."""
         owner = owner_of(observation.subject, observation.contained)
         found = read_observation(observation, name, self._origins, self._values, self._clock)
         if not owner:
@@ -416,12 +418,12 @@ class Intake:
                 # It may be anybody's, so it may be this patient's.
                 nobodys = Missing("Observation", MissingWhy.UNREADABLE, found.day, found.day, 1, _NOBODYS)
                 self.add_missing(nobodys)
-            return
+            return None
         subject = self._subjects.get(owner) or self._subject(owner)
         if subject.observations.setdefault(name, found) is not found:
             subject.further.append((name, found))
         if type(found) is LeftOut:
-            return
+            return found
         if found.members is not None:
             subject.has_panels = True
         if found.replaces:
@@ -433,6 +435,7 @@ class Intake:
             known.update(identifiers)
             if len(known) < all_distinct:
                 subject.repeats_identifiers = True
+        return found
 
     def _add_resource(self, resource: fhir.Resource, name: str) -> bool:
         """Whether it names whose it is, where it must."""
@@ -467,7 +470,8 @@ class Intake:
     def _closed(self) -> dict[str, SubjectIntake]:
         """What came in, by subject reference, with one version of each record and without what was deleted.
         From here on nothing more may be added."""
-        settle(self._subjects, self._shared, self._deletions, self._clock, self._terminology)
+        came = CameIn(self._arrivals, self._deletions)
+        settle(self._subjects, self._shared, came, self._clock, self._terminology)
         return self._subjects
 
     @cached_property

@@ -1,20 +1,23 @@
 """What came in under one name of somebody, and which version of each record stands.
 
 Of several versions of one record the newest stands, whatever the order they came in; what was deleted is
-gone (D27).
+gone (D27). In files two servers may have given two records of theirs the same id, and one server may have
+two addresses: what a record says of when it was tells the one from the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
 from fhir_mappings import resources as fhir
+from fhir_mappings.chart.bundles import Deletion
 from fhir_mappings.encounter import claimed_by
-from fhir_mappings.identity import instant_of, newest, stamp_of
+from fhir_mappings.identity import instant_of, newest, server_of, stamp_of
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement
 from fhir_mappings.prior_charge import NOT_CHARGED, NOT_CLAIMED
@@ -68,24 +71,124 @@ _Version = ReadObservation | fhir.Resource
 _Held = tuple[SubjectIntake, _Version]
 
 
+@dataclass(slots=True)
+class Arrival:
+    """One version of a record, and the address that it came under."""
+
+    full_url: str
+    beginning: str | None
+    """When what it tells of began (`beginning_of`)."""
+    version: _Version
+
+
+@dataclass(slots=True, frozen=True)
+class CameIn:
+    """What came under an address, and what was taken away: both by name."""
+
+    arrivals: Mapping[str, Sequence[Arrival]] = field(default_factory=dict)
+    deletions: Mapping[str, Sequence[Deletion]] = field(default_factory=dict)
+
+
+_BEGINNINGS = ("period", "dateTime", "authoredOn", "performedDateTime", "recordedDate", "created")
+
+
+def beginning_of(resource: fhir.Resource | fhir.Observation) -> str | None:
+    """When what a record tells of began, as it is written: two versions of one record mostly say the same.
+    None of a charge or a claim: two of a day are likely, and in doubt both stand."""
+    if isinstance(resource, fhir.Observation):
+        period = resource.effectivePeriod
+        return resource.effectiveDateTime or resource.effectiveInstant or (period.start if period else None)
+    if isinstance(resource, fhir.ChargeItem | fhir.Claim | fhir.ExplanationOfBenefit):
+        return None
+    for element in _BEGINNINGS:
+        found = getattr(resource, element, None)
+        if found is not None:
+            return found.start if isinstance(found, fhir.Period) else str(found)
+    return None
+
+
 def settle(
     subjects: Mapping[str, SubjectIntake],
     shared: SubjectIntake,
-    deletions: Mapping[str, list[str | None]],
+    came: CameIn,
     clock: LocalClock,
     terminology: Terminology,
 ) -> None:
     """Leave one version of each record, and nothing that was deleted. `subjects`: by the reference that named
-    them; `shared`: what is nobody's; `deletions`: by name, each with its moment where one is told."""
+    them; `shared`: what is nobody's."""
     everything = [*subjects.values(), shared]
     names_of = {id(subject): reference for reference, subject in subjects.items()}
+    servers: dict[str, dict[str, set[str]]] = {}
     for name, versions in _held(everything, _several(everything)).items():
-        _keep_newest(name, versions, names_of, clock, terminology)
-    for name, versions in _held(everything, deletions.keys()).items():
+        records = _apart(name, versions, came.arrivals.get(name, ()))
+        servers[name] = {own: record.servers for own, record in records.items()}
+        for subject, _ in versions:
+            subject.drop(name)
+        for own, record in records.items():
+            _keep_newest(own, record.versions, names_of, clock, terminology)
+    gone: dict[str, list[str | None]] = {}
+    for name, deletions in came.deletions.items():
+        for deletion in deletions:
+            for own in _meant(deletion, servers.get(name, {name: set()})):
+                gone.setdefault(own, []).append(deletion.at)
+    for name, versions in _held(everything, gone.keys()).items():
         for subject, version in versions:
-            if _is_gone(version, deletions[name], clock):
+            if _is_gone(version, gone[name], clock):
                 subject.drop(name)
                 subject.excluded.append(Excluded(name, ExcludedReason.DELETED))
+
+
+# -- one id, and two servers ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Record:
+    """Versions of one record, and under which servers' addresses they came."""
+
+    servers: set[str] = field(default_factory=set)
+    beginnings: set[str] = field(default_factory=set)
+    versions: list[_Held] = field(default_factory=list)
+
+
+_NOBODY_ELSES = re.compile(
+    r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}|(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9.-]{20,}"
+)
+"""An id that no second server comes to by itself: drawn at random, and long."""
+
+
+def _apart(name: str, versions: list[_Held], arrivals: Sequence[Arrival]) -> dict[str, _Record]:
+    """The records, by a name of its own each, that what came under one name is of.
+
+    Two servers have two records of one id, unless both say that it began at one time: then it is one server
+    at two addresses, and so it is where nobody else would have thought of such an id.
+    """
+    told = {id(one.version): (server_of(one.full_url, name), one.beginning) for one in arrivals}
+    servers = {server for server, _ in told.values()} - {""}
+    if len(servers) < 2 or _NOBODY_ELSES.fullmatch(name.partition("/")[2]):
+        return {name: _Record(servers, set(), versions)}
+    records: list[_Record] = []
+    for server in sorted(servers):
+        record = _Record({server}, {at for of, at in told.values() if of == server and at})
+        for other in [one for one in records if one.beginnings & record.beginnings]:
+            records.remove(other)
+            record.servers |= other.servers
+            record.beginnings |= other.beginnings
+        records.append(record)
+    records.sort(key=lambda one: min(one.servers))
+    for held in versions:
+        server = told.get(id(held[1]), ("", None))[0]
+        # What names no server is of the first: whatever the order, always of the same.
+        next((one for one in records if server in one.servers), records[0]).versions.append(held)
+    return {name if record is records[0] else f"{name}@{min(record.servers)}": record for record in records}
+
+
+def _meant(deletion: Deletion, records: Mapping[str, set[str]]) -> Iterable[str]:
+    """Which of these records was taken away: that of its server, or else it may be any."""
+    server = server_of(deletion.address, deletion.name)
+    return [own for own, servers in records.items() if server in servers] or records
+
+
+# -- versions of one record -------------------------------------------------------------------------------
 
 
 def _several(everything: list[SubjectIntake]) -> set[str]:
@@ -131,11 +234,14 @@ def _keep_newest(
     )
     for subject, _ in versions:
         subject.drop(name)
+    if isinstance(stands, Measurement):
+        stands.resource = name
     if isinstance(stands, Measurement | LeftOut):
         home.observations[name] = stands
     else:
         home.resources[type(stands).__name__][name] = stands
-    home.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
+    if len(versions) > 1:
+        home.excluded.append(Excluded(name, ExcludedReason.DUPLICATE))
 
 
 def _claims(version: _Version, clock: LocalClock, terminology: Terminology) -> tuple[bool, float, str]:

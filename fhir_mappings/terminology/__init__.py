@@ -355,7 +355,9 @@ class Terminology:
         found = {meaning for coding in codings if (meaning := self._staff.get(key_of(coding))) is not None}
         if len(found) < 2:
             return next(iter(found), None)
-        return next((wide for wide in found if all(_holds(wide, other) for other in found)), None)
+        # Of two that hold each other the one that names its discipline, always.
+        by_detail = sorted(found, key=lambda meaning: (meaning.discipline is None, meaning.role))
+        return next((wide for wide in by_detail if all(_holds(wide, other) for other in found)), None)
 
     @property
     def knows_coverages(self) -> bool:

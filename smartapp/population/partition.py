@@ -20,6 +20,7 @@ from fhir_mappings import resources as fhir
 from fhir_mappings.boiled import NO_KEYS, Item, Keys, boiled, folder_of, key_of, keys_of
 from fhir_mappings.chart import bundles
 from fhir_mappings.chart.intake import SUBJECT_FREE, Hint, Intake
+from fhir_mappings.chart.subjects import Arrival, ReadObservation
 from fhir_mappings.completeness import Missing
 from fhir_mappings.identity import References, owner_of, pointer, subject_of
 from fhir_mappings.local_time import LocalClock
@@ -128,17 +129,21 @@ class Sorter(Intake):
         if not deletion.name:
             super().delete(deletion)
         elif deletion.name.split("/", 1)[0] in fhir.READ_TYPES:
-            item = Item(deleted=deletion.name, at=deletion.at)
+            item = Item(full_url=deletion.address or None, deleted=deletion.name, at=deletion.at)
             self._put(Piece(POOL, item, Keys((key_of(deletion.name),))))
 
-    def _add_observation(self, observation: fhir.Observation, name: str) -> None:
+    def _note_arrival(self, name: str, arrival: Arrival) -> None:
+        """Which server's it is, is asked where a patient's records are together."""
+
+    def _add_observation(self, observation: fhir.Observation, name: str) -> ReadObservation | None:
         text, full_url, *_ = self._now
         owner = owner_of(observation.subject, observation.contained)
         if not owner:
             self._nobodys()
-            return
+            return None
         item = Item(boiled(observation, text), full_url)
         self._put(Piece(folder_of(owner), item, keys_of(observation, name, full_url)))
+        return None
 
     def _add_resource(self, resource: fhir.Resource, name: str) -> bool:
         text, full_url, *_ = self._now

@@ -779,3 +779,64 @@ def test_what_one_server_deleted_stands_at_the_other(read):
     deletion = _from(EHR, of_ehr, request={"method": "DELETE", "url": "Observation/o1"})
     record = read(CUFF, _from(EHR, of_ehr), _from("https://vendor.example/fhir", of_vendor), deletion)
     assert [one.day.isoformat() for one in record.readings] == ["2026-03-06"]
+
+
+LONG_IDS = ["7f3a5b1c-9d2e-4f60-8a1b-2c3d4e5f6071", "eM5CWtq15N0WJeuCet5bJlQ3Zr9a"]
+INSIDE = "http://fhir-internal.example:8080/fhir"
+
+
+@pytest.mark.parametrize("name", ["1", *LONG_IDS])
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_what_was_withdrawn_under_a_servers_other_address_does_not_count(read, name, turned_round):
+    final = reading(id=name, meta={"lastUpdated": "2026-03-05T10:00:00Z"})
+    withdrawn = reading(id=name, status="entered-in-error", meta={"lastUpdated": "2026-03-06T10:00:00Z"})
+    parts = [_from(EHR, final), _from(INSIDE, withdrawn)]
+    assert not read(CUFF, *(parts[::-1] if turned_round else parts)).readings
+
+
+@pytest.mark.parametrize("name", LONG_IDS)
+def test_an_id_that_nobody_else_would_think_of_is_one_record_whatever_its_versions_say(read, name):
+    before = reading(id=name, meta={"lastUpdated": "2026-03-05T10:00:00Z"})
+    corrected = reading(id=name, day="2026-03-06", meta={"lastUpdated": "2026-03-06T10:00:00Z"})
+    found = read(CUFF, _from(EHR, before), _from(INSIDE, corrected))
+    assert [one.day.isoformat() for one in found.readings] == ["2026-03-06"]
+
+
+@pytest.mark.parametrize("status", ["cancelled", "entered-in-error"])
+def test_a_call_that_was_withdrawn_under_a_servers_other_address_takes_no_time(read, status):
+    call = {
+        "resourceType": "Encounter",
+        "id": "7",
+        "status": "finished",
+        "class": {"code": "VR"},
+        "subject": {"reference": "Patient/p1"},
+        "period": {"start": "2026-03-05T10:00:00Z", "end": "2026-03-05T10:20:00Z"},
+    }
+    stored = {"meta": {"lastUpdated": "2026-03-07T10:00:00Z"}, "status": status}
+    before = {**call, "meta": {"lastUpdated": "2026-03-05T11:00:00Z"}}
+    record = read(_from(EHR, before), _from(INSIDE, {**call, **stored}))
+    assert not record.management
+    assert not record.contacts
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_a_deletion_under_a_servers_other_address_takes_the_reading_away(read, turned_round):
+    deletion = _from(INSIDE, reading(), request={"method": "DELETE", "url": "Observation/o1"})
+    del deletion["entry"][0]["resource"]
+    parts = [_from(EHR, reading()), deletion]
+    record = read(CUFF, *(parts[::-1] if turned_round else parts))
+    assert not record.readings
+    assert reasons(record) == {"Observation/o1": "deleted"}
+
+
+def test_records_of_three_servers_are_told_apart_in_whatever_order_they_come(read):
+    parts = [
+        _from(f"https://{server}.example/fhir", reading(day=day))
+        for server, day in (("a", "2026-03-05"), ("b", "2026-03-06"), ("c", "2026-03-07"))
+    ]
+    found = [read(CUFF, *order) for order in permutations(parts)]
+    assert {tuple(sorted(one.day.isoformat() for one in record.readings)) for record in found} == {
+        ("2026-03-05", "2026-03-06", "2026-03-07")
+    }
+    names = {tuple(sorted(one.resource for one in record.readings)) for record in found}
+    assert names == {("Observation/o1", "Observation/o1@b.example", "Observation/o1@c.example")}

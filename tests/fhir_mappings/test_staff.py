@@ -16,7 +16,7 @@ from fhir_mappings.resources import (
     Reference,
 )
 from fhir_mappings.staff import Staff
-from fhir_mappings.terminology import Terminology
+from fhir_mappings.terminology import Terminology, load_terminology
 from fhir_mappings.vocabulary import Role
 
 NUCC = "http://nucc.org/provider-taxonomy"
@@ -70,3 +70,25 @@ def test_a_licence_goes_before_the_specialty_of_a_role(terminology: Terminology,
     assert role_of(terminology, by=by, specialty=specialty)[0] is Role.PHYSICIAN
     coded = role_of(terminology, by=by, code=[concept(NURSE_TAXONOMY)], specialty=specialty)
     assert coded[0] is Role.CLINICAL_STAFF
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+@pytest.mark.parametrize(
+    ("role", "discipline"),
+    [
+        ("physical-therapist", "physical"),
+        ("occupational-therapist", "occupational"),
+        ("speech-language-pathologist", "speech"),
+    ],
+)
+def test_of_two_codes_of_one_role_the_one_that_names_its_discipline_speaks(
+    role: str, discipline: str, turned_round: bool
+) -> None:
+    codes = [
+        {"system": NUCC, "code": "A", "role": role},
+        {"system": NUCC, "code": "B", "role": role, "discipline": discipline},
+    ]
+    codings = [Coding(NUCC, code) for code in ("BA" if turned_round else "AB")]
+    meaning = load_terminology({"staff": codes}).staff(codings)
+    assert meaning is not None
+    assert (meaning.role, meaning.discipline) == (role, discipline)

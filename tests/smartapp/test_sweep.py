@@ -109,6 +109,36 @@ def test_of_random_charts_the_rows_are_those_of_evaluate(series, drawn, site, tm
     assert_equal(tmp_path / "state", [folder], as_of, site)
 
 
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_records_of_two_servers_and_what_one_deleted_are_those_of_evaluate(turned_round, site, tmp_path):
+    def of(server: str, day: int, **entry: Any) -> dict[str, Any]:
+        one = {
+            "resourceType": "Observation",
+            "id": "1",
+            "status": "final",
+            "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
+            "subject": {"reference": "Patient/p1"},
+            "effectiveDateTime": f"2026-02-{day:02}T08:00:00-05:00",
+            "valueQuantity": {"value": 80, "unit": "kg"},
+        }
+        return {"fullUrl": f"https://{server}.example/fhir/Observation/1", "resource": one, **entry}
+
+    deletion = of("ehr", 4, request={"method": "DELETE", "url": "Observation/1"})
+    del deletion["resource"]
+    bundles = [
+        {"resourceType": "Bundle", "type": "collection", "entry": [entry]}
+        for entry in (of("ehr", 4), of("vendor", 5), deletion)
+    ]
+    people = [{"resourceType": "Patient", "id": name} for name in ("p1", "p2")]
+    lines = [made.line(one) for one in [*people, *(bundles[::-1] if turned_round else bundles)]]
+    folder = made.written(tmp_path / "in", lines, files=2)
+    swept(tmp_path / "state", [folder], date(2026, 2, 20), site)
+    assert_equal(tmp_path / "state", [folder], date(2026, 2, 20), site)
+    _, answers = told(tmp_path / "state")
+    excluded = {one["resource"]: one["reason"] for one in answers["Patient/p1"]["excluded"]}
+    assert excluded == {"Observation/1": "deleted", "Observation/1@vendor.example": "no-device"}
+
+
 @pytest.mark.parametrize("size", [700, 5_000])
 def test_a_long_file_is_read_in_parts_and_lines_keep_their_numbers(size, drawn, site, tmp_path, monkeypatch):
     monkeypatch.setattr("smartapp.population.sweep._PART", size)
