@@ -172,6 +172,11 @@ def to_contract(
     all_evidence: bool = False,
 ) -> dict[str, Any]:
     """One patient's answer as the contract's JSON object."""
+    return head_of(record, payer, rules_version) | answer_json(assessment, record.history_from, all_evidence)
+
+
+def head_of(record: PatientRecord, payer: str, rules_version: str) -> dict[str, Any]:
+    """Of whom, when and by which rules the contract's answer is."""
     return {
         "patient": record.patient,
         "as_of": record.as_of.isoformat(),
@@ -179,8 +184,17 @@ def to_contract(
         "payer": payer,
         "rules_version": rules_version,
         "completeness": completeness_json(record.completeness),
+    }
+
+
+def answer_json(
+    assessment: Assessment, history_from: date | None, all_evidence: bool = False
+) -> dict[str, Any]:
+    """The contract's answer itself. `history_from`: the first day that was read, where older records may
+    exist."""
+    return {
         "decisions": [
-            decision_json(_without_unread(decision, record.history_from), all_evidence)
+            decision_json(_without_unread(decision, history_from), all_evidence)
             for decision in assessment.decisions
         ],
         "excluded": [excluded_json(entry) for entry in assessment.excluded],
@@ -274,8 +288,10 @@ __all__ = [
     "Requirement",
     "Resolved",
     "RulesConfirmed",
+    "answer_json",
     "decision_json",
     "excluded_json",
+    "head_of",
     "reason_order",
     "sorted_excluded",
     "strangers_json",

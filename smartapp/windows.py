@@ -157,7 +157,7 @@ class WindowOfCodes:
         return f"{self.program}-{kind}-{self.window.start.isoformat()}"
 
     def among(self, *standings: Standing) -> tuple[Code, ...]:
-        return tuple(code for code in self.codes if code.standing in standings)
+        return tuple([code for code in self.codes if code.standing in standings])
 
     @property
     def decided_on(self) -> date:

@@ -163,7 +163,7 @@ def _out_of_reason(program: Program, chart: own_pages.Chart, day: date) -> Itera
     born = findings.patient.birth_date
     if re.fullmatch(r"\d{4}(-\d\d){0,2}", born) and day.isoformat()[: len(born)] < born:
         yield "The anchor day lies before the patient was born."
-    policy = here.site.policies.of(findings.contract["payer"])
+    policy = here.site.policies.of(findings.said["payer"])
     began = min(rule.in_force_from for rule in policy.rules_of(program, (Kind.DEVICE_SUPPLY,)))
     if day < began:
         yield f"No device code of this program could be charged before {words.day(began)}."

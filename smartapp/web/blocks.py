@@ -140,7 +140,7 @@ def block(
 ) -> BlockView:
     """A window. `cards`: by `Decision.key`. `both`: the chart has both programs, so each is named.
     `left_out`: see `left_out_by_day`. `whole`: see `BlockView`."""
-    today = date.fromisoformat(findings.contract["as_of"])
+    today = date.fromisoformat(findings.said["as_of"])
     lines = [(code, _one_line(code, today)) for code in one.codes]
     rows = [cards[code.decision.key] for code, line in lines if line is None]
     covered = tuple(line for _, line in lines if line is not None)

@@ -115,8 +115,8 @@ def card(
 ) -> CardView:
     """One code of the page. `refusal`: why nothing may be accepted; `sentence`: how it stands, in words.
     `whole`: with what its requirements rest on; else without."""
-    policy = site.policies.of(findings.contract["payer"])
-    today = date.fromisoformat(findings.contract["as_of"])
+    policy = site.policies.of(findings.said["payer"])
+    today = date.fromisoformat(findings.said["as_of"])
     before_reading = decision.period.start < findings.history_from
     return CardView(
         decision=decision,
@@ -138,7 +138,7 @@ def card(
         shut=rules_not_confirmed(decision, site) if standing in {Standing.SHUT, None} else None,
         notes=()
         if before_reading
-        else notes_on(decision, findings.assessment.spans, findings.late, site.zone, findings.contract),
+        else notes_on(decision, findings.assessment.spans, findings.late, site.zone, findings.said),
         fee=_fee(decision, site),
         statements=statements_on(decision, findings),
     )

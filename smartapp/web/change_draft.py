@@ -84,7 +84,7 @@ def drafted(
     decision = None if change.decision is None else chart.findings.decision(change.decision)
     said = _said(kind, change, reason, number)
     statement = Statement(said, g.session.fhir_user or "", entered_at)
-    rules = chart.findings.contract["rules_version"]
+    rules = chart.findings.said["rules_version"]
     new = None
     statements: tuple[Unverified, ...] = ()
     if decision is not None and kind in {ChangeKind.UPDATE, ChangeKind.REPLACE}:

@@ -221,7 +221,7 @@ class ChargeForm(Form):
                 patient=f"Patient/{g.session.patient}",
                 enterer=g.session.fhir_user or "",
                 entered_at=entered_at,
-                rules_version=case.findings.contract["rules_version"],
+                rules_version=case.findings.said["rules_version"],
                 performers=tuple(
                     Performer(function, chosen[function])
                     for function in ("performing", "ordering")

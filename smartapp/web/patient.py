@@ -309,7 +309,7 @@ def _told(found: tuple[Snapshot, Findings] | None, job: ReadingJob, look: int) -
 
 def _was_read_in_part(findings: Findings) -> bool:
     """Whether there are months that nobody needs any more, and that can be read all the same."""
-    as_of = date.fromisoformat(findings.contract["as_of"])
+    as_of = date.fromisoformat(findings.said["as_of"])
     return findings.history_from > oldest_day(as_of, services().settings.history_months)
 
 

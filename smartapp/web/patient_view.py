@@ -28,7 +28,7 @@ from smartapp.web.sent import sent_standings
 from smartapp.windows import Now, Standing, WindowOfCodes, windows_of
 
 MOST_EXCLUDED_SHOWN = 40
-WHOLE = timedelta(days=90)
+WHOLE = timedelta(days=45)
 """So long after its end a window that is not settled has its days and evidence on the page itself: a year of
 them is a page of a megabyte, which nobody waits for gladly."""
 
@@ -103,8 +103,8 @@ class Blocks:
         closed: Collection[date] = (),
         every: bool = False,
     ) -> None:
-        self.today = date.fromisoformat(findings.contract["as_of"])
-        self.policy = site.policies.of(findings.contract["payer"])
+        self.today = date.fromisoformat(findings.said["as_of"])
+        self.policy = site.policies.of(findings.said["payer"])
         self._findings, self._site, self._refusal = findings, site, refusal
         self._charges = {charge.content.decision: charge for charge in charges}
         sent = sent_standings(charges)
@@ -180,9 +180,9 @@ def patient_view(
         read_at=snapshot.created_at.astimezone(site.zone),
         as_of=today,
         history_from=findings.history_from,
-        payer=words.payer(findings.contract["payer"], site.policies),
-        rules_version=findings.contract["rules_version"],
-        zone=findings.contract["timezone"],
+        payer=words.payer(findings.said["payer"], site.policies),
+        rules_version=findings.said["rules_version"],
+        zone=findings.said["timezone"],
         resources=findings.resources,
         answer=answer(
             Asked(

@@ -60,15 +60,15 @@ def evidence_document(
     It holds no more of the chart than that needs: what is held is decided on here, and more is taken in until
     the answer is the same. `performer`: whom the charge names as performing, where that changes what counts.
     """
-    contract, evidence = findings.contract, set(evidence_of(decision))
+    kept, evidence = findings.said, set(evidence_of(decision))
     basis = basis_of(findings, site, performer)
-    policy = site.policies.of(contract["payer"])
+    policy = site.policies.of(kept["payer"])
     rule = rule_view(policy, decision.code, decision.service_date or decision.period.end)
     said: dict[str, Any] = {
-        **{name: contract[name] for name in _SAID},
-        **{name: contract[name] for name in _KEPT_HERE if name in contract},
+        **{name: kept[name] for name in _SAID},
+        **{name: kept[name] for name in _KEPT_HERE if name in kept},
         "decision": decision,
-        "notes": notes_on(decision, findings.assessment.spans, findings.late, site.zone, contract),
+        "notes": notes_on(decision, findings.assessment.spans, findings.late, site.zone, kept),
         "spans": [
             span
             for span in findings.assessment.spans
@@ -78,13 +78,14 @@ def evidence_document(
         "found_anchor": [one for one in findings.anchors if one.program is decision.program],
         "basis": basis,
     }
+    excluded = findings.contract["excluded"]
     read = list(resources)
     told: dict[str, Any] = {}
     by_type = Counter(one.reference.partition("/")[0] for one in read)
     for held in _held(decision, findings, read, clock_of(site.zone)):
         names = {one.reference for one in held}
-        left_out = [one for one in contract["excluded"] if one["resource"] in names]
-        beyond = [one["reason"] for one in contract["excluded"] if one["resource"] not in names]
+        left_out = [one for one in excluded if one["resource"] in names]
+        beyond = [one["reason"] for one in excluded if one["resource"] not in names]
         told = {
             **said,
             "records": [_record(one) for one in held if one.reference in evidence],

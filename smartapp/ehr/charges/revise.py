@@ -143,7 +143,7 @@ class ChargeChanger(Workflow[ChargeChange]):
         """The row: all that is written and kept, gathered before anything leaves."""
         session, now = order.session, self._clock.now()
         new = None
-        rules = order.findings.contract["rules_version"]
+        rules = order.findings.said["rules_version"]
         evidence = msgspec.json.encode(
             {"rules_version": rules, "change": order.change, "decision": order.decision}
         )

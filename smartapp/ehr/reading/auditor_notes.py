@@ -64,8 +64,9 @@ def notes_on(
 
 def _of_what_is_kept(decision: Decision, kept: Mapping[str, Any]) -> Iterator[str]:
     """Minutes typed late, roles that people state of themselves, an anchor that was set by hand."""
-    evidence = {name for need in decision.requirements for name in need.evidence}
-    logged = [entry for entry in kept.get("time_log", ()) if entry["resource"] in evidence]
+    entries = kept.get("time_log", ())
+    evidence = {name for need in decision.requirements for name in need.evidence} if entries else set()
+    logged = [entry for entry in entries if entry["resource"] in evidence]
     if typed_late := [entry["days_late"] for entry in logged if entry["days_late"] > LATE_DAYS]:
         most = max(typed_late)
         yield f"{_entries(len(typed_late))} typed more than {LATE_DAYS} days later, at most {most} days."

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from fhir_mappings.anchor import ProgramAnchor, anchors_of
 from fhir_mappings.chart import Chart
 from fhir_mappings.completeness import Completeness
-from fhir_mappings.decision import Assessment, Decision, to_contract
+from fhir_mappings.decision import Assessment, Decision, answer_json, head_of
 from fhir_mappings.identity import Bases
 from fhir_mappings.local_time import ONE_DAY, LocalClock, clock_of
 from fhir_mappings.needs import Needs, needs
@@ -70,8 +70,8 @@ class ForTheForm(Struct, frozen=True):
 class Findings(Struct, frozen=True):
     """Everything a page shows of one snapshot."""
 
-    contract: dict[str, Any]
-    """`fhir_mappings.decision.to_contract`: what `smartapp evaluate --json` gives on the same resources."""
+    said: dict[str, Any] = field(name="contract")
+    """Of whom, when and by which rules this is, and what this app keeps of the patient."""
     assessment: Assessment
     patient: Banner
     choices: Choices
@@ -127,6 +127,11 @@ class Findings(Struct, frozen=True):
     """How many readings each of `assessment.days` has; the page shows a few of them."""
     changes: tuple[Change, ...] = ()
     """Every charge of the EHR, and what should become of it."""
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """What `smartapp evaluate --json` gives on the same resources, and what this app keeps."""
+        return self.said | answer_json(self.assessment, self.history_from)
 
     def decision(self, key: str) -> Decision | None:
         """The decision a page's address names (`Decision.key`)."""
@@ -355,8 +360,7 @@ class FindingsMaker:
         told, versions, late = _describe(reopen(), wanted, beside, clock, self._names, plotter)
         patient = next((item for item in self._choosable if item.get("resourceType") == "Patient"), {})
         return Findings(
-            contract=to_contract(record, assessment, policy.payer, policy.version)
-            | self._own.told(self._copies),
+            said=head_of(record, policy.payer, policy.version) | self._own.told(self._copies),
             assessment=_slim(assessment, wanted | beside),
             patient=banner(patient),
             choices=choosable,

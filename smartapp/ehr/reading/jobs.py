@@ -198,7 +198,7 @@ class ReadingJobs:
         """The snapshot's resources with what is kept here now, ready to be decided on; None where more days
         are needed than were read."""
         # As of the day of the reading: what may have come since was not read.
-        as_of = date.fromisoformat(findings.contract["as_of"])
+        as_of = date.fromisoformat(findings.said["as_of"])
         maker = self._charts.maker(session, as_of, findings.history_from, findings.writes, anchors)
         reading = self._store.reading
         chunks = [chunk for chunk in reading.chunks(snapshot.id) if chunk.origin != ORIGIN]
@@ -350,8 +350,8 @@ def _facts(session: LaunchSession, snapshot: Snapshot, findings: Findings) -> di
         "user": session.fhir_user,
         "snapshot": snapshot.id,
         "snapshot_sha256": snapshot.sha256,
-        "rules_version": findings.contract["rules_version"],
-        "payer": findings.contract["payer"],
+        "rules_version": findings.said["rules_version"],
+        "payer": findings.said["payer"],
         "dropped": _counted(dropped),
         "unread": ", ".join(sorted({one.type or "any" for one in findings.completeness.missing})),
         "decided": _outcomes(findings.assessment),
