@@ -20,7 +20,6 @@ from smartapp.store.attestations import STATED, Stated, Statement
 from smartapp.web import own_pages, words
 from smartapp.web.access import needs
 from smartapp.web.permission import Action
-from smartapp.web.security import Moved
 
 pages = Blueprint("attestations", __name__, url_prefix="/s/<sid>/statements")
 
@@ -83,20 +82,7 @@ def state() -> AnyResponse:
 @MAY
 def revoke(attestation_id: str) -> AnyResponse:
     """Take a statement back. It stays visible as taken back."""
-    chart, here = own_pages.posted_chart(), services()
-    by, by_name = own_pages.user()
-    if not here.store.attestations.revoke(
-        chart.issuer_id,
-        chart.patient,
-        attestation_id,
-        by,
-        by_name,
-        here.clock.now(),
-        kind=STATED,
-        session=g.session.id,
-    ):
-        raise Moved
-    here.jobs.decide_again(g.session)
+    own_pages.take_back(attestation_id, STATED)
     return own_pages.to("attestations.page")
 
 

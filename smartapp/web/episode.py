@@ -96,20 +96,8 @@ def confirm(program: str) -> AnyResponse:
 @MAY
 def revoke(program: str, episode_id: str) -> AnyResponse:
     """Take a confirmation back. It stays visible as taken back."""
-    chart, of, here = own_pages.posted_chart(), _program(program), services()
-    by, by_name = own_pages.user()
-    if not here.store.attestations.revoke(
-        chart.issuer_id,
-        chart.patient,
-        episode_id,
-        by,
-        by_name,
-        here.clock.now(),
-        kind=EPISODE,
-        session=g.session.id,
-    ):
-        raise Moved
-    here.jobs.decide_again(g.session)
+    of = _program(program)
+    own_pages.take_back(episode_id, EPISODE)
     return own_pages.to("episode.page", program=of)
 
 

@@ -119,6 +119,26 @@ def name_of(reference: str) -> str:
     return next((person.text for person in people if person.reference == reference), reference)
 
 
+def take_back(attestation_id: str, kind: str) -> None:
+    """Take back what was stated of this form's chart, and decide on the chart without it. `kind`: what it
+    must be (`AttestationStore.revoke`). Raises Moved where it is nothing of the kind, or was taken back."""
+    chart, here = posted_chart(), services()
+    by, by_name = user()
+    gone = here.store.attestations.revoke(
+        chart.issuer_id,
+        chart.patient,
+        attestation_id,
+        by,
+        by_name,
+        here.clock.now(),
+        kind=kind,
+        session=g.session.id,
+    )
+    if not gone:
+        raise Moved
+    here.jobs.decide_again(g.session)
+
+
 def taken_back(item: Stated[Statement] | Stated[ConfirmedEpisode] | Stated[Settlement]) -> str:
     """Who took back what was stated, and when; "" while it stands."""
     if item.revoked_at is None:

@@ -216,20 +216,7 @@ def settle(key: str, reason: str) -> AnyResponse:
 @MAY
 def revoke(settlement_id: str) -> AnyResponse:
     """Take it back. It stays visible as taken back."""
-    chart, here = own_pages.posted_chart(), services()
-    by, by_name = own_pages.user()
-    if not here.store.attestations.revoke(
-        chart.issuer_id,
-        chart.patient,
-        settlement_id,
-        by,
-        by_name,
-        here.clock.now(),
-        kind=SETTLED,
-        session=g.session.id,
-    ):
-        raise Moved
-    here.jobs.decide_again(g.session)
+    own_pages.take_back(settlement_id, SETTLED)
     return own_pages.to("resolutions.page")
 
 
