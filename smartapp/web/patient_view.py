@@ -27,7 +27,7 @@ from smartapp.web.records import RecordView, record_view
 from smartapp.web.sent import sent_standings
 from smartapp.windows import Now, Standing, WindowOfCodes, windows_of
 
-MOST_EXCLUDED_SHOWN = 40
+MOST_EXCLUDED_SHOWN = 20
 WHOLE = timedelta(days=45)
 """So long after its end a window that is not settled has its days and evidence on the page itself: a year of
 them is a page of a megabyte, which nobody waits for gladly."""
