@@ -28,9 +28,9 @@ from smartapp.web.sent import sent_standings
 from smartapp.windows import Now, Standing, WindowOfCodes, windows_of
 
 MOST_EXCLUDED_SHOWN = 20
-WHOLE = timedelta(days=45)
-"""So long after its end a window that is not settled has its days and evidence on the page itself: a year of
-them is a page of a megabyte, which nobody waits for gladly."""
+WHOLE = timedelta(days=31)
+"""So long after its end a window that is not settled has its days and evidence on the page itself: what runs,
+and what ended last. A year of them is a page of a megabyte, which nobody waits for gladly."""
 
 _PRESSING = (
     Standing.READY,
