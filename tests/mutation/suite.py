@@ -36,7 +36,7 @@ BOUNDARY_STEP = 11
 #: other modules, and properties of random charts, would only cost time; without them more may survive.
 UNIT_TESTS = [
     *("tests/test_cases.py", "tests/smartapp/test_rules.py", "tests/smartapp/test_what_if.py"),
-    "tests/smartapp/test_evaluate.py",
+    *("tests/smartapp/test_evaluate.py", "tests/smartapp/test_due.py"),
 ]
 LEFT_OUT = {
     "tests/fhir_mappings/test_charge_item.py",
