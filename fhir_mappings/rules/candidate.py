@@ -54,8 +54,6 @@ class Candidate(Struct, gc=False):
 def block_lower_tiers(of_group: list[Candidate]) -> None:
     """A met code gives way to the highest of its group that is met or charged."""
     standing = [candidate for candidate in of_group if candidate.met or candidate.charges]
-    if len(standing) < 2:
-        return
     highest: dict[str | None, CodeRule] = {}
     for candidate in standing:
         rule = candidate.rule

@@ -100,7 +100,7 @@ def _in_role(time: ManagementTime, said: Sequence[Resolution], clock: LocalClock
 def who_bills(window: Window, resolutions: Sequence[Resolution]) -> Role | None:
     """In which role somebody bills a month, where that was chosen."""
     said = [one for one in resolutions if one.resolves in _WHO_BILLS]
-    one = _newest(said, window) if said else None
+    one = _newest(said, window)
     return None if one is None else role_in(one.choice)
 
 
@@ -111,7 +111,7 @@ def service_date_chosen(code: str, window: Window, resolutions: Sequence[Resolut
         for one in resolutions
         if one.resolves == ReviewReason.VISIT_ON_SERVICE_DATE and (not one.codes or code in one.codes)
     ]
-    one = _newest(said, window) if said else None
+    one = _newest(said, window)
     day = None if one is None else day_in(one.choice)
     return day if day is not None and day in window else None
 

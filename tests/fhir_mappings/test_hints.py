@@ -51,6 +51,9 @@ def work(word: str, at: str, length: str, by: str) -> Event:
 
 def test_every_hint_has_its_sentence() -> None:
     assert set(HINTS) == set(Hint)
+    for sentence in HINTS.values():
+        assert sentence[0].isupper()
+        assert sentence.endswith(".")
 
 
 def test_a_visit_on_the_service_date_is_a_hint_about_the_visits_own_modifier() -> None:
