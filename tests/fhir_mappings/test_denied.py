@@ -6,6 +6,7 @@ import json
 from datetime import date
 from zoneinfo import ZoneInfo
 
+import pytest
 from msgspec.structs import replace
 
 from fhir_mappings.chart import Chart
@@ -46,6 +47,11 @@ def test_a_charge_that_stands_is_charged_and_one_that_was_denied_is_for_review()
     assert (denied.outcome, denied.reasons) == (Outcome.REVIEW, (ReviewReason.CHARGED_PERIOD_UNCLEAR,))
     assert denied.charges == ("ChargeItem/c1",)
     assert Hint.DENIED in denied.hints
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_it_is_told_with_the_units_that_were_charged(*, denied: bool) -> None:
+    assert device(record(replace(charge(denied=denied), quantity=2))).quantity == 2
 
 
 def test_nothing_that_is_settled_has_it_charged_anew() -> None:
