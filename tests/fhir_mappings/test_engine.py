@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.decision import Assessment, CountedDay, Decision
 from fhir_mappings.local_time import Window, utc
-from fhir_mappings.record import Attestation, PatientRecord
+from fhir_mappings.record import Attestation, PatientRecord, PriorCharge
 from fhir_mappings.rules.engine import assess, decide
 from fhir_mappings.rules.policy import Policy, load_policy
 from fhir_mappings.rules.tables import PayerRule
@@ -402,3 +403,55 @@ def test_what_came_twice_and_did_not_count_says_both() -> None:
         "duplicate",
         "role-not-counted",
     }
+
+
+# -- charges of which nobody can tell the days ----------------------------------------------------------
+
+RTM_MONTH = [days("2026-01-05", 16), call("2026-01-10T10:00", "25:00")]
+RPM_MONTH = [days("2026-01-05", 16, "BP", device="cuff"), call("2026-01-10T10:00", "25:00", program="rpm")]
+NO_MONTH = [days("2026-01-05", 3)]
+JANUARY = Window(date(2026, 1, 1), date(2026, 1, 31))
+
+
+def untold(given: list[Event], *charges: PriorCharge) -> list[str]:
+    """The charges that no decision speaks of, among what was left out."""
+    record = replace(read(given, "2026-03-10"), charges=charges)
+    return [
+        one.resource
+        for one in assess(record, POLICY, record.as_of).excluded
+        if one.reason == "charged-period-unclear"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "expected"),
+    [
+        (RTM_MONTH, "98980", False),
+        (RTM_MONTH, "98981", False),
+        (RTM_MONTH, "98977", False),
+        (RTM_MONTH, "98976", False),
+        (RTM_MONTH, "98975", False),
+        (RTM_MONTH, "99457", True),
+        (RTM_MONTH, "99454", True),
+        (RTM_MONTH, "99091", True),
+        (RPM_MONTH, "99458", False),
+        (RPM_MONTH, "99091", False),
+        (RPM_MONTH, "98980", True),
+        (NO_MONTH, "98980", True),
+        (NO_MONTH, "98977", False),
+        ([{"patient": {}}], "98977", True),
+    ],
+)
+def test_an_undated_charge_is_told_by_a_decision_of_its_kind_or_as_left_out(
+    given: list[Event], code: str, *, expected: bool
+) -> None:
+    assert untold(given, PriorCharge("ChargeItem/1", code, 1, None)) == ["ChargeItem/1"] * expected
+
+
+def test_so_is_one_of_several_codes_and_none_that_says_its_code_and_day() -> None:
+    among = PriorCharge("Claim/1", "98980", 1, JANUARY, among=("98980", "98981"))
+    alone = PriorCharge("Claim/2", "98980", 1, JANUARY)
+    assert untold(NO_MONTH, among, alone) == ["Claim/1"]
+    assert untold(RTM_MONTH, among) == []
+    undated = PriorCharge("Claim/3", "99454", 1, None)
+    assert untold(RTM_MONTH, among, undated) == ["Claim/3"]

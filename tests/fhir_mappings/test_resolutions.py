@@ -30,7 +30,16 @@ from fhir_mappings.rules.resolutions import (
     who_bills,
     with_choices,
 )
-from fhir_mappings.rules.reviews import How, Review, Who, load_reviews, problem_of, role_in
+from fhir_mappings.rules.reviews import (
+    How,
+    Review,
+    Who,
+    day_in,
+    load_reviews,
+    month_in,
+    problem_of,
+    role_in,
+)
 from fhir_mappings.rules.tables import Covered, load_tables
 from fhir_mappings.terminology import load_terminology
 from fhir_mappings.vocabulary import (
@@ -752,3 +761,51 @@ def test_a_review_that_contradicts_itself_is_refused(changes: dict[str, Any]) ->
     assert msgspec.convert(row, Review).reference is False
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({**row, **changes}, Review)
+
+
+@pytest.mark.parametrize(
+    ("reason", "settles", "does_not"),
+    [
+        ("rtm-and-rpm", ["rtm", "rpm"], ["any", "other"]),
+        ("two-lines", ["respiratory", "musculoskeletal", "cognitive-behavioral"], ["other", "rtm"]),
+        ("charged-period-unclear", ["2026-03-02"], ["2026-03", "2026-02-30"]),
+        ("visit-on-service-date", ["2026-03-12"], ["2026-02-30"]),
+        ("call-across-months", ["2026-03", "2026-12"], ["2026-03-01", "2026-00"]),
+        ("same-day-visit", ["somebody-else", "Practitioner/7"], ["Practitioner"]),
+        ("in-facility-unclear", ["home", "facility"], ["hospital"]),
+        ("assistant-not-needed", ["with-assistant", "therapist-alone"], ["assistant"]),
+        (
+            "billing-professional-unknown",
+            ["physician", "Practitioner/7 as physical-therapist"],
+            ["clinical-staff", "non-clinical", "unknown", "Practitioner/7"],
+        ),
+        ("staff-role", ["physician", "clinical-staff", "non-clinical"], ["unknown", "Practitioner/7"]),
+    ],
+)
+def test_each_choice_is_one_of_what_can_be_chosen(
+    reason: str, settles: list[str], does_not: list[str]
+) -> None:
+    for choice in settles:
+        assert problem_of(Resolution(reason, choice=choice, reference="r")) is None, choice
+    for choice in (*does_not, "", None):
+        said = f"{reason} is settled by the choice of a {REVIEWS[reason].choice}, not by {choice!r}"
+        assert problem_of(Resolution(reason, choice=choice, reference="r")) == said
+
+
+def test_a_sentence_that_needs_no_choice_takes_none_and_one_with_a_reference_settles() -> None:
+    assert problem_of(Resolution("no-data-in-month")) is None
+    assert problem_of(Resolution("payer-criteria", reference="auth 1")) is None
+    for reason, review in REVIEWS.items():
+        if not review.is_settled_here:
+            expected = f"{reason} is settled by no sentence. {review.says}"
+            assert problem_of(Resolution(reason, reference="r")) == expected
+    assert problem_of(Resolution("payer-criteria")) == "payer-criteria is settled with a reference"
+
+
+def test_a_day_and_a_month_are_read_as_they_are_written() -> None:
+    assert day_in("2026-03-12") == date(2026, 3, 12)
+    assert (day_in(None), day_in(""), day_in("12 March")) == (None, None, None)
+    assert month_in("2026-03") == date(2026, 3, 1)
+    assert (month_in(None), month_in("2026-03-01")) == (None, None)
+    assert role_in("Practitioner/7 as unknown") is None
+    assert role_in(" physician ") is Role.PHYSICIAN
