@@ -368,6 +368,8 @@ def test_somebody_without_a_role_worked_in_the_one_that_was_said_of_the_month() 
     assert told_so == (replace(first, **changed), replace(last, **changed), known, other)
     nobody = replace(said, choice="non-clinical")
     assert with_words(nobody, management=given).management == (known, other)
+    part = replace(said, window=Window(MONDAY, MARCH.end))
+    assert with_words(part, management=given).management == given
     elsewhere = (Resolution("no-data-in-month", choice="physician"), Resolution("staff-role"))
     assert with_words(*elsewhere, management=given).management == given
 
