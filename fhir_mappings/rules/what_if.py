@@ -87,7 +87,7 @@ def imagine(record: PatientRecord, policy: Policy, as_of: date, changes: WhatIf)
     return replace(
         record,
         readings=tuple(readings),
-        management=tuple(sorted(management, key=lambda time: (time.start, time.resource, time.person or ""))),
+        management=tuple(sorted(management, key=lambda time: (time.start, time.resource))),
         contacts=tuple(sorted(contacts, key=lambda contact: (contact.day, contact.resource))),
     )
 

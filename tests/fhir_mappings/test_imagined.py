@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from fhir_mappings.chart import Chart
 from fhir_mappings.local_time import LocalClock
@@ -102,6 +103,19 @@ def test_days_lie_in_the_latest_period_with_a_counted_day() -> None:
     record = imagined([days("2026-01-05", 3), days("2026-02-10", 1)], "2026-04-10", WhatIf(days=30))
     period = [date(2026, 2, 4) + timedelta(days=n) for n in range(30)]
     assert sorted(one.day for one in new_days(record)) == [day for day in period if day != date(2026, 2, 10)]
+
+
+def test_an_imagined_reading_is_like_the_first_of_its_device() -> None:
+    chart = Chart(TERMINOLOGY, ZONE, date(2026, 1, 20))
+    for resource in build_resources([days("2026-01-05", 3)], "America/New_York"):
+        chart.add(json.dumps(resource).encode())
+    record = chart.record("Patient/p1")
+    first, *others = record.readings
+    unlike = replace(record, readings=(replace(first, unresolved=True), *others))
+    (found,) = new_days(imagine(unlike, POLICY, record.as_of, WhatIf(days=1)))
+    assert found.unresolved
+    (found,) = new_days(imagine(record, POLICY, record.as_of, WhatIf(days=1)))
+    assert not found.unresolved
 
 
 def test_every_device_type_of_the_period_gets_its_days() -> None:

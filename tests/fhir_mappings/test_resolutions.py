@@ -588,6 +588,8 @@ def test_a_charge_of_the_other_program_in_these_days_keeps_the_choice_from_holdi
         (charge("99454", None), False),
         (charge("99454", Window(date(2026, 3, 31), date(2026, 3, 31))), False),
         (charge("99454", Window(date(2026, 4, 1), date(2026, 4, 1))), True),
+        (charge("99454", Window(date(2026, 3, 1), date(2026, 3, 1))), True),
+        (charge("99457", None), False),
         (charge("98985", FIRST), True),
         (charge("99091", FIRST), True),
         # Management is of the whole month, and an add-on with it.
