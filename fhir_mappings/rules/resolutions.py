@@ -38,10 +38,10 @@ def usable(resolutions: Iterable[Resolution]) -> tuple[Resolution, ...]:
 def with_choices(record: PatientRecord, clock: LocalClock) -> PatientRecord:
     """The record as somebody says that it was, where it leaves that open: where the patient was, whose visit
     it was, in which role somebody worked. What was read is not changed."""
-    chosen = [one for one in record.resolutions if one.choice is not None]
-    places = [one for one in chosen if one.resolves == ReviewReason.IN_FACILITY_UNCLEAR]
-    visits = [one for one in chosen if one.resolves == ReviewReason.SAME_DAY_VISIT]
-    roles = [one for one in chosen if one.resolves == ReviewReason.STAFF_ROLE]
+    said = record.resolutions
+    places = [one for one in said if one.resolves == ReviewReason.IN_FACILITY_UNCLEAR]
+    visits = [one for one in said if one.resolves == ReviewReason.SAME_DAY_VISIT]
+    roles = [one for one in said if one.resolves == ReviewReason.STAFF_ROLE]
     if places:
         home, doubtful = _placed(record.doubtful_readings, places)
         readings = sorted((*record.readings, *home), key=lambda one: (one.instant, one.resource))
@@ -65,13 +65,13 @@ def _placed(
     left: list[Reading] = []
     for reading in doubtful:
         said = (
-            _newest(places, Window(reading.day, reading.day))
+            _chosen(places, Window(reading.day, reading.day))
             if reading.doubt is ExcludedReason.IN_FACILITY_UNCLEAR
             else None
         )
         if said is None:
             left.append(reading)
-        elif said.choice == HOME:
+        elif said == HOME:
             home.append(replace(reading, doubt=None))
     return home, tuple(left)
 
@@ -79,10 +79,8 @@ def _placed(
 def _whose(visit: Visit, said: Sequence[Resolution]) -> Visit:
     if not visit.unnamed:
         return visit
-    one = _newest(said, Window(visit.days[0], visit.days[-1]))
-    if one is None or one.choice is None:
-        return visit
-    return replace(visit, people=visit.people | {one.choice}, unnamed=False)
+    person = _chosen(said, Window(visit.days[0], visit.days[-1]))
+    return visit if person is None else replace(visit, people=visit.people | {person}, unnamed=False)
 
 
 def _in_role(time: ManagementTime, said: Sequence[Resolution], clock: LocalClock) -> ManagementTime:
@@ -90,8 +88,7 @@ def _in_role(time: ManagementTime, said: Sequence[Resolution], clock: LocalClock
     if time.role is not Role.UNKNOWN:
         return time
     month = month_window(clock.day_of(time.start).replace(day=1))
-    one = _newest(said, month)
-    role = None if one is None else role_in(one.choice)
+    role = role_in(_chosen(said, month))
     if role is None:
         return time
     return replace(time, role=role, discipline=DISCIPLINES.get(role), nobody_shown=False)
@@ -99,9 +96,7 @@ def _in_role(time: ManagementTime, said: Sequence[Resolution], clock: LocalClock
 
 def who_bills(window: Window, resolutions: Sequence[Resolution]) -> Role | None:
     """In which role somebody bills a month, where that was chosen."""
-    said = [one for one in resolutions if one.resolves in _WHO_BILLS]
-    one = _newest(said, window)
-    return None if one is None else role_in(one.choice)
+    return role_in(_chosen([one for one in resolutions if one.resolves in _WHO_BILLS], window))
 
 
 def service_date_chosen(code: str, window: Window, resolutions: Sequence[Resolution]) -> date | None:
@@ -111,8 +106,7 @@ def service_date_chosen(code: str, window: Window, resolutions: Sequence[Resolut
         for one in resolutions
         if one.resolves == ReviewReason.VISIT_ON_SERVICE_DATE and (not one.codes or code in one.codes)
     ]
-    one = _newest(said, window)
-    day = None if one is None else day_in(one.choice)
+    day = day_in(_chosen(said, window))
     return day if day is not None and day in window else None
 
 
@@ -127,9 +121,9 @@ def minutes_chosen(code: str, window: Window, service_date: date, record: Patien
     return said[-1].choice if said else None
 
 
-def _newest(said: Sequence[Resolution], window: Window) -> Resolution | None:
-    """The newest that speaks of these days."""
-    return next((one for one in reversed(said) if one.about(window)), None)
+def _chosen(said: Sequence[Resolution], window: Window) -> str | None:
+    """What the newest that speaks of these days chooses."""
+    return next((one.choice for one in reversed(said) if one.about(window)), None)
 
 
 # -- what is settled of each code --------------------------------------------------------------------------

@@ -538,6 +538,12 @@ def test_a_month_that_is_not_beside_or_of_another_program_claims_no_call() -> No
     assert months("2026-03", "2026-05", other=may) == [set(), set()]
     assert months("2026-03", "2026-01", other=january) == [set(), set()]
     assert months("2026-03", "2026-04", codes=("98980", "99457")) == [set(), set()]
+    held = [candidate("98980", MARCH, "call-across-months"), candidate("98980", APRIL)]
+    words = [
+        Resolution("call-across-months", window=window, choice=month)
+        for window, month in ((MARCH, "2026-03"), (APRIL, "2026-04"))
+    ]
+    assert left(held, *words) == [set(), set()]
 
 
 def test_of_two_programs_the_chosen_one_is_charged_and_the_other_waits() -> None:
@@ -549,6 +555,8 @@ def test_of_two_programs_the_chosen_one_is_charged_and_the_other_waits() -> None
     assert programs("rtm-and-rpm") == [set(), {"rtm-and-rpm"}]
     assert programs() == [set(), {"rtm-and-rpm"}]
     assert programs(other=SECOND) == [set(), set()]
+    free = [candidate("98977", FIRST), candidate("99454", FIRST)]
+    assert left(free, word) == [set(), set()]
     unspoken = [candidate("98977", FIRST, "rtm-and-rpm"), candidate("98980", MARCH, "periods-overlap")]
     assert left(unspoken, word) == [set(), {"periods-overlap"}]
 
@@ -648,6 +656,7 @@ def test_where_both_lines_are_chosen_neither_is_charged() -> None:
     assert lines(other, "musculoskeletal", "respiratory") == {"two-lines"}
     assert other.reasons == {"two-lines"}
     assert lines(candidate("98976", FIRST, "two-lines"), "respiratory") == {"two-lines"}
+    assert lines(candidate("98976", FIRST), "musculoskeletal", "respiratory") == set()
 
 
 # -- the answer that is told -------------------------------------------------------------------------------
