@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -154,3 +155,11 @@ def test_a_site_can_begin_to_ask_only_what_a_later_rule_would() -> None:
     assert SiteFacts(ask_from=dict.fromkeys(OF_A_LATER_RULE, MARCH.start)).asks(
         Unverified.STAFF_EMPLOYED, MARCH.start
     )
+
+
+def test_a_site_says_nothing_of_itself_by_itself_and_nothing_that_is_not_asked() -> None:
+    facts = msgspec.convert({}, SiteFacts)
+    centre = (facts.rural_health_clinic, facts.federally_qualified_health_center)
+    assert (facts.staff_employed, centre, facts.ask_from) == (None, (False, False), {})
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"rural": True}, SiteFacts)
