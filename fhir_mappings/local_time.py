@@ -133,18 +133,19 @@ class LocalClock:
     def latest_day(self, text: str) -> date:
         """The last day that a FHIR date may mean: a year, or a month, may be all of it; what is no date, any
         day."""
+        text = text.strip()
         moment = self.read(text)
         if isinstance(moment, Moment):
             return moment.day
         if moment is TimeProblem.PARTIAL:
-            year, month = int(text[:4]), int(text[5:7] or 12)
+            year, month = int(text[:4]), int(text[5:] or 12)
             if _FIRST_YEAR <= year <= _LAST_YEAR and 1 <= month <= 12:
                 return next_month(date(year, month, 1)) - ONE_DAY
         return date.max
 
     def _learn_time(self, text: str, offset: str) -> Moment | TimeProblem:
         """A time read in full. Its date and its offset are kept, if they are written as FHIR writes them."""
-        text = _without_leap_second(_upper(text))
+        text = _as_python_reads(text)
         moment = self._read_time(text)
         if isinstance(moment, Moment) and (offset in ("Z", "z") or (len(offset) == 6 and offset[3] == ":")):
             aware = datetime.fromisoformat(text)
@@ -176,19 +177,17 @@ class LocalClock:
     def _read_time(self, text: str) -> Moment | TimeProblem:
         if text != (plain := text.strip()):
             return self.read(plain)
-        # `datetime.fromisoformat` reads more than FHIR writes (ordinal and week dates); the marks keep it to
-        # year-month-dayThour:minute. Missing seconds are read, since vendors leave them out, and a blank for
-        # the T, as databases write it and RFC 3339 allows it.
-        # FHIR writes no hour 24, which Python reads from 3.14 on, as the next day's midnight.
-        if len(text) < 16 or text[4] != "-" or text[7] != "-" or text[10] not in "Tt " or text[13] != ":":
-            return TimeProblem.UNREADABLE
-        if text[11:13] == "24":
+        # `datetime.fromisoformat` reads more than FHIR writes: the marks keep it to dayThour:minute, and its
+        # day must be the one that is written, which week dates are not, nor the hour 24 (read from Python
+        # 3.14 on, as the next day's midnight). Missing seconds are read, since vendors leave them out, and a
+        # blank for the T, as databases write it and RFC 3339 allows it.
+        if text[10] not in "Tt " or text[13:14] != ":":
             return TimeProblem.UNREADABLE
         try:
-            moment = datetime.fromisoformat(_without_leap_second(_upper(text)))
+            moment = datetime.fromisoformat(_as_python_reads(text))
         except ValueError:
             return TimeProblem.UNREADABLE
-        if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        if str(moment.date()) != text[:10] or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
             return TimeProblem.UNREADABLE
         offset = moment.utcoffset()
         if offset is None:
@@ -262,13 +261,10 @@ def _bound(known: dict[Any, Any]) -> None:
         known.clear()
 
 
-def _upper(text: str) -> str:
-    """RFC 3339, which FHIR's times follow, has T and Z in either case; some write the small ones."""
-    return text.upper() if "t" in text or text.endswith("z") else text
-
-
-def _without_leap_second(text: str) -> str:
-    """Python knows no second 60; clocks that show one mean the end of the minute."""
+def _as_python_reads(text: str) -> str:
+    """RFC 3339, which FHIR's times follow, has T and Z in either case. Python knows no second 60; clocks that
+    show one mean the end of the minute."""
+    text = text.upper()
     return f"{text[:17]}59{text[19:]}" if text[16:19] == ":60" else text
 
 

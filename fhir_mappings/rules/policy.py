@@ -102,8 +102,6 @@ class Terms(Struct, frozen=True, eq=False):
 
         A payer's table that begins within the window changes nothing: before its first row it says nothing.
         """
-        if not self.changes or self.changes[-1] <= window.start:
-            return False
         days = [day for day in self.changes if window.start < day <= window.end]
         if not days:
             return False

@@ -77,8 +77,13 @@ def test_what_a_table_of_ones_own_changes() -> None:
 def test_what_a_payer_changes() -> None:
     rows = [
         {"from": "2026-01-01", "codes": "all", "covered": "yes"},
-        {"from": "2027-01-01", "codes": ["98977", "98980"], "covered": "criteria", "diagnoses": ["M54"]},
-        {"from": "2027-01-01", "codes": ["98985"], "covered": "yes", "least": 5, "modifiers": ["KX"]},
+        {
+            "from": "2027-01-01",
+            "codes": ["98977", "98980"],
+            "covered": "criteria",
+            "diagnoses": ["M54", "M25"],
+        },
+        {"from": "2027-01-01", "codes": ["98985"], "covered": "yes", "least": 5, "modifiers": ["KX", "GP"]},
         {"from": "2027-01-01", "codes": ["98981"], "covered": "yes", "units_cap": 1},
     ]
     rule = payer(*rows).rule
@@ -87,9 +92,9 @@ def test_what_a_payer_changes() -> None:
     assert told(policy, payer_rules=[rule]) == [
         ("THRESHOLDS", "98985", "2 days", "5 days"),
         ("CODE", "98981", "units_cap 3", "units_cap 1"),
-        ("PAYERS", "acme, 98977, 98980", "yes", "criteria, for M54"),
+        ("PAYERS", "acme, 98977, 98980", "yes", "criteria, for M54, M25"),
         ("PAYERS", "acme, 98981", "yes", "yes, at most 1 units"),
-        ("PAYERS", "acme, 98985", "yes", "yes, least 5, with KX"),
+        ("PAYERS", "acme, 98985", "yes", "yes, least 5, with KX, GP"),
     ]
     assert [one for one in told(MEDICARE, payer_rules=[rule]) if one[0] != "PAYERS"] == []
 
@@ -124,3 +129,24 @@ def test_a_setting_and_a_rule_that_begin() -> None:
 @pytest.mark.parametrize("days", [(LAST, LAST), (date(2026, 2, 1), date(2026, 4, 1))])
 def test_between_days_of_one_rule_nothing_changes(days: tuple[date, date]) -> None:
     assert differences(MEDICARE, *days) == ()
+
+
+def test_of_a_code_that_ends_nothing_else_is_told_though_its_last_table_says_more() -> None:
+    last = table("98977", "2026-07-01", in_force_to="2026-10-31", units_cap=2)
+    policy = load_policy("medicare", code_rules=[last])
+    found = told(policy, date(2026, 6, 30), date(2026, 11, 1))
+    assert [one for one in found if one[0] != "TABLES"] == [
+        ("CODES", "98977", "in force since 2022-01-01", "ended on 2026-10-31")
+    ]
+
+
+def test_the_headings_under_which_a_coder_reads_what_changes() -> None:
+    assert list(Changed) == [
+        "codes that begin or end",
+        "what a code asks for",
+        "what else a code's table says",
+        "payers' rows",
+        "settings",
+        "rules of the register that begin or end",
+        "up to which day the tables were checked",
+    ]

@@ -381,6 +381,10 @@ SECONDS = {"monitoring_days": [], "management_seconds": [row("2027-01-01", 1200)
         ({"monitoring_days": []}, "G0999: it asks for nothing"),
         ({"excludes": ["98977"]}, "G0999: one service bears it or 98985, so it must exclude that"),
         ({"excludes": ["98977", "98985", "G1"]}, "G0999: it excludes G1, which nobody knows here"),
+        (
+            {"excludes": ["98977", "98985", "G5", "G3", "G1", "G4", "G2"]},
+            "G0999: it excludes G1, G2, G3, G4, G5, which nobody knows here",
+        ),
         ({"line": None}, "G0999: a line is what a code of device supply has"),
         ({"line": "physiologic"}, "G0999: physiologic is not monitored in rtm"),
         ({"tier": 1}, "G0999: 98985 is in force too; end that, or give both tiers of one group"),
@@ -406,3 +410,11 @@ def test_a_payer_brings_no_new_code() -> None:
     own = msgspec.structs.replace(rule, code_rules=(of_2027(),))
     with pytest.raises(ValueError, match="G0999: there is no such code here"):
         load_policy("acme", payer_rules=[own])
+
+
+def test_the_day_after_a_codes_last_is_one_on_which_its_terms_change() -> None:
+    policy = with_tables(table("98977", "2022-01-01", in_force_to="2026-10-20"))
+    terms = policy.terms("98977", date(2026, 10, 20))
+    assert date(2026, 10, 21) in terms.changes
+    assert terms.changes_within(Window(date(2026, 10, 20), date(2026, 10, 21)), 16, ())
+    assert not terms.changes_within(Window(date(2026, 10, 19), date(2026, 10, 20)), 16, ())

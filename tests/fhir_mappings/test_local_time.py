@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhir_mappings import local_time
 from fhir_mappings.local_time import (
     MICROSECONDS,
     LocalClock,
@@ -147,7 +148,14 @@ def test_no_time_is_missing(text: str | None) -> None:
         "2026-13-01T00:00:00Z",
         "2026-W10-4",
         "20260305T100000Z",
+        "2026-03-05T24:00:00Z",
         "2026-03-05T25:00:00Z",
+        "2026-W10-4T10:00:00Z",
+        "2026-03-05?10:00:00Z",
+        "2026-03-05T1000Z",
+        "2026-03-05T10",
+        "1899-12-31T10:00:00Z",
+        "2200-01-01T10:00:00Z",
         "2026-03-05T10:00:00+15:00",
         "0001-01-01T00:00:00Z",
         "9999-12-31T23:59:59Z",
@@ -233,7 +241,14 @@ def test_an_unknown_zone_is_refused_in_one_line(name: str) -> None:
         ("2026-02-03", date(2026, 2, 3)),
         ("2026-02-04T03:00:00Z", date(2026, 2, 3)),
         ("2026-02", date(2026, 2, 28)),
+        ("2026-01", date(2026, 1, 31)),
+        (" 2026-05 ", date(2026, 5, 31)),
         ("2026-12", date(2026, 12, 31)),
+        ("2026-00", date.max),
+        (" 2019 ", date(2019, 12, 31)),
+        ("1900", date(1900, 12, 31)),
+        ("2199", date(2199, 12, 31)),
+        ("2200", date.max),
         ("2019", date(2019, 12, 31)),
         ("2026-13", date.max),
         ("1899", date.max),
@@ -255,3 +270,13 @@ def test_what_lies_in_a_window_is_what_the_clocks_of_the_zone_show(
     instant = round(moment.timestamp()) * MICROSECONDS
     first, end = LocalClock(ZoneInfo(zone)).window_span(window)
     assert (first <= instant < end) is (shown(instant, ZoneInfo(zone)).date() in window)
+
+
+def test_a_clock_keeps_no_more_than_it_may_and_reads_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_time, "_MOST_KEPT", 3)
+    clock = LocalClock(NEW_YORK)
+    for number in range(1, 10):
+        on = date(2026, 3, number)
+        read = [clock.read(text) for text in (f"{on}", f"{on}T10:00:00Z", f"{on}T10:00:00-05:00")]
+        assert [isinstance(one, Moment) and one.day for one in read] == [on] * 3
+        assert all(len(kept) <= 3 for kept in vars(clock).values() if isinstance(kept, dict))

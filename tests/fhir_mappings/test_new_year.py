@@ -182,3 +182,10 @@ def test_an_update_may_charge_less_under_them_and_never_more(held: object, allow
     else:
         with pytest.raises(ChargeNotValid, match="end before its service date"):
             updated(written, open_year, "v", said)
+
+
+@pytest.mark.parametrize("codes", [["98977", "98980"], ["98980", "98977"]])
+def test_of_two_confirmations_the_later_day_is_the_last_that_was_checked(codes: list[str]) -> None:
+    entries = [confirmed(), confirmed(codes, "2027-06-30")]
+    for order in (entries, entries[::-1]):
+        assert load_policy("medicare", confirmed=order).ends["98977"] == date(2027, 12, 31)

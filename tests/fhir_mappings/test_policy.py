@@ -184,7 +184,7 @@ def test_what_a_row_on_all_asks_does_not_reach_a_code_that_a_row_of_the_day_name
     ("first", "second", "said"),
     [
         (["98985"], ["98977", "98985"], "2 rows from 2026-01-01 name 98985"),
-        ("all", "all", "2 rows from 2026-01-01 name all"),
+        ("all", "all", "2 rows from 2026-01-01 name all$"),
     ],
 )
 def test_two_rows_of_one_day_on_one_code_are_refused(first: object, second: object, said: str) -> None:
@@ -257,3 +257,10 @@ def test_a_wrong_setting_says_what_was_expected(settings: dict[str, object], sai
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole text is compared
         load_policy("medicare", settings)
     assert str(refused.value) == said
+
+
+def test_a_threshold_of_a_payer_without_a_source_stands_in_the_payers_table() -> None:
+    of = {"from": "2026-01-01", "codes": ["98985"], "covered": "yes", "least": 5}
+    for sources, told in (([], ("the table of Acme",)), (["A letter"], ("A letter",))):
+        policy = load_policy("acme", payer_rules=[payer(of, sources=sources)])
+        assert policy.code("98985").least(date(2026, 3, 1)).sources == told

@@ -13,6 +13,7 @@ from fhir_mappings.rules.register import (
     PARTS,
     RuleInForce,
     Status,
+    _status_of,
     needed_in_words,
     part_of,
     proposed,
@@ -238,3 +239,10 @@ def test_what_was_checked_on_the_day_itself_is_not_stale() -> None:
     assert stale(found, checked) == [rule for rule in found if rule.last_checked < checked]
     assert stale(found, date(2100, 1, 1)) == found
     assert stale(found, date(2000, 1, 1)) == []
+
+
+def test_a_code_is_in_force_from_its_first_day_to_its_last() -> None:
+    code = msgspec.structs.replace(TABLES.codes["98979"], in_force_to=date(2026, 6, 30))
+    days = [date(2025, 12, 31), date(2026, 1, 1), date(2026, 6, 30), date(2026, 7, 1)]
+    expected = [Status.NOT_YET, Status.IN_FORCE, Status.IN_FORCE, Status.ENDED]
+    assert [_status_of(code, on) for on in days] == expected
