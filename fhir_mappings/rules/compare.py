@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from fhir_mappings.decision import Decision
@@ -47,8 +47,6 @@ def _compare_programs(candidates: list[Candidate], record: PatientRecord, policy
         ]
         for program in MONITORING_PROGRAMS
     }
-    if not all(standing[program] or charged[program] for program in MONITORING_PROGRAMS):
-        return
     for program, other in (MONITORING_PROGRAMS, MONITORING_PROGRAMS[::-1]):
         alone = _shows_enrolment(record, program, policy, frozenset({Kind.HELD_BACK})) and not (
             _shows_enrolment(record, other, policy)
@@ -126,7 +124,7 @@ def _compare_periods(devices: list[Candidate]) -> None:
 
 
 def check_exclusions(
-    decisions: Iterable[Decision], policy: Policy, settled: Iterable[Resolution] = ()
+    decisions: Iterable[Decision], policy: Policy, settled: Sequence[Resolution] = ()
 ) -> None:
     """No two codes that exclude each other stand together; raises `ExclusionViolated`.
 
@@ -134,7 +132,6 @@ def check_exclusions(
     charges that the EHR already holds are a fact, not an answer of ours. `settled`: where somebody found that
     a payer accepts a code beside one that is held back (D38), they stand together by that word.
     """
-    beside = [one for one in settled if one.resolves in policy.codes]
     standing = sorted(
         [decision for decision in decisions if decision.outcome in _STANDING],
         key=lambda decision: decision.period.start,
@@ -146,7 +143,7 @@ def check_exclusions(
             if (
                 one.outcome is not Outcome.CHARGED or other.outcome is not Outcome.CHARGED
             ) and _exclude_each_other(one, other, policy):
-                if any(_is_settled(word, one, other) or _is_settled(word, other, one) for word in beside):
+                if any(_is_settled(word, one, other) or _is_settled(word, other, one) for word in settled):
                     continue
                 raise ExclusionViolated(f"{other.code} and {one.code}")
 

@@ -375,10 +375,10 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
     """The month as it would be if a doubt fell the other way."""
     found: list[tuple[ReviewReason, Tally]] = []
     clear = tuple([piece for piece in staff.counted if piece.clear])
-    if len(clear) < len(staff.counted):
+    if clear != staff.counted:
         found.append((ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear)))
     beside = tuple([piece for piece in staff.counted if not _may_be_taken(chart, piece)])
-    if len(beside) < len(staff.counted):
+    if beside != staff.counted:
         found.append((ReviewReason.SAME_DAY_VISIT, month.tally(beside)))
     found += [(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(other)) for other in _other_spans(chart, month)]
     if staff.role_unknown:
@@ -390,9 +390,8 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
                 if not (piece.nobody_shown if chart.program is Program.RPM else piece.role is Role.UNKNOWN)
             ]
         )
-        if len(known) < len(month.pieces):
-            without = chart.staffing_of(month.first_day, known)
-            found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
+        without = chart.staffing_of(month.first_day, known)
+        found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
     found += [(ReviewReason.TWO_PROFESSIONALS, month.tally(answer)) for answer in staff.answers]
     return found
 
@@ -413,12 +412,12 @@ def _other_spans(chart: ProgramChart, month: Month) -> list[tuple[ManagementTime
     """What would count, were the spans that seem too long true (D13), or the other time of what was recorded
     under two (D31)."""
     twice = chart.record.two_times
-    instead = [piece for piece in month.doubtful if piece.resource in twice] if twice else []
-    beside = [piece for piece in month.doubtful if piece.resource not in twice] if instead else month.doubtful
+    instead = [piece for piece in month.doubtful if piece.resource in twice]
+    beside = [piece for piece in month.doubtful if piece.resource not in twice]
     found: list[tuple[ManagementTime, ...]] = []
     if beside:
         found.append((*month.pieces, *beside))
-    if twice and (instead or any(piece.resource in twice for piece in month.pieces)):
+    if twice:
         found.append((*[piece for piece in month.pieces if piece.resource not in twice], *instead))
     return [chart.staffing_of(month.first_day, pieces).counted for pieces in found]
 

@@ -176,8 +176,7 @@ def staffing(
     professional = bool(roles & PROFESSIONALS)
     if program is Program.RPM:
         # Therapists can't bill RPM, and their minutes don't count to it.
-        counted = present if roles <= _RPM_ROLES else _of_roles(present, _RPM_ROLES)
-        return Staffing(counted, unknown, has_professional=professional)
+        return Staffing(_of_roles(present, _RPM_ROLES), unknown, has_professional=professional)
     auxiliary = frozenset({Role.CLINICAL_STAFF}) if policy.rtm_aux_time_counts else frozenset()
     by_physician = PROFESSIONALS | auxiliary | {Role.UNKNOWN}
     by_therapist = _THERAPY_ROLES | {Role.UNKNOWN}

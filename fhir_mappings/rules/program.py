@@ -108,10 +108,8 @@ class ProgramChart:
     def begun(self) -> date | None:
         """The first day on which the program shows itself; codings that speak of any program don't."""
         days = [series.days[0] for series in self.series]
-        for first_day in sorted(self.months):
-            if (start := self._first_start(first_day)) is not None:
-                days.append(clock_of(self.record.zone).day_of(start))
-                break
+        starts = [start for month in self.months if (start := self._first_start(month)) is not None]
+        days += [clock_of(self.record.zone).day_of(start) for start in starts]
         days += [set_up.day for set_up in self.record.set_ups if set_up.program is self.program]
         days += [
             charge.occurrence.start if charge.occurrence else self.as_of
@@ -167,9 +165,8 @@ class ProgramChart:
         """The earlier days of an episode on which a reading may count that was not read, or whose device was
         not. What lies before a grid that something else fixes counts for nothing; of what is unread for
         longer than a period, these are the last days."""
-        first = episode.counts_from or date.min
-        if episode.grid_given and episode.anchor is not None:
-            first = max(first, episode.anchor)
+        grid = episode.anchor if episode.grid_given else None
+        first = max(episode.counts_from or date.min, grid or date.min)
         lost = {reading.day for reading in self.of_unread_devices(episode) if first <= reading.day < day}
         for one in self.record.completeness.of("Observation"):
             last = min(day - ONE_DAY, one.end or date.max)

@@ -7,8 +7,9 @@ doesn't hold it. But they may have earned a code that excludes it, and that the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from itertools import product
 
 from fhir_mappings.completeness import MissingWhy
 from fhir_mappings.local_time import ONE_DAY, PERIOD_DAYS, Window, next_month
@@ -22,18 +23,16 @@ _BY_DAYS = (Kind.DEVICE_SUPPLY, Kind.START_UP)
 
 
 def compare_with_unread(
-    candidates: Iterable[Candidate], charts: Iterable[ProgramChart], policy: Policy
+    candidates: Iterable[Candidate], charts: Sequence[ProgramChart], policy: Policy
 ) -> None:
     """Say of each code that is met or charged what might stand beside it. `charts`: of every program."""
-    of_program = {chart.program: chart for chart in charts}
-    for candidate in candidates:
-        if not (candidate.met or candidate.charges):
-            continue
-        own = of_program[candidate.rule.program]
-        others = [chart for chart in of_program.values() if chart is not own]
-        if _hides_another_line(candidate, own) or (
-            policy.rtm_and_rpm_exclusive and any(_hides_program(candidate, other) for other in others)
-        ):
+    standing = [candidate for candidate in candidates if candidate.met or candidate.charges]
+    for candidate, chart in product(standing, charts):
+        if chart.program is candidate.rule.program:
+            hides = _hides_another_line(candidate, chart)
+        else:
+            hides = policy.rtm_and_rpm_exclusive and _hides_program(candidate, chart)
+        if hides:
             candidate.unverified |= {Unverified.OTHER_PROGRAM}
 
 

@@ -11,8 +11,26 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fhir_mappings.local_time import MICROSECONDS, LocalClock
-from fhir_mappings.record import Excluded, LiveContact, ManagementTime, PatientRecord, UsedTime
-from fhir_mappings.rules.minutes import Tally, months_of, whole_seconds
+from fhir_mappings.record import (
+    Excluded,
+    LiveContact,
+    ManagementTime,
+    Order,
+    PatientRecord,
+    UsedTime,
+    Visit,
+)
+from fhir_mappings.rules.minutes import (
+    MOST_SECONDS_OF_A_DAY,
+    Month,
+    Tally,
+    holds_an_overlong_day,
+    in_person_contacts,
+    months_of,
+    staffing,
+    whole_seconds,
+)
+from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.rules.tables import shipped_codes
 from fhir_mappings.rules.visits import Visits
 from fhir_mappings.vocabulary import MONITORING_PROGRAMS, Activity, ExcludedReason, Program, Role
@@ -169,3 +187,170 @@ def test_a_review_that_spans_two_calls_does_not_make_one_of_them() -> None:
     review = work(30, 130, "e3")
     contacts = ("Encounter/e1", "Encounter/e2")
     assert Tally(0, contacts, (first, review, second), ()).conversations == 2
+
+
+# -- of any program, on the day of one program's visit ------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [None, 60])
+def test_a_visit_of_one_programs_people_takes_staff_minutes_of_that_program_alone(
+    seconds: int | None,
+) -> None:
+    doctor = "Practitioner/doctor"
+    for ordered in MONITORING_PROGRAMS:
+        record = PatientRecord(
+            "Patient/p1",
+            date(2026, 4, 10),
+            ZONE,
+            management=(
+                replace(work(0, 60), program=Program.ANY, role=Role.CLINICAL_STAFF, seconds=seconds),
+            ),
+            visits=(Visit("Encounter/v", (date(2026, 3, 10),), frozenset({doctor})),),
+            orders=(Order(resource="ServiceRequest/1", program=ordered, requester=doctor),),
+        )
+        excluded: set[Excluded] = set()
+        months = months_of(record, excluded, seen(record))
+        left = {program for program, of in months.items() if any(month.pieces for month in of.values())}
+        assert left == set(MONITORING_PROGRAMS) - {ordered}
+        assert excluded == set()
+
+
+# -- more than a working day of one person (D42) ------------------------------------------------------------
+
+HOUR = 3600
+
+
+def hours(start: float, end: float, name: str = "e1", person: str | None = "x") -> ManagementTime:
+    """From so many hours after noon of one day."""
+    return replace(work(start * HOUR, end * HOUR, name), person=person)
+
+
+def bare(length: float, name: str = "e1", person: str | None = "x", later: float = 0) -> ManagementTime:
+    return replace(work(later * HOUR, later * HOUR, name, round(length * HOUR)), person=person)
+
+
+def test_a_working_day_has_eight_hours() -> None:
+    assert MOST_SECONDS_OF_A_DAY == 8 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("found", "overlong"),
+    [
+        ([hours(-4, 4)], False),
+        ([hours(-4, 4), bare(1 / HOUR)], True),
+        ([work(0, 8 * HOUR + 1)], True),
+        # of two people each has a day of their own
+        ([hours(-8, 0), hours(0, 8, "e2", "y")], False),
+        ([hours(-8, 0), hours(0, 8, "e2")], True),
+        # two at once are one span, of each person
+        ([hours(-8, 0), hours(-8, 0, "e2"), hours(0, 1, "e3", "y")], False),
+        # midnight begins another day, twelve hours after noon
+        ([hours(6, 18)], False),
+        ([hours(4, 20)], False),
+        ([hours(3.5, 19)], True),
+        ([hours(5, 20.5)], True),
+        ([hours(4, 20), hours(20, 21, "e2")], True),
+        ([hours(4, 20), hours(20, 21, "e2", "y")], False),
+        ([hours(0, 48)], True),
+        # durations count on the day on which they are
+        ([bare(5), bare(4, "e2")], True),
+        ([bare(5), bare(4, "e2", later=24)], False),
+        ([bare(5), bare(4, "e2", "y")], False),
+        ([bare(5), hours(0, 4, "e2")], True),
+        ([bare(5), hours(12, 16, "e2")], False),
+        # of whom nobody knows, each Encounter is somebody else's
+        ([bare(5, person=None), bare(4, "e2", None)], False),
+        ([hours(0, 5, "e1", None), hours(-4, 0, "e2", None)], False),
+        ([hours(0, 5, "e1", None), hours(-4, 0, "e1", None)], True),
+        ([hours(0, 5, "e1"), hours(-4, 0, "e1", "y")], False),
+    ],
+)
+def test_more_than_a_working_day_of_one_person_on_one_local_day_is_overlong(
+    found: list[ManagementTime], overlong: bool
+) -> None:
+    assert holds_an_overlong_day(found, ZONE) is overlong
+
+
+# -- whose minutes count --------------------------------------------------------------------------------
+
+DOCTOR, NP, NURSE, NOBODY = (
+    Role.PHYSICIAN,
+    Role.QUALIFIED_PROFESSIONAL,
+    Role.CLINICAL_STAFF,
+    Role.UNKNOWN,
+)
+PT, OT, PTA = Role.PHYSICAL_THERAPIST, Role.OCCUPATIONAL_THERAPIST, Role.THERAPIST_ASSISTANT
+RTM, RPM = Program.RTM, Program.RPM
+
+
+@pytest.mark.parametrize(
+    ("program", "present", "billed_by", "counted", "shows"),
+    [
+        (RPM, [], None, [], ""),
+        (RPM, [NURSE], None, [NURSE], ""),
+        (RPM, [NURSE, NP], None, [NURSE, NP], "professional"),
+        (RPM, [NURSE, NOBODY], None, [NURSE, NOBODY], "role-unknown"),
+        (RPM, [DOCTOR, PT, PTA, NURSE], None, [DOCTOR, NURSE], "professional"),
+        (RPM, [PT, PTA], None, [], ""),
+        (RTM, [], None, [], ""),
+        (RTM, [NURSE], None, [NURSE], "nobody-who-bills"),
+        (RTM, [PTA, NURSE, NOBODY], None, [PTA, NURSE, NOBODY], "role-unknown nobody-who-bills"),
+        (RTM, [NOBODY], None, [NOBODY], "role-unknown"),
+        (RTM, [DOCTOR, NURSE], None, [DOCTOR, NURSE], "professional"),
+        (RTM, [NP, NOBODY], None, [NP, NOBODY], "role-unknown professional"),
+        (RTM, [PT, PTA, NURSE], None, [PT, PTA], "therapist"),
+        (RTM, [OT, NOBODY], None, [OT, NOBODY], "role-unknown therapist"),
+        (RTM, [DOCTOR, PT, NURSE], None, [DOCTOR, PT, NURSE], "professional therapist two-ways"),
+        (RTM, [DOCTOR, PTA, NOBODY], None, [DOCTOR, PTA, NOBODY], "role-unknown professional two-ways"),
+        (RTM, [DOCTOR, PT, NURSE], DOCTOR, [DOCTOR, NURSE], "professional"),
+        (RTM, [NOBODY, PT], NP, [NOBODY], "role-unknown professional"),
+        (RTM, [DOCTOR, PT, PTA, NURSE], PT, [PT, PTA], "therapist of-physical"),
+        (RTM, [NOBODY, DOCTOR], OT, [NOBODY], "role-unknown therapist of-occupational"),
+    ],
+)
+def test_whose_minutes_count_hangs_on_who_worked(
+    program: Program, present: list[Role], billed_by: Role | None, counted: list[Role], shows: str
+) -> None:
+    found = staffing(
+        program,
+        load_policy("medicare"),
+        tuple(replace(work(n, n + 1), role=role) for n, role in enumerate(present)),
+        billed_by,
+    )
+    told = {
+        "role-unknown": found.role_unknown,
+        "professional": found.has_professional,
+        "therapist": found.has_therapist,
+        "nobody-who-bills": found.professional_unknown,
+        "two-ways": bool(found.answers),
+        f"of-{found.billed_under}": found.billed_under is not None,
+    }
+    assert [piece.role for piece in found.counted] == counted
+    assert " ".join(word for word, holds in told.items() if holds) == shows
+
+
+def test_of_a_physician_and_a_therapist_each_alone_and_both_together_are_an_answer() -> None:
+    present = tuple(
+        replace(work(n, n + 1), role=role) for n, role in enumerate([DOCTOR, NURSE, PT, PTA, NOBODY])
+    )
+    for counts, physician in ((True, [DOCTOR, NURSE, NOBODY]), (False, [DOCTOR, NOBODY])):
+        policy = load_policy("medicare", {"rtm_aux_time_counts": counts})
+        found = staffing(RTM, policy, present)
+        therapist = [PT, PTA, NOBODY]
+        together = [one for one in (DOCTOR, NURSE, PT, PTA, NOBODY) if one in (*physician, *therapist)]
+        assert [[piece.role for piece in answer] for answer in found.answers] == [
+            together,
+            physician,
+            therapist,
+        ]
+
+
+def test_a_meeting_is_the_programs_where_its_coding_and_whoever_was_there_say_so() -> None:
+    def met(name: str, program: Program, *roles: Role) -> LiveContact:
+        return LiveContact(f"Encounter/{name}", program, date(2026, 3, 10), True, frozenset(roles))
+
+    meetings = [met("c", RPM, PT, NURSE), met("b", RPM, PT), met("a", Program.ANY, DOCTOR), met("d", RTM, PT)]
+    month = Month(date(2026, 3, 1), in_person=meetings)
+    assert in_person_contacts(month, RPM, RPM) == ("Encounter/c",)
+    assert in_person_contacts(month, RPM, RPM, Program.ANY) == ("Encounter/a", "Encounter/c")
+    assert in_person_contacts(month, RTM, RTM) == ("Encounter/d",)
