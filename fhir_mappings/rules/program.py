@@ -197,10 +197,10 @@ class ProgramChart:
 
     def doubts_of(self, readings: Iterable[Reading]) -> Reasons:
         """Why these were left out, as a human must settle it."""
-        doubtful = [reading for reading in readings if reading.doubt is not None]
-        doubts = {ReviewReason(reading.doubt) for reading in doubtful if reading.doubt is not None}
+        doubtful = [(one.doubt, one.unresolved) for one in readings if one.doubt is not None]
+        doubts = {ReviewReason(doubt) for doubt, _ in doubtful}
         lacks = self.record.completeness.lacks
-        if any(one.unresolved for one in doubtful) and (lacks("Device") or lacks("DeviceMetric")):
+        if any(unresolved for _, unresolved in doubtful) and (lacks("Device") or lacks("DeviceMetric")):
             doubts.add(ReviewReason.RECORD_INCOMPLETE)
         return frozenset(doubts)
 
