@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import permutations
 from types import MappingProxyType
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,7 +13,16 @@ from msgspec.structs import replace
 
 from fhir_mappings.decision import Decision
 from fhir_mappings.local_time import Window
-from fhir_mappings.record import Enrolment, Order, PatientRecord, PriorCharge, SetUp
+from fhir_mappings.record import (
+    Agreement,
+    Enrolment,
+    EpisodeOfCare,
+    Order,
+    PatientRecord,
+    PriorCharge,
+    Resolution,
+    SetUp,
+)
 from fhir_mappings.rules import engine
 from fhir_mappings.rules.candidate import Candidate, block_lower_tiers
 from fhir_mappings.rules.compare import ExclusionViolated, check_exclusions, compare
@@ -62,6 +73,30 @@ def test_periods_of_the_other_program_are_no_overlap() -> None:
     assert later.reasons == set()
 
 
+def test_periods_of_one_episode_are_no_overlap_and_the_later_is_held_before_what_is_charged() -> None:
+    def held(*charged: bool) -> list[bool]:
+        both = [candidate("98977"), candidate("98985", FIRST + timedelta(days=10), episode=1)]
+        for one, is_charged in zip(both, charged, strict=True):
+            one.charges = (PriorCharge("ChargeItem/c", one.rule.code, 1, one.window),) if is_charged else ()
+        compare(both, NOBODY, POLICY)
+        return [ReviewReason.PERIODS_OVERLAP in one.reasons for one in both]
+
+    assert held(False, False) == held(True, False) == held(True, True) == [False, True]
+    assert held(False, True) == [True, False]
+
+
+def test_two_lines_of_one_period_are_both_held() -> None:
+    def two_lines(*candidates: Candidate) -> list[bool]:
+        compare([*candidates], NOBODY, POLICY)
+        return [ReviewReason.TWO_LINES in one.reasons for one in candidates]
+
+    assert two_lines(candidate("98977"), candidate("98976")) == [True, True]
+    assert two_lines(candidate("98977"), candidate("98985")) == [False, False]
+    assert two_lines(candidate("98977"), candidate("98976", FIRST + timedelta(days=30))) == [False, False]
+    assert two_lines(candidate("98977"), candidate("98976", episode=1)) == [False, False]
+    assert two_lines(candidate("98977"), candidate("98980")) == [False, False]
+
+
 # -- RTM beside RPM ----------------------------------------------------------
 
 
@@ -93,6 +128,102 @@ def test_an_order_speaks_for_its_own_program() -> None:
         (set(), {other_program}),
         ({held}, set()),
     ]
+
+
+def charge(code: str, start: date | None = FIRST, days: int = 30, **more: Any) -> PriorCharge:
+    return PriorCharge(f"ChargeItem/{code}-{start}", code, 1, start and window(start, days), **more)
+
+
+BOTH_PROGRAMS = ("98977", "99454")
+
+
+@pytest.mark.parametrize(
+    ("told", "alone"),
+    [
+        ({}, False),
+        ({"episodes": (EpisodeOfCare("EpisodeOfCare/1", None, None, Program.RTM),)}, True),
+        ({"episodes": (EpisodeOfCare("EpisodeOfCare/1", None, None, Program.RPM),)}, False),
+        ({"episodes": (EpisodeOfCare("EpisodeOfCare/1", None, None),)}, False),
+        ({"consents": (Agreement(resource="Consent/1"),)}, False),
+        ({"coded_programs": frozenset({Program.RTM})}, True),
+        ({"coded_programs": frozenset({Program.RPM})}, False),
+        ({"coded_programs": frozenset({Program.RPM, Program.RTM})}, False),
+        ({"set_ups": (set_up(Program.ANY),)}, False),
+        ({"orders": (Order(resource="ServiceRequest/1", program=Program.OTHER),)}, False),
+        (
+            {
+                "orders": tuple(
+                    Order(resource=f"ServiceRequest/{program}", program=program)
+                    for program in (Program.OTHER, Program.RTM)
+                )
+            },
+            True,
+        ),
+        ({"enrolments": (Enrolment(Program.RTM, FIRST), Enrolment(Program.RPM, FIRST))}, False),
+        ({"charges": (charge("98980"),)}, True),
+        ({"charges": (charge("98980"), replace(charge("98980"), quantity=-1))}, False),
+        ({"charges": (charge("98980", among=("98980", "98981")),)}, True),
+        ({"charges": (charge("98980", among=("98980", "99457")),)}, False),
+        # one that is held back speaks against the other program, not for its own
+        ({"charges": (charge("99091"),)}, False),
+        ({"charges": (charge("98980"), charge("99091"))}, False),
+    ],
+)
+def test_what_shows_enrolment_in_one_program_alone(told: dict[str, Any], alone: bool) -> None:
+    held, other_program = str(ReviewReason.RTM_AND_RPM), str(Unverified.OTHER_PROGRAM)
+    expected = (set(), {other_program}) if alone else ({held}, set())
+    assert reasons_and_unverified(replace(NOBODY, **told)) == expected
+
+
+def test_a_charge_that_is_held_back_shows_no_enrolment_in_its_own_program() -> None:
+    for code, held in (("99091", True), ("99457", False)):
+        rpm = candidate("99454")
+        record = replace(NOBODY, charges=(charge(code),))
+        compare([candidate("98977"), rpm], record, POLICY)
+        assert (ReviewReason.RTM_AND_RPM in rpm.reasons) is held
+        assert (Unverified.OTHER_PROGRAM in rpm.unverified) is not held
+
+
+@pytest.mark.parametrize(
+    ("charged", "beside"),
+    [
+        (charge("99454", FIRST - timedelta(days=30)), False),
+        (charge("99454", FIRST - timedelta(days=29)), True),
+        (charge("99454", FIRST + timedelta(days=29)), True),
+        (charge("99454", FIRST + timedelta(days=30)), False),
+        (charge("99454", None), True),
+        # of management codes it is the calendar month, 5 January to 3 February being the period
+        (charge("99457", date(2026, 2, 28), 1), True),
+        (charge("99457", date(2026, 3, 1), 1), False),
+        (charge("99457", date(2025, 12, 31), 1), False),
+        (charge("99458", date(2026, 1, 1), 1), True),
+        (charge("99453", date(2026, 1, 4), 1), False),
+        (charge("99453", date(2026, 1, 5), 1), True),
+        (charge("99091", FIRST), False),
+        (charge("98980", FIRST), False),
+        (charge("99457", FIRST, among=("99457", "98980")), False),
+        (charge("99457", FIRST, among=("99457", "99458")), True),
+    ],
+)
+def test_a_charge_of_the_other_program_stands_on_its_own_days(charged: PriorCharge, beside: bool) -> None:
+    rtm = candidate("98977")
+    compare([rtm], replace(NOBODY, charges=(charged,)), POLICY)
+    assert (ReviewReason.RTM_AND_RPM in rtm.reasons) is beside
+
+
+def test_what_is_neither_met_nor_charged_stands_beside_nothing() -> None:
+    rtm, unmet = candidate("98977"), candidate("99454", met=False)
+    compare([rtm, unmet], NOBODY, POLICY)
+    assert rtm.reasons == unmet.reasons == set()
+    unmet.charges = (charge("99454"),)
+    compare([rtm, unmet], NOBODY, POLICY)
+    assert rtm.reasons == unmet.reasons == {ReviewReason.RTM_AND_RPM}
+
+
+def test_programs_that_the_payer_allows_together_are_not_compared() -> None:
+    both = [candidate(code) for code in BOTH_PROGRAMS]
+    compare(both, NOBODY, replace(POLICY, rtm_and_rpm_exclusive=False))
+    assert [one.reasons for one in both] == [set(), set()]
 
 
 def test_each_window_is_held_only_against_those_it_shares_a_day_with() -> None:
@@ -185,6 +316,38 @@ def test_it_is_enough_that_one_table_names_the_other_code() -> None:
     for answer in (["98979", "98980"], ["98980", "98979"]):
         with pytest.raises(ExclusionViolated):
             check_exclusions([decision(code) for code in answer], policy)
+
+
+@pytest.mark.parametrize(
+    ("settled", "together"),
+    [
+        (Resolution("99091", frozenset({"99457"}), window()), True),
+        (Resolution("99091"), True),
+        (Resolution("99091", until=FIRST + timedelta(days=29)), True),
+        (Resolution("99091", until=FIRST + timedelta(days=28)), False),
+        (Resolution("99091", frozenset({"99458"})), False),
+        (Resolution("99091", window=window(FIRST + timedelta(days=1))), False),
+        (Resolution("99457", frozenset({"99457"})), False),
+        (Resolution("rtm-and-rpm"), False),
+    ],
+)
+def test_a_code_stands_beside_one_that_is_held_back_by_the_word_of_whoever_settled_it(
+    settled: Resolution, together: bool
+) -> None:
+    answer = [decision("99457"), decision("99091", Outcome.CHARGED)]
+    other = Resolution("99091", frozenset({"99470"}))
+    for order in permutations(answer):
+        if together:
+            check_exclusions(order, POLICY, (other, settled))
+            continue
+        with pytest.raises(ExclusionViolated):
+            check_exclusions(order, POLICY, (other, settled))
+
+
+def test_what_was_settled_of_one_pair_lets_no_other_stand() -> None:
+    answer = [decision("99457"), decision("99091", Outcome.CHARGED), decision("99470")]
+    with pytest.raises(ExclusionViolated, match="99470 and 99457"):
+        check_exclusions(answer, POLICY, (Resolution("99091"),))
 
 
 def test_an_error_anywhere_else_is_no_false_claim(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,26 @@ def test_they_may_be_another_lines_days_too() -> None:
     assert asked(found) == {"98977"}
 
 
+@pytest.mark.parametrize(
+    ("of", "device", "first", "asks"),
+    [
+        ("PUFFS", "inhaler-cap", "2026-03-30", True),
+        ("PUFFS", "inhaler-cap", "2026-03-31", False),  # one of its two days lies in the next period
+        ("PUFFS", "inhaler-cap", "2026-04-05", False),
+        ("PUFFS", "inhaler-cap", "2026-02-20", False),
+        ("HEP", "knee-app-2", "2026-03-05", False),  # of the same line
+    ],
+)
+def test_days_whose_device_was_not_read_are_another_lines_within_the_period_alone(
+    of: str, device: str, first: str, asks: bool
+) -> None:
+    diary = {"days": {"of": "HEP", "from": MARCH, "count": "16", "by": "patient"}}
+    refused = Missing("Device", MissingWhy.REFUSED)
+    found = decided(SET_UP, diary, days(of, 2, first, device), missing=refused, without=f"Device/{device}")
+    assert found["98977"].earned == 1
+    assert (Unverified.OTHER_PROGRAM in found["98977"].unverified) is asks
+
+
 def test_another_line_is_asked_about_within_the_same_period_alone() -> None:
     both_allowed = {"rtm_and_rpm_exclusive": False}
     for start, end, codes in [
