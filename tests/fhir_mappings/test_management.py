@@ -33,6 +33,7 @@ from fhir_mappings.rules.tables import PayerRule
 from fhir_mappings.vocabulary import (
     Activity,
     ExcludedReason,
+    Hint,
     Line,
     Program,
     ReviewReason,
@@ -531,3 +532,127 @@ def test_where_the_conversation_alone_is_missing_it_is_what_is_lacking() -> None
         found = march(work(FIRST, minutes), **review)["98980"].forecast
         assert found is not None
         assert (found.missing, found.unit, found.next_code) == (*missing, "98980")
+
+
+# -- therapists and their assistants ------------------------------------------------------------------------
+
+PT, PTA, OT = Role.PHYSICAL_THERAPIST, Role.THERAPIST_ASSISTANT, Role.OCCUPATIONAL_THERAPIST
+
+
+def by(role: Role, on: str, minutes: float, **more: Any) -> ManagementTime:
+    discipline = {PT: "physical", PTA: "physical", OT: "occupational"}.get(role)
+    return work(f"{on} 12:00", minutes, f"{role}-{on}", role, discipline=discipline, **more)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "modifiers"),
+    [
+        ([by(PT, "03-10", 25)], ("GP",)),
+        ([by(OT, "03-10", 25)], ("GO",)),
+        ([by(PT, "03-10", 15), by(OT, "03-11", 15)], ()),
+        ([by(PT, "03-10", 25), by(Role.PHYSICIAN, "03-11", 1)], ()),
+        ([by(Role.PHYSICIAN, "03-10", 25)], ()),
+        ([by(PT, "03-10", 18), by(PTA, "03-11", 2)], ("GP",)),  # a tenth is no more than a tenth
+        ([by(PT, "03-10", 17), by(PTA, "03-11", 3)], ("GP", "CQ")),
+        ([by(OT, "03-10", 17), by(PTA, "03-11", 3)], ("GO", "CO")),
+        # at once with the therapist the assistant's minutes add nothing
+        ([by(PT, "03-10", 25), by(PTA, "03-10", 20)], ("GP",)),
+    ],
+)
+def test_a_therapists_discipline_and_an_assistants_share_are_told(
+    pieces: list[ManagementTime], modifiers: tuple[str, ...]
+) -> None:
+    found = march(*pieces)["98980"]
+    assert (found.met, found.modifiers) == (True, modifiers)
+
+
+def said(choice: str) -> Resolution:
+    return Resolution(str(Hint.ASSISTANT_NOT_NEEDED), choice=choice)
+
+
+@pytest.mark.parametrize(
+    ("own", "choice", "offered", "modifiers", "seconds"),
+    [
+        (20, None, 1200, ("GP", "CQ"), 1500),
+        (19, None, None, ("GP", "CQ"), 1440),
+        (20, "with-assistant", None, ("GP", "CQ"), 1500),
+        (20, "therapist-alone", None, ("GP",), 1200),
+        (19, "therapist-alone", None, ("GP", "CQ"), 1440),
+    ],
+)
+def test_where_a_therapists_own_minutes_are_enough_the_assistants_need_not_be_charged(
+    own: float, choice: str | None, offered: int | None, modifiers: tuple[str, ...], seconds: int
+) -> None:
+    pieces = (by(PT, "03-10", own), by(PTA, "03-11", 5))
+    found = march(*pieces, resolutions=(said(choice),) if choice else ())["98980"]
+    alternative = found.alternative
+    assert (alternative and alternative.seconds) == offered
+    assert alternative is None or alternative.modifiers == ("GP",)
+    assert (Hint.ASSISTANT_NOT_NEEDED in found.hints) is (offered is not None)
+    assert found.modifiers == modifiers
+    assert next(one.found for one in found.requirements) == seconds
+    assert len(found.requirements) == 2
+
+
+def test_the_add_on_keeps_its_base_where_the_therapist_alone_is_charged() -> None:
+    pieces = (by(PT, "03-10", 40), by(PTA, "03-11", 5))
+    found = march(*pieces, resolutions=(said("therapist-alone"),))["98981"]
+    assert [(str(one.requirement), one.found) for one in found.requirements] == [
+        ("base-code", 1),
+        ("management-time", 2400),
+        ("live-contact", 1),
+    ]
+
+
+# -- would another answer change anything? --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clear", "unclear", "asked"),
+    [
+        # the code itself or a higher one, never a lower
+        (10, 9, set()),
+        (10, 10, {"98979", "98980"}),
+        (9, 1, {"98979"}),
+        (20, 19, set()),
+        (20, 20, {"98981"}),
+        (19, 1, {"98979", "98980"}),
+        (80, 19, set()),
+        (80, 20, {"98981"}),
+        # how far above the cap a quantity lies changes nothing
+        (100, 20, set()),
+    ],
+)
+def test_a_doubt_is_told_where_the_code_or_its_quantity_hangs_on_it(
+    clear: float, unclear: float, asked: set[str]
+) -> None:
+    found = march(work(FIRST, clear), work(SECOND, unclear, "e2", clear=False))
+    reason = ReviewReason.CONVERSATION_UNCLEAR
+    assert {code for code, one in found.items() if one.met and reason in one.reasons} == asked
+
+
+@pytest.mark.parametrize(
+    ("minutes", "units", "over"), [(79, 2, False), (80, 3, False), (99, 3, False), (100, 3, True)]
+)
+def test_units_above_the_cap_are_a_question(minutes: float, units: int, over: bool) -> None:
+    found = march(work(FIRST, minutes))["98981"]
+    assert (found.units, ReviewReason.UNITS_OVER_CAP in found.reasons) == (units, over)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "charges", "base"),
+    [
+        (19, (), None),
+        (20, (), ()),
+        (19, ("98980",), ("ChargeItem/98980-03-10-1",)),
+        (20, ("98980",), ("ChargeItem/98980-03-10-1",)),
+        (19, ("98979",), None),
+    ],
+)
+def test_an_add_on_is_asked_for_where_its_base_is_met_or_charged(
+    minutes: float, charges: tuple[str, ...], base: tuple[str, ...] | None
+) -> None:
+    found = march(work(FIRST, minutes), charges=tuple(charge(code, "03-10") for code in charges))
+    assert ("98981" in found) is (base is not None)
+    if base is not None:
+        assert found["98981"].requirements[0].evidence == base
