@@ -12,7 +12,12 @@ from msgspec.structs import replace
 from fhir_mappings.completeness import Completeness, Missing, MissingWhy
 from fhir_mappings.local_time import MICROSECONDS, LocalClock, Window, month_window
 from fhir_mappings.record import (
+    CODES_OPEN,
+    Agreement,
     Diagnosis,
+    Excluded,
+    Insurance,
+    LiveContact,
     ManagementTime,
     PatientRecord,
     PriorCharge,
@@ -20,10 +25,20 @@ from fhir_mappings.record import (
     SetUp,
 )
 from fhir_mappings.rules.candidate import Candidate
+from fhir_mappings.rules.engine import assess
 from fhir_mappings.rules.episodes import Episode
 from fhir_mappings.rules.policy import load_policy
 from fhir_mappings.rules.program import ProgramChart, program_charts
-from fhir_mappings.vocabulary import Activity, ExcludedReason, Line, Program, ReviewReason, Role
+from fhir_mappings.vocabulary import (
+    Activity,
+    ExcludedReason,
+    Hint,
+    Line,
+    Program,
+    ReviewReason,
+    Role,
+    Unverified,
+)
 
 POLICY = load_policy("medicare")
 CLOCK = LocalClock(ZoneInfo("America/New_York"))
@@ -338,3 +353,205 @@ def test_a_charged_code_that_excludes_another_is_a_reason_and_one_held_back_says
         candidate = Candidate(POLICY.code("99470"), MARCH, MARCH.end)
         chart.add_charged_otherwise(candidate, charges)
         assert candidate.reasons == reasons
+
+
+# -- therapists -------------------------------------------------------------------------------------------
+
+PT, OT, PTA = Role.PHYSICAL_THERAPIST, Role.OCCUPATIONAL_THERAPIST, Role.THERAPIST_ASSISTANT
+TWO_MONTHS = Window(day("03-10"), day("04-08"))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "disciplines", "modifiers"),
+    [
+        ([], set(), ()),
+        ([work("03-10", PT, discipline="physical")], {"physical"}, ("GP",)),
+        ([work("04-10", PT, discipline="physical")], {"physical"}, ("GP",)),  # of the same month
+        ([work("02-28", PT, discipline="physical")], set(), ()),
+        ([work("05-01", PT, discipline="physical")], set(), ()),
+        (
+            [work("03-10", PT, discipline="physical"), work("04-10", OT, discipline="occupational")],
+            {"physical", "occupational"},
+            (),
+        ),
+        ([work("03-10", PT, discipline="physical"), work("04-10")], set(), ()),
+        ([work("03-10"), work("04-10", PT, discipline="physical")], set(), ()),
+        ([work("03-10", PT, discipline="physical"), work("05-10")], {"physical"}, ("GP",)),
+        ([work("03-10", OT), work("03-11", PTA, discipline="physical")], set(), ()),
+        (
+            [work("03-10", OT, discipline="occupational"), work("03-11", PTA, discipline="physical")],
+            {"occupational"},
+            ("GO",),
+        ),
+        ([work("03-10", PTA, discipline="physical")], set(), ()),
+        ([work("03-10")], set(), ()),
+    ],
+)
+def test_one_therapists_discipline_is_told_where_no_physician_bills(
+    pieces: list[ManagementTime], disciplines: set[str], modifiers: tuple[str, ...]
+) -> None:
+    chart = of_program(management=tuple(pieces))
+    assert chart.disciplines(TWO_MONTHS) == disciplines
+    assert chart.therapy_modifiers(POLICY.code("98977"), TWO_MONTHS) == modifiers
+    assert chart.therapy_modifiers(POLICY.code("99454"), TWO_MONTHS) == ()
+
+
+# -- for whoever shows it ---------------------------------------------------------------------------------
+
+
+def test_days_and_spans_are_told_in_order() -> None:
+    bones, breath = Line.MUSCULOSKELETAL, Line.RESPIRATORY
+    later = replace(reading("03-05"), resource="Observation/a", series="musculoskeletal|y", instant=0)
+    chart = of_program(
+        readings=(later, reading("03-05"), reading("03-05", breath), reading("03-06")),
+        management=(
+            replace(work("03-31"), end=CLOCK.midnight(day("03-31")) + 1_999_999),
+            replace(work("04-02"), seconds=70),
+        ),
+        contacts=(LiveContact("Encounter/physician-04-02", Program.RTM, day("04-02"), False, frozenset()),),
+    )
+    assert [(one.day, one.line, one.evidence) for one in chart.counted_days()] == [
+        (day("03-05"), bones, ("Observation/a", "Observation/musculoskeletal-03-05")),
+        (day("03-05"), breath, ("Observation/respiratory-03-05",)),
+        (day("03-06"), bones, ("Observation/musculoskeletal-03-06",)),
+    ]
+    assert [(one.resource, one.seconds, one.live) for one in chart.counted_spans()] == [
+        ("Encounter/physician-03-31", 1, False),
+        ("Encounter/physician-04-02", 70, True),
+    ]
+
+
+def test_spans_that_begin_at_once_are_told_by_their_names() -> None:
+    both = (work("03-10"), work("03-10", Role.CLINICAL_STAFF), replace(work("03-09"), resource="Encounter/z"))
+    found = of_program(management=both).counted_spans()
+    assert [one.resource for one in found] == [
+        "Encounter/z",
+        "Encounter/clinical-staff-03-10",
+        "Encounter/physician-03-10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "more", "reasons"),
+    [
+        ([], {}, {}),
+        ([work("03-10")], {}, {}),
+        ([work("03-10"), work("03-11", PTA), work("03-12", Role.CLINICAL_STAFF)], {}, {}),
+        (
+            [work("03-10", PT), work("03-12", Role.CLINICAL_STAFF)],
+            {},
+            {"clinical-staff-03-12": "role-not-counted"},
+        ),
+        ([work("03-10", program=Program.ANY)], {}, {"physician-03-10": "program-not-shown"}),
+        ([work("02-10", program=Program.ANY), work("03-10")], {}, {"physician-02-10": "program-not-shown"}),
+        (
+            [work("03-10", PT), work("03-12", Role.CLINICAL_STAFF)],
+            {"excluded": (Excluded("Encounter/clinical-staff-03-12", ExcludedReason.DUPLICATE),)},
+            {"clinical-staff-03-12": "duplicate role-not-counted"},
+        ),
+        (
+            [work("03-10", PT), work("03-12", Role.CLINICAL_STAFF)],
+            {"excluded": (Excluded("Encounter/clinical-staff-03-12", ExcludedReason.NO_DURATION),)},
+            {"clinical-staff-03-12": "no-duration"},
+        ),
+    ],
+)
+def test_time_that_no_program_counted_is_told_with_its_reason(
+    pieces: list[ManagementTime], more: dict[str, Any], reasons: dict[str, str]
+) -> None:
+    record = PatientRecord("Patient/p1", AS_OF, CLOCK.zone, management=tuple(pieces), **more)
+    found: dict[str, list[str]] = {}
+    for entry in assess(record, POLICY, AS_OF).excluded:
+        found.setdefault(entry.resource.removeprefix("Encounter/"), []).append(entry.reason)
+    assert {name: " ".join(sorted(why)) for name, why in found.items()} == reasons
+
+
+# -- continuous glucose, and who paid -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "still_open", "asks", "otherwise"),
+    [
+        ("ask", True, True, False),
+        ("ask", False, False, False),
+        ("rpm", True, False, False),
+        ("rpm", False, False, False),
+        ("cgm", True, False, True),
+        ("cgm", False, False, False),
+    ],
+)
+def test_a_sites_word_on_continuous_glucose_settles_which_codes_report_it(
+    family: str, still_open: bool, asks: bool, otherwise: bool
+) -> None:
+    record = PatientRecord("Patient/p1", AS_OF, CLOCK.zone)
+    policy = load_policy("medicare", {"continuous_glucose": family})
+    chart = program_charts(record, policy, AS_OF, set())[0]
+    left = Unverified.CONSENT
+    candidate = Candidate(POLICY.code("99454"), MARCH, MARCH.end, unverified=frozenset({CODES_OPEN, left}))
+    chart.settle_codes(candidate, still_open=still_open)
+    assert candidate.unverified == ({CODES_OPEN, left} if asks else {left})
+    assert candidate.reasons == ({OTHERWISE} if otherwise else set())
+    assert candidate.instead == ({"95250", "95251"} if otherwise else set())
+
+
+@pytest.mark.parametrize(
+    ("service", "told", "anothers"),
+    [
+        ("03-09", {}, True),
+        ("03-10", {}, False),
+        ("03-09", {"payer": None}, False),
+        ("03-09", {"insurances": ()}, False),
+        ("02-28", {}, False),  # nobody is known to have paid then
+        ("06-20", {"insurances": (Insurance(1, "acme", None, day("06-10")), Insurance(1, "other"))}, True),
+        ("06-20", {"insurances": (Insurance(1, "acme"), Insurance(1, "other", day("06-10")))}, False),
+    ],
+)
+def test_a_service_of_an_earlier_payer_is_a_question(
+    service: str, told: dict[str, Any], anothers: bool
+) -> None:
+    insured = (Insurance(1, "other", day("03-01"), day("03-09")), Insurance(1, "acme", day("03-10")))
+    record = PatientRecord(
+        "Patient/p1", AS_OF, CLOCK.zone, **{"payer": "acme", "insurances": insured, **told}
+    )
+    for of_coverage in (True, False):
+        policy = replace(POLICY, of_coverage=of_coverage)
+        chart = program_charts(record, policy, AS_OF, set())[0]
+        candidate = Candidate(POLICY.code("99457"), MARCH, day(service))
+        chart.add_terms(candidate, policy.terms("99457", day(service)))
+        assert (ReviewReason.PAYER_UNKNOWN in candidate.reasons) is (anothers and of_coverage)
+
+
+def test_what_a_modifier_and_a_line_ask_for() -> None:
+    plan = (Agreement(resource="CarePlan/1", day=day("03-01"), until=day("03-31")),)
+    for plans, on, modifiers, asks in [
+        (plan, "03-31", ("GP",), False),
+        (plan, "04-01", ("GP",), True),
+        ((), "03-31", ("GP",), True),
+        ((), "03-31", (), False),
+    ]:
+        candidate = Candidate(POLICY.code("98978"), MARCH, day(on), modifiers=modifiers)
+        of_program(care_plans=plans).add_terms(candidate, POLICY.terms("98978", day(on)))
+        assert (Unverified.PLAN_OF_CARE in candidate.unverified) is asks
+        assert candidate.hints == set()
+    candidate.line = Line.COGNITIVE_BEHAVIORAL
+    of_program().add_terms(candidate, POLICY.terms("98978", MARCH.end))
+    assert candidate.hints == {Hint.DIGITAL_MENTAL_HEALTH}
+
+
+def test_the_readings_of_a_window_may_have_been_taken_in_a_stay_that_was_not_read() -> None:
+    for on, asks in (("03-31", True), ("04-01", False)):
+        chart = of_program(completeness=lacking(missing("Encounter", on, on)))
+        assert (Unverified.IN_FACILITY in chart.readings_unverified(MARCH)) is asks
+    assert not of_program(completeness=lacking(missing("Observation"))).readings_unverified(MARCH)
+
+
+def test_only_whoever_may_bill_the_program_performs_it_without_a_statement() -> None:
+    record = PatientRecord("Patient/p1", AS_OF, CLOCK.zone)
+    for role, programs in (
+        (Role.PHYSICIAN, {Program.RPM, Program.RTM}),
+        (PT, {Program.RTM}),
+        (PTA, set()),
+        (Role.UNKNOWN, set()),
+    ):
+        charts = program_charts(record, POLICY, AS_OF, set(), performs_as=role)
+        assert {chart.program for chart in charts if chart.performer_may_bill} == programs
