@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -354,3 +355,88 @@ def test_a_meeting_is_the_programs_where_its_coding_and_whoever_was_there_say_so
     assert in_person_contacts(month, RPM, RPM) == ("Encounter/c",)
     assert in_person_contacts(month, RPM, RPM, Program.ANY) == ("Encounter/a", "Encounter/c")
     assert in_person_contacts(month, RTM, RTM) == ("Encounter/d",)
+
+
+# -- where a month's time goes ------------------------------------------------------------
+
+VISITED = Visit("Encounter/v", (date(2026, 3, 10),), frozenset({"Practitioner/x"}))
+IMPLAUSIBLE = ExcludedReason.IMPLAUSIBLE_SPAN
+
+
+def placed(
+    *times: ManagementTime, **told: Any
+) -> tuple[list[tuple[str, list[str], list[str]]], set[Excluded]]:
+    """RTM's months with the names of what counts and of what is in doubt, and what was taken."""
+    record = PatientRecord("Patient/p1", date(2026, 6, 1), ZONE, management=times, **told)
+    excluded: set[Excluded] = set()
+    months = months_of(record, excluded, seen(record))[Program.RTM]
+    return [
+        (
+            f"{month.first_day:%m}" + (" divided" if month.divides else ""),
+            [piece.resource.removeprefix("Encounter/") for piece in month.pieces],
+            [piece.resource.removeprefix("Encounter/") for piece in month.doubtful],
+        )
+        for month in months.values()
+    ], excluded
+
+
+DAY = 24 * 3600
+
+
+@pytest.mark.parametrize("used", [(), (UsedTime("Encounter/u", at(0), at(30)),)])
+def test_time_goes_to_its_month_and_what_is_in_doubt_beside_it(used: tuple[UsedTime, ...]) -> None:
+    doubtful = replace(work(20, 100, "e2"), doubt=IMPLAUSIBLE)
+    bare = replace(work(200, 200, "e3", 60), doubt=IMPLAUSIBLE)
+    times = (work(0, 60, "e1"), doubtful, bare, work(25 * DAY, 25 * DAY + 60, "e4"))
+    assert placed(*times, used_time=used) == ([("03", ["e1"], ["e2", "e3"]), ("04", ["e4"], [])], set())
+
+
+def test_only_a_span_divides_the_months_that_it_reaches_into() -> None:
+    over = work(21 * DAY, 22 * DAY, "e1")
+    later = work(22 * DAY + 60, 22 * DAY + 120, "e2")
+    assert placed(over, later)[0] == [("03 divided", ["e1"], []), ("04 divided", ["e1", "e2"], [])]
+
+
+@pytest.mark.parametrize("seconds", [None, 60])
+def test_what_a_visit_takes_whole_is_told_and_what_is_left_anywhere_is_not(seconds: int | None) -> None:
+    taken = {Excluded("Encounter/e1", ExcludedReason.SAME_DAY_VISIT)}
+    own = work(0, 60, "e1", seconds)
+    assert placed(own, visits=(VISITED,)) == ([], taken)
+    other = replace(own, person="Practitioner/y")
+    assert placed(own, other, visits=(VISITED,)) == ([("03", ["e1"], [])], set())
+    in_doubt = replace(other, doubt=IMPLAUSIBLE)
+    assert placed(own, in_doubt, visits=(VISITED,)) == ([("03", [], ["e1"])], set())
+
+
+def test_a_call_out_of_a_visits_day_is_left_on_the_other_days() -> None:
+    begins, midnight = 11 * 3600, 12 * 3600
+    for day, left in ((10, (midnight, 13 * 3600)), (11, (begins, midnight)), (9, (begins, 13 * 3600))):
+        visit = replace(VISITED, days=(date(2026, 3, day),))
+        record = PatientRecord(
+            "Patient/p1", date(2026, 6, 1), ZONE, management=(work(begins, 13 * 3600),), visits=(visit,)
+        )
+        (month,) = months_of(record, set(), seen(record))[Program.RTM].values()
+        assert [(piece.start, piece.end) for piece in month.pieces] == [(at(left[0]), at(left[1]))]
+
+
+def test_a_meeting_belongs_to_each_program_that_its_coding_names() -> None:
+    def meeting(name: str, program: Program, *, unnamed: bool = True, in_person: bool = True) -> LiveContact:
+        on = date(2026, 3, 10)
+        return LiveContact(f"Encounter/{name}", program, on, in_person, frozenset(), unnamed=unnamed)
+
+    contacts = (
+        meeting("a", Program.ANY),
+        meeting("b", Program.RTM),
+        meeting("c", Program.RPM),
+        meeting("d", Program.RTM, unnamed=False),
+        meeting("e", Program.RTM, in_person=False),
+    )
+    record = PatientRecord("Patient/p1", date(2026, 6, 1), ZONE, contacts=contacts)
+    found = months_of(record, set(), seen(record))
+    assert {
+        program: [(month.first_day, [one.resource[-1] for one in month.in_person]) for month in of.values()]
+        for program, of in found.items()
+    } == {
+        Program.RTM: [(date(2026, 3, 1), ["a", "b"])],
+        Program.RPM: [(date(2026, 3, 1), ["a", "c"])],
+    }
