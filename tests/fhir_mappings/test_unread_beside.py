@@ -191,6 +191,33 @@ def test_where_minutes_are_kept_in_the_app_encounters_that_are_not_granted_hide_
     assert "98977" in asked(decided(SET_UP, KNEE, CALL, missing=refused, settings=kept))
 
 
+@pytest.mark.parametrize(
+    ("count", "charged", "asks"), [(16, False, True), (2, True, True), (1, False, False), (1, True, True)]
+)
+def test_it_is_asked_of_what_is_met_or_charged_alone(count: int, charged: bool, asks: bool) -> None:
+    charge = [{"charge": {"code": "98977", "period": [MARCH, "2026-03-31"]}}] if charged else []
+    found = decided(
+        SET_UP, days("HEP", count, device="knee-app"), *charge, missing=unread("2026-01-20", "2026-02-10")
+    )
+    assert (Unverified.OTHER_PROGRAM in found["98977"].unverified) is asks
+
+
+def test_where_the_payer_allows_both_programs_the_other_is_not_asked_about() -> None:
+    for exclusive in (True, False):
+        settings = {"rtm_and_rpm_exclusive": exclusive}
+        found = decided(SET_UP, KNEE, missing=unread("2026-04-10", "2026-04-29"), settings=settings)
+        assert (Unverified.OTHER_PROGRAM in found["98977"].unverified) is exclusive
+
+
+@pytest.mark.parametrize(("as_of", "asks"), [("2026-03-19", False), ("2026-03-20", True)])
+def test_what_may_come_after_the_day_that_is_asked_about_is_not_asked_about(as_of: str, asks: bool) -> None:
+    broken = unread("2026-03-20", "2026-03-20", entries=1, type_="Encounter")
+    page = unread("2026-03-19", "2026-03-20")
+    for missing in (broken, page):
+        found = decided(SET_UP, KNEE, CALL, missing=missing, as_of=date.fromisoformat(as_of))
+        assert (Unverified.OTHER_PROGRAM in found["98980"].unverified) is asks
+
+
 # -- where the periods begin, and whether the care went on --------------------------------------------------
 
 
