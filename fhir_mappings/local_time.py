@@ -150,7 +150,7 @@ class LocalClock:
         if isinstance(moment, Moment) and (offset in ("Z", "z") or (len(offset) == 6 and offset[3] == ":")):
             aware = datetime.fromisoformat(text)
             midnight = (aware.toordinal() - _EPOCH_ORDINAL) * DAY_MICROSECONDS
-            before, turn, after = self._day_turn(midnight)
+            before, turn, after = self._day_turn(midnight // DAY_MICROSECONDS)
             _bound(self._written_dates)
             self._written_dates[text[:11]] = (midnight, aware.date(), before, turn - midnight, after)
             self._offsets[offset] = (aware.utcoffset() or timedelta()) // _ONE_MICROSECOND
@@ -202,11 +202,11 @@ class LocalClock:
 
     def day_of(self, instant: int) -> date:
         """The local day that holds an instant."""
-        before, turn, after = self._day_turn(instant)
+        utc_day = instant // DAY_MICROSECONDS
+        before, turn, after = self._days.get(utc_day) or self._day_turn(utc_day)
         return before if instant < turn else after
 
-    def _day_turn(self, instant: int) -> tuple[date, int, date]:
-        utc_day = instant // DAY_MICROSECONDS
+    def _day_turn(self, utc_day: int) -> tuple[date, int, date]:
         known = self._days.get(utc_day)
         if known is None:
             _bound(self._days)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from fhir_mappings.completeness import Missing, MissingWhy, days_of
 from fhir_mappings.decision import Alternative, Forecast, Requirement
 from fhir_mappings.encounter import LONGEST_PLAUSIBLE_SPAN
-from fhir_mappings.local_time import MICROSECONDS, Window, clock_of, month_window, next_month
+from fhir_mappings.local_time import MICROSECONDS, ONE_DAY, Window, clock_of, month_window, next_month
 from fhir_mappings.record import ManagementTime, PriorCharge
 from fhir_mappings.rules.candidate import Candidate, Reasons, block_lower_tiers
 from fhir_mappings.rules.charged import add_charges, standing, touches, uncredited
@@ -221,8 +221,9 @@ def _date_anew(chart: ProgramChart, candidate: Candidate, month: Month, count: _
     if day is None or ReviewReason.VISIT_ON_SERVICE_DATE not in candidate.reasons or candidate.open:
         return
     terms, usual = chart.policy.terms(code, day), chart.policy.terms(code, candidate.window.end)
+    after = clock_of(chart.record.zone).midnight(day + ONE_DAY)
     by_then = month.tally(
-        tuple([piece for piece in count.tally.pieces if max(_days_of(chart, piece)) <= day])
+        tuple([piece for piece in count.tally.pieces if max(piece.start, piece.end - 1) < after])
     )
     if (
         not terms.in_force
@@ -249,7 +250,7 @@ def _of_minutes(chart: ProgramChart, window: Window, count: _Count) -> frozenset
     if not called or any(not piece.documented for piece in pieces if piece.resource in called):
         found.add(Unverified.CONVERSATION)
     unread = chart.record.completeness.of("Encounter", chart.so_far(window))
-    if unread or any(chart.visits.beside(day) for piece in pieces for day in _days_of(chart, piece)):
+    if unread or chart.visits.beside(pieces):
         found.add(Unverified.SAME_DAY_SERVICES)
     return frozenset(found)
 
@@ -377,7 +378,8 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
     clear = tuple([piece for piece in staff.counted if piece.clear])
     if clear != staff.counted:
         found.append((ReviewReason.CONVERSATION_UNCLEAR, month.tally(clear)))
-    beside = tuple([piece for piece in staff.counted if not _may_be_taken(chart, piece)])
+    # Those on the day of a visit of which nobody can tell whose it was (D35).
+    beside = tuple([piece for piece in staff.counted if not chart.visits.may_take(piece)])
     if beside != staff.counted:
         found.append((ReviewReason.SAME_DAY_VISIT, month.tally(beside)))
     found += [(ReviewReason.IMPLAUSIBLE_SPAN, month.tally(other)) for other in _other_spans(chart, month)]
@@ -394,18 +396,6 @@ def _variants(chart: ProgramChart, month: Month, staff: Staffing) -> list[tuple[
         found.append((ReviewReason.STAFF_ROLE, month.tally(without.counted)))
     found += [(ReviewReason.TWO_PROFESSIONALS, month.tally(answer)) for answer in staff.answers]
     return found
-
-
-def _days_of(chart: ProgramChart, piece: ManagementTime) -> set[date]:
-    clock = clock_of(chart.record.zone)
-    return {clock.day_of(piece.start), clock.day_of(max(piece.start, piece.end - 1))}
-
-
-def _may_be_taken(chart: ProgramChart, piece: ManagementTime) -> bool:
-    """Whether it lies on the day of a visit of which nobody can tell whose it was (D35)."""
-    return bool(chart.visits.days) and any(
-        chart.visits.may_take(piece, day) for day in _days_of(chart, piece)
-    )
 
 
 def _other_spans(chart: ProgramChart, month: Month) -> list[tuple[ManagementTime, ...]]:

@@ -92,7 +92,8 @@ class Statements:
 
     def _visited_by(self, day: date) -> bool:
         """Whether the record shows a visit to one of the program's people up to a day."""
-        return any(seen <= day and self._visits.by_program(seen) for seen in self._visits.days)
+        first = self._visits.first_by_program
+        return first is not None and first <= day
 
 
 def holds(found: Iterable[Agreement | Order], day: date) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import cached_property
 
 from fhir_mappings.local_time import LocalClock
 from fhir_mappings.record import LiveContact, ManagementTime, PatientRecord, Visit
@@ -36,21 +37,25 @@ class Visits:
         for visit in record.visits:
             for day in visit.days:
                 self._by_day.setdefault(day, []).append(visit)
-        self._seen = {contact.day for contact in record.contacts if contact.in_person}
+        self._unclear = {
+            day for day, visits in self._by_day.items() if any(visit.unnamed for visit in visits)
+        }
+        self._beside = self._by_day.keys() | {contact.day for contact in record.contacts if contact.in_person}
         self._standing = _standing(record, program, codes) | ({performer} if performer else set())
-        self._staff = self._monthly(record, program) if self._by_day or self._seen else {}
+        self._staff = self._monthly(record, program) if self._beside else {}
         self._practices: dict[str, set[tuple[str, str]]] = {}
         for one in record.practices:
             self._practices.setdefault(one.person, set()).add((one.organization, one.specialty))
-        self._people: dict[date, frozenset[str]] = {}
+        self._people: dict[tuple[int, int], frozenset[str]] = {}
 
     def on(self, day: date) -> bool:
         """Whether there was a visit of anybody."""
         return day in self._by_day
 
-    @property
-    def days(self) -> Iterable[date]:
-        return self._by_day
+    @cached_property
+    def first_by_program(self) -> date | None:
+        """The day of the first visit to one of the program's people."""
+        return min(filter(self.by_program, self._by_day), default=None)
 
     def takes(self, time: ManagementTime, day: date) -> bool:
         """Whether the work of this person is out on that day: it was their own visit, or that of one of the
@@ -66,17 +71,19 @@ class Visits:
         """Whether one of the program's people made a visit that day."""
         return any(self._are_of_program(visit.people, day) for visit in self._by_day.get(day, ()))
 
-    def may_take(self, time: ManagementTime, day: date) -> bool:
-        """Whether nobody can tell if it takes the work of this person: whose visit it was is not known."""
-        return time.role in _MAY_VISIT and self.unclear(day)
+    def may_take(self, time: ManagementTime) -> bool:
+        """Whether nobody can tell if one takes the work of this person: whose visit it was is not known."""
+        if not self._unclear or time.role not in _MAY_VISIT:
+            return False
+        return not self._unclear.isdisjoint(self._days_of(time))
 
     def unclear(self, day: date) -> bool:
         """Whether nobody can tell whose visit it was that day."""
-        return any(visit.unnamed for visit in self._by_day.get(day, ()))
+        return day in self._unclear
 
-    def beside(self, day: date) -> bool:
-        """Whether anything face to face is known of that day."""
-        return day in self._by_day or day in self._seen
+    def beside(self, times: Iterable[ManagementTime]) -> bool:
+        """Whether anything face to face is known of a day on which one of these took place."""
+        return bool(self._beside) and any(not self._beside.isdisjoint(self._days_of(time)) for time in times)
 
     def may_be_monitoring(self, contact: LiveContact) -> bool:
         """Whether a meeting may have been the month's conversation: it was with somebody who has another part
@@ -84,7 +91,7 @@ class Visits:
         return contact.unnamed or self._are_of_program(contact.people, contact.day)
 
     def _are_of_program(self, people: frozenset[str], day: date) -> bool:
-        ours = self._people_of(day.replace(day=1))
+        ours = self._people_of((day.year, day.month))
         if not people.isdisjoint(ours):
             return True
         if not self._practices:
@@ -95,21 +102,25 @@ class Visits:
     def _practised_by(self, people: Iterable[str]) -> set[tuple[str, str]]:
         return {practice for person in people for practice in self._practices.get(person, ())}
 
-    def _people_of(self, first_day: date) -> frozenset[str]:
-        if first_day not in self._people:
-            self._people[first_day] = frozenset(self._standing | self._staff.get(first_day, set()))
-        return self._people[first_day]
+    def _people_of(self, month: tuple[int, int]) -> frozenset[str]:
+        if month not in self._people:
+            self._people[month] = frozenset(self._standing | self._staff.get(month, set()))
+        return self._people[month]
 
-    def _monthly(self, record: PatientRecord, program: Program) -> dict[date, set[str]]:
+    def _monthly(self, record: PatientRecord, program: Program) -> dict[tuple[int, int], set[str]]:
         """By month, those whose time is counted to the program, whether or not a visit takes some of it."""
-        found: dict[date, set[str]] = {}
+        found: dict[tuple[int, int], set[str]] = {}
         for time in record.management:
             if time.person is None or time.doubt is not None or time.program not in (program, Program.ANY):
                 continue
-            first, last = self._clock.day_of(time.start), self._clock.day_of(max(time.start, time.end - 1))
-            for first_day in {first.replace(day=1), last.replace(day=1)}:
-                found.setdefault(first_day, set()).add(time.person)
+            for day in self._days_of(time):
+                found.setdefault((day.year, day.month), set()).add(time.person)
         return found
+
+    def _days_of(self, time: ManagementTime) -> tuple[date, date]:
+        """The local days on which it began and ended."""
+        day_of = self._clock.day_of
+        return day_of(time.start), day_of(max(time.start, time.end - 1))
 
 
 def _standing(record: PatientRecord, program: Program, codes: Mapping[str | None, Program]) -> set[str]:

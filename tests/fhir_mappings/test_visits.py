@@ -171,9 +171,10 @@ def test_a_visit_takes_its_own_peoples_work_and_that_of_the_programs_staff(
 def test_a_visit_of_nobody_knows_whom_may_take_the_work_of_whoever_visits(role: Role, may: bool) -> None:
     whose = seen(visit(OTHER), visit(unnamed=True), visit(DOCTOR, day=NEXT_DAY))
     assert (whose.unclear(THAT_DAY), whose.unclear(NEXT_DAY), whose.unclear(MARCH)) == (True, False, False)
-    assert whose.may_take(work(role), THAT_DAY) is may
-    assert not whose.may_take(work(role), NEXT_DAY)
-    assert sorted(whose.days) == [THAT_DAY, NEXT_DAY]
+    assert whose.may_take(work(role)) is may
+    assert whose.may_take(work(role, start=CLOCK.midnight(THAT_DAY) - 1)) is may
+    assert not whose.may_take(work(role, start=CLOCK.midnight(NEXT_DAY)))
+    assert not seen(visit(OTHER)).may_take(work(role))
 
 
 def meeting(*people: str, in_person: bool = True, unnamed: bool = False) -> LiveContact:
@@ -183,8 +184,17 @@ def meeting(*people: str, in_person: bool = True, unnamed: bool = False) -> Live
 
 def test_anything_face_to_face_is_beside_the_work_of_its_day() -> None:
     whose = seen(visit(OTHER), contacts=(meeting(OTHER),))
-    assert [whose.beside(day) for day in (THAT_DAY, NEXT_DAY, MARCH)] == [True, True, False]
-    assert not seen(contacts=(meeting(OTHER, in_person=False),)).beside(NEXT_DAY)
+    there, after, before = (work(start=CLOCK.midnight(day)) for day in (THAT_DAY, NEXT_DAY, MARCH))
+    assert [whose.beside([one]) for one in (there, after, before)] == [True, True, False]
+    assert whose.beside([before, there])
+    assert not whose.beside([])
+    assert not seen(contacts=(meeting(OTHER, in_person=False),)).beside([after])
+
+
+def test_the_first_visit_to_somebody_of_the_program_is_known_by_its_day() -> None:
+    visits = visit(OTHER, day=MARCH), visit(DOCTOR, day=NEXT_DAY), visit(DOCTOR)
+    assert seen(*visits, orders=ORDERED).first_by_program == THAT_DAY
+    assert seen(visit(OTHER), orders=ORDERED).first_by_program is None
 
 
 @pytest.mark.parametrize(
