@@ -224,11 +224,22 @@ def start_of(encounter: Encounter) -> str | None:
 def claimed_by(encounter: Encounter, terminology: Terminology, clock: LocalClock) -> tuple[bool, float]:
     """How much one version of an Encounter claims beside another one, as what can be compared (D27): of work
     and set-ups what was done and how long it took; a stay or a visit claims the less the longer it was."""
-    meaning = _meaning(encounter, terminology)
     span = _span(encounter.period, encounter.length, clock)
-    if meaning is None or meaning.activity in (Activity.VISIT, Activity.IN_PERSON):
+    if only_takes_away(encounter, terminology):
         return encounter.status in NEVER_TOOK_PLACE, -span.length if isinstance(span, _Span) else -inf
     return encounter.status == "finished", span.length if isinstance(span, _Span) else 0
+
+
+def only_takes_away(encounter: Encounter, terminology: Terminology) -> bool:
+    """A stay, a visit, or work that is billed elsewhere: it may take days or minutes away, and earns nothing
+    here; of work and set-ups it is the other way round."""
+    meaning = _meaning(encounter, terminology)
+    return meaning is None or (_uses_time_up(meaning) and not _is_set_up(meaning))
+
+
+def _is_set_up(meaning: EncounterMeaning) -> bool:
+    billed_here = not meaning.billed_elsewhere and meaning.program is not Program.OTHER
+    return meaning.activity is Activity.SETUP_EDUCATION and billed_here
 
 
 def _uses_time_up(meaning: EncounterMeaning) -> bool:

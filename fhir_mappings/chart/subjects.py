@@ -8,7 +8,7 @@ two addresses: what a record says of when it was tells the one from the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ import msgspec
 
 from fhir_mappings import resources as fhir
 from fhir_mappings.chart.bundles import Deletion
-from fhir_mappings.encounter import claimed_by
+from fhir_mappings.encounter import claimed_by, only_takes_away
 from fhir_mappings.identity import instant_of, newest, server_of, stamp_of
 from fhir_mappings.local_time import LocalClock, Moment
 from fhir_mappings.observation import LeftOut, Measurement
@@ -126,14 +126,15 @@ def settle(
             subject.drop(name)
         for own, record in records.items():
             _keep_newest(own, record.versions, names_of, clock, terminology)
-    gone: dict[str, list[str | None]] = {}
+    gone: dict[str, list[_Taken]] = {}
     for name, deletions in came.deletions.items():
+        records_servers = servers.get(name) or {name: _servers(name, came.arrivals.get(name, ()))}
         for deletion in deletions:
-            for own in _meant(deletion, servers.get(name, {name: set()})):
-                gone.setdefault(own, []).append(deletion.at)
+            for own, is_sure in _meant(deletion, records_servers):
+                gone.setdefault(own, []).append(_Taken(instant_of(deletion.at, clock), is_sure))
     for name, versions in _held(everything, gone.keys()).items():
         for subject, version in versions:
-            if _is_gone(version, gone[name], clock):
+            if _is_gone(version, gone[name], clock, terminology):
                 subject.drop(name)
                 subject.excluded.append(Excluded(name, ExcludedReason.DELETED))
 
@@ -163,7 +164,7 @@ def _apart(name: str, versions: list[_Held], arrivals: Sequence[Arrival]) -> dic
     at two addresses, and so it is where nobody else would have thought of such an id.
     """
     told = {id(one.version): (server_of(one.full_url, name), one.beginning) for one in arrivals}
-    servers = {server for server, _ in told.values()} - {""}
+    servers = _servers(name, arrivals)
     if len(servers) < 2 or _NOBODY_ELSES.fullmatch(name.partition("/")[2]):
         return {name: _Record(servers, set(), versions)}
     records: list[_Record] = []
@@ -182,13 +183,30 @@ def _apart(name: str, versions: list[_Held], arrivals: Sequence[Arrival]) -> dic
     return {name if record is records[0] else f"{name}@{min(record.servers)}": record for record in records}
 
 
-def _meant(deletion: Deletion, records: Mapping[str, set[str]]) -> Iterable[str]:
-    """Which of these records was taken away: that of its server, or else it may be any."""
+def _servers(name: str, arrivals: Sequence[Arrival]) -> set[str]:
+    """Every server that what came under one name is of, as far as it says."""
+    return {server_of(one.full_url, name) for one in arrivals} - {""}
+
+
+def _meant(deletion: Deletion, records: Mapping[str, set[str]]) -> Iterator[tuple[str, bool]]:
+    """Which of these records was taken away, and is that sure: that of its server; else it may be any, and
+    is sure only where nothing says that they are of another server, or nobody else has such an id."""
     server = server_of(deletion.address, deletion.name)
-    return [own for own, servers in records.items() if server in servers] or records
+    its_own = [own for own, servers in records.items() if server in servers]
+    is_random = _NOBODY_ELSES.fullmatch(deletion.name.partition("/")[2]) is not None
+    for own in its_own or records:
+        yield own, bool(its_own) or is_random or not server or not records[own]
 
 
 # -- versions of one record -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class _Taken:
+    """That a record was taken away. `at`: when, as an instant; `is_sure`: it was this one, no other's."""
+
+    at: int | None
+    is_sure: bool
 
 
 def _several(everything: list[SubjectIntake]) -> set[str]:
@@ -267,12 +285,14 @@ def _claims(version: _Version, clock: LocalClock, terminology: Terminology) -> t
     return claims_more, 0, likeness
 
 
-def _is_gone(version: _Version, when: list[str | None], clock: LocalClock) -> bool:
-    """Did one of these deletions take this version away?"""
+def _is_gone(version: _Version, taken: list[_Taken], clock: LocalClock, terminology: Terminology) -> bool:
+    """Did one of these deletions take this version away? In doubt whatever could earn a code is gone, and
+    whatever could only take one away stands."""
     stored = stamp_of(version.meta, clock).at
-    instants = [instant_of(text, clock) for text in when]
-    later = stored is not None and any(at is not None and stored <= at for at in instants)
-    if isinstance(version, fhir.ChargeItem | fhir.Claim | fhir.ExplanationOfBenefit):
-        # In doubt a charge stands: one that is missed is charged twice.
-        return later
-    return later or stored is None or None in instants
+    is_charge = isinstance(version, fhir.ChargeItem | fhir.Claim | fhir.ExplanationOfBenefit)
+    if is_charge or (isinstance(version, fhir.Encounter) and only_takes_away(version, terminology)):
+        taken = [one for one in taken if one.is_sure]
+    if any(stored is not None and one.at is not None and stored <= one.at for one in taken):
+        return True
+    # Without dates a charge stands: one that is missed is charged twice (D27).
+    return not is_charge and any(stored is None or one.at is None for one in taken)

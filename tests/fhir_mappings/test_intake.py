@@ -829,6 +829,96 @@ def test_a_deletion_under_a_servers_other_address_takes_the_reading_away(read, t
     assert reasons(record) == {"Observation/o1": "deleted"}
 
 
+def _encounter(**elements: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Encounter",
+        "id": "7",
+        "meta": {"lastUpdated": "2026-03-05T11:00:00Z"},
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "VR"},
+        "subject": {"reference": "Patient/p1"},
+        "period": {"start": "2026-03-05T10:00:00Z", "end": "2026-03-05T10:20:00Z"},
+        **elements,
+    }
+
+
+def _ward_stay() -> dict[str, Any]:
+    ward = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"}
+    return _encounter(**{"class": ward}, period={"start": "2026-03-01", "end": "2026-03-04"})
+
+
+def _cpt(code: str) -> list[dict[str, Any]]:
+    return [{"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": code}]}]
+
+
+def _deleted(server: str, name: str, at: str | None = "2026-03-09T10:00:00Z") -> dict[str, Any]:
+    entry: dict[str, Any] = {"fullUrl": f"{server}/{name}", "request": {"method": "DELETE", "url": name}}
+    if at is not None:
+        entry["response"] = {"status": "204", "lastModified": at}
+    return {"resourceType": "Bundle", "type": "history", "entry": [entry]}
+
+
+TAKES_AWAY = [
+    _ward_stay(),
+    _encounter(**{"class": {"code": "AMB"}}, type=_cpt("99213")),
+    _encounter(type=_cpt("99490")),
+    {**_charge("99454", "2026-03-05T10:00:00Z"), "id": "7"},
+]
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+@pytest.mark.parametrize("at", ["2026-03-09T10:00:00Z", None])
+@pytest.mark.parametrize("resource", TAKES_AWAY, ids=["stay", "visit", "care management", "charge"])
+def test_what_only_takes_away_stands_where_another_server_may_have_deleted_its_own(
+    read, resource, at, turned_round
+):
+    parts = [_from(EHR, resource), _deleted(INSIDE, f"{resource['resourceType']}/7", at)]
+    record = read(*(parts[::-1] if turned_round else parts))
+    assert "deleted" not in reasons(record).values()
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+@pytest.mark.parametrize("at", ["2026-03-09T10:00:00Z", None])
+def test_a_call_is_gone_where_another_server_may_have_deleted_its_own(read, at, turned_round):
+    parts = [_from(EHR, _encounter()), _deleted(INSIDE, "Encounter/7", at)]
+    record = read(*(parts[::-1] if turned_round else parts))
+    assert not record.management
+    assert reasons(record)["Encounter/7"] == "deleted"
+
+
+@pytest.mark.parametrize(
+    ("name", "server"),
+    [("7", EHR), ("7", None), *((name, INSIDE) for name in LONG_IDS)],
+    ids=["its own server", "a server that is not named", "a uuid", "a long id"],
+)
+@pytest.mark.parametrize("resource", TAKES_AWAY, ids=["stay", "visit", "care management", "charge"])
+def test_what_only_takes_away_is_gone_where_the_deletion_is_surely_its_own(read, resource, name, server):
+    named = {**resource, "id": name}
+    deletion = _deleted(server or "urn:x", f"{resource['resourceType']}/{name}")
+    if server is None:
+        del deletion["entry"][0]["fullUrl"]
+    record = read(_from(EHR, named), deletion)
+    assert reasons(record)[f"{resource['resourceType']}/{name}"] == "deleted"
+
+
+@pytest.mark.parametrize("resource", TAKES_AWAY, ids=["stay", "visit", "care management", "charge"])
+def test_what_names_no_server_is_gone_by_any_deletion_of_its_id(read, resource):
+    name = f"{resource['resourceType']}/7"
+    assert reasons(read(resource, _deleted(INSIDE, name)))[name] == "deleted"
+
+
+def test_a_reading_on_a_ward_stays_out_where_another_server_deleted_a_stay_of_the_same_id(read):
+    record = read(CUFF, reading(day="2026-03-02"), _from(EHR, _ward_stay()), _deleted(INSIDE, "Encounter/7"))
+    assert not record.readings
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_of_two_versions_of_a_session_billed_elsewhere_the_one_that_took_place_stands(read, turned_round):
+    took_place = _encounter(type=_cpt("99490"), meta={})
+    parts = [took_place, {**took_place, "status": "cancelled"}]
+    assert read(*(parts[::-1] if turned_round else parts)).used_time
+
+
 def test_records_of_three_servers_are_told_apart_in_whatever_order_they_come(read):
     parts = [
         _from(f"https://{server}.example/fhir", reading(day=day))

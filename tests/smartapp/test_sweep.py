@@ -139,6 +139,33 @@ def test_records_of_two_servers_and_what_one_deleted_are_those_of_evaluate(turne
     assert excluded == {"Observation/1": "deleted", "Observation/1@vendor.example": "no-device"}
 
 
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_a_stay_that_another_server_may_have_deleted_stands_as_in_evaluate(turned_round, site, tmp_path):
+    stay = {
+        "resourceType": "Encounter",
+        "id": "7",
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "subject": {"reference": "Patient/p1"},
+        "period": {"start": "2026-02-03T08:00:00-05:00", "end": "2026-02-05T12:00:00-05:00"},
+    }
+    entries = [
+        {"fullUrl": "https://ehr.example/fhir/Encounter/7", "resource": stay},
+        {
+            "fullUrl": "https://inside.example/fhir/Encounter/7",
+            "request": {"method": "DELETE", "url": "Encounter/7"},
+        },
+    ]
+    bundles = [{"resourceType": "Bundle", "type": "collection", "entry": [entry]} for entry in entries]
+    people = [{"resourceType": "Patient", "id": name} for name in ("p1", "p2")]
+    lines = [made.line(one) for one in [*people, *(bundles[::-1] if turned_round else bundles)]]
+    folder = made.written(tmp_path / "in", lines, files=2)
+    swept(tmp_path / "state", [folder], date(2026, 2, 20), site)
+    assert_equal(tmp_path / "state", [folder], date(2026, 2, 20), site)
+    _, answers = told(tmp_path / "state")
+    assert not any(one["reason"] == "deleted" for one in answers["Patient/p1"]["excluded"])
+
+
 @pytest.mark.parametrize("size", [700, 5_000])
 def test_a_long_file_is_read_in_parts_and_lines_keep_their_numbers(size, drawn, site, tmp_path, monkeypatch):
     monkeypatch.setattr("smartapp.population.sweep._PART", size)
